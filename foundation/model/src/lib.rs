@@ -1,0 +1,24 @@
+//! The words every other crate speaks: what a device said, in which unit, how good it is, and when.
+//!
+//! Ground floor: no I/O, no clock, no tokio. A value never travels without its unit and quality
+//! ([`Sample`], [`Reading`]); a reading that did not come is data with a reason ([`NoValue`]).
+
+mod address;
+mod device;
+mod endpoint;
+mod id;
+mod reading;
+mod rule;
+mod time;
+mod unit;
+mod value;
+
+pub use address::{Address, AddressFault, ModbusTable};
+pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security};
+pub use endpoint::{Endpoint, EndpointFault};
+pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, TriggerId};
+pub use reading::{Reading, Sample};
+pub use rule::{CallTemplate, Priority, RuleSource};
+pub use time::{DurationFault, Timestamp, parse_duration};
+pub use unit::{Unit, UnitFault};
+pub use value::{NoValue, Outcome, Quality, Value, ValueKind};
