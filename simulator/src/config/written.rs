@@ -1,0 +1,123 @@
+//! The simulator's YAML as written, before it is checked. Unknown keys are refused here.
+
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tally_model::{ByteOrder, Encoding, Value, parse_duration};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plant {
+    #[serde(default)]
+    pub models: BTreeMap<String, Spanned<Model>>,
+    pub devices: Vec<Device>,
+}
+
+/// One flat form for all kinds, because tagged enums lose line numbers; which keys belong to which kind is checked later.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub kind: Kind,
+    pub healthy: Option<f64>,
+    pub worn: Option<f64>,
+    pub wears_out_in: Option<Span>,
+    pub noise: Option<f64>,
+    pub ambient: Option<f64>,
+    pub hot: Option<f64>,
+    pub follows: Option<String>,
+    pub time_constant: Option<Span>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Wear,
+    Heating,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Device {
+    pub id: Spanned<String>,
+    pub serve: Spanned<String>,
+    pub every: Option<Span>,
+    #[serde(default)]
+    pub users: BTreeMap<String, Spanned<String>>,
+    pub signals: Vec<Signal>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signal {
+    pub id: Spanned<String>,
+    pub at: Spanned<String>,
+    #[serde(rename = "type")]
+    pub encoding: Option<Encoding>,
+    #[serde(default)]
+    pub order: ByteOrder,
+    #[serde(default)]
+    pub length: u16,
+    #[serde(default = "one")]
+    pub scale: f64,
+    #[serde(default)]
+    pub offset: f64,
+    pub from: From,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum From {
+    Constant(Value),
+    Ramp(Ramp),
+    Sine(Sine),
+    Noise(Noise),
+    Replay(Replay),
+    Model(Spanned<String>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ramp {
+    #[serde(default)]
+    pub from: f64,
+    pub per_second: f64,
+    pub until: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sine {
+    pub mean: f64,
+    pub amplitude: f64,
+    pub period: Span,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Noise {
+    pub mean: f64,
+    pub spread: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replay {
+    pub file: Spanned<String>,
+    pub column: String,
+}
+
+/// A duration as people write it (`500ms`, `12s`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
