@@ -1,1 +1,43 @@
-//! tally-evidence
+//! What can be checked later, by anyone, without our programs: statements and their seals, the Merkle tree, receipts,
+//! checkpoints, outcomes, disclosed readings, and the evidence file that holds them together.
+//!
+//! Ground floor: no network, no key files (keys come in as arguments), no clock. Every byte format here is written down
+//! as CDDL in `docs/formats/` and frozen by vectors in `tests/formats.rs`.
+//!
+//! - [`SignedStatement`]: SCITT signed statement (RFC 9943), a `COSE_Sign1` (RFC 9052) with ES256 and CWT claims (RFC 9597)
+//! - [`Receipt`]: COSE Receipt (RFC 9942) over a tree of algorithm `RFC9162_SHA256`
+//! - [`cbor`]: deterministic CBOR (RFC 8949 §4.2.1), the only encoding that is ever hashed or signed
+
+mod body;
+pub mod cbor;
+mod checkpoint;
+mod disclosure;
+mod file;
+mod key;
+mod merkle;
+mod outcome;
+mod reading;
+mod receipt;
+mod registration;
+mod rule;
+mod statement;
+
+pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
+pub use checkpoint::{Checkpoint, CheckpointFault};
+pub use disclosure::{Disclosure, DisclosureFault, Part};
+pub use file::{EvidenceEntry, EvidenceFile, FileFault};
+pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
+pub use merkle::{EMPTY_ROOT, Hash, Tree, leaf_hash, node_hash, root_from_consistency_path, root_from_path, root_of};
+pub use outcome::{Event, OutcomeRecord, Place};
+pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, reading_leaf};
+pub use receipt::{Receipt, ReceiptFault};
+pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};
+pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
+pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
+
+/// SHA-256 of `bytes`.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Hash {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}

@@ -1,0 +1,329 @@
+//! The two bodies a statement can carry. CDDL: `docs/formats/trigger.cddl`, `docs/formats/call.cddl`.
+
+use crate::Hash;
+use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
+use std::collections::BTreeMap;
+use tally_model::{ActionName, AgreementId, ContractName, DeviceId, Priority, Timestamp, TriggerId, Value};
+
+/// Most arguments a call may carry; contracts name a handful.
+const ARGUMENTS_MAX: usize = 64;
+
+/// Why bytes are not a body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// The CBOR is not what the CDDL says.
+    #[error("{0}")]
+    Cbor(#[from] CborFault),
+    /// A word outside its closed list.
+    #[error("`{0}` is not one of the allowed words")]
+    Word(String),
+    /// The numbers of the readings run backwards.
+    #[error("readings {first}..{last} run backwards")]
+    Range {
+        /// First reading number.
+        first: u64,
+        /// Last reading number.
+        last: u64,
+    },
+    /// More arguments than any contract takes.
+    #[error("more than {ARGUMENTS_MAX} arguments")]
+    TooManyArguments,
+}
+
+/// Whether a trigger's condition began or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transition {
+    /// The condition holds (after its on-delay).
+    Raised,
+    /// The condition ended.
+    Cleared,
+}
+
+impl Transition {
+    /// The word in the body.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Raised => "raised",
+            Self::Cleared => "cleared",
+        }
+    }
+
+    fn from_word(word: &str) -> Result<Self, BodyFault> {
+        match word {
+            "raised" => Ok(Self::Raised),
+            "cleared" => Ok(Self::Cleared),
+            other => Err(BodyFault::Word(other.to_owned())),
+        }
+    }
+}
+
+/// Which readings decided a trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadingsClaim {
+    /// Number of the first reading in the device's vault chain.
+    pub first: u64,
+    /// Number of the last, inclusive.
+    pub last: u64,
+    /// RFC 9162 root over the salted leaves of *all* readings `first..=last` of the device.
+    pub root: Hash,
+    /// Head of the device's vault chain after `last`.
+    pub head: Hash,
+}
+
+/// What a trigger asks a contract to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriggerCall {
+    /// Which contract.
+    pub contract: ContractName,
+    /// Which action.
+    pub action: ActionName,
+    /// Arguments as the rule computed them.
+    pub with: BTreeMap<String, Value>,
+}
+
+/// An agent's word that a rule fired. The signer is the statement's `iss`, the device its `sub`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriggerBody {
+    /// Name of the trigger.
+    pub trigger: TriggerId,
+    /// Whose readings.
+    pub device: DeviceId,
+    /// Digest of the rule: its version ([`crate::rule_digest`]).
+    pub rule: Hash,
+    /// Began or ended.
+    pub transition: Transition,
+    /// ISA-18.2 priority.
+    pub priority: Priority,
+    /// Rule time at which it fired, microseconds since the epoch.
+    pub at: Timestamp,
+    /// The readings behind it.
+    pub readings: ReadingsClaim,
+    /// Number of this trigger among all of this agent's, from 0 without gaps: a lost trigger shows.
+    pub number: u64,
+    /// The contract call, only when raised and only when the rule has one.
+    pub call: Option<TriggerCall>,
+}
+
+impl TriggerBody {
+    /// The body's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let readings = map([
+            ("first", int(self.readings.first)),
+            ("last", int(self.readings.last)),
+            ("root", bytes(self.readings.root)),
+            ("head", bytes(self.readings.head)),
+        ]);
+        let mut fields = vec![
+            ("trigger", text(self.trigger.as_str())),
+            ("device", text(self.device.as_str())),
+            ("rule", bytes(self.rule)),
+            ("transition", text(self.transition.word())),
+            ("priority", text(priority_word(self.priority))),
+            ("at", int(self.at.as_micros())),
+            ("readings", readings),
+            ("number", int(self.number)),
+        ];
+        if let Some(call) = &self.call {
+            let with = map(call.with.iter().map(|(name, value)| (name.as_str(), cbor::from_value(value))));
+            let call =
+                [("contract", text(call.contract.as_str())), ("action", text(call.action.as_str())), ("with", with)];
+            fields.push(("call", map(call)));
+        }
+        cbor::encode(&map(fields))
+    }
+
+    /// Reads a body strictly.
+    ///
+    /// # Errors
+    /// [`BodyFault`].
+    pub fn decode(body: &[u8]) -> Result<Self, BodyFault> {
+        let mut fields = Fields::decode(body)?;
+        let trigger = Self {
+            trigger: fields.parse("trigger", "a trigger id")?,
+            device: fields.parse("device", "a device id")?,
+            rule: fields.bytes_exact("rule")?,
+            transition: Transition::from_word(&fields.text("transition")?)?,
+            priority: priority_from(&fields.text("priority")?)?,
+            at: Timestamp::from_micros(fields.int("at")?),
+            readings: decode_claim(fields.fields("readings")?)?,
+            number: fields.int("number")?,
+            call: fields.take("call").map(|call| decode_call(Fields::new(call, "call")?)).transpose()?,
+        };
+        fields.finish()?;
+        Ok(trigger)
+    }
+}
+
+fn decode_claim(mut fields: Fields) -> Result<ReadingsClaim, BodyFault> {
+    let claim = ReadingsClaim {
+        first: fields.int("first")?,
+        last: fields.int("last")?,
+        root: fields.bytes_exact("root")?,
+        head: fields.bytes_exact("head")?,
+    };
+    fields.finish()?;
+    if claim.last < claim.first {
+        return Err(BodyFault::Range { first: claim.first, last: claim.last });
+    }
+    Ok(claim)
+}
+
+fn decode_call(mut fields: Fields) -> Result<TriggerCall, BodyFault> {
+    let mut with = BTreeMap::new();
+    for (name, value) in fields.fields("with")?.rest() {
+        let value = cbor::to_value(&value).ok_or(CborFault::Type { field: name.clone(), expected: "a scalar" })?;
+        with.insert(name, value);
+    }
+    if with.len() > ARGUMENTS_MAX {
+        return Err(BodyFault::TooManyArguments);
+    }
+    let call = TriggerCall {
+        contract: fields.parse("contract", "a contract name")?,
+        action: fields.parse("action", "an action name")?,
+        with,
+    };
+    fields.finish()?;
+    Ok(call)
+}
+
+pub(crate) const fn priority_word(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Low => "low",
+        Priority::Medium => "medium",
+        Priority::High => "high",
+        Priority::Critical => "critical",
+    }
+}
+
+pub(crate) fn priority_from(word: &str) -> Result<Priority, BodyFault> {
+    [Priority::Low, Priority::Medium, Priority::High, Priority::Critical]
+        .into_iter()
+        .find(|priority| priority_word(*priority) == word)
+        .ok_or_else(|| BodyFault::Word(word.to_owned()))
+}
+
+/// A party asks a contract for something.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallBody {
+    /// Native (`registry`, `accounts`) or from the library.
+    pub contract: ContractName,
+    /// What is asked.
+    pub action: ActionName,
+    /// Which agreement it concerns, for calls on a running one.
+    pub agreement: Option<AgreementId>,
+    /// Arguments; their meaning is the contract's.
+    pub args: BTreeMap<String, Cbor>,
+    /// Makes two otherwise equal calls two statements; 16 random bytes.
+    pub nonce: [u8; 16],
+    /// When the caller made it, microseconds since the epoch, by the caller's clock.
+    pub at: Timestamp,
+}
+
+impl CallBody {
+    /// The body's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let args = map(self.args.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        let mut fields = vec![
+            ("contract", text(self.contract.as_str())),
+            ("action", text(self.action.as_str())),
+            ("args", args),
+            ("nonce", bytes(self.nonce)),
+            ("at", int(self.at.as_micros())),
+        ];
+        if let Some(agreement) = &self.agreement {
+            fields.push(("agreement", text(agreement.as_str())));
+        }
+        cbor::encode(&map(fields))
+    }
+
+    /// Reads a body strictly.
+    ///
+    /// # Errors
+    /// [`BodyFault`].
+    pub fn decode(body: &[u8]) -> Result<Self, BodyFault> {
+        let mut fields = Fields::decode(body)?;
+        let agreement = match fields.text_opt("agreement")? {
+            Some(id) => Some(AgreementId::try_new(&id).map_err(|_| BodyFault::Word(id))?),
+            None => None,
+        };
+        let call = Self {
+            contract: fields.parse("contract", "a contract name")?,
+            action: fields.parse("action", "an action name")?,
+            agreement,
+            args: fields.fields("args")?.rest().into_iter().collect(),
+            nonce: fields.bytes_exact("nonce")?,
+            at: Timestamp::from_micros(fields.int("at")?),
+        };
+        fields.finish()?;
+        if call.args.len() > ARGUMENTS_MAX {
+            return Err(BodyFault::TooManyArguments);
+        }
+        Ok(call)
+    }
+
+    /// What the statement is about: the agreement, or the contract when there is none.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.agreement.as_ref().map_or(self.contract.as_str(), AgreementId::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trigger() -> TriggerBody {
+        TriggerBody {
+            trigger: TriggerId::try_new("bearing-worn").unwrap(),
+            device: DeviceId::try_new("press-01").unwrap(),
+            rule: [1; 32],
+            transition: Transition::Raised,
+            priority: Priority::High,
+            at: Timestamp::from_micros(1_790_000_000_000_000),
+            readings: ReadingsClaim { first: 10, last: 40, root: [2; 32], head: [3; 32] },
+            number: 7,
+            call: Some(TriggerCall {
+                contract: ContractName::try_new("maintenance-order").unwrap(),
+                action: ActionName::try_new("report").unwrap(),
+                with: [("peak".to_owned(), Value::Float(9.25))].into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn trigger_round_trips() {
+        assert_eq!(TriggerBody::decode(&trigger().encode()), Ok(trigger()));
+        let mut backwards = trigger();
+        backwards.readings.last = 9;
+        assert_eq!(TriggerBody::decode(&backwards.encode()), Err(BodyFault::Range { first: 10, last: 9 }));
+    }
+
+    #[test]
+    fn call_round_trips_and_unknown_fields_are_refused() {
+        let call = CallBody {
+            contract: ContractName::try_new("maintenance-order").unwrap(),
+            action: ActionName::try_new("accept").unwrap(),
+            agreement: Some(AgreementId::try_new("mo-1").unwrap()),
+            args: BTreeMap::new(),
+            nonce: [4; 16],
+            at: Timestamp::from_micros(5),
+        };
+        assert_eq!(CallBody::decode(&call.encode()), Ok(call.clone()));
+        let Cbor::Map(mut pairs) = cbor::decode(&call.encode()).unwrap() else { panic!("a map") };
+        pairs.push((text("tip"), int(5)));
+        let longer = cbor::encode(&Cbor::Map(pairs));
+        assert_eq!(CallBody::decode(&longer), Err(CborFault::Unknown("tip".into()).into()));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = TriggerBody::decode(&body);
+            let _ = CallBody::decode(&body);
+        }
+    }
+}

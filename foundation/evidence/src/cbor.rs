@@ -1,0 +1,323 @@
+//! Deterministic CBOR (RFC 8949 §4.2.1): shortest numbers, definite lengths, map keys sorted by their encoded bytes.
+//!
+//! Decoding is strict: bytes that are not exactly what [`encode`] would write are refused, so one meaning has one form
+//! and a flipped byte can never hide in a different spelling of the same thing.
+
+pub use ciborium::Value as Cbor;
+use ciborium::value::Integer;
+
+/// Deepest nesting we read: our formats need 8, the rest is head-room, an attacker's million levels are refused.
+const DEPTH_MAX: usize = 32;
+
+/// Why bytes are not the CBOR we expect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CborFault {
+    /// Not CBOR, cut short, or nested too deeply.
+    #[error("not CBOR: {0}")]
+    Syntax(String),
+    /// Something after the end of the item.
+    #[error("{0} bytes after the end")]
+    Trailing(usize),
+    /// CBOR, but not in deterministic encoding (RFC 8949 §4.2.1).
+    #[error("not in deterministic encoding (RFC 8949 §4.2.1)")]
+    NotDeterministic,
+    /// A field is missing.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A field has another type than expected.
+    #[error("`{field}` is not {expected}")]
+    Type {
+        /// Which field.
+        field: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A field nobody knows.
+    #[error("unknown field `{0}`")]
+    Unknown(String),
+}
+
+/// Writes deterministic CBOR.
+#[must_use]
+pub fn encode(value: &Cbor) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    write(&sorted(value), &mut bytes);
+    bytes
+}
+
+/// Reads deterministic CBOR; refuses everything else.
+///
+/// # Errors
+/// [`CborFault::Syntax`], [`CborFault::Trailing`] or [`CborFault::NotDeterministic`].
+pub fn decode(bytes: &[u8]) -> Result<Cbor, CborFault> {
+    let mut rest = bytes;
+    let value: Cbor = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX)
+        .map_err(|fault| CborFault::Syntax(fault.to_string()))?;
+    if !rest.is_empty() {
+        return Err(CborFault::Trailing(rest.len()));
+    }
+    let mut again = Vec::with_capacity(bytes.len());
+    write(&value, &mut again);
+    // Written back as decoded it must be the same bytes, and no map may be out of order or hold a key twice.
+    if again != bytes || !is_sorted(&value) {
+        return Err(CborFault::NotDeterministic);
+    }
+    Ok(value)
+}
+
+fn write(value: &Cbor, bytes: &mut Vec<u8>) {
+    // Writing a Value into a Vec has no failing case: Vec never refuses, and a Value holds nothing unserialisable.
+    let written = ciborium::ser::into_writer(value, bytes);
+    debug_assert!(written.is_ok());
+}
+
+fn key_bytes(key: &Cbor) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16);
+    write(key, &mut bytes);
+    bytes
+}
+
+fn sorted(value: &Cbor) -> Cbor {
+    match value {
+        Cbor::Array(items) => Cbor::Array(items.iter().map(sorted).collect()),
+        Cbor::Tag(tag, inner) => Cbor::Tag(*tag, Box::new(sorted(inner))),
+        Cbor::Map(pairs) => {
+            let mut pairs: Vec<_> = pairs.iter().map(|(key, value)| (sorted(key), sorted(value))).collect();
+            pairs.sort_by_cached_key(|(key, _)| key_bytes(key));
+            Cbor::Map(pairs)
+        }
+        other => other.clone(),
+    }
+}
+
+fn is_sorted(value: &Cbor) -> bool {
+    match value {
+        Cbor::Array(items) => items.iter().all(is_sorted),
+        Cbor::Tag(_, inner) => is_sorted(inner),
+        Cbor::Map(pairs) => {
+            pairs.windows(2).all(|pair| key_bytes(&pair[0].0) < key_bytes(&pair[1].0))
+                && pairs.iter().all(|(key, value)| is_sorted(key) && is_sorted(value))
+        }
+        _ => true,
+    }
+}
+
+/// A text.
+#[must_use]
+pub fn text(text: impl Into<String>) -> Cbor {
+    Cbor::Text(text.into())
+}
+
+/// A byte string.
+#[must_use]
+pub fn bytes(bytes: impl Into<Vec<u8>>) -> Cbor {
+    Cbor::Bytes(bytes.into())
+}
+
+/// A whole number.
+#[must_use]
+pub fn int(number: impl Into<Integer>) -> Cbor {
+    Cbor::Integer(number.into())
+}
+
+/// A map with text keys; [`encode`] puts it in order.
+#[must_use]
+pub fn map<K: Into<String>>(pairs: impl IntoIterator<Item = (K, Cbor)>) -> Cbor {
+    Cbor::Map(pairs.into_iter().map(|(key, value)| (Cbor::Text(key.into()), value)).collect())
+}
+
+/// A value of a reading or an argument as CBOR.
+#[must_use]
+pub fn from_value(value: &tally_model::Value) -> Cbor {
+    use tally_model::Value;
+    match value {
+        Value::Bool(flag) => Cbor::Bool(*flag),
+        Value::Integer(number) => int(*number),
+        Value::Unsigned(number) => int(*number),
+        Value::Float(number) => Cbor::Float(*number),
+        Value::Text(string) => text(string.clone()),
+    }
+}
+
+/// The inverse of [`from_value`]; `None` for anything that is no scalar.
+#[must_use]
+pub fn to_value(cbor: &Cbor) -> Option<tally_model::Value> {
+    use tally_model::Value;
+    Some(match cbor {
+        Cbor::Bool(flag) => Value::Bool(*flag),
+        Cbor::Integer(number) => match i64::try_from(*number) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => Value::Unsigned(u64::try_from(*number).ok()?),
+        },
+        Cbor::Float(number) if number.is_finite() => Value::Float(*number),
+        Cbor::Text(string) => Value::Text(string.clone()),
+        _ => return None,
+    })
+}
+
+/// Takes a text-keyed map apart, field by field, and refuses what is left over.
+#[derive(Debug)]
+pub struct Fields {
+    fields: Vec<(String, Cbor)>,
+}
+
+impl Fields {
+    /// Decodes `bytes` as a map with text keys.
+    ///
+    /// # Errors
+    /// [`CborFault`] when it is something else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CborFault> {
+        Self::new(decode(bytes)?, "the item")
+    }
+
+    /// Takes `value`, which must be a map with text keys; `name` is used in the fault.
+    ///
+    /// # Errors
+    /// [`CborFault::Type`].
+    pub fn new(value: Cbor, name: &str) -> Result<Self, CborFault> {
+        let fault = || CborFault::Type { field: name.to_owned(), expected: "a map with text keys" };
+        let Cbor::Map(pairs) = value else { return Err(fault()) };
+        let fields = pairs.into_iter().map(|(key, value)| match key {
+            Cbor::Text(key) => Ok((key, value)),
+            _ => Err(fault()),
+        });
+        Ok(Self { fields: fields.collect::<Result<_, _>>()? })
+    }
+
+    /// Takes a field that may be absent.
+    pub fn take(&mut self, name: &'static str) -> Option<Cbor> {
+        let place = self.fields.iter().position(|(key, _)| key == name)?;
+        Some(self.fields.remove(place).1)
+    }
+
+    /// Takes a field.
+    ///
+    /// # Errors
+    /// [`CborFault::Missing`].
+    pub fn need(&mut self, name: &'static str) -> Result<Cbor, CborFault> {
+        self.take(name).ok_or(CborFault::Missing(name))
+    }
+
+    /// Takes a text.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn text(&mut self, name: &'static str) -> Result<String, CborFault> {
+        self.need(name)?.into_text().map_err(|_| wrong(name, "a text"))
+    }
+
+    /// Takes a text that may be absent.
+    ///
+    /// # Errors
+    /// [`CborFault::Type`].
+    pub fn text_opt(&mut self, name: &'static str) -> Result<Option<String>, CborFault> {
+        self.take(name).map(|value| value.into_text().map_err(|_| wrong(name, "a text"))).transpose()
+    }
+
+    /// Takes a text and parses it.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn parse<T: std::str::FromStr>(&mut self, name: &'static str, expected: &'static str) -> Result<T, CborFault> {
+        self.text(name)?.parse().map_err(|_| wrong(name, expected))
+    }
+
+    /// Takes a byte string.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn bytes(&mut self, name: &'static str) -> Result<Vec<u8>, CborFault> {
+        self.need(name)?.into_bytes().map_err(|_| wrong(name, "a byte string"))
+    }
+
+    /// Takes a byte string of exactly `N` bytes.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn bytes_exact<const N: usize>(&mut self, name: &'static str) -> Result<[u8; N], CborFault> {
+        self.bytes(name)?.try_into().map_err(|_| wrong(name, "a byte string of the right length"))
+    }
+
+    /// Takes a whole number.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn int<T: TryFrom<i128>>(&mut self, name: &'static str) -> Result<T, CborFault> {
+        let number = self.need(name)?.into_integer().map_err(|_| wrong(name, "a whole number"))?;
+        T::try_from(i128::from(number)).map_err(|_| wrong(name, "a whole number in range"))
+    }
+
+    /// Takes an array.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn array(&mut self, name: &'static str) -> Result<Vec<Cbor>, CborFault> {
+        self.need(name)?.into_array().map_err(|_| wrong(name, "an array"))
+    }
+
+    /// Takes a map with text keys.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn fields(&mut self, name: &'static str) -> Result<Self, CborFault> {
+        Self::new(self.need(name)?, name)
+    }
+
+    /// All remaining fields, for maps with free keys.
+    #[must_use]
+    pub fn rest(self) -> Vec<(String, Cbor)> {
+        self.fields
+    }
+
+    /// Nothing may be left over.
+    ///
+    /// # Errors
+    /// [`CborFault::Unknown`].
+    pub fn finish(self) -> Result<(), CborFault> {
+        match self.fields.into_iter().next() {
+            Some((name, _)) => Err(CborFault::Unknown(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn wrong(name: &str, expected: &'static str) -> CborFault {
+    CborFault::Type { field: name.to_owned(), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn maps_come_out_sorted_and_numbers_short() {
+        // {"a": 1.5, "bb": 2}: keys by encoded bytes, 1.5 as half precision.
+        let bytes = encode(&map([("bb", int(2)), ("a", Cbor::Float(1.5))]));
+        assert_eq!(hex::encode(bytes), "a26161f93e0062626202");
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        for (what, hex) in [
+            ("indefinite array", "9f01ff"),
+            ("long integer", "1801"),
+            ("double that fits a half", "fb3ff8000000000000"),
+            ("unsorted map", "a2616201616102"),
+            ("key twice", "a2616101616102"),
+        ] {
+            assert_eq!(decode(&hex::decode(hex).unwrap()), Err(CborFault::NotDeterministic), "{what}");
+        }
+        assert_eq!(decode(&hex::decode("0102").unwrap()), Err(CborFault::Trailing(1)));
+        assert!(matches!(decode(&[0x81; 1000]), Err(CborFault::Syntax(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic_and_what_decodes_is_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(value) = decode(&bytes) {
+                prop_assert_eq!(encode(&value), bytes);
+            }
+        }
+    }
+}

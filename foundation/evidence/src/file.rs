@@ -1,0 +1,129 @@
+//! The evidence file: everything needed to check one claim offline. CDDL: `docs/formats/evidence.cddl`.
+//!
+//! It is deterministic CBOR and holds no byte that a check does not cover: a flipped bit either breaks the form or makes
+//! one named link not hold. What the checks are stands in the crate `tally-verifier`.
+
+use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
+use crate::{Hash, KeyFault, VerifyingKey};
+
+/// Version of the format; a reader refuses others.
+const VERSION: u64 = 1;
+
+/// Why bytes are not an evidence file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileFault {
+    /// The CBOR is not what the CDDL says.
+    #[error("not an evidence file: {0}")]
+    Cbor(#[from] CborFault),
+    /// A later or unknown format.
+    #[error("evidence format version {0}; this program reads version {VERSION}")]
+    Version(u64),
+    /// The ledger key is none.
+    #[error("the ledger key in the file: {0}")]
+    Key(#[from] KeyFault),
+}
+
+/// One entry of the ledger with all its proofs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceEntry {
+    /// The signed statement.
+    pub statement: Vec<u8>,
+    /// Its receipt.
+    pub receipt: Vec<u8>,
+    /// Its outcome ([`crate::OutcomeRecord`]).
+    pub outcome: Vec<u8>,
+    /// Place of the outcome among the block's.
+    pub outcome_index: u64,
+    /// Inclusion path of the outcome in the block's outcome tree.
+    pub outcome_path: Vec<Hash>,
+    /// The block's sealed checkpoint.
+    pub checkpoint: Vec<u8>,
+    /// For triggers: the readings behind it ([`crate::Disclosure`]).
+    pub disclosure: Option<Vec<u8>>,
+}
+
+/// An evidence file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceFile {
+    /// Which ledger.
+    pub ledger: String,
+    /// Its key. A careful reader compares it with one he got elsewhere.
+    pub key: VerifyingKey,
+    /// The agreement it is about.
+    pub agreement: String,
+    /// The entries that made the agreement what it is, in ledger order, with the registrations they rest on.
+    pub entries: Vec<EvidenceEntry>,
+}
+
+impl EvidenceFile {
+    /// The file's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        cbor::encode(&map([
+            ("tallystick-evidence", int(VERSION)),
+            ("ledger", text(self.ledger.clone())),
+            ("key", bytes(self.key.sec1().to_vec())),
+            ("agreement", text(self.agreement.clone())),
+            ("entries", Cbor::Array(self.entries.iter().map(encode_entry).collect())),
+        ]))
+    }
+
+    /// Reads a file strictly.
+    ///
+    /// # Errors
+    /// [`FileFault`].
+    pub fn decode(file: &[u8]) -> Result<Self, FileFault> {
+        let mut fields = Fields::decode(file)?;
+        let version = fields.int("tallystick-evidence")?;
+        if version != VERSION {
+            return Err(FileFault::Version(version));
+        }
+        let evidence = Self {
+            ledger: fields.text("ledger")?,
+            key: VerifyingKey::from_sec1(&fields.bytes("key")?)?,
+            agreement: fields.text("agreement")?,
+            entries: fields.array("entries")?.into_iter().map(decode_entry).collect::<Result<_, _>>()?,
+        };
+        fields.finish()?;
+        Ok(evidence)
+    }
+}
+
+fn encode_entry(entry: &EvidenceEntry) -> Cbor {
+    let path = entry.outcome_path.iter().map(|hash| bytes(*hash)).collect();
+    let mut fields = vec![
+        ("statement", bytes(entry.statement.clone())),
+        ("receipt", bytes(entry.receipt.clone())),
+        ("outcome", bytes(entry.outcome.clone())),
+        ("outcome-index", int(entry.outcome_index)),
+        ("outcome-path", Cbor::Array(path)),
+        ("checkpoint", bytes(entry.checkpoint.clone())),
+    ];
+    if let Some(disclosure) = &entry.disclosure {
+        fields.push(("disclosure", bytes(disclosure.clone())));
+    }
+    map(fields)
+}
+
+fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
+    let mut fields = Fields::new(value, "entry")?;
+    let fault = |field: &str| CborFault::Type { field: field.to_owned(), expected: "byte strings" };
+    let path = fields
+        .array("outcome-path")?
+        .into_iter()
+        .map(|hash| hash.into_bytes().ok().and_then(|hash| hash.try_into().ok()).ok_or_else(|| fault("outcome-path")));
+    let entry = EvidenceEntry {
+        outcome_path: path.collect::<Result<_, _>>()?,
+        statement: fields.bytes("statement")?,
+        receipt: fields.bytes("receipt")?,
+        outcome: fields.bytes("outcome")?,
+        outcome_index: fields.int("outcome-index")?,
+        checkpoint: fields.bytes("checkpoint")?,
+        disclosure: fields
+            .take("disclosure")
+            .map(|disclosure| disclosure.into_bytes().map_err(|_| fault("disclosure")))
+            .transpose()?,
+    };
+    fields.finish()?;
+    Ok(entry)
+}

@@ -1,0 +1,276 @@
+//! The append-only Merkle tree of RFC 9162 §2.1: roots, inclusion and consistency paths for any earlier size.
+
+use sha2::{Digest, Sha256};
+
+/// A SHA-256 hash.
+pub type Hash = [u8; 32];
+
+/// Root of the tree without leaves: SHA-256 of nothing (RFC 9162 §2.1.1).
+pub const EMPTY_ROOT: Hash = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
+/// Hash of a leaf: SHA-256(0x00 ‖ entry).
+#[must_use]
+pub fn leaf_hash(entry: &[u8]) -> Hash {
+    Sha256::new().chain_update([0x00]).chain_update(entry).finalize().into()
+}
+
+/// Hash of an inner node: SHA-256(0x01 ‖ left ‖ right).
+#[must_use]
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    Sha256::new().chain_update([0x01]).chain_update(left).chain_update(right).finalize().into()
+}
+
+/// Root over leaf hashes, without keeping a tree.
+#[must_use]
+pub fn root_of(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [] => EMPTY_ROOT,
+        [leaf] => *leaf,
+        _ => {
+            let (left, right) = leaves.split_at(split(leaves.len()));
+            node_hash(&root_of(left), &root_of(right))
+        }
+    }
+}
+
+/// Largest power of two below `count` (RFC 9162 §2.1.1); `count` is at least 2.
+pub(crate) const fn split(count: usize) -> usize {
+    1 << (count - 1).ilog2()
+}
+
+/// A growing tree in memory: 64 bytes a leaf. Level 0 holds the leaf hashes, level `k` the roots of complete subtrees of `2^k` leaves.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    levels: Vec<Vec<Hash>>,
+}
+
+impl Tree {
+    /// Number of leaves.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.levels.first().map_or(0, |leaves| leaves.len() as u64)
+    }
+
+    /// Adds a leaf hash.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut hash = leaf;
+        for level in 0.. {
+            if self.levels.len() == level {
+                self.levels.push(Vec::new());
+            }
+            self.levels[level].push(hash);
+            let [.., left, right] = self.levels[level].as_slice() else { break };
+            if self.levels[level].len() % 2 == 1 {
+                break;
+            }
+            hash = node_hash(left, right);
+        }
+    }
+
+    /// The leaf hash at `index`.
+    #[must_use]
+    pub fn leaf(&self, index: u64) -> Option<Hash> {
+        self.levels.first()?.get(usize::try_from(index).ok()?).copied()
+    }
+
+    /// Root of the first `size` leaves; `None` when there are not that many.
+    #[must_use]
+    pub fn root_at(&self, size: u64) -> Option<Hash> {
+        if size == 0 {
+            return Some(EMPTY_ROOT);
+        }
+        (size <= self.size()).then(|| self.range(0, usize::try_from(size).unwrap_or(usize::MAX)))
+    }
+
+    /// Root of all leaves.
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        self.root_at(self.size()).unwrap_or(EMPTY_ROOT)
+    }
+
+    /// Inclusion path of leaf `index` in the tree of the first `size` leaves (RFC 9162 §2.1.3.1), from the leaf up.
+    #[must_use]
+    pub fn inclusion_path(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
+        if index >= size || size > self.size() {
+            return None;
+        }
+        let (mut start, mut end, index) = (0, usize::try_from(size).ok()?, usize::try_from(index).ok()?);
+        let mut path = Vec::new();
+        while end - start > 1 {
+            let middle = start + split(end - start);
+            if index < middle {
+                path.push(self.range(middle, end));
+                end = middle;
+            } else {
+                path.push(self.range(start, middle));
+                start = middle;
+            }
+        }
+        path.reverse();
+        Some(path)
+    }
+
+    /// Consistency path from the first `old` to the first `size` leaves (RFC 9162 §2.1.4.1).
+    #[must_use]
+    pub fn consistency_path(&self, old: u64, size: u64) -> Option<Vec<Hash>> {
+        if old == 0 || old > size || size > self.size() {
+            return None;
+        }
+        let (mut start, mut end, old) = (0, usize::try_from(size).ok()?, usize::try_from(old).ok()?);
+        let mut path = Vec::new();
+        while end != old {
+            let middle = start + split(end - start);
+            if old <= middle {
+                path.push(self.range(middle, end));
+                end = middle;
+            } else {
+                path.push(self.range(start, middle));
+                start = middle;
+            }
+        }
+        // SUBPROOF(m, D[m], b): the old root itself is sent only when the recursion turned right at least once.
+        if start > 0 {
+            path.push(self.range(start, end));
+        }
+        path.reverse();
+        Some(path)
+    }
+
+    /// Root of leaves `start..end`, where `start` is a multiple of the range's subtree size, as in every path.
+    fn range(&self, start: usize, end: usize) -> Hash {
+        let count = end - start;
+        if count.is_power_of_two() {
+            let level = count.ilog2() as usize;
+            if let Some(hash) = self.levels.get(level).and_then(|nodes| nodes.get(start >> level)) {
+                return *hash;
+            }
+        }
+        let middle = start + split(count);
+        node_hash(&self.range(start, middle), &self.range(middle, end))
+    }
+}
+
+/// Root that `path` leads to from `leaf` (RFC 9162 §2.1.3.2); `None` when the path does not fit the place.
+#[must_use]
+pub fn root_from_path(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
+    if index >= size {
+        return None;
+    }
+    let (mut fn_, mut sn, mut root) = (index, size - 1, leaf);
+    for step in path {
+        if sn == 0 {
+            return None;
+        }
+        if fn_ & 1 == 1 || fn_ == sn {
+            root = node_hash(step, &root);
+            while fn_ & 1 == 0 && fn_ != 0 {
+                fn_ >>= 1;
+                sn >>= 1;
+            }
+        } else {
+            root = node_hash(&root, step);
+        }
+        fn_ >>= 1;
+        sn >>= 1;
+    }
+    (sn == 0).then_some(root)
+}
+
+/// Old and new root that a consistency path leads to (RFC 9162 §2.1.4.2); `None` when it does not fit the sizes.
+#[must_use]
+pub fn root_from_consistency_path(old: u64, new: u64, old_root: Hash, path: &[Hash]) -> Option<(Hash, Hash)> {
+    if old == 0 || old > new {
+        return None;
+    }
+    if old == new {
+        return path.is_empty().then_some((old_root, old_root));
+    }
+    let mut steps = Vec::with_capacity(path.len() + 1);
+    if old.is_power_of_two() {
+        steps.push(old_root);
+    }
+    steps.extend_from_slice(path);
+    let (mut fn_, mut sn) = (old - 1, new - 1);
+    while fn_ & 1 == 1 {
+        fn_ >>= 1;
+        sn >>= 1;
+    }
+    let mut steps = steps.into_iter();
+    let seed = steps.next()?;
+    let (mut from, mut to) = (seed, seed);
+    for step in steps {
+        if sn == 0 {
+            return None;
+        }
+        if fn_ & 1 == 1 || fn_ == sn {
+            from = node_hash(&step, &from);
+            to = node_hash(&step, &to);
+            while fn_ & 1 == 0 && fn_ != 0 {
+                fn_ >>= 1;
+                sn >>= 1;
+            }
+        } else {
+            to = node_hash(&to, &step);
+        }
+        fn_ >>= 1;
+        sn >>= 1;
+    }
+    (sn == 0).then_some((from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(size: u64) -> (Tree, Vec<Hash>) {
+        let leaves: Vec<_> = (0..size).map(|index| leaf_hash(&index.to_be_bytes())).collect();
+        let mut tree = Tree::default();
+        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        (tree, leaves)
+    }
+
+    #[test]
+    fn roots_of_every_earlier_size() {
+        let (tree, leaves) = tree(70);
+        for size in 0..=70 {
+            assert_eq!(tree.root_at(size), Some(root_of(&leaves[..usize::try_from(size).unwrap()])), "{size}");
+        }
+        assert_eq!(tree.root_at(71), None);
+    }
+
+    #[test]
+    fn inclusion_of_every_leaf_in_every_size() {
+        let (tree, leaves) = tree(40);
+        for size in 1..=40 {
+            for index in 0..size {
+                let path = tree.inclusion_path(index, size).unwrap();
+                let leaf = leaves[usize::try_from(index).unwrap()];
+                assert_eq!(root_from_path(leaf, index, size, &path), tree.root_at(size));
+                assert_ne!(root_from_path([0; 32], index, size, &path), tree.root_at(size));
+                assert_ne!(
+                    root_from_path(leaf, (index + 1) % size, size, &path),
+                    tree.root_at(size).filter(|_| size > 1)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn consistency_of_every_pair_of_sizes() {
+        let (tree, _) = tree(40);
+        for new in 1..=40 {
+            for old in 1..=new {
+                let path = tree.consistency_path(old, new).unwrap();
+                let (old_root, new_root) = (tree.root_at(old).unwrap(), tree.root_at(new).unwrap());
+                assert_eq!(
+                    root_from_consistency_path(old, new, old_root, &path),
+                    Some((old_root, new_root)),
+                    "{old}→{new}"
+                );
+            }
+        }
+    }
+}
