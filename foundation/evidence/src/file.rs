@@ -42,6 +42,19 @@ pub struct EvidenceEntry {
     pub disclosure: Option<Vec<u8>>,
 }
 
+/// A term that ran out: an outcome nobody asked for, so it has no statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceTerm {
+    /// Its outcome ([`crate::OutcomeRecord`]).
+    pub outcome: Vec<u8>,
+    /// Place of the outcome among the block's.
+    pub outcome_index: u64,
+    /// Inclusion path of the outcome in the block's outcome tree.
+    pub outcome_path: Vec<Hash>,
+    /// The block's sealed checkpoint.
+    pub checkpoint: Vec<u8>,
+}
+
 /// An evidence file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvidenceFile {
@@ -53,6 +66,8 @@ pub struct EvidenceFile {
     pub agreement: String,
     /// The entries that made the agreement what it is, in ledger order, with the registrations they rest on.
     pub entries: Vec<EvidenceEntry>,
+    /// The terms of the agreement that ran out, in ledger order.
+    pub terms: Vec<EvidenceTerm>,
 }
 
 impl EvidenceFile {
@@ -65,6 +80,7 @@ impl EvidenceFile {
             ("key", bytes(self.key.sec1().to_vec())),
             ("agreement", text(self.agreement.clone())),
             ("entries", Cbor::Array(self.entries.iter().map(encode_entry).collect())),
+            ("terms", Cbor::Array(self.terms.iter().map(encode_term).collect())),
         ]))
     }
 
@@ -83,6 +99,7 @@ impl EvidenceFile {
             key: VerifyingKey::from_sec1(&fields.bytes("key")?)?,
             agreement: fields.text("agreement")?,
             entries: fields.array("entries")?.into_iter().map(decode_entry).collect::<Result<_, _>>()?,
+            terms: fields.array("terms")?.into_iter().map(decode_term).collect::<Result<_, _>>()?,
         };
         fields.finish()?;
         Ok(evidence)
@@ -90,13 +107,12 @@ impl EvidenceFile {
 }
 
 fn encode_entry(entry: &EvidenceEntry) -> Cbor {
-    let path = entry.outcome_path.iter().map(|hash| bytes(*hash)).collect();
     let mut fields = vec![
         ("statement", bytes(entry.statement.clone())),
         ("receipt", bytes(entry.receipt.clone())),
         ("outcome", bytes(entry.outcome.clone())),
         ("outcome-index", int(entry.outcome_index)),
-        ("outcome-path", Cbor::Array(path)),
+        ("outcome-path", encode_path(&entry.outcome_path)),
         ("checkpoint", bytes(entry.checkpoint.clone())),
     ];
     if let Some(disclosure) = &entry.disclosure {
@@ -105,25 +121,54 @@ fn encode_entry(entry: &EvidenceEntry) -> Cbor {
     map(fields)
 }
 
+fn encode_term(term: &EvidenceTerm) -> Cbor {
+    map([
+        ("outcome", bytes(term.outcome.clone())),
+        ("outcome-index", int(term.outcome_index)),
+        ("outcome-path", encode_path(&term.outcome_path)),
+        ("checkpoint", bytes(term.checkpoint.clone())),
+    ])
+}
+
+fn encode_path(path: &[Hash]) -> Cbor {
+    Cbor::Array(path.iter().map(|hash| bytes(*hash)).collect())
+}
+
 fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
     let mut fields = Fields::new(value, "entry")?;
-    let fault = |field: &str| CborFault::Type { field: field.to_owned(), expected: "byte strings" };
-    let path = fields
-        .array("outcome-path")?
-        .into_iter()
-        .map(|hash| hash.into_bytes().ok().and_then(|hash| hash.try_into().ok()).ok_or_else(|| fault("outcome-path")));
+    let disclosure = fields.take("disclosure").map(|bytes| bytes.into_bytes().map_err(|_| type_fault("disclosure")));
     let entry = EvidenceEntry {
-        outcome_path: path.collect::<Result<_, _>>()?,
+        outcome_path: decode_path(&mut fields)?,
         statement: fields.bytes("statement")?,
         receipt: fields.bytes("receipt")?,
         outcome: fields.bytes("outcome")?,
         outcome_index: fields.int("outcome-index")?,
         checkpoint: fields.bytes("checkpoint")?,
-        disclosure: fields
-            .take("disclosure")
-            .map(|disclosure| disclosure.into_bytes().map_err(|_| fault("disclosure")))
-            .transpose()?,
+        disclosure: disclosure.transpose()?,
     };
     fields.finish()?;
     Ok(entry)
+}
+
+fn decode_term(value: Cbor) -> Result<EvidenceTerm, CborFault> {
+    let mut fields = Fields::new(value, "term")?;
+    let term = EvidenceTerm {
+        outcome_path: decode_path(&mut fields)?,
+        outcome: fields.bytes("outcome")?,
+        outcome_index: fields.int("outcome-index")?,
+        checkpoint: fields.bytes("checkpoint")?,
+    };
+    fields.finish()?;
+    Ok(term)
+}
+
+fn decode_path(fields: &mut Fields) -> Result<Vec<Hash>, CborFault> {
+    let hash = |hash: Cbor| hash.into_bytes().ok()?.try_into().ok();
+    let path =
+        fields.array("outcome-path")?.into_iter().map(|item| hash(item).ok_or_else(|| type_fault("outcome-path")));
+    path.collect()
+}
+
+fn type_fault(field: &str) -> CborFault {
+    CborFault::Type { field: field.to_owned(), expected: "byte strings" }
 }

@@ -25,7 +25,7 @@ mod statement;
 pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
 pub use checkpoint::{Checkpoint, CheckpointFault};
 pub use disclosure::{Disclosure, DisclosureFault, Part};
-pub use file::{EvidenceEntry, EvidenceFile, FileFault};
+pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
 pub use merkle::{EMPTY_ROOT, Hash, Tree, leaf_hash, node_hash, root_from_consistency_path, root_from_path, root_of};
 pub use outcome::{Event, OutcomeRecord, Place};
