@@ -3,7 +3,7 @@
 use crate::Hash;
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
 use std::collections::BTreeMap;
-use tally_model::{ActionName, AgreementId, ContractName, DeviceId, Priority, Timestamp, TriggerId, Value};
+use tally_model::{ActionName, AgreementId, ContractName, DeviceId, PointId, Priority, Timestamp, TriggerId, Value};
 
 /// Most arguments a call may carry; contracts name a handful.
 const ARGUMENTS_MAX: usize = 64;
@@ -59,7 +59,7 @@ impl Transition {
 }
 
 /// Which readings decided a trigger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadingsClaim {
     /// Number of the first reading in the device's vault chain.
     pub first: u64,
@@ -69,6 +69,9 @@ pub struct ReadingsClaim {
     pub root: Hash,
     /// Head of the device's vault chain after `last`.
     pub head: Hash,
+    /// For every point that is disclosed: the point number of its latest reading up to `last`, so that none of its
+    /// readings can be left among the hidden ones.
+    pub points: BTreeMap<PointId, u64>,
 }
 
 /// What a trigger asks a contract to do.
@@ -109,7 +112,9 @@ impl TriggerBody {
     /// The body's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let points = self.readings.points.iter().map(|(point, number)| (point.as_str(), int(*number)));
         let readings = map([
+            ("points", map(points)),
             ("first", int(self.readings.first)),
             ("last", int(self.readings.last)),
             ("root", bytes(self.readings.root)),
@@ -162,12 +167,21 @@ fn decode_claim(mut fields: Fields) -> Result<ReadingsClaim, BodyFault> {
         last: fields.int("last")?,
         root: fields.bytes_exact("root")?,
         head: fields.bytes_exact("head")?,
+        points: fields.fields("points")?.rest().into_iter().map(claimed_point).collect::<Result<_, _>>()?,
     };
     fields.finish()?;
     if claim.last < claim.first {
         return Err(BodyFault::Range { first: claim.first, last: claim.last });
     }
     Ok(claim)
+}
+
+fn claimed_point((name, number): (String, Cbor)) -> Result<(PointId, u64), CborFault> {
+    let number = number.as_integer().and_then(|number| u64::try_from(number).ok());
+    match (PointId::try_new(&name), number) {
+        (Ok(point), Some(number)) => Ok((point, number)),
+        _ => Err(CborFault::Type { field: name, expected: "a point id with its number" }),
+    }
 }
 
 fn decode_call(mut fields: Fields) -> Result<TriggerCall, BodyFault> {
@@ -284,7 +298,13 @@ mod tests {
             transition: Transition::Raised,
             priority: Priority::High,
             at: Timestamp::from_micros(1_790_000_000_000_000),
-            readings: ReadingsClaim { first: 10, last: 40, root: [2; 32], head: [3; 32] },
+            readings: ReadingsClaim {
+                first: 10,
+                last: 40,
+                root: [2; 32],
+                head: [3; 32],
+                points: [(PointId::try_new("vibration").unwrap(), 20)].into(),
+            },
             number: 7,
             call: Some(TriggerCall {
                 contract: ContractName::try_new("maintenance-order").unwrap(),

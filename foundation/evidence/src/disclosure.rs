@@ -8,7 +8,8 @@ use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
 use crate::merkle::split;
 use crate::reading::{ReadingFault, Salt, decode_reading, reading_leaf};
 use crate::{Hash, node_hash};
-use tally_model::{DeviceId, Reading};
+use std::collections::BTreeMap;
+use tally_model::{DeviceId, PointId, Reading};
 
 /// Most readings a disclosure may span: a day of a device at 100 readings/s fits, a forged count does not allocate more.
 const SPAN_MAX: u64 = 16_777_216;
@@ -30,6 +31,14 @@ pub enum DisclosureFault {
     /// An opened reading is not a reading.
     #[error("{0}")]
     Reading(#[from] ReadingFault),
+    /// A reading of an opened point is missing between two others, or at the end.
+    #[error("reading {missing} of point `{point}` is not shown")]
+    LeftOut {
+        /// Which point.
+        point: PointId,
+        /// Which of its readings.
+        missing: u64,
+    },
     /// An opened reading carries another number than its place.
     #[error("reading {found} stands in the place of reading {place}")]
     Number {
@@ -101,24 +110,33 @@ impl Disclosure {
         self.last.checked_sub(self.first)?.checked_add(1).filter(|count| *count <= SPAN_MAX)
     }
 
-    /// The opened readings, each checked to carry the number of its place.
+    /// The opened readings, each checked to carry the number of its place, and of each point all or none from the first
+    /// one shown up to the latest, which is `claimed` by the sealed trigger.
     ///
     /// # Errors
     /// [`DisclosureFault`].
-    pub fn readings(&self) -> Result<Vec<Reading>, DisclosureFault> {
+    pub fn readings(&self, claimed: &BTreeMap<PointId, u64>) -> Result<Vec<Reading>, DisclosureFault> {
         let mut place = self.first;
         let mut readings = Vec::new();
+        let mut latest: BTreeMap<PointId, u64> = BTreeMap::new();
         for part in &self.parts {
             match part {
                 Part::Hidden { count, .. } => place = place.saturating_add(*count),
                 Part::Opened { reading, .. } => {
-                    let reading = decode_reading(&self.device, reading)?;
+                    let (reading, point_number) = decode_reading(&self.device, reading)?;
                     if reading.number != place {
                         return Err(DisclosureFault::Number { found: reading.number, place });
                     }
+                    let point = &reading.sample.point;
+                    follow(&mut latest, point, point_number)?;
                     place = place.saturating_add(1);
                     readings.push(reading);
                 }
+            }
+        }
+        for (point, number) in claimed {
+            if latest.get(point) != Some(number) {
+                return Err(DisclosureFault::LeftOut { point: point.clone(), missing: *number });
             }
         }
         Ok(readings)
@@ -160,6 +178,15 @@ impl Disclosure {
         };
         fields.finish()?;
         Ok(disclosure)
+    }
+}
+
+fn follow(latest: &mut BTreeMap<PointId, u64>, point: &PointId, number: u64) -> Result<(), DisclosureFault> {
+    match latest.insert(point.clone(), number) {
+        Some(before) if number != before.saturating_add(1) => {
+            Err(DisclosureFault::LeftOut { point: point.clone(), missing: before.saturating_add(1) })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -228,16 +255,17 @@ mod tests {
     use proptest::prelude::*;
     use tally_model::{PointId, Quality, Sample, Timestamp, Unit, Value};
 
+    /// Points `p` and `q` take turns.
     fn reading(number: u64) -> Vec<u8> {
         let sample = Sample {
-            point: PointId::try_new("p").unwrap(),
+            point: PointId::try_new(if number % 2 == 0 { "p" } else { "q" }).unwrap(),
             outcome: Ok(Value::Bool(true)),
             unit: Unit::one(),
             quality: Quality::Good,
             source_time: Timestamp::from_micros(1),
             received: Timestamp::from_micros(1),
         };
-        encode_reading(&Reading { device: DeviceId::try_new("d").unwrap(), number, sample })
+        encode_reading(&Reading { device: DeviceId::try_new("d").unwrap(), number, sample }, number / 2)
     }
 
     proptest! {
@@ -248,18 +276,34 @@ mod tests {
             let open = |number: u64| (choice >> ((number - first) % 64) & 1 == 1).then(|| (salt, reading(number)));
             let disclosure = Disclosure::build(DeviceId::try_new("d").unwrap(), first, &leaves, &open);
             prop_assert_eq!(disclosure.root(), Ok(root_of(&leaves)));
-            let opened = (0..count).filter(|place| choice >> (place % 64) & 1 == 1).count();
-            prop_assert_eq!(disclosure.readings().unwrap().len(), opened);
-            prop_assert_eq!(disclosure.hidden(), count - opened as u64);
+            let opened: Vec<_> = (first..first + count).filter(|n| choice >> ((n - first) % 64) & 1 == 1).collect();
+            let of_a_point = |rest| opened.iter().filter(|n| *n % 2 == rest).copied().collect::<Vec<_>>();
+            let whole = (0..2).all(|rest| of_a_point(rest).windows(2).all(|pair| pair[1] == pair[0] + 2));
+            prop_assert_eq!(disclosure.readings(&BTreeMap::new()).is_ok(), whole);
+            prop_assert_eq!(disclosure.hidden(), count - opened.len() as u64);
             prop_assert_eq!(Disclosure::decode(&disclosure.encode()), Ok(disclosure));
         }
 
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             if let Ok(disclosure) = Disclosure::decode(&bytes) {
-                let _ = (disclosure.root(), disclosure.readings());
+                let _ = (disclosure.root(), disclosure.readings(&BTreeMap::new()));
             }
         }
+    }
+
+    #[test]
+    fn a_reading_left_out_is_named() {
+        let salt = [7; 16];
+        let (p, device) = (PointId::try_new("p").unwrap(), DeviceId::try_new("d").unwrap());
+        let leaves: Vec<_> = (0..10).map(|number| reading_leaf(&salt, &reading(number))).collect();
+        let show = |hidden: u64| {
+            let open = |number: u64| (number % 2 == 0 && number != hidden).then(|| (salt, reading(number)));
+            Disclosure::build(device.clone(), 0, &leaves, &open).readings(&[(p.clone(), 4)].into()).map(|all| all.len())
+        };
+        assert_eq!(show(99), Ok(5));
+        assert_eq!(show(4), Err(DisclosureFault::LeftOut { point: p.clone(), missing: 2 }));
+        assert_eq!(show(8), Err(DisclosureFault::LeftOut { point: p.clone(), missing: 4 }));
     }
 
     #[test]

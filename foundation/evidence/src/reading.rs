@@ -1,11 +1,14 @@
 //! A reading as bytes, its salted leaf, and the vault's numbered hash chain. CDDL: `docs/formats/reading.cddl`.
 //!
 //! ```text
-//! reading = [number, point, value / [no-value code], unit, quality (0 good, 1 uncertain, 2 bad), source time, received]   times in µs
+//! reading = [number, point, point number, value / [no-value code], unit, quality (0 good, 1 uncertain, 2 bad),
+//!            source time, received]   times in µs
 //! leaf    = SHA-256(0x00 ‖ salt (16 bytes) ‖ reading)       so that a hidden reading cannot be guessed from its leaf
 //! head 0  = SHA-256("tallystick vault v1" ‖ 0x00 ‖ device)
 //! head n+1 = SHA-256(0x02 ‖ head n ‖ leaf n)                so that a missing, altered or reordered reading shows
 //! ```
+//! The number counts the readings of the device, the point number those of the point, both from 0 without gaps: a reading
+//! of a disclosed point cannot hide among the undisclosed ones.
 
 use crate::cbor::{self, Cbor, CborFault, int, text};
 use crate::{Hash, leaf_hash};
@@ -21,14 +24,15 @@ pub enum ReadingFault {
     /// Not deterministic CBOR.
     #[error("reading: {0}")]
     Cbor(#[from] CborFault),
-    /// Not the seven-element array.
+    /// Not the eight-element array.
     #[error("reading: {0}")]
     Shape(&'static str),
 }
 
-/// The canonical bytes of a reading. The device is not repeated in them: the chain is per device.
+/// The canonical bytes of a reading that is the `point_number`-th of its point. The device is not repeated in them: the
+/// chain is per device.
 #[must_use]
-pub fn encode_reading(reading: &Reading) -> Vec<u8> {
+pub fn encode_reading(reading: &Reading, point_number: u64) -> Vec<u8> {
     let sample = &reading.sample;
     let value = match &sample.outcome {
         Ok(value) => cbor::from_value(value),
@@ -42,6 +46,7 @@ pub fn encode_reading(reading: &Reading) -> Vec<u8> {
     cbor::encode(&Cbor::Array(vec![
         int(reading.number),
         text(sample.point.as_str()),
+        int(point_number),
         value,
         text(sample.unit.as_str()),
         int(quality),
@@ -50,14 +55,14 @@ pub fn encode_reading(reading: &Reading) -> Vec<u8> {
     ]))
 }
 
-/// Reads a reading of `device` strictly.
+/// Reads a reading of `device` strictly; gives it with its point number.
 ///
 /// # Errors
 /// [`ReadingFault`].
-pub fn decode_reading(device: &DeviceId, bytes: &[u8]) -> Result<Reading, ReadingFault> {
+pub fn decode_reading(device: &DeviceId, bytes: &[u8]) -> Result<(Reading, u64), ReadingFault> {
     let Cbor::Array(items) = cbor::decode(bytes)? else { return Err(ReadingFault::Shape("not an array")) };
-    let [number, point, value, unit, quality, source, received] = items.as_slice() else {
-        return Err(ReadingFault::Shape("not seven elements"));
+    let [number, point, point_number, value, unit, quality, source, received] = items.as_slice() else {
+        return Err(ReadingFault::Shape("not eight elements"));
     };
     let quality = match quality.as_integer().map(i128::from) {
         Some(0) => Quality::Good,
@@ -82,8 +87,12 @@ pub fn decode_reading(device: &DeviceId, bytes: &[u8]) -> Result<Reading, Readin
         source_time: instant(source)?,
         received: instant(received)?,
     };
-    let number = number.as_integer().and_then(|number| u64::try_from(number).ok());
-    Ok(Reading { device: device.clone(), number: number.ok_or(ReadingFault::Shape("number is no count"))?, sample })
+    Ok((Reading { device: device.clone(), number: count(number)?, sample }, count(point_number)?))
+}
+
+fn count(value: &Cbor) -> Result<u64, ReadingFault> {
+    let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+    number.ok_or(ReadingFault::Shape("a number counts from 0"))
 }
 
 fn no_value(code: &[Cbor]) -> Result<NoValue, ReadingFault> {
@@ -156,7 +165,7 @@ mod tests {
                 received: Timestamp::from_micros(2),
             };
             let reading = Reading { device: device.clone(), number: 5, sample };
-            assert_eq!(decode_reading(&device, &encode_reading(&reading)), Ok(reading));
+            assert_eq!(decode_reading(&device, &encode_reading(&reading, 3)), Ok((reading, 3)));
         }
     }
 
