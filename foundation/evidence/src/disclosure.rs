@@ -258,7 +258,7 @@ mod tests {
     /// Points `p` and `q` take turns.
     fn reading(number: u64) -> Vec<u8> {
         let sample = Sample {
-            point: PointId::try_new(if number % 2 == 0 { "p" } else { "q" }).unwrap(),
+            point: PointId::try_new(if number.is_multiple_of(2) { "p" } else { "q" }).unwrap(),
             outcome: Ok(Value::Bool(true)),
             unit: Unit::one(),
             quality: Quality::Good,
@@ -298,7 +298,7 @@ mod tests {
         let (p, device) = (PointId::try_new("p").unwrap(), DeviceId::try_new("d").unwrap());
         let leaves: Vec<_> = (0..10).map(|number| reading_leaf(&salt, &reading(number))).collect();
         let show = |hidden: u64| {
-            let open = |number: u64| (number % 2 == 0 && number != hidden).then(|| (salt, reading(number)));
+            let open = |number: u64| (number.is_multiple_of(2) && number != hidden).then(|| (salt, reading(number)));
             Disclosure::build(device.clone(), 0, &leaves, &open).readings(&[(p.clone(), 4)].into()).map(|all| all.len())
         };
         assert_eq!(show(99), Ok(5));
