@@ -1,0 +1,157 @@
+//! What the tests share: device descriptions in one line, and a link that runs and can be listened to.
+#![allow(dead_code)] // every test file uses its own part
+
+use std::sync::Arc;
+use std::time::Duration;
+use tally_connector_api::{Batch, LinkContext, LinkStatus, SINK_BATCHES_MAX, StatusReporter, SystemClock};
+use tally_model::{
+    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, Outcome, PointId, PointSpec, Quality, Security, Unit,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// `id address [type [order]]`, as in a mapping.
+pub fn point(text: &str) -> PointSpec {
+    let mut words = text.split_whitespace();
+    let (id, at) = (words.next().unwrap(), words.next().unwrap());
+    PointSpec {
+        id: PointId::try_new(id).unwrap(),
+        address: Address::parse_modbus(at).unwrap(),
+        encoding: words.next().map_or(Encoding::Bool, encoding),
+        order: words.next().map_or(ByteOrder::Abcd, order),
+        length: 0,
+        scale: 1.0,
+        offset: 0.0,
+        unit: Unit::one(),
+        deadband: None,
+        range: None,
+    }
+}
+
+pub fn encoding(word: &str) -> Encoding {
+    match word {
+        "bool" => Encoding::Bool,
+        "u16" => Encoding::U16,
+        "i16" => Encoding::I16,
+        "u32" => Encoding::U32,
+        "i32" => Encoding::I32,
+        "u64" => Encoding::U64,
+        "i64" => Encoding::I64,
+        "f32" => Encoding::F32,
+        "f64" => Encoding::F64,
+        "text" => Encoding::Text,
+        other => panic!("no encoding `{other}`"),
+    }
+}
+
+pub fn order(word: &str) -> ByteOrder {
+    match word {
+        "ABCD" => ByteOrder::Abcd,
+        "CDAB" => ByteOrder::Cdab,
+        "BADC" => ByteOrder::Badc,
+        "DCBA" => ByteOrder::Dcba,
+        other => panic!("no order `{other}`"),
+    }
+}
+
+pub fn device(id: &str, port: u16, unit: u8, points: Vec<PointSpec>) -> DeviceSpec {
+    DeviceSpec {
+        id: DeviceId::try_new(id).unwrap(),
+        endpoint: Endpoint::ModbusTcp { host: "127.0.0.1".into(), port, unit },
+        security: Security::default(),
+        every: Duration::from_millis(50),
+        timeout: Duration::from_millis(150),
+        registers_per_request_max: 125,
+        gap_max: 8,
+        points,
+    }
+}
+
+/// One line of the published vectors.
+pub struct Vector {
+    pub spec: PointSpec,
+    pub registers: Vec<u16>,
+    pub value: String,
+}
+
+pub fn vectors() -> Vec<Vector> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/testcases/vectors.csv");
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_path(file).unwrap();
+    let rows = reader.records().enumerate().map(|(number, row)| {
+        let row = row.unwrap();
+        let mut spec = point(&format!("v{number} holding:0 {} {}", &row[0], &row[1]));
+        spec.length = row[2].parse().unwrap();
+        spec.scale = row[3].parse().unwrap();
+        spec.offset = row[4].parse().unwrap();
+        let registers = row[5].split(' ').map(|word| u16::from_str_radix(word, 16).unwrap()).collect();
+        Vector { spec, registers, value: row[6].to_owned() }
+    });
+    rows.collect()
+}
+
+/// An outcome in the words of the vectors.
+pub fn word(outcome: &Outcome) -> String {
+    match outcome {
+        Ok(tally_model::Value::Float(number)) => format!("{number:?}"),
+        Ok(value) => value.to_string(),
+        Err(reason) => format!("{reason:?}").chars().fold(String::new(), |text, c| match c {
+            c if c.is_uppercase() && !text.is_empty() => text + "-" + &c.to_lowercase().to_string(),
+            c => text + &c.to_lowercase().to_string(),
+        }),
+    }
+}
+
+/// A running link.
+pub struct Running {
+    pub batches: mpsc::Receiver<Batch>,
+    pub status: watch::Receiver<LinkStatus>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Longest any test waits for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Running {
+    pub fn start(devices: Vec<DeviceSpec>) -> Self {
+        let link = tally_connector_modbus::link(devices).unwrap();
+        let (sink, batches) = mpsc::channel(SINK_BATCHES_MAX);
+        let (reporter, status) = StatusReporter::new(&link.name());
+        let stop = CancellationToken::new();
+        let clock = Arc::new(SystemClock::default());
+        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone() };
+        Self { batches, status, stop, task: tokio::spawn(link.run(context)) }
+    }
+
+    pub async fn next(&mut self) -> Batch {
+        tokio::time::timeout(PATIENCE, self.batches.recv()).await.expect("a batch in time").expect("the link runs")
+    }
+
+    /// Batches until one of `device` says for its `point` what `wanted` says; gives how many batches that took.
+    pub async fn until(&mut self, device: &str, point: &str, wanted: impl Fn(&Outcome, Quality) -> bool) -> usize {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut count = 0;
+        let mut last = None;
+        while tokio::time::Instant::now() < deadline {
+            let batch = self.next().await;
+            count += 1;
+            if batch.device.as_str() != device {
+                continue;
+            }
+            let sample = batch.samples.iter().find(|sample| sample.point.as_str() == point);
+            if sample.is_some_and(|sample| wanted(&sample.outcome, sample.quality)) {
+                return count;
+            }
+            last = sample.cloned().or(last);
+        }
+        panic!("{device}/{point} never said what was waited for; its last word was {last:?}");
+    }
+
+    /// Stops the link, which must take less than a second.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(1), self.task).await.expect("stops within a second").unwrap();
+        assert_eq!(self.status.borrow().state, tally_connector_api::LinkState::Stopped);
+    }
+}
