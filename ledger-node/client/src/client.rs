@@ -1,0 +1,247 @@
+//! Requests and answers.
+
+use crate::connection::{Connections, Sender, describe};
+use crate::events::{self, LedgerEvent};
+use crate::{NodeAddress, RequestError, SubmitError};
+use bytes::Bytes;
+use futures_util::Stream;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of the largest answer we read: an evidence file of some ten thousand entries.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How long to wait.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// For a connection. Default 2 s: the node is beside us or in the same plant.
+    pub connect: Duration,
+    /// For a whole answer, connecting included. Default 10 s: longer than the node itself tries.
+    pub answer: Duration,
+    /// For the next sign of life in the event stream. Default 30 s: twice the node's keep-alive.
+    pub quiet: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(2), answer: Duration::from_secs(10), quiet: Duration::from_secs(30) }
+    }
+}
+
+/// A statement that is in the ledger, for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// The receipt (`application/cose`), not yet checked.
+    pub receipt: Vec<u8>,
+    /// Index of the entry.
+    pub entry: u64,
+    /// Number of the contract's refusal; `None` when it was done. A refused statement is an entry all the same.
+    pub refusal: Option<u16>,
+}
+
+/// A client of one node.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connections: Arc<Connections>,
+}
+
+impl Client {
+    /// A client with the usual [`Timeouts`]. Does not connect yet.
+    #[must_use]
+    pub fn new(address: NodeAddress) -> Self {
+        Self::with_timeouts(address, Timeouts::default())
+    }
+
+    /// A client with other timeouts.
+    #[must_use]
+    pub fn with_timeouts(address: NodeAddress, timeouts: Timeouts) -> Self {
+        Self { connections: Arc::new(Connections::new(address, timeouts)) }
+    }
+
+    /// Where the node is.
+    #[must_use]
+    pub fn address(&self) -> &NodeAddress {
+        self.connections.address()
+    }
+
+    /// Submits a signed statement. `Ok` means that it is in the ledger and synced to disk; submitting the same bytes again
+    /// gives the same receipt.
+    ///
+    /// # Errors
+    /// [`SubmitError::NotNow`]: keep the statement. [`SubmitError::Refused`]: these bytes will never be taken.
+    pub async fn submit(&self, statement: &[u8]) -> Result<Submitted, SubmitError> {
+        let body = Bytes::copy_from_slice(statement);
+        let request = Request::builder().method(Method::POST).uri("/entries").header(CONTENT_TYPE, "application/cose");
+        let (headers, receipt) = self.ask(self.finish(request.header(ACCEPT, "*/*"), body, "/entries")?).await?;
+        let nonsense = |reason: &str| self.nonsense("POST /entries", reason);
+        let entry = number(&headers, "tally-entry").map_err(nonsense)?.ok_or("`tally-entry` is missing");
+        let refusal = number(&headers, "tally-refusal").map_err(nonsense)?;
+        Ok(Submitted { receipt: receipt.to_vec(), entry: entry.map_err(nonsense)?, refusal })
+    }
+
+    /// Reads JSON from `path` (with query), such as `/orders` or `/agreements?state=reported`.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn get_json(&self, path: &str) -> Result<serde_json::Value, RequestError> {
+        let answer = self.get(path, "application/json").await?;
+        serde_json::from_slice(&answer).map_err(|error| self.nonsense(&format!("GET {path}"), &error.to_string()))
+    }
+
+    /// Reads bytes from `path`, such as `/checkpoint` or `/agreements/mo-1/evidence`.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn get_bytes(&self, path: &str) -> Result<Vec<u8>, RequestError> {
+        Ok(self.get(path, "*/*").await?.to_vec())
+    }
+
+    /// Follows the ledger's events: from the first one of block `from`, or from now on. Ends with an error when the
+    /// connection breaks; go on with [`Client::events_after`] the last event's id.
+    pub fn events(
+        &self,
+        from: Option<u64>,
+    ) -> impl Stream<Item = Result<LedgerEvent, RequestError>> + Send + Unpin + use<> {
+        let path = from.map_or_else(|| "/events".to_owned(), |height| format!("/events?from={height}"));
+        events::follow(self.clone(), path, None)
+    }
+
+    /// Follows the ledger's events behind the one with this id.
+    pub fn events_after(
+        &self,
+        id: &str,
+    ) -> impl Stream<Item = Result<LedgerEvent, RequestError>> + Send + Unpin + use<> {
+        events::follow(self.clone(), "/events".to_owned(), Some(id.to_owned()))
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        self.connections.timeouts()
+    }
+
+    /// Opens the event stream; the connection lives as long as the answer's body.
+    pub(crate) async fn open_events(
+        &self,
+        path: &str,
+        after: Option<&str>,
+    ) -> Result<(Incoming, Sender), RequestError> {
+        let mut request = Request::builder().method(Method::GET).uri(path).header(ACCEPT, "text/event-stream");
+        if let Some(id) = after {
+            request = request.header("last-event-id", id);
+        }
+        let request = self.finish(request, Bytes::new(), path)?;
+        let asked = format!("GET {path}");
+        let sent = tokio::time::timeout(self.timeouts().answer, self.connections.send(&request)).await;
+        let (response, sender) = self.sent(sent, &asked)?;
+        if response.status() == StatusCode::OK {
+            return Ok((response.into_body(), sender));
+        }
+        let (status, headers, body) = self.read(response, &asked).await?;
+        Err(self.problem(asked, status, &headers, &body))
+    }
+
+    async fn get(&self, path: &str, accept: &'static str) -> Result<Bytes, RequestError> {
+        let request = Request::builder().method(Method::GET).uri(path).header(ACCEPT, accept);
+        Ok(self.ask(self.finish(request, Bytes::new(), path)?).await?.1)
+    }
+
+    fn finish(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+        path: &str,
+    ) -> Result<Request<Full<Bytes>>, RequestError> {
+        let host = match self.address() {
+            NodeAddress::Unix(_) => "localhost".to_owned(),
+            tcp => tcp.to_string().trim_start_matches("tcp:").to_owned(),
+        };
+        let request = request.header(HOST, host).body(Full::new(body));
+        request.map_err(|error| self.nonsense(path, &format!("no request can be made of it: {error}")))
+    }
+
+    /// Sends, reads the whole answer, sorts good from bad.
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(HeaderMap, Bytes), RequestError> {
+        let asked = format!("{} {}", request.method(), request.uri());
+        let limit = self.timeouts().answer;
+        let answered = tokio::time::timeout(limit, async {
+            let (response, sender) = self.sent(Ok(self.connections.send(&request).await), &asked)?;
+            let answer = self.read(response, &asked).await?;
+            self.connections.keep(sender);
+            Ok(answer)
+        });
+        let (status, headers, body) =
+            answered.await.map_err(|_| self.no_answer(&asked, format!("nothing within {limit:?}")))??;
+        if status.is_success() { Ok((headers, body)) } else { Err(self.problem(asked, status, &headers, &body)) }
+    }
+
+    fn sent<T>(
+        &self,
+        sent: Result<Result<T, String>, tokio::time::error::Elapsed>,
+        asked: &str,
+    ) -> Result<T, RequestError> {
+        let sent = sent.unwrap_or_else(|_| Err(format!("nothing within {:?}", self.timeouts().answer)));
+        sent.map_err(|cause| self.no_answer(asked, cause))
+    }
+
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        asked: &str,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| self.no_answer(asked, describe(error.as_ref())))?;
+        Ok((head.status, head.headers, body.to_bytes()))
+    }
+
+    /// An answer that is not a success: RFC 9457 when it comes from a node.
+    fn problem(&self, asked: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RequestError {
+        let problem = serde_json::from_slice::<Problem>(body).ok();
+        let retry_after = number(headers, RETRY_AFTER.as_str()).ok().flatten().map(Duration::from_secs);
+        let is_passing =
+            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        match problem {
+            Some(Problem { code, text, hint }) => {
+                let text = if hint.is_empty() { text } else { format!("{text}; {hint}") };
+                if is_passing {
+                    RequestError::NotNow { asked, code, text, retry_after }
+                } else {
+                    RequestError::Refused { asked, status: status.as_u16(), code, text }
+                }
+            }
+            None if is_passing => {
+                let text = format!("HTTP status {status}");
+                RequestError::NotNow { asked, code: "http".to_owned(), text, retry_after }
+            }
+            // Not in a node's words: a proxy, or another program on this port.
+            None => self.nonsense(&asked, &format!("HTTP status {status} without a problem document (RFC 9457)")),
+        }
+    }
+
+    pub(crate) fn no_answer(&self, asked: &str, cause: String) -> RequestError {
+        RequestError::NoAnswer { address: self.address().clone(), asked: asked.to_owned(), cause }
+    }
+
+    pub(crate) fn nonsense(&self, asked: &str, reason: &str) -> RequestError {
+        RequestError::Nonsense { address: self.address().clone(), asked: asked.to_owned(), reason: reason.to_owned() }
+    }
+}
+
+/// The members of a problem document (RFC 9457 §3) that we show.
+#[derive(serde::Deserialize)]
+struct Problem {
+    code: String,
+    #[serde(rename = "detail")]
+    text: String,
+    #[serde(default)]
+    hint: String,
+}
+
+/// A header that holds a whole number; `None` when it is absent.
+fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>, &'static str> {
+    let parse = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    headers.get(name).map(|value| parse(value).ok_or("a header that should be a number is none")).transpose()
+}
