@@ -1,1 +1,22 @@
-//! tally-contracts
+//! The ledger kernel: what the contracts make of an input, as a pure function of state, block and input.
+//!
+//! Never here: I/O, a clock (block time is the only one), randomness, a float in money. The same inputs on the same state
+//! give the same bytes on every machine; everything, contracts included, lives in the state, so the log alone rebuilds it.
+//!
+//! - [`Kernel::execute`]: one input, all or nothing: events, or a numbered [`Refusal`]
+//! - [`Overlay`]: writes over a [`StateRead`]; the node stores [`Overlay::into_changes`]
+//! - [`views`]: what the node's API shows
+//! - [`Genesis`]: entry 0
+
+mod fault;
+mod genesis;
+mod kernel;
+mod refusal;
+mod state;
+pub mod views;
+
+pub use fault::Fault;
+pub use genesis::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, genesis_body};
+pub use kernel::{Block, Input, Kernel};
+pub use refusal::Refusal;
+pub use state::{Overlay, StateRead};
