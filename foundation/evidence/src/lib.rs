@@ -20,6 +20,7 @@ mod reading;
 mod receipt;
 mod registration;
 mod rule;
+mod state_tree;
 mod statement;
 
 pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
@@ -33,6 +34,7 @@ pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading,
 pub use receipt::{Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
+pub use state_tree::{StateProof, StateProofFault, StateTree};
 pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
 
 /// SHA-256 of `bytes`.

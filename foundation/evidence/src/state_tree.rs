@@ -1,0 +1,374 @@
+//! The authenticated state of the ledger: a map from keys to values whose root stands in every checkpoint.
+//!
+//! A binary Merkle trie over key hashes, compressed: an inner node stands only where two stored keys part. Its shape
+//! depends on the keys alone, never on the order in which they came.
+//!
+//! ```text
+//! key hash   k = SHA-256(key)                  value hash   v = SHA-256(value)
+//! leaf         = SHA-256(0x00 ‖ k ‖ v)
+//! inner node   = SHA-256(0x01 ‖ bit ‖ left ‖ right)      bit: u8, where the keys below part; bit 0 is the highest of byte 0;
+//!                                                         keys with a 0 there are left
+//! empty        = 32 zero bytes
+//! ```
+//! Because the bit is hashed along, the way to a key is fixed at every node: a way that ends in another key's leaf proves
+//! that the key is not there.
+//!
+//! In memory: some 230 bytes a key. Nodes are shared between a tree and its clones, so a clone is a cheap, fixed snapshot.
+
+use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map};
+use crate::{Hash, sha256};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// Root of the state without keys; SHA-256 gives it for no input anyone knows.
+const EMPTY_STATE: Hash = [0; 32];
+
+/// The tree. Cloning it is cheap.
+#[derive(Debug, Clone, Default)]
+pub struct StateTree {
+    root: Option<Arc<Node>>,
+}
+
+#[derive(Debug)]
+enum Node {
+    Leaf(Leaf),
+    /// `key` is any key below: all share the bits before `bit`.
+    Inner {
+        hash: Hash,
+        key: Hash,
+        bit: u8,
+        left: Arc<Node>,
+        right: Arc<Node>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Leaf {
+    key: Hash,
+    value: Hash,
+}
+
+/// A key hash with its new value hash, or `None` to delete.
+type Change = (Hash, Option<Hash>);
+
+impl StateTree {
+    /// The root that the checkpoint binds.
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        self.root.as_ref().map_or(EMPTY_STATE, |node| node.hash())
+    }
+
+    /// Sets (`Some`) or deletes (`None`) keys. Of two changes of one key the later one counts.
+    pub fn apply<'a>(&mut self, changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) {
+        let hashed = changes.into_iter().map(|(key, value)| (sha256(key), value.map(sha256)));
+        let mut hashed: Vec<Change> = hashed.collect();
+        // Stable, so that the last of several changes of one key is the last of its run.
+        hashed.sort_by_key(|change| change.0);
+        hashed.reverse();
+        hashed.dedup_by_key(|change| change.0);
+        hashed.reverse();
+        self.root = apply(self.root.take(), &hashed);
+    }
+
+    /// Proves what `key` is, or that it is not.
+    #[must_use]
+    pub fn prove(&self, key: &[u8]) -> StateProof {
+        let key = sha256(key);
+        let mut steps = Vec::new();
+        let mut next = self.root.as_ref();
+        loop {
+            match next.map(AsRef::as_ref) {
+                None => return StateProof { leaf: None, steps },
+                Some(Node::Leaf(leaf)) => return StateProof { leaf: Some((leaf.key, leaf.value)), steps },
+                Some(Node::Inner { bit, left, right, .. }) => {
+                    let (taken, sibling) = if bit_of(&key, *bit) { (right, left) } else { (left, right) };
+                    steps.push((*bit, sibling.hash()));
+                    next = Some(taken);
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    fn hash(&self) -> Hash {
+        match self {
+            Self::Leaf(leaf) => leaf_hash(leaf),
+            Self::Inner { hash, .. } => *hash,
+        }
+    }
+
+    const fn key(&self) -> &Hash {
+        match self {
+            Self::Leaf(Leaf { key, .. }) | Self::Inner { key, .. } => key,
+        }
+    }
+}
+
+fn leaf_hash(leaf: &Leaf) -> Hash {
+    Sha256::new().chain_update([0x00]).chain_update(leaf.key).chain_update(leaf.value).finalize().into()
+}
+
+fn inner_hash(bit: u8, left: &Hash, right: &Hash) -> Hash {
+    Sha256::new().chain_update([0x01, bit]).chain_update(left).chain_update(right).finalize().into()
+}
+
+const fn bit_of(key: &Hash, bit: u8) -> bool {
+    key[bit as usize / 8] & (0x80 >> (bit % 8)) != 0
+}
+
+/// The first bit in which two different keys differ.
+fn parting(a: &Hash, b: &Hash) -> Option<u8> {
+    let byte = a.iter().zip(b).position(|(a, b)| a != b)?;
+    let bit = (a[byte] ^ b[byte]).leading_zeros();
+    u8::try_from(byte * 8 + bit as usize).ok()
+}
+
+/// `changes` are sorted, no key twice, and all belong below `node`'s place.
+fn apply(node: Option<Arc<Node>>, changes: &[Change]) -> Option<Arc<Node>> {
+    let ([first, ..], [.., last]) = (changes, changes) else { return node };
+    let Some(node) = node else { return build(&leaves_of(changes)) };
+    match node.as_ref() {
+        Node::Leaf(leaf) => build(&with_leaf(leaf, changes)),
+        Node::Inner { key, bit, left, right, .. } => {
+            // Where the first of the changed keys leaves this node's common way; between `first` and `last` none leaves it
+            // earlier, for they are sorted.
+            let leaves_at = [parting(key, &first.0), parting(key, &last.0)].into_iter().flatten().min();
+            let (at, below) = match leaves_at {
+                Some(earlier) if earlier < *bit => match bit_of(key, earlier) {
+                    false => (earlier, (Some(Arc::clone(&node)), None)),
+                    true => (earlier, (None, Some(Arc::clone(&node)))),
+                },
+                _ => (*bit, (Some(Arc::clone(left)), Some(Arc::clone(right)))),
+            };
+            let (to_left, to_right) = changes.split_at(changes.partition_point(|change| !bit_of(&change.0, at)));
+            join(at, apply(below.0, to_left), apply(below.1, to_right))
+        }
+    }
+}
+
+fn leaves_of(changes: &[Change]) -> Vec<Leaf> {
+    changes.iter().filter_map(|(key, value)| value.map(|value| Leaf { key: *key, value })).collect()
+}
+
+/// The leaves that stand where only `leaf` stood.
+fn with_leaf(leaf: &Leaf, changes: &[Change]) -> Vec<Leaf> {
+    let mut leaves = leaves_of(changes);
+    if changes.binary_search_by_key(&leaf.key, |change| change.0).is_err() {
+        let place = leaves.partition_point(|other| other.key < leaf.key);
+        leaves.insert(place, *leaf);
+    }
+    leaves
+}
+
+/// A tree of sorted leaves.
+fn build(leaves: &[Leaf]) -> Option<Arc<Node>> {
+    let ([first, ..], [.., last]) = (leaves, leaves) else { return None };
+    let Some(at) = parting(&first.key, &last.key) else { return Some(Arc::new(Node::Leaf(*first))) };
+    let (left, right) = leaves.split_at(leaves.partition_point(|leaf| !bit_of(&leaf.key, at)));
+    join(at, build(left), build(right))
+}
+
+fn join(bit: u8, left: Option<Arc<Node>>, right: Option<Arc<Node>>) -> Option<Arc<Node>> {
+    match (left, right) {
+        (Some(left), Some(right)) => {
+            let hash = inner_hash(bit, &left.hash(), &right.hash());
+            let key = *left.key();
+            Some(Arc::new(Node::Inner { hash, key, bit, left, right }))
+        }
+        (only, None) | (None, only) => only,
+    }
+}
+
+/// Why a proof does not show what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateProofFault {
+    /// The CBOR is not what the CDDL says.
+    #[error("state proof: {0}")]
+    Cbor(#[from] CborFault),
+    /// The steps do not lead from the root to this key.
+    #[error("state proof: the way does not lead to the key")]
+    Way,
+    /// The proof shows another value, or that the key is (not) there.
+    #[error("state proof: it shows another value than the one claimed")]
+    Value,
+    /// The way does not lead to the root.
+    #[error("state proof: the way does not lead to the root")]
+    Root,
+}
+
+/// Proof of what a key is, or that it is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateProof {
+    /// Key hash and value hash of the leaf where the way ends; `None` in the empty state.
+    leaf: Option<(Hash, Hash)>,
+    /// From the root down: where the keys part, and the hash of the side not taken.
+    steps: Vec<(u8, Hash)>,
+}
+
+impl StateProof {
+    /// Checks that in the state with this `root` the value of `key` is `value`; `None`: that it is not there.
+    ///
+    /// # Errors
+    /// [`StateProofFault`].
+    pub fn verify(&self, root: &Hash, key: &[u8], value: Option<&[u8]>) -> Result<(), StateProofFault> {
+        let key = sha256(key);
+        let Some((found, value_hash)) = self.leaf else {
+            return self.verify_empty(root, value);
+        };
+        let is_rising = self.steps.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        // The leaf must hang where its own key leads, and the key asked for must lead there too.
+        let is_way = self.steps.iter().all(|(bit, _)| bit_of(&found, *bit) == bit_of(&key, *bit));
+        if !is_rising || !is_way {
+            return Err(StateProofFault::Way);
+        }
+        let shown = (found == key).then_some(value_hash);
+        if shown != value.map(sha256) {
+            return Err(StateProofFault::Value);
+        }
+        let mut hash = leaf_hash(&Leaf { key: found, value: value_hash });
+        for (bit, sibling) in self.steps.iter().rev() {
+            hash = if bit_of(&key, *bit) { inner_hash(*bit, sibling, &hash) } else { inner_hash(*bit, &hash, sibling) };
+        }
+        if hash == *root { Ok(()) } else { Err(StateProofFault::Root) }
+    }
+
+    fn verify_empty(&self, root: &Hash, value: Option<&[u8]>) -> Result<(), StateProofFault> {
+        match (self.steps.as_slice(), value) {
+            ([], None) if *root == EMPTY_STATE => Ok(()),
+            ([], None) => Err(StateProofFault::Root),
+            ([], Some(_)) => Err(StateProofFault::Value),
+            _ => Err(StateProofFault::Way),
+        }
+    }
+
+    /// As CBOR: `{"leaf": [key hash, value hash] (absent in the empty state), "steps": [[bit, hash], …]}`.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let steps = self.steps.iter().map(|(bit, hash)| Cbor::Array(vec![int(*bit), bytes(*hash)]));
+        let mut fields = vec![("steps", Cbor::Array(steps.collect()))];
+        if let Some((key, value)) = self.leaf {
+            fields.push(("leaf", Cbor::Array(vec![bytes(key), bytes(value)])));
+        }
+        cbor::encode(&map(fields))
+    }
+
+    /// From CBOR, strictly; shows nothing before [`StateProof::verify`].
+    ///
+    /// # Errors
+    /// [`StateProofFault::Cbor`].
+    pub fn decode(proof: &[u8]) -> Result<Self, StateProofFault> {
+        let mut fields = Fields::decode(proof)?;
+        let fault = |field: &str| CborFault::Type { field: field.to_owned(), expected: "as in the CDDL" };
+        let steps = fields.array("steps")?.iter().map(|step| read_step(step).ok_or_else(|| fault("steps")));
+        let steps = steps.collect::<Result<_, _>>()?;
+        let leaf = fields.take("leaf").map(|leaf| read_leaf(&leaf).ok_or_else(|| fault("leaf"))).transpose()?;
+        fields.finish()?;
+        Ok(Self { leaf, steps })
+    }
+}
+
+fn read_step(step: &Cbor) -> Option<(u8, Hash)> {
+    let [bit, hash] = step.as_array()?.as_slice() else { return None };
+    Some((u8::try_from(bit.as_integer()?).ok()?, read_hash(hash)?))
+}
+
+fn read_leaf(leaf: &Cbor) -> Option<(Hash, Hash)> {
+    let [key, value] = leaf.as_array()?.as_slice() else { return None };
+    Some((read_hash(key)?, read_hash(value)?))
+}
+
+fn read_hash(hash: &Cbor) -> Option<Hash> {
+    hash.as_bytes()?.as_slice().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn tree_of(map: &Map) -> StateTree {
+        let mut tree = StateTree::default();
+        tree.apply(map.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice()))));
+        tree
+    }
+
+    #[test]
+    fn roots_are_as_written_above() {
+        let mut tree = StateTree::default();
+        assert_eq!(tree.root(), [0; 32]);
+        tree.apply([(&b"a"[..], Some(&b"1"[..]))]);
+        let leaf = |key: &[u8], value: &[u8]| sha256(&[&[0][..], &sha256(key), &sha256(value)].concat());
+        assert_eq!(tree.root(), leaf(b"a", b"1"));
+        // SHA-256("a") begins with 0xca, SHA-256("b") with 0x3e: they part at bit 0, "b" is left.
+        tree.apply([(&b"b"[..], Some(&b"2"[..]))]);
+        assert_eq!(tree.root(), sha256(&[&[1, 0][..], &leaf(b"b", b"2"), &leaf(b"a", b"1")].concat()));
+        tree.apply([(&b"b"[..], None), (&b"a"[..], Some(&b"3"[..])), (&b"a"[..], None)]);
+        assert_eq!(tree.root(), [0; 32]);
+    }
+
+    #[test]
+    fn a_snapshot_stays_what_it_was() {
+        let mut tree = tree_of(&[(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())].into());
+        let (snapshot, root) = (tree.clone(), tree.root());
+        tree.apply([(&b"a"[..], Some(&b"9"[..]))]);
+        assert_eq!(snapshot.root(), root);
+        assert_eq!(snapshot.prove(b"a").verify(&root, b"a", Some(b"1")), Ok(()));
+        assert_ne!(tree.root(), root);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_proof_is_noticed() {
+        let map: Map = (0..50u8).map(|n| (vec![n], vec![n, n])).collect();
+        let tree = tree_of(&map);
+        let (proof, root) = (tree.prove(&[7]).encode(), tree.root());
+        for place in 0..proof.len() * 8 {
+            let mut forged = proof.clone();
+            forged[place / 8] ^= 1 << (place % 8);
+            let shown = StateProof::decode(&forged).and_then(|proof| proof.verify(&root, &[7], Some(&[7, 7])));
+            assert!(shown.is_err(), "bit {place}");
+        }
+    }
+
+    fn batches() -> impl Strategy<Value = Vec<Vec<(u8, Option<u8>)>>> {
+        let change = (any::<u8>(), proptest::option::weighted(0.7, any::<u8>()));
+        proptest::collection::vec(proptest::collection::vec(change, 0..40), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_gives_the_tree_of_its_end(batches in batches()) {
+            let (mut tree, mut map) = (StateTree::default(), Map::new());
+            for batch in &batches {
+                let batch: Vec<_> = batch.iter().map(|(key, value)| ([*key], value.map(|value| [value]))).collect();
+                tree.apply(batch.iter().map(|(key, value)| (&key[..], value.as_ref().map(|value| &value[..]))));
+                for (key, value) in &batch {
+                    match value {
+                        Some(value) => map.insert(key.to_vec(), value.to_vec()),
+                        None => map.remove(&key[..]),
+                    };
+                }
+                prop_assert_eq!(tree.root(), tree_of(&map).root());
+            }
+            let root = tree.root();
+            for key in 0..=u8::MAX {
+                let (proof, value) = (tree.prove(&[key]), map.get(&[key][..]).map(Vec::as_slice));
+                prop_assert_eq!(StateProof::decode(&proof.encode()), Ok(proof.clone()));
+                prop_assert_eq!(proof.verify(&root, &[key], value), Ok(()));
+                let lie = if value.is_some() { None } else { Some(&b"?"[..]) };
+                prop_assert!(proof.verify(&root, &[key], lie).is_err());
+                prop_assert!(proof.verify(&root, &[key], Some(b"other")).is_err());
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(proof in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(proof) = StateProof::decode(&proof) {
+                let _ = proof.verify(&[0; 32], b"key", None);
+            }
+        }
+    }
+}

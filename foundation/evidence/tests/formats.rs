@@ -1,0 +1,127 @@
+//! Golden bytes: what others must be able to check. A change here is a change of format and needs a new version number.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeMap;
+use tally_evidence::{
+    CallBody, ChainHead, Checkpoint, OutcomeRecord, Place, ReadingsClaim, Receipt, SignedStatement, SigningKey,
+    StatementId, StatementKind, Transition, TriggerBody, encode_reading, leaf_hash, reading_leaf, sha256, sign,
+};
+use tally_model::{
+    AgreementId, DeviceId, NoValue, PartyId, PointId, Priority, Quality, Reading, Sample, Timestamp, TriggerId, Unit,
+    Value,
+};
+
+const NOON: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
+
+fn key() -> SigningKey {
+    SigningKey::from_secret(&[0x11; 32]).unwrap()
+}
+
+fn trigger() -> TriggerBody {
+    TriggerBody {
+        trigger: TriggerId::try_new("bearing-worn").unwrap(),
+        device: DeviceId::try_new("press-01").unwrap(),
+        rule: [1; 32],
+        transition: Transition::Raised,
+        priority: Priority::High,
+        at: NOON,
+        readings: ReadingsClaim {
+            first: 10,
+            last: 40,
+            root: [2; 32],
+            head: [3; 32],
+            points: [(PointId::try_new("vibration").unwrap(), 20)].into(),
+        },
+        number: 7,
+        call: None,
+    }
+}
+
+fn statement() -> Vec<u8> {
+    let agent = PartyId::try_new("agent-01").unwrap();
+    sign(StatementKind::Trigger, &key(), &agent, "press-01", "press-line", NOON.as_seconds(), trigger().encode())
+}
+
+fn sample(outcome: Result<Value, NoValue>) -> Sample {
+    let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
+    let point = PointId::try_new("vibration").unwrap();
+    Sample { point, outcome, unit: Unit::try_new("mm/s").unwrap(), quality, source_time: NOON, received: NOON }
+}
+
+#[track_caller]
+fn frozen(name: &str, bytes: &[u8], expected: &str) {
+    assert_eq!(hex::encode(bytes), expected, "{name}: the bytes of a format have changed");
+}
+
+#[test]
+fn key_id() {
+    frozen("kid", &key().public().id().0, KID);
+}
+
+#[test]
+fn trigger_body_and_statement() {
+    frozen("trigger", &sha256(&trigger().encode()), TRIGGER);
+    frozen("statement", &sha256(&statement()), STATEMENT);
+    frozen("statement id", &SignedStatement::parse(&statement()).unwrap().id.0, STATEMENT_ID);
+}
+
+#[test]
+fn call_body() {
+    let call = CallBody {
+        contract: "maintenance-order".parse().unwrap(),
+        action: "accept".parse().unwrap(),
+        agreement: Some(AgreementId::try_new("mo-1").unwrap()),
+        args: BTreeMap::new(),
+        nonce: [4; 16],
+        at: NOON,
+    };
+    frozen("call", &call.encode(), CALL);
+}
+
+#[test]
+fn reading_leaf_and_chain() {
+    let device = DeviceId::try_new("press-01").unwrap();
+    let reading = Reading { device: device.clone(), number: 5, sample: sample(Ok(Value::Float(7.25))) };
+    let bytes = encode_reading(&reading, 2);
+    frozen("reading", &bytes, READING);
+    let nothing = Reading { device: device.clone(), number: 6, sample: sample(Err(NoValue::Timeout)) };
+    frozen("no value", &encode_reading(&nothing, 3), NO_VALUE);
+    let leaf = reading_leaf(&[9; 16], &bytes);
+    frozen("leaf", &leaf, LEAF);
+    frozen("head", &ChainHead::start(&device).extend(&leaf).0, HEAD);
+}
+
+#[test]
+fn receipt_checkpoint_outcome() {
+    let id = StatementId([6; 32]);
+    let receipt = Receipt::issue(&key(), "press-line", "press-01", 1, 0, &[], &leaf_hash(&id.0));
+    frozen("receipt", &sha256(&receipt), RECEIPT);
+    let checkpoint = Checkpoint {
+        ledger: "press-line".into(),
+        height: 3,
+        size: 9,
+        root: [1; 32],
+        state: [2; 32],
+        outcomes: [3; 32],
+        outcome_count: 4,
+        time: NOON,
+        previous: [4; 32],
+    };
+    frozen("checkpoint", &sha256(&checkpoint.seal(&key())), CHECKPOINT);
+    let place = Place::Entry { index: 3, statement: id };
+    let outcome = OutcomeRecord { place, height: 3, refusal: 12, events: Vec::new() };
+    frozen("outcome", &outcome.encode(), OUTCOME);
+}
+
+const KID: &str = "f2c8698cbab8fd69ff6ac1dfc07ab2ebde820bfbcdfc95732867d365efa40a66";
+const TRIGGER: &str = "2ceb91cae574da520028a1888af924bc6a91d21005f5fbc4b865de058e8fb3cf";
+const STATEMENT: &str = "?";
+const STATEMENT_ID: &str = "?";
+const CALL: &str = "a66261741b00065bfeda25e0006461726773a0656e6f6e6365500404040404040404040404040404040466616374696f6e6661636365707468636f6e7472616374716d61696e74656e616e63652d6f726465726961677265656d656e74646d6f2d31";
+const READING: &str = "880569766962726174696f6e02f94740646d6d2f73001b00065bfeda25e0001b00065bfeda25e000";
+const NO_VALUE: &str = "?";
+const LEAF: &str = "?";
+const HEAD: &str = "?";
+const RECEIPT: &str = "d6fe7bd05849f7fa9cdf8a8747d7772a2f7fcee022a02752bc10bf2292fa33b1";
+const CHECKPOINT: &str = "?";
+const OUTCOME: &str = "?";

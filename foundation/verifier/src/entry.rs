@@ -1,0 +1,190 @@
+//! The links every entry has: statement, inclusion, checkpoint, outcome, seal.
+
+use crate::known::Known;
+use crate::report::{Report, Step};
+use crate::story::Story;
+use crate::trigger;
+use tally_evidence::{
+    CallBody, Checkpoint, EvidenceEntry, EvidenceFile, Hash, OutcomeRecord, Place, Receipt, SignedStatement,
+    StatementKind, TriggerBody, VerifyingKey, leaf_hash, root_from_path,
+};
+
+/// A body, read.
+enum Body {
+    Trigger(TriggerBody),
+    Call(CallBody),
+}
+
+/// Checks one entry; gives its index when its place in the ledger is proved.
+pub(crate) fn check(
+    entry: &EvidenceEntry,
+    before: Option<u64>,
+    file: &EvidenceFile,
+    known: &mut Known,
+    story: &mut Story,
+    report: &mut Report,
+) -> Option<u64> {
+    let statement = report.record("an entry", Step::Statement, SignedStatement::parse(&entry.statement))?;
+    let body = report.record("an entry", Step::Statement, read_body(&statement))?;
+    let receipt = report.record("an entry", Step::Inclusion, Receipt::parse(&entry.receipt))?;
+    let about = describe(&receipt, &body);
+    report.record(&about, Step::Statement, meant_for(&statement, &body, file))?;
+    let root = report.record(&about, Step::Inclusion, included(&receipt, &statement, before, file))?;
+    report.holds(&about, Step::Inclusion, format!("entry {} of {}", receipt.index, receipt.size));
+    let proof = OutcomeProof {
+        outcome: &entry.outcome,
+        index: entry.outcome_index,
+        path: &entry.outcome_path,
+        checkpoint: &entry.checkpoint,
+    };
+    let (checkpoint, outcome) = check_outcome(&about, &proof, file, report)?;
+    report.record(&about, Step::Checkpoint, covers(&checkpoint, &receipt, root))?;
+    report.holds(&about, Step::Checkpoint, format!("height {} at {}", checkpoint.height, checkpoint.time));
+    report.record(&about, Step::Outcome, belongs(&outcome, &receipt, &statement))?;
+    report.holds(&about, Step::Outcome, outcome_words(&outcome));
+    let key = report.record(&about, Step::DeviceBinding, signer_key(&statement, file, known))?;
+    report.record(&about, Step::Seal, statement.check_seal(&key))?;
+    report.holds(&about, Step::Seal, format!("sealed by {}", statement.issuer));
+    match body {
+        Body::Trigger(trigger) => trigger::check(&about, &trigger, &statement, entry, known, report),
+        Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, file, known, report),
+    }
+    story.add(outcome.height, entry.outcome_index, outcome.events);
+    Some(receipt.index)
+}
+
+/// An outcome with its proof.
+pub(crate) struct OutcomeProof<'a> {
+    pub(crate) outcome: &'a [u8],
+    pub(crate) index: u64,
+    pub(crate) path: &'a [Hash],
+    pub(crate) checkpoint: &'a [u8],
+}
+
+/// Checks that an outcome is among those of its checkpoint.
+pub(crate) fn check_outcome(
+    about: &str,
+    proof: &OutcomeProof<'_>,
+    file: &EvidenceFile,
+    report: &mut Report,
+) -> Option<(Checkpoint, OutcomeRecord)> {
+    let checkpoint = report.record(about, Step::Checkpoint, Checkpoint::open(proof.checkpoint, &file.key))?;
+    if checkpoint.ledger != file.ledger {
+        report.fails(about, Step::Checkpoint, format!("the checkpoint is of ledger {}", checkpoint.ledger));
+        return None;
+    }
+    let outcome = report.record(about, Step::Outcome, OutcomeRecord::decode(proof.outcome))?;
+    let root = root_from_path(leaf_hash(proof.outcome), proof.index, checkpoint.outcome_count, proof.path);
+    if root != Some(checkpoint.outcomes) || outcome.height != checkpoint.height {
+        report.fails(about, Step::Outcome, "the outcome is not among those of the checkpoint");
+        return None;
+    }
+    Some((checkpoint, outcome))
+}
+
+fn read_body(statement: &SignedStatement) -> Result<Body, tally_evidence::BodyFault> {
+    match statement.kind {
+        StatementKind::Trigger => TriggerBody::decode(&statement.payload).map(Body::Trigger),
+        StatementKind::Call => CallBody::decode(&statement.payload).map(Body::Call),
+    }
+}
+
+fn describe(receipt: &Receipt, body: &Body) -> String {
+    match body {
+        Body::Trigger(trigger) => {
+            format!("entry {} (trigger {} {})", receipt.index, trigger.trigger, trigger.transition.word())
+        }
+        Body::Call(call) => format!("entry {} (call {}/{})", receipt.index, call.contract, call.action),
+    }
+}
+
+fn meant_for(statement: &SignedStatement, body: &Body, file: &EvidenceFile) -> Result<(), String> {
+    if statement.audience != file.ledger {
+        return Err(format!("was made for ledger {}, not {}", statement.audience, file.ledger));
+    }
+    let subject = match body {
+        Body::Trigger(trigger) => trigger.device.as_str(),
+        Body::Call(call) => call.subject(),
+    };
+    if statement.subject == subject {
+        Ok(())
+    } else {
+        Err(format!("its subject is {}, its body is about {subject}", statement.subject))
+    }
+}
+
+fn included(
+    receipt: &Receipt,
+    statement: &SignedStatement,
+    before: Option<u64>,
+    file: &EvidenceFile,
+) -> Result<Hash, String> {
+    if receipt.ledger != file.ledger || receipt.subject != statement.subject {
+        return Err("the receipt is for another ledger or subject".to_owned());
+    }
+    if before.is_some_and(|before| receipt.index <= before) {
+        return Err("the entries are not in ledger order".to_owned());
+    }
+    receipt.check(&statement.id, &file.key).map_err(|fault| fault.to_string())
+}
+
+fn covers(checkpoint: &Checkpoint, receipt: &Receipt, root: Hash) -> Result<(), &'static str> {
+    if checkpoint.size == receipt.size && checkpoint.root == root {
+        Ok(())
+    } else {
+        Err("the checkpoint is of another tree than the receipt")
+    }
+}
+
+fn belongs(outcome: &OutcomeRecord, receipt: &Receipt, statement: &SignedStatement) -> Result<(), &'static str> {
+    if outcome.place == (Place::Entry { index: receipt.index, statement: statement.id }) {
+        Ok(())
+    } else {
+        Err("the outcome belongs to another entry")
+    }
+}
+
+fn outcome_words(outcome: &OutcomeRecord) -> String {
+    if !outcome.is_done() {
+        return format!("refused ({})", outcome.refusal);
+    }
+    let kinds: Vec<_> = outcome.events.iter().map(|event| event.kind.as_str()).collect();
+    if kinds.is_empty() { "done".to_owned() } else { format!("done: {}", kinds.join(", ")) }
+}
+
+fn signer_key(statement: &SignedStatement, file: &EvidenceFile, known: &Known) -> Result<VerifyingKey, String> {
+    // Entry 0 is sealed by the ledger itself; everybody else is registered by an entry before.
+    if statement.issuer.as_str() == file.ledger {
+        return Ok(file.key.clone());
+    }
+    let party = known.party(&statement.issuer);
+    party
+        .map(|party| party.key.clone())
+        .ok_or_else(|| format!("{} is not registered by any entry in this file", statement.issuer))
+}
+
+#[allow(clippy::too_many_arguments)] // the context of one entry, used once
+fn check_call(
+    about: &str,
+    call: &CallBody,
+    statement: &SignedStatement,
+    outcome: &OutcomeRecord,
+    entry: &EvidenceEntry,
+    file: &EvidenceFile,
+    known: &mut Known,
+    report: &mut Report,
+) {
+    if entry.disclosure.is_some() {
+        report.fails(about, Step::Readings, "a call has no readings");
+    }
+    if call.contract.as_str() != "registry" || !outcome.is_done() {
+        return;
+    }
+    if call.action.as_str() == "genesis" && statement.issuer.as_str() != file.ledger {
+        report.fails(about, Step::DeviceBinding, "a genesis must be sealed by the ledger itself");
+        return;
+    }
+    if let Some(learned) = report.record(about, Step::DeviceBinding, known.learn(call)) {
+        report.holds(about, Step::DeviceBinding, format!("registers {learned} parties, devices and rules"));
+    }
+}

@@ -1,0 +1,114 @@
+//! The result of a check: a list of links, each holding or not.
+
+use serde::Serialize;
+use std::fmt;
+
+/// The links of the chain, in the words of the manual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The file is an evidence file of a version we read.
+    File,
+    /// The ledger's key.
+    LedgerKey,
+    /// The statement is well-formed and made for this ledger.
+    Statement,
+    /// The signer is registered, and speaks for the device.
+    DeviceBinding,
+    /// The seal holds.
+    Seal,
+    /// The statement is in the ledger's tree.
+    Inclusion,
+    /// The ledger's checkpoint covers that tree.
+    Checkpoint,
+    /// What the contract made of it is in the checkpoint's outcomes.
+    Outcome,
+    /// The disclosed readings give the root that the trigger sealed.
+    Readings,
+    /// The rule is the registered version.
+    Rule,
+    /// The trigger follows from the readings by the rule.
+    Recomputed,
+    /// The outcomes follow each other without a hole.
+    History,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::LedgerKey => "ledger key",
+            Self::Statement => "statement",
+            Self::DeviceBinding => "device binding",
+            Self::Seal => "seal",
+            Self::Inclusion => "inclusion",
+            Self::Checkpoint => "checkpoint",
+            Self::Outcome => "outcome",
+            Self::Readings => "readings → root",
+            Self::Rule => "rule version",
+            Self::Recomputed => "trigger recomputed",
+            Self::History => "history",
+        })
+    }
+}
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// What it is about: `entry 7 (trigger bearing-worn)`.
+    pub about: String,
+    /// Which step of the chain.
+    pub step: Step,
+    /// Whether it holds.
+    pub holds: bool,
+    /// What was found.
+    pub detail: String,
+}
+
+/// All links of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct Report {
+    /// The agreement the file is about, when it could be read.
+    pub agreement: Option<String>,
+    /// The ledger it comes from.
+    pub ledger: Option<String>,
+    /// Thumbprint (RFC 9679) of the ledger key in the file.
+    pub ledger_key: Option<String>,
+    /// The links, in order of trust.
+    pub links: Vec<Link>,
+    /// What happened, in order, as far as the outcomes are proved.
+    pub story: Vec<String>,
+}
+
+impl Report {
+    /// Whether every link holds (and there is more than the file itself).
+    #[must_use]
+    pub fn all_hold(&self) -> bool {
+        self.links.len() > 2 && self.links.iter().all(|link| link.holds)
+    }
+
+    /// The first link that does not hold.
+    #[must_use]
+    pub fn first_broken(&self) -> Option<&Link> {
+        self.links.iter().find(|link| !link.holds)
+    }
+
+    pub(crate) fn holds(&mut self, about: &str, step: Step, detail: String) {
+        self.links.push(Link { about: about.to_owned(), step, holds: true, detail });
+    }
+
+    pub(crate) fn fails(&mut self, about: &str, step: Step, detail: impl fmt::Display) {
+        self.links.push(Link { about: about.to_owned(), step, holds: false, detail: detail.to_string() });
+    }
+
+    /// Records a check that gives a value; `None` when it failed.
+    pub(crate) fn record<T, E: fmt::Display>(&mut self, about: &str, step: Step, check: Result<T, E>) -> Option<T> {
+        match check {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.fails(about, step, fault);
+                None
+            }
+        }
+    }
+}
