@@ -1,0 +1,225 @@
+//! What a journal needs from a disk. [`DirStorage`] is the real one; [`crate::testing::MemStorage`] loses power on demand.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::OpenError;
+use crate::format::NUMBER_MAX;
+
+/// A folder of segments, as the journal sees it.
+///
+/// Promise of an implementation: bytes written are seen by later reads at once, and survive a power cut only after a
+/// successful `sync`; a file created or deleted survives as such only after a successful `sync_directory`. Nothing more is
+/// assumed: unsynced writes may survive in part and in any order.
+pub trait Storage {
+    /// Names of all files that could be segments, in any order.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Creates an empty segment; an error if it exists.
+    fn create(&mut self, segment: SegmentName) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset` (bytes from the start). Used to append, and on opening to write the last
+    /// unconfirmed bytes once more over themselves.
+    fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes contents and length durable.
+    fn sync(&mut self, segment: SegmentName) -> io::Result<()>;
+    /// Makes creations and deletions durable.
+    fn sync_directory(&mut self) -> io::Result<()>;
+    /// Fills `into` from `offset`; an error when the segment is shorter.
+    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Cuts the segment to `length` bytes.
+    fn truncate(&mut self, segment: SegmentName, length: u64) -> io::Result<()>;
+    /// Deletes the segment.
+    fn delete(&mut self, segment: SegmentName) -> io::Result<()>;
+    /// Length of the segment in bytes.
+    fn len(&self, segment: SegmentName) -> io::Result<u64>;
+
+    /// How to name a file to the operator.
+    fn describe(&self, file: &str) -> String {
+        file.to_owned()
+    }
+}
+
+/// Name of a segment: the number of its first record, `00000000000000000042.seg`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentName(pub u64);
+
+impl SegmentName {
+    /// Reads a file name; `None` when it is none of ours.
+    pub fn parse(name: &str) -> Option<SegmentName> {
+        let digits = name.strip_suffix(".seg")?;
+        let ours = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse().ok().filter(|&number| ours && number < NUMBER_MAX)?;
+        Some(SegmentName(number))
+    }
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:020}.seg", self.0)
+    }
+}
+
+/// File in the folder that carries the lock. The lock is the kernel's, so it is gone when the process is.
+const LOCK: &str = "LOCK";
+/// Read handles kept open. Above this all are closed: a vault can have thousands of segments, a process 1024 files.
+const READERS_MAX: usize = 64;
+
+/// Segments as files in one folder of a local file system, locked for this process.
+#[derive(Debug)]
+pub struct DirStorage {
+    dir: PathBuf,
+    /// The segment that takes writes. Kept open from its first write on: the kernel reports a failed write-back to handles
+    /// that were open when it happened.
+    writer: Option<(SegmentName, File)>,
+    /// The mutex protects the table only; reads go on outside it.
+    readers: Mutex<BTreeMap<SegmentName, Arc<File>>>,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+impl DirStorage {
+    /// Creates the folder if need be, and locks it.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`], [`OpenError::Foreign`] (before anything is written into the folder), [`OpenError::Folder`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let dir = dir.as_ref().to_path_buf();
+        let folder = |source| OpenError::Folder { dir: dir.clone(), source };
+        create_durably(&dir).map_err(folder)?;
+        for file in file_names(&dir).map_err(folder)? {
+            if SegmentName::parse(&file).is_none() {
+                return Err(OpenError::Foreign { file: dir.join(file).display().to_string() });
+            }
+        }
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK)).map_err(folder)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(DirStorage { dir, writer: None, readers: Mutex::default(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir }),
+            Err(TryLockError::Error(source)) => Err(OpenError::Folder { dir, source }),
+        }
+    }
+
+    fn path(&self, segment: SegmentName) -> PathBuf {
+        self.dir.join(segment.to_string())
+    }
+
+    fn writer(&mut self, segment: SegmentName) -> io::Result<&File> {
+        let open = match self.writer.take() {
+            Some((name, file)) if name == segment => file,
+            _ => OpenOptions::new().write(true).open(self.path(segment))?,
+        };
+        Ok(&self.writer.insert((segment, open)).1)
+    }
+
+    fn reader(&self, segment: SegmentName) -> io::Result<Arc<File>> {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = readers.get(&segment) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(self.path(segment))?);
+        if readers.len() >= READERS_MAX {
+            readers.clear();
+        }
+        readers.insert(segment, Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl Storage for DirStorage {
+    fn list(&self) -> io::Result<Vec<String>> {
+        file_names(&self.dir)
+    }
+
+    fn create(&mut self, segment: SegmentName) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).open(self.path(segment))?;
+        self.writer = Some((segment, file));
+        Ok(())
+    }
+
+    fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.writer(segment)?.write_all_at(bytes, offset)
+    }
+
+    fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
+        self.writer(segment)?.sync_data()
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.reader(segment)?.read_exact_at(into, offset)
+    }
+
+    fn truncate(&mut self, segment: SegmentName, length: u64) -> io::Result<()> {
+        let file = self.writer(segment)?;
+        file.set_len(length)?;
+        // Rare, so the full sync: not every file system counts a shorter length among what fdatasync must write.
+        file.sync_all()
+    }
+
+    fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
+        self.writer.take_if(|(name, _)| *name == segment);
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment);
+        fs::remove_file(self.path(segment))
+    }
+
+    fn len(&self, segment: SegmentName) -> io::Result<u64> {
+        Ok(self.reader(segment)?.metadata()?.len())
+    }
+
+    fn describe(&self, file: &str) -> String {
+        self.dir.join(file).display().to_string()
+    }
+}
+
+/// All names in the folder but the lock's.
+fn file_names(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != LOCK {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Creates the folder and those above it, each made durable in its parent: else the first power cut takes the folder with
+/// everything that was synced inside.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    match fs::create_dir(dir) {
+        Err(error) if !dir.is_dir() => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(SegmentName(42).to_string(), "00000000000000000042.seg");
+        assert_eq!(SegmentName::parse("00000000000000000042.seg"), Some(SegmentName(42)));
+        for foreign in
+            ["42.seg", "+0000000000000000042.seg", "00000000000000000042.log", "18446744073709551615.seg", ""]
+        {
+            assert_eq!(SegmentName::parse(foreign), None, "{foreign}");
+        }
+    }
+}
