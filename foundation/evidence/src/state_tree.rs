@@ -260,7 +260,7 @@ impl StateProof {
     pub fn decode(proof: &[u8]) -> Result<Self, StateProofFault> {
         let mut fields = Fields::decode(proof)?;
         let fault = |field: &str| CborFault::Type { field: field.to_owned(), expected: "as in the CDDL" };
-        let steps = fields.array("steps")?.iter().map(|step| read_step(step).ok_or_else(|| fault("steps")));
+        let steps = fields.array("steps")?.into_iter().map(|step| read_step(&step).ok_or_else(|| fault("steps")));
         let steps = steps.collect::<Result<_, _>>()?;
         let leaf = fields.take("leaf").map(|leaf| read_leaf(&leaf).ok_or_else(|| fault("leaf"))).transpose()?;
         fields.finish()?;
