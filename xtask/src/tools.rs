@@ -43,14 +43,20 @@ pub fn search_path() -> OsString {
 }
 
 fn mosquitto() -> Result<(), Failure> {
-    let packages = [("mosquitto", "mosquitto"), ("mosquitto-clients", "mosquitto_pub")];
-    let missing: Vec<_> =
-        packages.iter().filter(|(_, program)| find(program).is_none()).map(|(package, _)| *package).collect();
-    if missing.is_empty() {
+    if missing_packages().is_empty() {
         return Ok(());
     }
     eprintln!("xtask: mosquitto is missing (Debian may start it as a service on 127.0.0.1:1883; tests do not use it)");
-    apt_install(&missing)
+    apt_install(&missing_packages())?;
+    match missing_packages()[..] {
+        [] => Ok(()),
+        _ => Err(Failure::Machine("mosquitto is installed, but its programs are in no directory of PATH".to_owned())),
+    }
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    let packages = [("mosquitto", "mosquitto"), ("mosquitto-clients", "mosquitto_pub")];
+    packages.into_iter().filter(|(_, program)| find(program).is_none()).map(|(package, _)| package).collect()
 }
 
 fn find(program: &str) -> Option<PathBuf> {
