@@ -18,6 +18,8 @@ const YAML_BYTES_MAX: u64 = 1 << 20;
 /// A checked plant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimConfig {
+    /// Same seed, same noise.
+    pub(crate) seed: u64,
     pub(crate) models: BTreeMap<String, ModelConfig>,
     /// The devices in file order, ids unique.
     pub devices: Vec<DeviceConfig>,

@@ -6,16 +6,26 @@
 //! the protocols and nothing of Tallystick. The YAML is described in `simulator/README.md`.
 
 mod broker;
+mod command;
 mod config;
 mod error;
+mod modbus;
 mod mqtt;
 mod opcua;
 mod recording;
+mod run;
 mod state;
+mod stepper;
+
+use std::time::Duration;
+
+/// How often models and shapes move: faster than any mapping samples, slow enough to cost nothing.
+pub const STEP: Duration = Duration::from_millis(50);
 
 pub use broker::{Broker, start_broker};
 pub use config::{DeviceConfig, MqttSensorConfig, OpcUaServerConfig, SignalConfig, SimConfig, SimConfigFault};
 pub use error::SimError;
 pub use mqtt::publish_mqtt;
-pub use opcua::serve_opcua;
-pub use state::{PlantState, SignalView};
+pub use opcua::{OpcUaOffer, OpcUaOptions, serve_opcua, serve_opcua_with};
+pub use run::{SimHandle, run};
+pub use state::{PlantState, SignalView, WireFault};

@@ -25,6 +25,20 @@ struct Shared {
 struct Device {
     signals: BTreeMap<String, Signal>,
     silent_until: Option<Instant>,
+    wire_fault: Option<WireFault>,
+}
+
+/// What is wrong with a device's Modbus answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WireFault {
+    /// Every request gets this exception (Modbus Application Protocol V1.1b3 §7).
+    Exception(u8),
+    /// Every answer comes this late.
+    Delay(Duration),
+    /// Bytes that are no Modbus instead of the answer.
+    Garbage,
+    /// The first half of the answer, then nothing.
+    Half,
 }
 
 struct Signal {
@@ -105,6 +119,17 @@ impl PlantState {
     #[must_use]
     pub fn is_silent(&self, device: &str) -> bool {
         self.lock().get(device).and_then(|device| device.silent_until).is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Spoils a device's Modbus answers until told otherwise.
+    pub fn set_wire_fault(&self, device: &str, fault: Option<WireFault>) {
+        self.lock().entry(device.to_owned()).or_default().wire_fault = fault;
+    }
+
+    /// What is wrong with a device's Modbus answers at the moment.
+    #[must_use]
+    pub fn wire_fault(&self, device: &str) -> Option<WireFault> {
+        self.lock().get(device)?.wire_fault
     }
 
     /// A number that rises whenever anything changed (at most one wake-up per step is lost to merging).

@@ -26,16 +26,34 @@ pub(super) fn check(
     let models = checker.models(written.models);
     let mut devices = Vec::new();
     let mut names = BTreeSet::new();
+    let mut places: BTreeMap<Endpoint, String> = BTreeMap::new();
     for device in written.devices {
         if !names.insert(device.id.value.clone()) {
             checker.fault(device.id.referenced, format!("device `{}` is written twice", device.id.value));
         }
-        devices.extend(checker.device(device, &models));
+        let place = device.serve.referenced;
+        let Some(device) = checker.device(device, &models) else { continue };
+        if is_exclusive(&device.serve)
+            && let Some(other) = places.insert(device.serve.clone(), device.id.to_string())
+        {
+            checker.fault(place, format!("`{}` is served by `{other}` already", device.serve));
+        }
+        devices.push(device);
     }
     if checker.faults.is_empty() {
-        return Ok(SimConfig { models, devices });
+        return Ok(SimConfig { seed: written.seed, models, devices });
     }
     Err(SimConfigFault { file: file.to_owned(), faults: checker.faults })
+}
+
+/// Whether an address belongs to one device. Many sensors publish to one broker, and port 0 is a port of one's own;
+/// Modbus devices with port 0 on one host share a gateway, so there the unit must differ.
+fn is_exclusive(serve: &Endpoint) -> bool {
+    match serve {
+        Endpoint::ModbusTcp { .. } => true,
+        Endpoint::OpcUa { url } => url::Url::parse(url).is_ok_and(|url| url.port() != Some(0)),
+        Endpoint::Mqtt { .. } | Endpoint::Replay { .. } => false,
+    }
 }
 
 impl Checker<'_> {
@@ -79,8 +97,26 @@ impl Checker<'_> {
                 signals.extend(self.signal(signal, serve, models));
             }
         }
+        self.overlaps(written.id.referenced, &signals);
         let every = written.every.map_or(EVERY_DEFAULT, |span| span.0);
         Some(DeviceConfig { id: id?, serve: serve?, every, users, signals })
+    }
+
+    /// Two numbers in one register would overwrite each other. Flags may share a register with flags.
+    fn overlaps(&mut self, place: Location, signals: &[SignalConfig]) {
+        let mut owners: BTreeMap<_, &SignalConfig> = BTreeMap::new();
+        for signal in signals {
+            let Address::Modbus { table, offset, bit } = signal.address else { continue };
+            for address in u32::from(offset)..u32::from(offset) + u32::from(signal.width()) {
+                if let Some(owner) = owners.insert((table, address, bit), signal) {
+                    self.fault(
+                        place,
+                        format!("`{}` and `{}` overlap at {}:{address}", owner.id, signal.id, table.word()),
+                    );
+                    break;
+                }
+            }
+        }
     }
 
     fn serve(&mut self, written: &Spanned<String>) -> Option<Endpoint> {

@@ -9,9 +9,15 @@ use tally_model::{ByteOrder, Encoding, Value, parse_duration};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Plant {
+    #[serde(default = "first_seed")]
+    pub seed: u64,
     #[serde(default)]
     pub models: BTreeMap<String, Spanned<Model>>,
     pub devices: Vec<Device>,
+}
+
+fn first_seed() -> u64 {
+    1
 }
 
 /// One flat form for all kinds, because tagged enums lose line numbers; which keys belong to which kind is checked later.
