@@ -1,17 +1,254 @@
-//! OPC UA server of a simulated device.
+//! OPC UA server of a simulated device: its signals at their node ids, with quality and source times.
+//!
+//! Offers None, Basic256Sha256 Sign, Basic256Sha256 SignAndEncrypt, Aes128_Sha256_RsaOaep and Aes256_Sha256_RsaPss
+//! SignAndEncrypt, anonymous or with the device's users. Any client certificate is accepted unless
+//! [`OpcUaOptions::trust_any`] is off. The certificates live in a directory of their own, temporary unless given.
+//! A silenced device (`drop`) loses its server: connections end, the port is closed, and both come back by themselves.
+
+mod pki;
+mod space;
 
 use crate::{OpcUaServerConfig, PlantState, SimError};
+use opcua::crypto::SecurityPolicy;
+use opcua::server::{ANONYMOUS_USER_TOKEN_ID, Server, ServerBuilder, ServerEndpoint, ServerHandle, ServerUserToken};
+use opcua::types::MessageSecurityMode;
+use pki::Pki;
+use space::Space;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tally_model::DeviceId;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// How often changed signals are written into the server.
+const UPDATE_EVERY: Duration = Duration::from_millis(50);
+
+/// How long clients have to let go when the server stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Between two looks whether a silenced device may speak again, and two tries to get its port back.
+const SILENCE_STEP: Duration = Duration::from_millis(50);
+
+/// Tries to get the port back after a silence, [`SILENCE_STEP`] apart.
+const BIND_TRIES_MAX: u32 = 100;
+
+/// A way to secure a session that the server offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpcUaOffer {
+    /// No security.
+    None,
+    /// Basic256Sha256, signed.
+    Basic256Sha256Sign,
+    /// Basic256Sha256, signed and encrypted.
+    Basic256Sha256SignAndEncrypt,
+    /// `Aes128_Sha256_RsaOaep`, signed and encrypted.
+    Aes128SignAndEncrypt,
+    /// `Aes256_Sha256_RsaPss`, signed and encrypted.
+    Aes256SignAndEncrypt,
+}
+
+impl OpcUaOffer {
+    /// Everything the simulator can offer.
+    pub const ALL: &'static [Self] = &[
+        Self::None,
+        Self::Basic256Sha256Sign,
+        Self::Basic256Sha256SignAndEncrypt,
+        Self::Aes128SignAndEncrypt,
+        Self::Aes256SignAndEncrypt,
+    ];
+
+    const fn parts(self) -> (SecurityPolicy, MessageSecurityMode) {
+        match self {
+            Self::None => (SecurityPolicy::None, MessageSecurityMode::None),
+            Self::Basic256Sha256Sign => (SecurityPolicy::Basic256Sha256, MessageSecurityMode::Sign),
+            Self::Basic256Sha256SignAndEncrypt => (SecurityPolicy::Basic256Sha256, MessageSecurityMode::SignAndEncrypt),
+            Self::Aes128SignAndEncrypt => (SecurityPolicy::Aes128Sha256RsaOaep, MessageSecurityMode::SignAndEncrypt),
+            Self::Aes256SignAndEncrypt => (SecurityPolicy::Aes256Sha256RsaPss, MessageSecurityMode::SignAndEncrypt),
+        }
+    }
+}
+
+/// What can be chosen about a simulated server beyond its device.
+#[derive(Debug, Clone)]
+pub struct OpcUaOptions {
+    /// Directory for its certificate and those of its clients; a temporary one without.
+    pub pki: Option<PathBuf>,
+    /// What it offers.
+    pub offers: Vec<OpcUaOffer>,
+    /// Whether every client certificate is accepted.
+    pub trust_any: bool,
+    /// Host name it announces in its endpoints; the address it listens on without.
+    pub announce: Option<String>,
+}
+
+impl Default for OpcUaOptions {
+    fn default() -> Self {
+        Self { pki: None, offers: OpcUaOffer::ALL.to_vec(), trust_any: true, announce: None }
+    }
+}
 
 /// Serves the signals of one device over OPC UA until `stop` is cancelled.
 ///
 /// # Errors
-/// [`SimError::OpcUa`] when the server cannot be built or fails.
+/// [`SimError::OpcUa`] when the server cannot be built or fails, [`SimError::Bind`] when its port is gone after a
+/// silence.
 pub async fn serve_opcua(
     server: OpcUaServerConfig,
     state: PlantState,
     stop: CancellationToken,
 ) -> Result<(), SimError> {
-    drop((server, state, stop));
-    Err(SimError::OpcUa("not built yet".into()))
+    serve_opcua_with(server, OpcUaOptions::default(), state, stop).await
+}
+
+/// [`serve_opcua`] with everything that can be chosen.
+///
+/// # Errors
+/// As [`serve_opcua`].
+pub async fn serve_opcua_with(
+    server: OpcUaServerConfig,
+    options: OpcUaOptions,
+    state: PlantState,
+    stop: CancellationToken,
+) -> Result<(), SimError> {
+    let address = server.listener.local_addr().map_err(|fault| failed(&fault))?;
+    let pki = Pki::prepare(options.pki.as_deref(), server.device.as_str()).await?;
+    let mut listener = Some(server.listener);
+    let device = Device { id: server.device, users: server.users, signals: server.signals, options, address };
+    while !stop.is_cancelled() {
+        let listener = match listener.take() {
+            Some(listener) => listener,
+            None => match device.listen_after_silence(&state, &stop).await? {
+                Some(listener) => listener,
+                None => break,
+            },
+        };
+        device.serve(listener, &pki, &state, &stop).await?;
+    }
+    Ok(())
+}
+
+struct Device {
+    id: DeviceId,
+    users: Vec<(String, tally_model::Secret)>,
+    signals: Vec<crate::SignalConfig>,
+    options: OpcUaOptions,
+    address: SocketAddr,
+}
+
+impl Device {
+    /// One life of the server: until stopped or silenced.
+    async fn serve(
+        &self,
+        listener: TcpListener,
+        pki: &Pki,
+        state: &PlantState,
+        stop: &CancellationToken,
+    ) -> Result<(), SimError> {
+        let (server, handle, mut space) = self.build(pki)?;
+        space.create(&handle)?;
+        space.update(&handle, &self.id, state)?;
+        let mut running = tokio::spawn(server.run_with(listener));
+        let mut tick = tokio::time::interval(UPDATE_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                ended = &mut running => return ended.map_err(|fault| failed(&fault))?.map_err(SimError::OpcUa),
+                _ = tick.tick() => {
+                    if state.is_silent(self.id.as_str()) {
+                        break;
+                    }
+                    space.update(&handle, &self.id, state)?;
+                }
+            }
+        }
+        handle.cancel();
+        if tokio::time::timeout(FAREWELL, &mut running).await.is_err() {
+            running.abort();
+        }
+        Ok(())
+    }
+
+    fn build(&self, pki: &Pki) -> Result<(Server, ServerHandle, Space), SimError> {
+        let announce = self.options.announce.clone().unwrap_or_else(|| self.address.ip().to_string());
+        let mut builder = ServerBuilder::new()
+            .application_name(format!("Tallystick simulator {}", self.id))
+            .application_uri(pki::application_uri(self.id.as_str()))
+            .product_uri("urn:tallystick:simulator")
+            .pki_dir(pki.directory())
+            .certificate_path(pki::CERTIFICATE)
+            .private_key_path(pki::KEY)
+            .trust_client_certs(self.options.trust_any)
+            .host(announce)
+            .port(self.address.port())
+            // The builder refuses to build without.
+            .discovery_urls(vec!["/".to_owned()])
+            .subscription_poll_interval_ms(10);
+        raise_limits(&mut builder);
+        let mut logins: Vec<String> = Vec::new();
+        for (place, (user, password)) in self.users.iter().enumerate() {
+            let login = format!("user-{place}");
+            let token = ServerUserToken::user_pass(user.as_str(), password.reveal());
+            builder = builder.add_user_token(&login, token);
+            logins.push(login);
+        }
+        if logins.is_empty() {
+            logins.push(ANONYMOUS_USER_TOKEN_ID.to_owned());
+        }
+        for offer in &self.options.offers {
+            let (policy, mode) = offer.parts();
+            builder = builder.add_endpoint(format!("{offer:?}"), ServerEndpoint::new("/", policy, mode, &logins));
+        }
+        let (space, builder) = Space::plan(&self.signals, builder)?;
+        let (server, handle) = builder.build().map_err(SimError::OpcUa)?;
+        Ok((server, handle, space))
+    }
+
+    /// Waits for the end of a silence and takes the port again; `None` when stopped first.
+    async fn listen_after_silence(
+        &self,
+        state: &PlantState,
+        stop: &CancellationToken,
+    ) -> Result<Option<TcpListener>, SimError> {
+        let mut tries = 0;
+        loop {
+            if stop.is_cancelled() {
+                return Ok(None);
+            }
+            if !state.is_silent(self.id.as_str()) {
+                match TcpListener::bind(self.address).await {
+                    Ok(listener) => return Ok(Some(listener)),
+                    Err(source) if tries >= BIND_TRIES_MAX => {
+                        return Err(SimError::Bind {
+                            what: self.id.to_string(),
+                            address: self.address.to_string(),
+                            source,
+                        });
+                    }
+                    Err(_) => tries += 1,
+                }
+            }
+            tokio::time::sleep(SILENCE_STEP).await;
+        }
+    }
+}
+
+/// The library's defaults fit a demonstration with a handful of nodes.
+fn raise_limits(builder: &mut ServerBuilder) {
+    let limits = builder.limits_mut();
+    limits.max_message_size = 64 << 20;
+    limits.max_chunk_count = 1_024;
+    limits.max_array_length = 100_000;
+    limits.max_sessions = 100;
+    limits.subscriptions.max_subscriptions_per_session = 100;
+    limits.subscriptions.max_pending_publish_requests = 200;
+    limits.subscriptions.min_sampling_interval_ms = 10.0;
+    limits.subscriptions.min_publishing_interval_ms = 10.0;
+    limits.subscriptions.max_monitored_items_per_sub = 100_000;
+    limits.subscriptions.max_monitored_item_queue_size = 1_000;
+    limits.subscriptions.max_queued_notifications = 1_000;
+}
+
+fn failed(fault: &dyn std::error::Error) -> SimError {
+    SimError::OpcUa(fault.to_string())
 }
