@@ -1,1 +1,30 @@
-//! tally-connector-opcua
+//! Reads OPC UA servers (OPC UA 1.05) by subscription and reports what changed, with the server's own times.
+//!
+//! One link is one session with one server; it carries one subscription per device and started thousand points.
+//! Values come by exception: the first notification after every (re)connect gives the current value of each point,
+//! after that every change. Sampling and publishing interval are the device's `every`.
+//!
+//! Limits: 1,000 monitored items per subscription and per request (less when the server says so), 64 MiB per message,
+//! 100,000 array elements, server-side queue of 10 values per point and publishing interval. A full sink stops the
+//! session's task: publish requests stay unanswered, the server queues, and what overflows there arrives marked
+//! (overflow bit, OPC UA Part 4 §7.39.1) and is handed on as uncertain. A skipped notification number ends the
+//! session, which then starts again with all current values: nothing is missing without a trace.
+//!
+//! Files: `<pki>/own` is written once by us, `<pki>/rejected` is written by us and emptied by the operator,
+//! `<pki>/trusted` is the operator's. What this crate decided about security stands in
+//! `docs/decisions/003-async-opcua.md`.
+
+mod config;
+mod decode;
+mod endpoint;
+mod error;
+mod link;
+mod plan;
+mod session;
+mod subscribe;
+mod trust;
+
+pub use config::Settings;
+pub use error::PlanFault;
+pub use link::link;
+pub use plan::{ItemPlan, Plan, SubscriptionPlan, plan};

@@ -1,0 +1,299 @@
+//! Subscriptions and monitored items on an open session, and the nodes that are not there.
+
+use crate::decode;
+use crate::link::Outlet;
+use crate::plan::{ITEMS_MAX, ItemPlan, Plan, QUEUE_SIZE};
+use crate::session::Connection;
+use opcua::client::{MonitoredItemMap, OnSubscriptionNotificationCore};
+use opcua::types::{
+    AttributeId, DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, MonitoredItemCreateRequest,
+    MonitoringMode, MonitoringParameters, NodeId, NotificationMessage, ReadValueId, TimestampsToReturn, VariableId,
+    Variant,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tally_connector_api::{Clock, LinkFault};
+use tally_model::{NoValue, Timestamp};
+
+/// A healthy subscription says something at least this often, changes or not.
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(5);
+
+/// A server deletes a subscription nobody asks for after this time (and at least three keep-alives, Part 4 §5.13.2).
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// A subscription of this session.
+pub(crate) struct Live {
+    /// Place of its device in the link.
+    pub(crate) device: usize,
+    /// The server's number for it.
+    id: u32,
+    every: Duration,
+    /// Number the next notification must have.
+    next: Option<u32>,
+}
+
+impl Live {
+    /// Notifications of a subscription are numbered without gaps from 1, after 2³²−1 again from 1 (Part 4 §5.13.1.1).
+    pub(crate) fn follow(&mut self, number: u32) -> Result<(), LinkFault> {
+        let expected = self.next.replace(if number == u32::MAX { 1 } else { number + 1 });
+        match expected {
+            // "Ahead" in the circle of numbers; a repeated number is odd, but nothing is missing.
+            Some(expected) if number != expected && number.wrapping_sub(expected) < u32::MAX / 2 => {
+                Err(LinkFault::Nonsense("notifications are missing in the row; subscribing anew".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A point the server does not monitor.
+pub(crate) struct Missing {
+    live: usize,
+    item: ItemPlan,
+    reason: NoValue,
+}
+
+/// What a callback of the library leaves for the task.
+pub(crate) struct Notification {
+    pub(crate) subscription: usize,
+    pub(crate) message: NotificationMessage,
+    pub(crate) received: Timestamp,
+}
+
+/// Bridges the library's synchronous callbacks to the task. They run inside the task's own polling, so the lock is
+/// never contended.
+#[derive(Clone, Default)]
+pub(crate) struct Inbox(Arc<Mutex<Vec<Notification>>>);
+
+impl Inbox {
+    pub(crate) fn take(&self) -> Vec<Notification> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, notification: Notification) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(notification);
+    }
+}
+
+struct Listener {
+    subscription: usize,
+    inbox: Inbox,
+    clock: Arc<dyn Clock>,
+}
+
+impl OnSubscriptionNotificationCore for Listener {
+    fn on_subscription_notification(&mut self, message: NotificationMessage, _items: MonitoredItemMap<'_>) {
+        let received = self.clock.now();
+        self.inbox.put(Notification { subscription: self.subscription, message, received });
+    }
+}
+
+/// What a server tells about itself before we subscribe.
+struct ServerFacts {
+    namespaces: Vec<String>,
+    items_per_call: usize,
+}
+
+impl Connection {
+    /// Creates all subscriptions; points the server refuses are told once and remembered.
+    pub(crate) async fn subscribe(&mut self, plans: &[Plan], outlet: &mut Outlet) -> Result<(), LinkFault> {
+        let facts = self.server_facts(outlet).await?;
+        for (device, plan) in plans.iter().enumerate() {
+            for subscription in &plan.subscriptions {
+                let live = self.create_subscription(device, plan.every, outlet).await?;
+                let refused = self.create_items(live, &subscription.items, &facts, outlet).await?;
+                self.missing.extend(refused);
+            }
+        }
+        tell_missing(&self.missing, &self.live, outlet);
+        outlet.report_missing(self.missing.iter().map(|missing| (self.live[missing.live].device, &missing.item)));
+        Ok(())
+    }
+
+    /// Tries the refused points again; tells those whose reason has changed.
+    pub(crate) async fn subscribe_missing(&mut self, outlet: &mut Outlet) -> Result<(), LinkFault> {
+        let facts = self.server_facts(outlet).await?;
+        let before = std::mem::take(&mut self.missing);
+        for live in 0..self.live.len() {
+            let of_live = before.iter().filter(|missing| missing.live == live);
+            let items: Vec<_> = of_live.map(|missing| missing.item.clone()).collect();
+            let refused = self.create_items(live, &items, &facts, outlet).await?;
+            self.missing.extend(refused);
+        }
+        let known = |now: &&Missing| {
+            before.iter().any(|old| (old.live, old.item.place, old.reason) == (now.live, now.item.place, now.reason))
+        };
+        tell_missing(self.missing.iter().filter(|now| !known(now)), &self.live, outlet);
+        Ok(())
+    }
+
+    async fn server_facts(&mut self, outlet: &mut Outlet) -> Result<ServerFacts, LinkFault> {
+        let session = Arc::clone(&self.session);
+        let nodes = [
+            VariableId::Server_NamespaceArray,
+            VariableId::Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
+        ]
+        .map(|id| value_of(id.into()));
+        let asked = "read the namespace array";
+        let read = async move { session.read(&nodes, TimestampsToReturn::Neither, 0.0).await };
+        let mut answers = self.drive(outlet, asked, read).await?.into_iter().map(|answer| answer.value);
+        let Some(Some(Variant::Array(array))) = answers.next() else {
+            return Err(LinkFault::Nonsense(format!("{asked}: the server sent no array")));
+        };
+        let namespaces = array.values.iter().map(|name| match name {
+            Variant::String(uri) => uri.as_ref().to_owned(),
+            _ => String::new(),
+        });
+        // Optional; 0 and absent mean no limit (Part 5 §6.3.11).
+        let limit = answers.next().flatten().and_then(|value| value.try_cast_to::<u32>().ok()).unwrap_or(0);
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let items_per_call = if limit == 0 { ITEMS_MAX } else { limit.min(ITEMS_MAX) };
+        Ok(ServerFacts { namespaces: namespaces.collect(), items_per_call })
+    }
+
+    async fn create_subscription(
+        &mut self,
+        device: usize,
+        every: Duration,
+        outlet: &mut Outlet,
+    ) -> Result<usize, LinkFault> {
+        let place = self.live.len();
+        let listener = Listener { subscription: place, inbox: self.inbox.clone(), clock: outlet.clock() };
+        // Known before the server is asked, so that even the very first notification finds it.
+        self.live.push(Live { device, id: 0, every, next: None });
+        let keep_alive = periods(KEEP_ALIVE_TIME, every);
+        let lifetime = periods(LIFETIME, every).max(3 * keep_alive);
+        let session = Arc::clone(&self.session);
+        let create =
+            async move { session.create_subscription(every, lifetime, keep_alive, 0, 0, true, listener).await };
+        let id = self.drive(outlet, "create a subscription", create).await?;
+        self.live[place].id = id;
+        self.watch_silence(id, every);
+        Ok(place)
+    }
+
+    /// The server may have revised both numbers; twice its keep-alive time plus a reserve is silence.
+    fn watch_silence(&mut self, id: u32, every: Duration) {
+        let state = self.session.subscription_state().lock();
+        let Some(revised) = state.get(id) else { return };
+        let (interval, keep_alive) = (revised.publishing_interval(), revised.max_keep_alive_count());
+        if interval > every {
+            tracing::info!(asked = ?every, revised = ?interval, "the server publishes more slowly than asked");
+        }
+        let silence = interval.saturating_mul(keep_alive).saturating_mul(2).saturating_add(KEEP_ALIVE_TIME);
+        self.silence_max = self.silence_max.max(Some(silence));
+    }
+
+    /// Creates items in chunks the server accepts and gives back those it refused.
+    async fn create_items(
+        &mut self,
+        live: usize,
+        items: &[ItemPlan],
+        facts: &ServerFacts,
+        outlet: &mut Outlet,
+    ) -> Result<Vec<Missing>, LinkFault> {
+        let mut refused = Vec::new();
+        let mut known = Vec::new();
+        for item in items {
+            match item.node_id(&facts.namespaces) {
+                Some(node) => known.push((item, node)),
+                None => refused.push(Missing { live, item: item.clone(), reason: NoValue::NoSuchAddress }),
+            }
+        }
+        for chunk in known.chunks(facts.items_per_call) {
+            let (id, every) = (self.live[live].id, self.live[live].every);
+            let requests = chunk.iter().map(|(item, node)| request(item, node.clone(), every)).collect();
+            let session = Arc::clone(&self.session);
+            let create = async move { session.create_monitored_items(id, TimestampsToReturn::Both, requests).await };
+            let results = self.drive(outlet, "create monitored items", create).await?;
+            if results.len() != chunk.len() {
+                return Err(LinkFault::Nonsense("create monitored items: fewer results than items".into()));
+            }
+            for ((item, _), result) in chunk.iter().zip(results) {
+                let status = result.result.status_code;
+                if !status.is_good() {
+                    let reason = decode::no_value(status);
+                    refused.push(Missing { live, item: (*item).clone(), reason });
+                }
+            }
+        }
+        Ok(refused)
+    }
+}
+
+fn tell_missing<'a>(missing: impl IntoIterator<Item = &'a Missing>, live: &[Live], outlet: &mut Outlet) {
+    let told = missing.into_iter().map(|missing| (live[missing.live].device, missing.item.place, missing.reason));
+    outlet.hand_refused(told.collect());
+}
+
+/// Publishing intervals in `time`, rounded up.
+fn periods(time: Duration, every: Duration) -> u32 {
+    let periods = time.as_micros().div_ceil(every.as_micros().max(1));
+    u32::try_from(periods).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4)
+}
+
+fn value_of(node_id: NodeId) -> ReadValueId {
+    ReadValueId { node_id, attribute_id: AttributeId::Value as u32, ..ReadValueId::default() }
+}
+
+fn request(item: &ItemPlan, node: NodeId, every: Duration) -> MonitoredItemCreateRequest {
+    MonitoredItemCreateRequest {
+        item_to_monitor: value_of(node),
+        monitoring_mode: MonitoringMode::Reporting,
+        requested_parameters: MonitoringParameters {
+            client_handle: handle_of(item.place),
+            sampling_interval: every.as_secs_f64() * 1_000.0,
+            queue_size: QUEUE_SIZE,
+            discard_oldest: true,
+            filter: ExtensionObject::from_message(every_change()),
+        },
+    }
+}
+
+/// A new value or a new status (Part 4 §7.22.2). That is also the default, but some servers then forget the status.
+fn every_change() -> DataChangeFilter {
+    DataChangeFilter {
+        trigger: DataChangeTrigger::StatusValue,
+        deadband_type: DeadbandType::None as u32,
+        deadband_value: 0.0,
+    }
+}
+
+/// Client handles are the point's place plus one: the library replaces 0 by a number of its own.
+fn handle_of(place: usize) -> u32 {
+    u32::try_from(place + 1).unwrap_or(u32::MAX)
+}
+
+/// The place of the point behind a client handle.
+pub(crate) fn place_of(handle: u32) -> Option<usize> {
+    usize::try_from(handle.checked_sub(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_in_the_numbers_is_noticed_a_repetition_is_not_one() {
+        let mut live = Live { device: 0, id: 1, every: Duration::from_secs(1), next: None };
+        for number in [7, 8, 8, 9] {
+            assert!(live.follow(number).is_ok(), "{number}");
+        }
+        assert!(live.follow(12).is_err());
+        // After the greatest number comes 1.
+        live.next = Some(u32::MAX);
+        assert!(live.follow(u32::MAX).is_ok());
+        assert!(live.follow(1).is_ok());
+        assert!(live.follow(2).is_ok());
+        assert!(live.follow(4).is_err());
+    }
+
+    #[test]
+    fn counts_follow_from_times() {
+        assert_eq!(periods(KEEP_ALIVE_TIME, Duration::from_millis(500)), 10);
+        assert_eq!(periods(KEEP_ALIVE_TIME, Duration::from_secs(3600)), 1);
+        assert_eq!(periods(LIFETIME, Duration::from_nanos(1)), 60_000_000);
+        assert_eq!(place_of(handle_of(0)), Some(0));
+        assert_eq!(place_of(0), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! Whom we trust, and who we are: the `pki` directory.
+//!
+//! ```text
+//! own/cert.der        our certificate, made once, valid 20 years; give it to servers that want to know us
+//! own/private.pem     its key, mode 0600
+//! rejected/*.der      servers we met and do not trust; written by us, at most 100 files
+//! trusted/*.der|pem   servers we trust; written by the operator only (and by us with `trust_any`)
+//! ```
+//!
+//! Trust is pinning: the very certificate must lie in `trusted`, under any file name; issuers and revocation lists are
+//! not looked at. Host names are not compared and an expired certificate is only complained about, because the
+//! operator vouched for exactly this one (both checks may be suppressed, OPC UA Part 4 §6.1.3); the application URI
+//! must match, which may not be suppressed.
+
+use crate::Settings;
+use crate::config::{OWN_CERTIFICATE, OWN_KEY};
+use opcua::crypto::{CertificateStore, X509, X509Data};
+use opcua::types::EndpointDescription;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use tally_connector_api::LinkFault;
+
+/// A server that shows a new certificate at every connect must not fill the disk.
+const REJECTED_FILES_MAX: usize = 100;
+
+/// A certificate nobody renews by hand in a plant; the key is guarded by its file mode and by the servers' trust lists.
+const OWN_VALID_DAYS: u32 = 20 * 365;
+
+/// Enough for Basic256Sha256 and both AES policies (2048 to 4096 bits, Part 7), and quick on small boxes.
+const OWN_KEY_BITS: u32 = 2_048;
+
+/// Several links start together and share one directory: the first makes the key, the others wait.
+static OWN_FILES: Mutex<()> = Mutex::new(());
+
+/// Makes the directories, certificate and key that are missing. An existing pair is never replaced.
+pub(crate) fn ensure_own(settings: &Settings) -> Result<(), LinkFault> {
+    let _one_at_a_time = OWN_FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    let (certificate, key) = (settings.pki.join(OWN_CERTIFICATE), settings.pki.join(OWN_KEY));
+    for directory in ["own", "trusted", "rejected"] {
+        fs::create_dir_all(settings.pki.join(directory)).map_err(|fault| unusable(&settings.pki, &fault))?;
+    }
+    match (certificate.exists(), key.exists()) {
+        (true, true) => Ok(()),
+        (false, false) => make_own(settings, &certificate, &key),
+        _ => Err(LinkFault::Refused(format!(
+            "{} and {} belong together, but one of them is missing; restore it, or remove the other to get a new pair \
+             (servers must then trust us anew)",
+            certificate.display(),
+            key.display()
+        ))),
+    }
+}
+
+fn make_own(settings: &Settings, certificate: &Path, key: &Path) -> Result<(), LinkFault> {
+    // The library writes the key readable for all and with CR line ends: in a private directory first, then properly.
+    let staging = settings.pki.join("own/.new");
+    let io_fault = |fault: io::Error| unusable(&settings.pki, &fault);
+    private_directory(&staging).map_err(io_fault)?;
+    let (new_certificate, new_key) = (staging.join("cert.der"), staging.join("private.pem"));
+    CertificateStore::create_certificate_and_key(&own_data(settings), true, &new_certificate, &new_key)
+        .map_err(|fault| LinkFault::Refused(format!("our certificate cannot be made: {fault}")))?;
+    let pem = fs::read_to_string(&new_key).map_err(io_fault)?.replace('\r', "\n");
+    write_private(key, pem.as_bytes()).map_err(io_fault)?;
+    // Last: a crash before leaves no certificate beside the key, which `ensure_own` names.
+    fs::rename(&new_certificate, certificate).map_err(io_fault)?;
+    fs::remove_dir_all(&staging).map_err(io_fault)?;
+    tracing::info!(certificate = %certificate.display(), "made the agent's OPC UA certificate");
+    Ok(())
+}
+
+/// Part 6 §6.2.2: the application URI and the host stand in the subject's alternative names.
+fn own_data(settings: &Settings) -> X509Data {
+    // These end up in a distinguished name, which the library puts together as text.
+    let name: String = settings.application_name.chars().filter(|c| !",+=\"\\<>;/#\0".contains(*c)).collect();
+    X509Data {
+        key_size: OWN_KEY_BITS,
+        common_name: name,
+        organization: "Tallystick".to_owned(),
+        organizational_unit: String::new(),
+        country: String::new(),
+        state: String::new(),
+        alt_host_names: X509Data::alt_host_names(&settings.application_uri, None, false, true, false),
+        certificate_duration_days: OWN_VALID_DAYS,
+    }
+}
+
+/// Decides whether the server behind `endpoint` is who the operator trusts.
+pub(crate) fn judge(settings: &Settings, endpoint: &EndpointDescription) -> Result<(), LinkFault> {
+    let certificate = X509::from_byte_string(&endpoint.server_certificate).map_err(|fault| {
+        LinkFault::Nonsense(format!(
+            "the server's certificate cannot be read: {fault}; it must send exactly its own one (a chain with its \
+             issuers is not supported)"
+        ))
+    })?;
+    let uri = endpoint.server.application_uri.as_ref();
+    certificate.is_application_uri_valid(uri).map_err(|fault| {
+        LinkFault::Untrusted(format!("it says to be `{uri}`, its certificate says otherwise ({fault})"))
+    })?;
+    let name = CertificateStore::cert_file_name(&certificate);
+    let der =
+        certificate.to_der().map_err(|_| LinkFault::Nonsense("the server's certificate has no DER form".into()))?;
+    let (trusted, rejected) = (settings.pki.join("trusted").join(&name), settings.pki.join("rejected").join(&name));
+    if !settings.trust_any && !is_trusted(&settings.pki, &der) {
+        return Err(reject(&rejected, &trusted, &der));
+    }
+    complain_about_time(&certificate, &name);
+    accept(&rejected, &trusted, &der).map_err(|fault| unusable(&settings.pki, &fault))
+}
+
+/// Whether this very certificate lies among the trusted ones. Read at every connect, so that the operator need not
+/// restart anything.
+fn is_trusted(pki: &Path, der: &[u8]) -> bool {
+    let files = fs::read_dir(pki.join("trusted")).into_iter().flatten().flatten();
+    files.filter_map(|file| CertificateStore::read_cert(&file.path()).ok()?.to_der().ok()).any(|known| known == der)
+}
+
+/// Keeps the certificate for the operator, and says what he can do.
+fn reject(rejected: &Path, trusted: &Path, der: &[u8]) -> LinkFault {
+    let directory = rejected.parent().unwrap_or(rejected);
+    let known = fs::read_dir(directory).map_or(0, Iterator::count);
+    let text = if !rejected.exists() && known >= REJECTED_FILES_MAX {
+        format!("{known} certificates wait in `{}` already; sort them first", directory.display())
+    } else if let Err(fault) = fs::write(rejected, der) {
+        format!("and it cannot be kept for you in `{}`: {fault}", rejected.display())
+    } else {
+        format!(
+            "if its thumbprint is the one the server shows, move it: mv '{}' '{}'; the link then comes up by itself",
+            rejected.display(),
+            trusted.display()
+        )
+    };
+    LinkFault::Untrusted(text)
+}
+
+/// The library looks in `rejected` first and knows only its own file names: makes both right for a certificate the
+/// operator copied instead of moved, or renamed.
+fn accept(rejected: &Path, trusted: &Path, der: &[u8]) -> io::Result<()> {
+    if !trusted.exists() {
+        fs::write(trusted, der)?;
+    }
+    match fs::remove_file(rejected) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+fn complain_about_time(certificate: &X509, name: &str) {
+    let now = opcua::types::DateTime::now().as_chrono();
+    if let Err(fault) = certificate.is_time_valid(&now) {
+        tracing::warn!(certificate = name, %fault, "a trusted server certificate is out of date; the link goes on");
+    }
+}
+
+fn unusable(pki: &Path, fault: &io::Error) -> LinkFault {
+    LinkFault::Refused(format!("the pki directory `{}` cannot be used: {fault}; check owner and mode", pki.display()))
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Written beside and renamed: a reader sees no half key, and nobody else sees any.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside: PathBuf = path.with_extension("tmp");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opcua::types::ApplicationDescription;
+
+    fn settings(pki: &Path) -> Settings {
+        Settings {
+            pki: pki.to_owned(),
+            application_name: "Tally/test, agent".into(),
+            application_uri: "urn:tallystick:test".into(),
+            trust_any: false,
+        }
+    }
+
+    fn endpoint_of(pki: &Path, uri: &str) -> EndpointDescription {
+        let certificate = CertificateStore::read_cert(&pki.join(OWN_CERTIFICATE)).unwrap();
+        EndpointDescription {
+            server: ApplicationDescription { application_uri: uri.into(), ..Default::default() },
+            server_certificate: certificate.as_byte_string(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn our_certificate_is_made_once_and_its_key_is_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        ensure_own(&settings).unwrap();
+        let read = |name| fs::read(directory.path().join(name)).unwrap();
+        let (certificate, key) = (read(OWN_CERTIFICATE), read(OWN_KEY));
+        ensure_own(&settings).unwrap();
+        assert_eq!((read(OWN_CERTIFICATE), read(OWN_KEY)), (certificate, key));
+        assert!(CertificateStore::read_pkey(&directory.path().join(OWN_KEY)).is_ok());
+        assert!(!directory.path().join("own/.new").exists());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(directory.path().join(OWN_KEY)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        fs::remove_file(directory.path().join(OWN_KEY)).unwrap();
+        let fault = ensure_own(&settings).unwrap_err().to_string();
+        assert!(fault.contains("private.pem") && fault.contains("restore"), "{fault}");
+    }
+
+    #[test]
+    fn a_server_is_trusted_when_the_operator_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        ensure_own(&settings).unwrap();
+        // Our own certificate plays the server's.
+        let endpoint = endpoint_of(directory.path(), "urn:tallystick:test");
+        let LinkFault::Untrusted(text) = judge(&settings, &endpoint).unwrap_err() else { panic!("not untrusted") };
+        let rejected = fs::read_dir(directory.path().join("rejected")).unwrap().next().unwrap().unwrap().path();
+        assert!(text.contains(rejected.to_str().unwrap()), "{text}");
+        // Copied, not moved, and under another name: the operator's will counts, not the file name.
+        fs::copy(&rejected, directory.path().join("trusted/cnc.der")).unwrap();
+        judge(&settings, &endpoint).unwrap();
+        assert!(!rejected.exists());
+    }
+
+    #[test]
+    fn another_application_uri_is_never_trusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = settings(directory.path());
+        ensure_own(&settings).unwrap();
+        settings.trust_any = true;
+        let fault = judge(&settings, &endpoint_of(directory.path(), "urn:somebody:else")).unwrap_err();
+        assert!(matches!(fault, LinkFault::Untrusted(_)), "{fault}");
+        assert!(judge(&settings, &endpoint_of(directory.path(), "urn:tallystick:test")).is_ok());
+        assert!(matches!(judge(&settings, &EndpointDescription::default()), Err(LinkFault::Nonsense(_))));
+    }
+
+    #[test]
+    fn rejected_certificates_do_not_fill_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        ensure_own(&settings).unwrap();
+        for n in 0..REJECTED_FILES_MAX {
+            fs::write(directory.path().join(format!("rejected/{n}.der")), b"x").unwrap();
+        }
+        let fault = judge(&settings, &endpoint_of(directory.path(), "urn:tallystick:test")).unwrap_err().to_string();
+        assert!(fault.contains("sort them first"), "{fault}");
+        assert_eq!(fs::read_dir(directory.path().join("rejected")).unwrap().count(), REJECTED_FILES_MAX);
+    }
+}

@@ -1,0 +1,284 @@
+//! The link against the simulator's OPC UA server: securities, logins, trust, missing nodes, restarts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use common::{Plant, Reader, cnc, point, settings, with_pki, with_user};
+use std::time::{Duration, Instant};
+use tally_connector_api::{LinkFault, LinkState};
+use tally_model::{Encoding, NoValue, OpcUaPolicy, Quality, Value};
+use tally_simulator::{OpcUaOffer, OpcUaOptions};
+
+const ALL_POLICIES: [OpcUaPolicy; 4] =
+    [OpcUaPolicy::None, OpcUaPolicy::Basic256Sha256Sign, OpcUaPolicy::Basic256Sha256SignAndEncrypt, OpcUaPolicy::Best];
+
+#[tokio::test]
+async fn values_set_are_values_read_under_every_security() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    for (round, policy) in (2_u32..).zip(ALL_POLICIES) {
+        let mut reader = Reader::start(vec![cnc(plant.port, policy)], settings(pki.path(), true));
+        reader.value("program", Value::Text("O4711".into())).await;
+        plant.state.set("cnc", "load", Value::Float(f64::from(round)));
+        let sample = reader.value("load", Value::Float(f64::from(round))).await;
+        assert_eq!(sample.quality, Quality::Good);
+        // The time is the server's: both run on this machine, so it is close to ours and not after it.
+        assert!(sample.source_time <= sample.received, "{sample:?}");
+        assert!(sample.received.since(sample.source_time) < Duration::from_secs(5), "{sample:?}");
+        reader.stop().await;
+    }
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_notification_gives_every_point_once_in_its_type() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::None)], settings(pki.path(), false));
+    let mut values = std::collections::BTreeMap::new();
+    while values.len() < 4 {
+        let batch = tokio::time::timeout(common::PATIENCE, reader.batches.recv()).await.unwrap().unwrap();
+        assert_eq!(batch.device.as_str(), "cnc-02");
+        for sample in batch.samples {
+            assert!(values.insert(sample.point.to_string(), sample.outcome.unwrap()).is_none(), "told twice");
+        }
+    }
+    let values: Vec<_> = values.into_values().collect();
+    let expected = [Value::Float(1.5), Value::Integer(7), Value::Text("O4711".into()), Value::Bool(true)];
+    assert_eq!(values, expected);
+    // Report by exception: nothing changes, nothing comes.
+    assert!(tokio::time::timeout(Duration::from_millis(300), reader.batches.recv()).await.is_err());
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn user_and_password_good_bad_and_missing() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{operator: secret}").await;
+    for policy in ALL_POLICIES {
+        let device = with_user(cnc(plant.port, policy), "operator", "secret");
+        let mut reader = Reader::start(vec![device], settings(pki.path(), true));
+        reader.value("parts", Value::Integer(7)).await;
+        reader.stop().await;
+    }
+    let device = with_user(cnc(plant.port, OpcUaPolicy::Best), "operator", "wrong");
+    let mut reader = Reader::start(vec![device], settings(pki.path(), true));
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+    assert!(fault.contains("`user` and `password`") && !fault.contains("wrong"), "{fault}");
+    reader.stop().await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::Best)], settings(pki.path(), true));
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+    assert!(fault.contains("without a user"), "{fault}");
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn best_never_downgrades() {
+    let pki = tempfile::tempdir().unwrap();
+    let offers = |offers: &[OpcUaOffer]| OpcUaOptions { offers: offers.to_vec(), ..OpcUaOptions::default() };
+    let cases = [
+        (&[OpcUaOffer::None][..], "`policy: none`"),
+        (&[OpcUaOffer::None, OpcUaOffer::Basic256Sha256Sign][..], "`policy: basic256sha256-sign`"),
+    ];
+    for (offered, hint) in cases {
+        let plant = Plant::start(offers(offered), "{}").await;
+        let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::Best)], settings(pki.path(), true));
+        let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+        assert!(fault.contains(hint), "{fault}");
+        reader.stop().await;
+        plant.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_missing_node_or_namespace_never_stops_its_neighbours() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let mut device = cnc(plant.port, OpcUaPolicy::None);
+    device.points.insert(0, point("ghost", "nsu=urn:factory:cnc;s=No.Such.Node", Encoding::Auto));
+    device.points.insert(2, point("stranger", "nsu=urn:nobody:knows;s=Spindle.Load", Encoding::Auto));
+    let mut reader = Reader::start(vec![device], settings(pki.path(), false));
+    let mut missing = std::collections::BTreeMap::new();
+    let mut present = 0;
+    while missing.len() + present < 6 {
+        let batch = tokio::time::timeout(common::PATIENCE, reader.batches.recv()).await.unwrap().unwrap();
+        for sample in batch.samples {
+            match sample.outcome {
+                Ok(_) => present += 1,
+                Err(reason) => assert!(missing.insert(sample.point.to_string(), reason).is_none(), "told twice"),
+            }
+        }
+    }
+    assert_eq!(
+        missing.into_iter().collect::<Vec<_>>(),
+        [("ghost".to_owned(), NoValue::NoSuchAddress), ("stranger".to_owned(), NoValue::NoSuchAddress)]
+    );
+    plant.state.set("cnc", "load", Value::Float(88.0));
+    reader.value("load", Value::Float(88.0)).await;
+    assert!(matches!(reader.status.borrow().state, LinkState::Up { .. }));
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_is_untrusted_until_the_operator_moves_its_certificate() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::Best)], settings(pki.path(), false));
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Untrusted(_))).await.to_string();
+    assert!(fault.contains("mv '"), "{fault}");
+    reader.sample("load", |sample| sample.outcome == Err(NoValue::LinkDown)).await;
+    let rejected: Vec<_> = std::fs::read_dir(pki.path().join("rejected")).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rejected.len(), 1);
+    std::fs::rename(rejected[0].path(), pki.path().join("trusted").join(rejected[0].file_name())).unwrap();
+    reader.value("load", Value::Float(1.5)).await;
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_trust_us_is_named_as_such() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions { trust_any: false, ..OpcUaOptions::default() }, "{}").await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::Best)], settings(pki.path(), true));
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+    assert!(fault.contains("own/cert.der"), "{fault}");
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn an_announced_host_nobody_can_resolve_does_not_matter() {
+    let pki = tempfile::tempdir().unwrap();
+    let options = OpcUaOptions { announce: Some("plc.invalid".into()), ..OpcUaOptions::default() };
+    let plant = Plant::start(options, "{}").await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::Best)], settings(pki.path(), true));
+    reader.value("parts", Value::Integer(7)).await;
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_read_again_and_the_outage_is_told_once() {
+    let (pki, server_pki) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plant = Plant::start(with_pki(server_pki.path()), "{}").await;
+    let port = plant.port;
+    let mut reader = Reader::start(vec![cnc(port, OpcUaPolicy::Best)], settings(pki.path(), true));
+    reader.value("load", Value::Float(1.5)).await;
+    plant.stop().await;
+    reader.down(|fault| matches!(fault, LinkFault::Line(_))).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let plant = Plant::start_at(port, with_pki(server_pki.path()), "{}").await;
+    let back = Instant::now();
+    let mut down_samples = 0;
+    'read: loop {
+        let batch = tokio::time::timeout(common::PATIENCE, reader.batches.recv()).await.unwrap().unwrap();
+        for sample in batch.samples.iter().filter(|sample| sample.point.as_str() == "load") {
+            match &sample.outcome {
+                Err(reason) => {
+                    assert_eq!(*reason, NoValue::LinkDown);
+                    down_samples += 1;
+                }
+                Ok(_) => break 'read,
+            }
+        }
+    }
+    assert_eq!(down_samples, 1);
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    plant.state.set("cnc", "load", Value::Float(9.0));
+    reader.value("load", Value::Float(9.0)).await;
+    assert_eq!(reader.status.borrow().connects, 2);
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_silenced_device_loses_its_server_and_comes_back_by_itself() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::None)], settings(pki.path(), false));
+    reader.value("load", Value::Float(1.5)).await;
+    plant.state.silence("cnc", Duration::from_millis(500));
+    reader.sample("load", |sample| sample.outcome == Err(NoValue::LinkDown)).await;
+    reader.value("load", Value::Float(1.5)).await;
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn quality_comes_along() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::None)], settings(pki.path(), false));
+    reader.value("load", Value::Float(1.5)).await;
+    plant.state.set_quality("cnc", "load", Quality::Uncertain);
+    let doubted = reader.sample("load", |sample| sample.quality == Quality::Uncertain).await;
+    assert_eq!(doubted.outcome, Ok(Value::Float(1.5)));
+    plant.state.set_quality("cnc", "load", Quality::Bad);
+    let bad = reader.sample("load", |sample| sample.quality == Quality::Bad).await;
+    assert_eq!(bad.outcome, Err(NoValue::Refused));
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn fast_changes_between_two_publishes_all_arrive() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let mut device = cnc(plant.port, OpcUaPolicy::None);
+    device.every = Duration::from_millis(20);
+    let mut reader = Reader::start(vec![device], settings(pki.path(), false));
+    reader.value("parts", Value::Integer(7)).await;
+    // The simulator writes every 50 ms; a value that stays 120 ms is seen by it at least once.
+    let state = plant.state.clone();
+    let writer = tokio::spawn(async move {
+        for number in 100..115 {
+            state.set("cnc", "parts", Value::Integer(number));
+            tokio::time::sleep(Duration::from_millis(120)).await;
+        }
+    });
+    for number in 100..115 {
+        reader.value("parts", Value::Integer(number)).await;
+    }
+    writer.await.unwrap();
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_sink_slows_the_link_down_and_stopping_still_works() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let device = cnc(plant.port, OpcUaPolicy::None);
+    let mut reader = Reader::start_with_sink(vec![device], settings(pki.path(), false), 1);
+    for number in 0..20 {
+        plant.state.set("cnc", "parts", Value::Integer(number));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Nobody read for two seconds. The last value arrives, and what was lost in the server's queue is marked.
+    let last = reader.value("parts", Value::Integer(19)).await;
+    assert!(last.outcome.is_ok());
+    plant.state.set("cnc", "parts", Value::Integer(100));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    plant.state.set("cnc", "parts", Value::Integer(101));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_in_seconds() {
+    let pki = tempfile::tempdir().unwrap();
+    // Accepts and stays silent: the library would wait for its hello for ever.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let device = cnc(mute.local_addr().unwrap().port(), OpcUaPolicy::None);
+    let mut reader = Reader::start(vec![device], settings(pki.path(), false));
+    let started = Instant::now();
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Line(_))).await.to_string();
+    assert!(fault.contains("no answer within"), "{fault}");
+    assert!(started.elapsed() < Duration::from_secs(8));
+    reader.stop().await;
+    drop(mute);
+}
