@@ -1,0 +1,336 @@
+//! A whole little chain built by hand, and what the verifier says when any byte of it changes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tally_evidence::cbor::{Cbor, text};
+use tally_evidence::{
+    CallBody, ChainHead, Checkpoint, DeviceRecord, Disclosure, Event, EvidenceEntry, EvidenceFile, Hash, OutcomeRecord,
+    PartyKind, PartyRecord, Place, ReadingsClaim, Receipt, RuleRecord, Salt, SignedStatement, SigningKey, StatementId,
+    StatementKind, Transition, Tree, TriggerBody, TriggerCall, VerifyingKey, encode_reading, leaf_hash, reading_leaf,
+    root_of, rule_digest, sign,
+};
+use tally_model::{
+    CallTemplate, DeviceId, PartyId, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId,
+    Unit, Value, ValueKind,
+};
+use tally_rules::{Firing, Rule, Watch};
+use tally_verifier::{Report, Step, verify};
+
+const LEDGER: &str = "press-line";
+const SALT: Salt = [3; 16];
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_secret(&[seed; 32]).unwrap()
+}
+
+fn device() -> DeviceId {
+    DeviceId::try_new("press-01").unwrap()
+}
+
+fn party(name: &str) -> PartyId {
+    PartyId::try_new(name).unwrap()
+}
+
+fn point(name: &str) -> PointId {
+    PointId::try_new(name).unwrap()
+}
+
+fn rule() -> RuleSource {
+    RuleSource {
+        id: TriggerId::try_new("bearing-worn").unwrap(),
+        device: device(),
+        when: "mean(vibration, '2s') > 7.1 && running".into(),
+        on_delay: Duration::from_secs(1),
+        until: Some("mean(vibration, '2s') < 4.5".into()),
+        priority: Priority::High,
+        disclose: vec![],
+        call: Some(CallTemplate {
+            contract: "maintenance-order".parse().unwrap(),
+            action: "report".parse().unwrap(),
+            with: [("peak".to_owned(), "max(vibration, '2s')".to_owned())].into(),
+        }),
+        points: [
+            (point("vibration"), (Some(ValueKind::Float), Unit::try_new("mm/s").unwrap())),
+            (point("running"), (Some(ValueKind::Bool), Unit::one())),
+        ]
+        .into(),
+    }
+}
+
+/// Readings of three points in turn, vibration rising; with their point numbers.
+fn readings() -> Vec<(Reading, u64)> {
+    let mut all = Vec::new();
+    for cycle in 0..60_u32 {
+        let at = Timestamp::from_micros(1_790_000_000_000_000 + i64::from(cycle) * 200_000);
+        let values = [
+            ("vibration", "mm/s", Value::Float(2.0 + f64::from(cycle) * 0.15)),
+            ("oil_temp", "Cel", Value::Float(40.0)),
+            ("running", "1", Value::Bool(true)),
+        ];
+        for (name, unit, value) in values {
+            let sample = Sample {
+                point: point(name),
+                outcome: Ok(value),
+                unit: Unit::try_new(unit).unwrap(),
+                quality: Quality::Good,
+                source_time: at,
+                received: at,
+            };
+            all.push((Reading { device: device(), number: all.len() as u64, sample }, u64::from(cycle)));
+        }
+    }
+    all
+}
+
+fn fire(readings: &[(Reading, u64)]) -> Firing {
+    let mut watch = Watch::new(Arc::new(Rule::compile(&rule()).unwrap()));
+    readings.iter().find_map(|(reading, _)| watch.observe(reading)).unwrap()
+}
+
+fn between(firing: &Firing, number: u64) -> bool {
+    (firing.first..=firing.last).contains(&number)
+}
+
+/// The sealed trigger and the disclosure behind it.
+fn trigger() -> (Vec<u8>, Disclosure) {
+    let readings = readings();
+    let firing = fire(&readings);
+    let bytes: Vec<_> = readings.iter().map(|(reading, number)| encode_reading(reading, *number)).collect();
+    let leaves: Vec<_> = bytes.iter().map(|bytes| reading_leaf(&SALT, bytes)).collect();
+    let (first, last) = (usize::try_from(firing.first).unwrap(), usize::try_from(firing.last).unwrap());
+    let head = leaves[..=last].iter().fold(ChainHead::start(&device()), ChainHead::extend);
+    let shown = Rule::compile(&rule()).unwrap().disclosed();
+    let points = readings[..=last].iter().filter(|(reading, _)| shown.contains(&reading.sample.point));
+    let claim = ReadingsClaim {
+        first: firing.first,
+        last: firing.last,
+        root: root_of(&leaves[first..=last]),
+        head: head.0,
+        points: points.map(|(reading, number)| (reading.sample.point.clone(), *number)).collect(),
+    };
+    let call = rule().call.unwrap();
+    let body = TriggerBody {
+        trigger: rule().id,
+        device: device(),
+        rule: rule_digest(&rule()),
+        transition: Transition::Raised,
+        priority: Priority::High,
+        at: firing.at,
+        readings: claim,
+        number: 0,
+        call: Some(TriggerCall { contract: call.contract, action: call.action, with: firing.with }),
+    };
+    let open = |number: u64| {
+        let place = usize::try_from(number).unwrap();
+        shown.contains(&readings[place].0.sample.point).then(|| (SALT, bytes[place].clone()))
+    };
+    let disclosure = Disclosure::build(device(), firing.first, &leaves[first..=last], &open);
+    let sealed = sign(
+        StatementKind::Trigger,
+        &key(2),
+        &party("agent-01"),
+        "press-01",
+        LEDGER,
+        firing.at.as_seconds(),
+        body.encode(),
+    );
+    (sealed, disclosure)
+}
+
+fn genesis() -> Vec<u8> {
+    let agent = PartyRecord {
+        id: party("agent-01"),
+        kind: PartyKind::Agent,
+        name: "Agent".into(),
+        key: key(2).public().clone(),
+        firm: None,
+        skills: vec![],
+    };
+    let device = DeviceRecord { id: device(), agent: party("agent-01"), owner: party("acme") };
+    let body = CallBody {
+        contract: "registry".parse().unwrap(),
+        action: "genesis".parse().unwrap(),
+        agreement: None,
+        args: BTreeMap::from([
+            ("parties".to_owned(), Cbor::Array(vec![agent.to_cbor()])),
+            ("devices".to_owned(), Cbor::Array(vec![device.to_cbor()])),
+            ("rules".to_owned(), Cbor::Array(vec![RuleRecord::new(rule()).to_cbor()])),
+        ]),
+        nonce: [0; 16],
+        at: Timestamp::from_micros(0),
+    };
+    sign(StatementKind::Call, &key(1), &party(LEDGER), "registry", LEDGER, 0, body.encode())
+}
+
+/// A ledger of one statement a block, done by hand.
+fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceFile {
+    let mut tree = Tree::default();
+    let mut previous: Hash = [0; 32];
+    let mut entries = Vec::new();
+    for (height, (statement, events, disclosure)) in statements.iter().enumerate() {
+        let parsed = SignedStatement::parse(statement).unwrap();
+        let index = height as u64;
+        tree.push(leaf_hash(&parsed.id.0));
+        let place = Place::Entry { index, statement: parsed.id };
+        let outcome = OutcomeRecord { place, height: index, refusal: 0, events: events.clone() }.encode();
+        // A neighbour in the outcome tree, so that the path is not empty.
+        let neighbour = leaf_hash(b"another outcome");
+        let checkpoint = Checkpoint {
+            ledger: LEDGER.into(),
+            height: index,
+            size: tree.size(),
+            root: tree.root(),
+            state: [0; 32],
+            outcomes: root_of(&[leaf_hash(&outcome), neighbour]),
+            outcome_count: 2,
+            time: Timestamp::from_micros(1_790_000_020_000_000),
+            previous,
+        };
+        previous = checkpoint.digest();
+        let path = tree.inclusion_path(index, tree.size()).unwrap();
+        entries.push(EvidenceEntry {
+            statement: statement.clone(),
+            receipt: Receipt::issue(&key(1), LEDGER, &parsed.subject, tree.size(), index, &path, &tree.root()),
+            outcome,
+            outcome_index: 0,
+            outcome_path: vec![neighbour],
+            checkpoint: checkpoint.seal(&key(1)),
+            disclosure: disclosure.as_ref().map(Disclosure::encode),
+        });
+    }
+    let agreement = "mo-1".to_owned();
+    EvidenceFile { ledger: LEDGER.into(), key: key(1).public().clone(), agreement, entries, terms: vec![] }
+}
+
+fn opened() -> Vec<Event> {
+    let data = BTreeMap::from([("state".to_owned(), text("dispatched"))]);
+    vec![Event { kind: "agreement.opened".into(), subject: "mo-1".into(), data }]
+}
+
+fn evidence() -> EvidenceFile {
+    let (sealed, disclosure) = trigger();
+    ledger(&[(genesis(), vec![], None), (sealed, opened(), Some(disclosure))])
+}
+
+fn broken(report: &Report) -> Step {
+    report.first_broken().unwrap_or_else(|| panic!("everything holds: {report:#?}")).step
+}
+
+#[test]
+fn a_true_chain_holds_link_by_link() {
+    let report = verify(&evidence().encode(), Some(key(1).public()));
+    assert!(report.all_hold(), "{report:#?}");
+    for step in [
+        Step::File,
+        Step::LedgerKey,
+        Step::DeviceBinding,
+        Step::Seal,
+        Step::Inclusion,
+        Step::Checkpoint,
+        Step::Outcome,
+        Step::Readings,
+        Step::Rule,
+        Step::Recomputed,
+        Step::History,
+    ] {
+        assert!(report.links.iter().any(|link| link.step == step), "{step} is not checked");
+    }
+    assert_eq!(report.story, ["agreement.opened state dispatched"]);
+}
+
+#[test]
+fn every_flipped_byte_breaks_a_named_link() {
+    let file = evidence().encode();
+    for place in 0..file.len() {
+        let mut forged = file.clone();
+        forged[place] ^= 1 << (place % 8);
+        let report = verify(&forged, None);
+        assert!(report.first_broken().is_some(), "byte {place} of {} does not matter", file.len());
+    }
+}
+
+#[test]
+fn a_cut_file_is_no_file() {
+    let file = evidence().encode();
+    for length in [0, 1, file.len() / 2, file.len() - 1] {
+        assert_eq!(broken(&verify(&file[..length], None)), Step::File);
+    }
+}
+
+#[test]
+fn another_ledger_key_is_noticed() {
+    let other: VerifyingKey = key(9).public().clone();
+    assert_eq!(broken(&verify(&evidence().encode(), Some(&other))), Step::LedgerKey);
+}
+
+#[test]
+fn a_hidden_reading_of_a_shown_point_is_noticed() {
+    let (sealed, disclosure) = trigger();
+    let firing = fire(&readings());
+    let all = readings();
+    let bytes = |number: u64| {
+        let (reading, point_number) = &all[usize::try_from(number).unwrap()];
+        encode_reading(reading, *point_number)
+    };
+    let leaves: Vec<_> = (firing.first..=firing.last).map(|number| reading_leaf(&SALT, &bytes(number))).collect();
+    // Shows everything the rule reads but one vibration reading in the middle: the root is still right.
+    let hidden = (firing.first + 5..firing.last)
+        .find(|n| all[usize::try_from(*n).unwrap()].0.sample.point == point("vibration"));
+    let open = |number: u64| {
+        let shown = all[usize::try_from(number).unwrap()].0.sample.point != point("oil_temp");
+        (shown && Some(number) != hidden).then(|| (SALT, bytes(number)))
+    };
+    let forged = Disclosure::build(device(), firing.first, &leaves, &open);
+    assert_eq!(forged.root(), disclosure.root());
+    assert!(between(&firing, hidden.unwrap()));
+    let file = ledger(&[(genesis(), vec![], None), (sealed, opened(), Some(forged))]);
+    assert_eq!(broken(&verify(&file.encode(), None)), Step::Readings);
+}
+
+#[test]
+fn a_trigger_without_its_readings_does_not_hold() {
+    let (sealed, _) = trigger();
+    let file = ledger(&[(genesis(), vec![], None), (sealed, opened(), None)]);
+    assert_eq!(broken(&verify(&file.encode(), None)), Step::Readings);
+}
+
+#[test]
+fn an_agent_that_lies_about_its_rule_is_caught() {
+    // Same readings, true seal, but the claim says that it fired one reading earlier.
+    let (sealed, disclosure) = trigger();
+    let mut body = TriggerBody::decode(&SignedStatement::parse(&sealed).unwrap().payload).unwrap();
+    body.at = body.at.minus(Duration::from_millis(200));
+    let lie = sign(StatementKind::Trigger, &key(2), &party("agent-01"), "press-01", LEDGER, 0, body.encode());
+    let file = ledger(&[(genesis(), vec![], None), (lie, opened(), Some(disclosure))]);
+    assert_eq!(broken(&verify(&file.encode(), None)), Step::Recomputed);
+}
+
+#[test]
+fn an_unregistered_signer_and_a_foreign_agent_are_noticed() {
+    let (sealed, disclosure) = trigger();
+    let alone = ledger(&[(sealed.clone(), opened(), Some(disclosure.clone()))]);
+    assert_eq!(broken(&verify(&alone.encode(), None)), Step::DeviceBinding);
+    let body = SignedStatement::parse(&sealed).unwrap().payload;
+    let foreign = sign(StatementKind::Trigger, &key(7), &party("agent-01"), "press-01", LEDGER, 0, body);
+    let file = ledger(&[(genesis(), vec![], None), (foreign, opened(), Some(disclosure))]);
+    assert_eq!(broken(&verify(&file.encode(), None)), Step::Seal);
+}
+
+#[test]
+fn a_move_without_its_beginning_is_a_hole() {
+    let (sealed, disclosure) = trigger();
+    let data = BTreeMap::from([("from".to_owned(), text("accepted")), ("to".to_owned(), text("repaired"))]);
+    let moved = vec![Event { kind: "agreement.moved".into(), subject: "mo-1".into(), data }];
+    let file = ledger(&[(genesis(), vec![], None), (sealed, moved, Some(disclosure))]);
+    assert_eq!(broken(&verify(&file.encode(), None)), Step::History);
+}
+
+#[test]
+fn ids_do_not_depend_on_signatures() {
+    let (sealed, _) = trigger();
+    let parsed = SignedStatement::parse(&sealed).unwrap();
+    let again: StatementId = parsed.id.to_string().parse().unwrap();
+    assert_eq!(again, parsed.id);
+}
