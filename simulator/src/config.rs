@@ -169,8 +169,10 @@ impl SimConfig {
     ) -> Result<Self, SimConfigFault> {
         let written: written::Plant = serde_saphyr::from_str(text).map_err(|fault| {
             let (line, column) = fault.location().map_or((0, 0), |place| (place.line(), place.column()));
-            // The first line says what is wrong; the parser's own snippet below it repeats the file.
-            let what = fault.without_snippet().to_string();
+            // Without the parser's own snippet and place: both are said by us.
+            let text = fault.without_snippet().to_string();
+            let place = format!(" at line {line}, column {column}");
+            let what = text.strip_suffix(&place).unwrap_or(&text).to_owned();
             SimConfigFault { file: file.to_owned(), faults: vec![(line, column, what)] }
         })?;
         check::check(written, file, environment)

@@ -219,7 +219,8 @@ impl Drop for SimHandle {
 
 async fn bind(what: &str, host: &str, port: u16) -> Result<(TcpListener, u16), SimError> {
     let fault = |source| SimError::Bind { what: what.to_owned(), address: format!("{host}:{port}"), source };
-    let listener = TcpListener::bind((host, port)).await.map_err(fault)?;
+    // A URL writes IPv6 addresses in brackets (RFC 3986 §3.2.2), the resolver knows them without.
+    let listener = TcpListener::bind((host.trim_matches(['[', ']']), port)).await.map_err(fault)?;
     let port = listener.local_addr().map_err(fault)?.port();
     Ok((listener, port))
 }

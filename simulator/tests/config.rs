@@ -41,7 +41,10 @@ fn mistakes_are_named_with_line_and_column() {
         (signal("{id: a, at: coyl:1, from: {constant: 1}}"), "5:21: `coyl:1` is not a Modbus address"),
         (signal("{id: 7up, at: coil:1, from: {constant: 1}}"), "5:14: `7` is not allowed"),
         (signal("{id: a, at: coil:1, from: {model: bering}}"), "5:43: there is no usable model `bering`"),
-        (signal("{id: a, at: coil:1, colour: red, from: {constant: 1}}"), "sim.yaml:5:29: unknown field `colour`"),
+        (
+            signal("{id: a, at: coil:1, colour: red, from: {constant: 1}}"),
+            "sim.yaml:5:29: unknown field `colour`, expected one of id, at, type, order, length, scale, offset, from",
+        ),
         (signal("{id: a, at: coil:1, from: {triangle: 1}}"), "unknown variant `triangle`"),
         (signal("{id: a, at: coil:1, from: {sine: {mean: 1, amplitude: 1, period: 20}}}"), "`20` is not a duration"),
         (signal("{id: a, at: holding:1, type: text, from: {constant: x}}"), "5:21: a text needs `length"),

@@ -39,7 +39,8 @@ impl Connection {
 
     async fn connect(&mut self) -> Result<Context, Failure> {
         let place = || format!("{}:{}", self.host, self.port);
-        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        // A URL writes IPv6 addresses in brackets (RFC 3986 §3.2.2), the resolver knows them without.
+        let connecting = TcpStream::connect((self.host.trim_matches(['[', ']']), self.port));
         let stream = tokio::time::timeout(self.connect_time_max, connecting)
             .await
             .map_err(|_| {
