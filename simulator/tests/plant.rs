@@ -251,3 +251,22 @@ async fn a_taken_port_is_said_with_its_address() {
     let fault = SimHandle::start(plant(&yaml)).await.err().unwrap().to_string();
     assert!(fault.contains(&format!("cannot listen on 127.0.0.1:{port} for press, lathe")), "{fault}");
 }
+
+#[tokio::test]
+async fn the_example_line_listens_on_the_ports_it_names() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/press-line.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    let free_ports = |name: &str| name.ends_with("_PORT").then(|| "0".to_owned());
+    // The climate sensor has no broker here and must not hinder its neighbours.
+    let handle = SimHandle::start(SimConfig::parse(&yaml, &file, &free_ports).unwrap()).await.unwrap();
+    for device in ["press-01", "cnc-02"] {
+        let port = handle.port(device).unwrap();
+        assert_ne!(port, 0, "{device}");
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    }
+    let get = |line| handle.command(line).strip_prefix("ok ").and_then(|number| number.parse::<f64>().ok());
+    assert!((1.9..=9.2).contains(&get("get press-01 vibration").unwrap()));
+    assert!((25.0..=55.0).contains(&get("get cnc-02 spindle_load").unwrap()));
+    assert!((19.0..=23.0).contains(&get("get hall-climate temperature").unwrap()));
+    handle.stop().await;
+}
