@@ -30,7 +30,7 @@ pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
 pub use merkle::{EMPTY_ROOT, Hash, Tree, leaf_hash, node_hash, root_from_consistency_path, root_from_path, root_of};
 pub use outcome::{Event, OutcomeRecord, Place};
-pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, reading_leaf};
+pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, push_reading, reading_leaf};
 pub use receipt::{Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
