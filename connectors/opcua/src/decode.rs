@@ -1,6 +1,6 @@
 //! From what the server sent to a sample: value, quality, both times. Pure; total over all variants.
 
-use opcua::types::{DataValue, DateTime, StatusCode, StatusCodeInfoType, Variant};
+use opcua::types::{DataValue, DateTime, StatusCode, Variant};
 use tally_model::{Encoding, NoValue, Outcome, PointSpec, Quality, Sample, Timestamp, Value};
 
 /// Upper half of a status code: severity and sub-code. The lower half are info bits (OPC UA Part 4 §7.39.1).
@@ -39,11 +39,12 @@ fn is_bad(status: StatusCode) -> bool {
 }
 
 fn quality(status: StatusCode, outcome: &Outcome) -> Quality {
-    // Overflow: values before this one were dropped from the server's queue. This one is right, but the row has a gap.
-    let gap = status.info_type() == StatusCodeInfoType::DataValue && status.overflow();
+    // Overflow: values near this one were dropped from the server's queue; this one is right, but the row has a gap.
+    // The bit counts only with the info type "data value" (Part 4 §7.39.1), which async-opcua's server forgets to set;
+    // without that type the info bits are zero, so nothing else can be meant.
     match outcome {
         Err(_) => Quality::Bad,
-        Ok(_) if status.is_good() && !gap => Quality::Good,
+        Ok(_) if status.is_good() && !status.overflow() => Quality::Good,
         Ok(_) => Quality::Uncertain,
     }
 }
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!(read(StatusCode::from(0x8034_0400)), (Quality::Bad, Err(NoValue::NoSuchAddress)));
         // Info type 01 (data value) with the overflow bit: the value is right, but others were lost before it.
         assert_eq!(read(StatusCode::from(0x0000_0480)), (Quality::Uncertain, Ok(Value::Integer(1))));
+        assert_eq!(read(StatusCode::from(0x0000_0080)), (Quality::Uncertain, Ok(Value::Integer(1))));
     }
 
     #[test]

@@ -19,10 +19,14 @@ mod decode;
 mod endpoint;
 mod error;
 mod link;
+mod outlet;
 mod plan;
 mod session;
 mod subscribe;
 mod trust;
+
+#[cfg(test)]
+mod late_node;
 
 pub use config::Settings;
 pub use error::PlanFault;

@@ -65,6 +65,13 @@ impl ItemPlan {
     }
 }
 
+impl Plan {
+    /// The item of the point at `place`.
+    pub(crate) fn item(&self, place: usize) -> Option<&ItemPlan> {
+        self.subscriptions.get(place / ITEMS_MAX)?.items.get(place % ITEMS_MAX)
+    }
+}
+
 /// Plans the requests for one device.
 ///
 /// # Errors
@@ -163,7 +170,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn device(points: Vec<PointSpec>) -> DeviceSpec {
+    /// A device with these points and defaults.
+    pub(crate) fn device(points: Vec<PointSpec>) -> DeviceSpec {
         DeviceSpec {
             id: DeviceId::try_new("cnc-02").unwrap(),
             endpoint: Endpoint::parse("opc.tcp://127.0.0.1:4840").unwrap(),
@@ -183,6 +191,8 @@ pub(crate) mod tests {
         let sizes: Vec<_> = plan.subscriptions.iter().map(|subscription| subscription.items.len()).collect();
         assert_eq!(sizes, [1_000, 1_000, 500]);
         assert_eq!(plan.subscriptions[2].items[499].place, 2_499);
+        assert_eq!(plan.item(1_234).unwrap().place, 1_234);
+        assert_eq!(plan.item(2_500), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! sent or received unless [`Connection::step`] or [`Connection::drive`] runs.
 
 use crate::error::link_fault;
-use crate::link::Outlet;
+use crate::outlet::Outlet;
 use crate::subscribe::{Inbox, Live, Missing};
 use futures_util::{Stream, StreamExt};
 use opcua::client::{Client, IdentityToken, Session, SessionActivity, SessionPollResult, SubscriptionActivity};
@@ -165,7 +165,9 @@ impl Connection {
             for object in content {
                 match_extension_object_owned!(object,
                     changes: DataChangeNotification => {
-                        outlet.hand(live.device, changes.monitored_items.unwrap_or_default(), notification.received);
+                        let mut changes = changes.monitored_items.unwrap_or_default();
+                        changes.retain(|change| live.is_news(change));
+                        outlet.hand(live.device, changes, notification.received);
                     },
                     change: StatusChangeNotification => {
                         return Err(link_fault("keep the subscription", change.status, ""));

@@ -1,15 +1,16 @@
 //! Subscriptions and monitored items on an open session, and the nodes that are not there.
 
 use crate::decode;
-use crate::link::Outlet;
+use crate::outlet::Outlet;
 use crate::plan::{ITEMS_MAX, ItemPlan, Plan, QUEUE_SIZE};
 use crate::session::Connection;
 use opcua::client::{MonitoredItemMap, OnSubscriptionNotificationCore};
 use opcua::types::{
     AttributeId, DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, MonitoredItemCreateRequest,
-    MonitoringMode, MonitoringParameters, NodeId, NotificationMessage, ReadValueId, TimestampsToReturn, VariableId,
-    Variant,
+    MonitoredItemNotification, MonitoringMode, MonitoringParameters, NodeId, NotificationMessage, ReadValueId,
+    TimestampsToReturn, VariableId, Variant,
 };
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tally_connector_api::{Clock, LinkFault};
@@ -30,6 +31,10 @@ pub(crate) struct Live {
     every: Duration,
     /// Number the next notification must have.
     next: Option<u32>,
+    /// The server's numbers for its items, by place of the point.
+    items: HashMap<usize, u32>,
+    /// Places of items the server created although, as it notified, there is no such node (async-opcua does that).
+    absent: BTreeSet<usize>,
 }
 
 impl Live {
@@ -43,6 +48,23 @@ impl Live {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Live {
+    fn new(device: usize, every: Duration) -> Self {
+        Self { device, id: 0, every, next: None, items: HashMap::new(), absent: BTreeSet::new() }
+    }
+
+    /// Keeps account of absent nodes; `false` when that a node is absent was told already.
+    pub(crate) fn is_news(&mut self, change: &MonitoredItemNotification) -> bool {
+        let Some(place) = place_of(change.client_handle) else { return true };
+        let status = change.value.status();
+        if status.is_bad() && decode::no_value(status) == NoValue::NoSuchAddress {
+            return self.absent.insert(place);
+        }
+        self.absent.remove(&place);
+        true
     }
 }
 
@@ -106,15 +128,20 @@ impl Connection {
             }
         }
         tell_missing(&self.missing, &self.live, outlet);
-        outlet.report_missing(self.missing.iter().map(|missing| (self.live[missing.live].device, &missing.item)));
         Ok(())
     }
 
-    /// Tries the refused points again; tells those whose reason has changed.
-    pub(crate) async fn subscribe_missing(&mut self, outlet: &mut Outlet) -> Result<(), LinkFault> {
+    /// Whether there is anything to look for again.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        !self.missing.is_empty() || self.live.iter().any(|live| !live.absent.is_empty())
+    }
+
+    /// Tries refused points and absent nodes again; tells those whose reason has changed.
+    pub(crate) async fn subscribe_missing(&mut self, plans: &[Plan], outlet: &mut Outlet) -> Result<(), LinkFault> {
         let facts = self.server_facts(outlet).await?;
-        let before = std::mem::take(&mut self.missing);
+        let mut before = std::mem::take(&mut self.missing);
         for live in 0..self.live.len() {
+            before.extend(self.forget_absent(live, plans, outlet).await?);
             let of_live = before.iter().filter(|missing| missing.live == live);
             let items: Vec<_> = of_live.map(|missing| missing.item.clone()).collect();
             let refused = self.create_items(live, &items, &facts, outlet).await?;
@@ -125,6 +152,28 @@ impl Connection {
         };
         tell_missing(self.missing.iter().filter(|now| !known(now)), &self.live, outlet);
         Ok(())
+    }
+
+    /// Deletes the items whose nodes are absent, so that they can be created anew.
+    async fn forget_absent(
+        &mut self,
+        live: usize,
+        plans: &[Plan],
+        outlet: &mut Outlet,
+    ) -> Result<Vec<Missing>, LinkFault> {
+        let place_and_id = |place: &usize| Some((*place, *self.live[live].items.get(place)?));
+        let (places, ids): (Vec<_>, Vec<_>) = self.live[live].absent.iter().filter_map(place_and_id).unzip();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        for place in &places {
+            self.live[live].items.remove(place);
+        }
+        let (session, id) = (Arc::clone(&self.session), self.live[live].id);
+        let delete = async move { session.delete_monitored_items(id, &ids).await };
+        self.drive(outlet, "delete monitored items", delete).await?;
+        let items = places.into_iter().filter_map(|place| plans.get(self.live[live].device)?.item(place).cloned());
+        Ok(items.map(|item| Missing { live, item, reason: NoValue::NoSuchAddress }).collect())
     }
 
     async fn server_facts(&mut self, outlet: &mut Outlet) -> Result<ServerFacts, LinkFault> {
@@ -160,7 +209,7 @@ impl Connection {
         let place = self.live.len();
         let listener = Listener { subscription: place, inbox: self.inbox.clone(), clock: outlet.clock() };
         // Known before the server is asked, so that even the very first notification finds it.
-        self.live.push(Live { device, id: 0, every, next: None });
+        self.live.push(Live::new(device, every));
         let keep_alive = periods(KEEP_ALIVE_TIME, every);
         let lifetime = periods(LIFETIME, every).max(3 * keep_alive);
         let session = Arc::clone(&self.session);
@@ -211,7 +260,9 @@ impl Connection {
             }
             for ((item, _), result) in chunk.iter().zip(results) {
                 let status = result.result.status_code;
-                if !status.is_good() {
+                if status.is_good() {
+                    self.live[live].items.insert(item.place, result.result.monitored_item_id);
+                } else {
                     let reason = decode::no_value(status);
                     refused.push(Missing { live, item: (*item).clone(), reason });
                 }
@@ -275,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_gap_in_the_numbers_is_noticed_a_repetition_is_not_one() {
-        let mut live = Live { device: 0, id: 1, every: Duration::from_secs(1), next: None };
+        let mut live = Live::new(0, Duration::from_secs(1));
         for number in [7, 8, 8, 9] {
             assert!(live.follow(number).is_ok(), "{number}");
         }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Plant, Reader, cnc, point, settings, with_pki, with_user};
+use common::{Line, Plant, Reader, cnc, point, settings, with_pki, with_user};
 use std::time::{Duration, Instant};
 use tally_connector_api::{LinkFault, LinkState};
 use tally_model::{Encoding, NoValue, OpcUaPolicy, Quality, Value};
@@ -224,46 +224,116 @@ async fn quality_comes_along() {
 }
 
 #[tokio::test]
-async fn fast_changes_between_two_publishes_all_arrive() {
+async fn every_change_arrives_once_and_in_order() {
     let pki = tempfile::tempdir().unwrap();
     let plant = Plant::start(OpcUaOptions::default(), "{}").await;
-    let mut device = cnc(plant.port, OpcUaPolicy::None);
-    device.every = Duration::from_millis(20);
-    let mut reader = Reader::start(vec![device], settings(pki.path(), false));
-    reader.value("parts", Value::Integer(7)).await;
-    // The simulator writes every 50 ms; a value that stays 120 ms is seen by it at least once.
-    let state = plant.state.clone();
-    let writer = tokio::spawn(async move {
-        for number in 100..115 {
-            state.set("cnc", "parts", Value::Integer(number));
-            tokio::time::sleep(Duration::from_millis(120)).await;
-        }
-    });
-    for number in 100..115 {
-        reader.value("parts", Value::Integer(number)).await;
+    let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::None)], settings(pki.path(), false));
+    for number in [7, 100, 101, 100, 0, 4_294_967_295] {
+        plant.state.set("cnc", "parts", Value::Integer(number));
+        assert_eq!(reader.sample("parts", |_| true).await.outcome, Ok(Value::Integer(number)));
     }
-    writer.await.unwrap();
     reader.stop().await;
     plant.stop().await;
 }
 
 #[tokio::test]
-async fn a_full_sink_slows_the_link_down_and_stopping_still_works() {
+async fn a_full_sink_slows_the_link_down_and_every_gap_is_marked() {
     let pki = tempfile::tempdir().unwrap();
     let plant = Plant::start(OpcUaOptions::default(), "{}").await;
     let device = cnc(plant.port, OpcUaPolicy::None);
     let mut reader = Reader::start_with_sink(vec![device], settings(pki.path(), false), 1);
-    for number in 0..20 {
+    reader.value("parts", Value::Integer(7)).await;
+    // Nobody reads for three seconds, while the count changes 30 times: more than sink, line and server queue hold.
+    for number in 8..=37 {
         plant.state.set("cnc", "parts", Value::Integer(number));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Nobody read for two seconds. The last value arrives, and what was lost in the server's queue is marked.
-    let last = reader.value("parts", Value::Integer(19)).await;
-    assert!(last.outcome.is_ok());
-    plant.state.set("cnc", "parts", Value::Integer(100));
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    plant.state.set("cnc", "parts", Value::Integer(101));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (mut last, mut widest) = (7, (0, Quality::Good));
+    while last < 37 {
+        let sample = reader.sample("parts", |_| true).await;
+        let Ok(Value::Integer(number)) = sample.outcome else { panic!("{sample:?}") };
+        // A busy machine may make the simulator itself skip a number; the queues' gap is the widest.
+        widest = if number - last > widest.0 { (number - last, sample.quality) } else { widest };
+        last = number;
+    }
+    assert!(widest.0 > 5, "the queues held everything: this test tests nothing ({widest:?})");
+    assert_eq!(widest.1, Quality::Uncertain, "an unmarked gap of {}", widest.0);
+    assert_eq!(reader.status.borrow().connects, 1);
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_takes_less_than_a_second_even_when_nobody_reads() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let reader = Reader::start_with_sink(vec![cnc(plant.port, OpcUaPolicy::None)], settings(pki.path(), false), 1);
+    for number in 0..10 {
+        plant.state.set("cnc", "parts", Value::Integer(number));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_line_cut_without_a_word_is_noticed_in_seconds() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let line = Line::to(plant.port).await;
+    let mut reader = Reader::start(vec![cnc(line.port, OpcUaPolicy::None)], settings(pki.path(), false));
+    reader.value("load", Value::Float(1.5)).await;
+    line.cut();
+    let cut = Instant::now();
+    reader.sample("load", |sample| sample.outcome == Err(NoValue::LinkDown)).await;
+    assert!(cut.elapsed() < Duration::from_secs(15), "{:?}", cut.elapsed());
+    line.mend();
+    plant.state.set("cnc", "load", Value::Float(2.5));
+    reader.value("load", Value::Float(2.5)).await;
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn thousands_of_points_come_in_full() {
+    const COUNT: usize = 2_500;
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start_large(COUNT).await;
+    let mut device = cnc(plant.port, OpcUaPolicy::Best);
+    device.timeout = Duration::from_secs(5);
+    let numbered = |n| point(&format!("p{n}"), &format!("nsu=urn:factory:cnc;i={}", 10_000 + n), Encoding::I64);
+    device.points = (0..COUNT).map(numbered).collect();
+    let mut reader = Reader::start(vec![device], settings(pki.path(), true));
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < COUNT {
+        let batch = tokio::time::timeout(common::PATIENCE, reader.batches.recv()).await.unwrap().unwrap();
+        for sample in batch.samples {
+            let number: i64 = sample.point.as_str()[1..].parse().unwrap();
+            assert_eq!(sample.outcome, Ok(Value::Integer(number)));
+            assert!(seen.insert(number), "told twice");
+        }
+    }
+    reader.stop().await;
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn two_devices_behind_one_server_share_a_session() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions::default(), "{}").await;
+    let (mut first, mut second) = (cnc(plant.port, OpcUaPolicy::None), cnc(plant.port, OpcUaPolicy::None));
+    first.points.truncate(1);
+    second.points.drain(..1);
+    second.id = tally_model::DeviceId::try_new("cnc-03").unwrap();
+    let mut reader = Reader::start(vec![first, second], settings(pki.path(), false));
+    let mut owners = std::collections::BTreeSet::new();
+    while owners.len() < 4 {
+        let batch = tokio::time::timeout(common::PATIENCE, reader.batches.recv()).await.unwrap().unwrap();
+        owners.extend(batch.samples.iter().map(|sample| (batch.device.to_string(), sample.point.to_string())));
+    }
+    let owner_of = |point: &str| owners.iter().find(|(_, known)| known == point).unwrap().0.clone();
+    assert_eq!((owner_of("load"), owner_of("parts")), ("cnc-02".to_owned(), "cnc-03".to_owned()));
+    assert_eq!(reader.status.borrow().connects, 1);
     reader.stop().await;
     plant.stop().await;
 }
@@ -278,7 +348,7 @@ async fn a_server_that_never_answers_is_given_up_in_seconds() {
     let started = Instant::now();
     let fault = reader.down(|fault| matches!(fault, LinkFault::Line(_))).await.to_string();
     assert!(fault.contains("no answer within"), "{fault}");
-    assert!(started.elapsed() < Duration::from_secs(8));
+    assert!(started.elapsed() < Duration::from_secs(15));
     reader.stop().await;
     drop(mute);
 }

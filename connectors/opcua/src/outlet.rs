@@ -1,0 +1,133 @@
+//! The way from the session to the agent's sink: samples become batches, batches wait for room.
+//!
+//! What waits here is what one event of the session brought, at most one notification message, because the session is
+//! not moved while something waits.
+
+use crate::decode;
+use crate::link::LOOK_AGAIN;
+use crate::subscribe::place_of;
+use opcua::types::MonitoredItemNotification;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use tally_connector_api::{Batch, Clock, LinkContext, down_batch};
+use tally_model::{DeviceSpec, NoValue, Timestamp};
+use tokio::sync::mpsc;
+
+/// Names of points in one log line.
+const NAMES_MAX: usize = 5;
+
+/// Makes batches and holds them until the sink takes them.
+pub(crate) struct Outlet {
+    devices: Arc<[DeviceSpec]>,
+    sink: mpsc::Sender<Batch>,
+    clock: Arc<dyn Clock>,
+    waiting: VecDeque<Batch>,
+    /// Whether the link is reading; an outage is told once.
+    pub(crate) is_up: bool,
+    /// Whether the outage was told.
+    is_down_told: bool,
+    /// Points (device, place) whose nonsense is logged.
+    puzzled: HashSet<(usize, usize)>,
+    /// Points (device, place) whose absence is logged.
+    reported: HashSet<(usize, usize)>,
+}
+
+impl Outlet {
+    pub(crate) fn new(devices: Arc<[DeviceSpec]>, context: &LinkContext) -> Self {
+        Self {
+            devices,
+            sink: context.sink.clone(),
+            clock: Arc::clone(&context.clock),
+            waiting: VecDeque::new(),
+            is_up: false,
+            is_down_told: false,
+            puzzled: HashSet::new(),
+            reported: HashSet::new(),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Gives the waiting batches to the sink, waiting for room. Cancel-safe: a batch leaves only with its permit.
+    pub(crate) async fn flush(&mut self) {
+        while !self.waiting.is_empty() {
+            match self.sink.reserve().await {
+                Ok(permit) => {
+                    if let Some(batch) = self.waiting.pop_front() {
+                        permit.send(batch);
+                    }
+                }
+                // Nobody listens any more: the agent is going down and stops us next.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Data changes of one device that came in one message.
+    pub(crate) fn hand(&mut self, device: usize, changes: Vec<MonitoredItemNotification>, received: Timestamp) {
+        let devices = Arc::clone(&self.devices);
+        let Some(spec) = devices.get(device) else { return };
+        let mut samples = Vec::with_capacity(changes.len());
+        let mut absent = Vec::new();
+        for change in changes {
+            // A handle we never gave out is a server's mistake that concerns none of our points.
+            let Some(place) = place_of(change.client_handle) else { continue };
+            let Some(point) = spec.points.get(place) else { continue };
+            let sample = decode::decode(point, &change.value, received);
+            match sample.outcome {
+                Err(NoValue::NoSuchAddress) => absent.push(place),
+                Err(NoValue::Nonsense) if self.puzzled.insert((device, place)) => {
+                    let found = decode::describe(change.value.value.as_ref());
+                    tracing::warn!(device = %spec.id, point = %point.id, expected = ?point.encoding, found,
+                        "the server's value makes no sense for this point; said once");
+                }
+                _ => {}
+            }
+            samples.push(sample);
+        }
+        self.report_absent(device, absent.into_iter());
+        if !samples.is_empty() {
+            self.waiting.push_back(Batch { device: spec.id.clone(), samples });
+        }
+    }
+
+    /// Points (device, place) the server would not monitor.
+    pub(crate) fn hand_refused(&mut self, refused: Vec<(usize, usize, NoValue)>) {
+        let now = self.clock.now();
+        for (device, spec) in Arc::clone(&self.devices).iter().enumerate() {
+            let of_device = refused.iter().filter(|(owner, ..)| *owner == device);
+            let samples: Vec<_> = of_device
+                .clone()
+                .filter_map(|(_, place, reason)| Some(decode::refused(spec.points.get(*place)?, *reason, now)))
+                .collect();
+            if !samples.is_empty() {
+                self.report_absent(device, of_device.map(|(_, place, _)| *place));
+                self.waiting.push_back(Batch { device: spec.id.clone(), samples });
+            }
+        }
+    }
+
+    /// Says once in the log which points are not on the server.
+    fn report_absent(&mut self, device: usize, places: impl Iterator<Item = usize>) {
+        let spec = &self.devices[device];
+        let new: Vec<_> = places.filter(|place| self.reported.insert((device, *place))).collect();
+        if new.is_empty() {
+            return;
+        }
+        let points = new.iter().take(NAMES_MAX).filter_map(|place| spec.points.get(*place));
+        let names: Vec<_> = points.map(|point| format!("{} ({})", point.id, point.address)).collect();
+        tracing::warn!(device = %spec.id, count = new.len(), first = names.join(", "),
+            "the server does not have or does not give these points; looked for again every {LOOK_AGAIN:?}");
+    }
+
+    /// Says once per outage that no point can be read.
+    pub(crate) fn hand_down(&mut self) {
+        if self.is_up || !self.is_down_told {
+            let now = self.clock.now();
+            self.waiting.extend(self.devices.iter().map(|device| down_batch(device, NoValue::LinkDown, now)));
+        }
+        (self.is_up, self.is_down_told) = (false, true);
+    }
+}
