@@ -1,1 +1,29 @@
-//! tally-connector-mqtt
+//! MQTT 3.1.1, both ways: sensors that publish to a broker are read ([`link`]), and the agent publishes to SCADA's
+//! broker ([`MqttPublisher`]).
+//!
+//! Standard: *MQTT Version 3.1.1, OASIS Standard, 29 October 2014*, cited by section or by its own numbers
+//! (`[MQTT-3.1.2-4]`). The library is rumqttc 0.25.1, used for one connection at a time: everything that must survive a
+//! connection lives here (`docs/decisions/007-mqtt-client.md` says why).
+//!
+//! What the reading side promises:
+//! - a message is acknowledged to the broker only after the agent took its batch, so a crash in between costs nothing;
+//!   after a reconnect the broker may repeat messages (QoS 1 means at least once);
+//! - a payload that makes no sense costs its own points and nobody else's;
+//! - a silent sensor is told once per silence, a broken link once per outage.
+//!
+//! What the publishing side promises: [`Publisher::publish`] of a QoS 1 message returns when the broker said PUBACK,
+//! and not before; whatever is cut in between, the message is sent again. Live values (QoS 0) are dropped and counted
+//! when the broker is away or slow.
+
+mod config;
+mod decode;
+mod error;
+mod link;
+mod plan;
+mod publish;
+
+pub use decode::{DecodeFault, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX, decode};
+pub use error::{PlanFault, PublishError};
+pub use link::link;
+pub use plan::{Plan, PlannedTopic, plan};
+pub use publish::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};
