@@ -1,1 +1,34 @@
-//! tally-ledger-node
+//! The ledger node: sealed statements in, executed and provable entries out.
+//!
+//! The path of a statement, one room after the other (DESIGN §2, steps 9 to 12):
+//! `api` (bytes from the wire) → `admit` (checked) → `order` (its place in a block) → `execute` (the contracts) → `store` (log
+//! synced, index, head) → back through `api` (receipt).
+//!
+//! **Trusted with** the ledger's key and the order of entries. **Its thief could** leave statements out and sign two histories;
+//! he could not alter or invent a statement, for those are sealed by their signers, and receipts given out expose him.
+//! **Never here**: connectors, mappings, anything that knows what a register is.
+
+mod node;
+
+mod api;
+mod config;
+mod engine;
+
+mod admit;
+mod clock;
+mod execute;
+mod metrics;
+mod order;
+mod store;
+
+pub use admit::{NotNow, Refused};
+pub use api::BindError;
+pub use clock::{Clock, WallClock};
+pub use config::{ConfigError, Listen, NodeConfig, load_rules};
+pub use engine::{Committed, Engine, EngineConfig, Limits, NodeState, ReadError, SubmitError};
+pub use node::{Node, NodeError, init, run};
+pub use order::{BlockLimits, DivergedIn, OpenLedgerError};
+pub use store::{
+    BlockRecord, BlockRow, CommitError, EntryPlace, Head, IndexDisk, IndexFault, LogDisk, StateView, Store,
+    StoreOpenError,
+};

@@ -1,0 +1,114 @@
+//! Statements between the door and the ledger, by id: the second of two equal ones waits for the first.
+//!
+//! ```text
+//!  reserve ──▶ first ──▶ (not committed yet?) ──▶ queued ──▶ settled: all waiting get the same answer
+//!          └─▶ joined ─────────────────────────────────────▶
+//! ```
+//! Whoever reserves first looks whether the statement is committed *after* reserving. A block becomes visible before its
+//! statements are settled here, so no statement can slip through between the two looks and be executed twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tally_evidence::StatementId;
+use tokio::sync::oneshot;
+
+/// What waiting submitters get; it is copied to each.
+pub struct InFlight<T> {
+    /// Who waits for each statement. The lock is held for single map operations, and once a block for all its statements.
+    waiting: Arc<Mutex<HashMap<StatementId, Vec<oneshot::Sender<T>>>>>,
+}
+
+/// The answer to a reservation.
+pub enum Reserved<T> {
+    /// Nobody else brings it: go on with it. Dropping this without [`First::queued`] gives the reservation back.
+    First(First<T>, oneshot::Receiver<T>),
+    /// Somebody else does: wait.
+    Joined(oneshot::Receiver<T>),
+}
+
+/// A reservation.
+pub struct First<T> {
+    waiting: Arc<Mutex<HashMap<StatementId, Vec<oneshot::Sender<T>>>>>,
+    id: StatementId,
+    is_queued: bool,
+}
+
+impl<T> Default for InFlight<T> {
+    fn default() -> Self {
+        Self { waiting: Arc::default() }
+    }
+}
+
+impl<T: Clone> InFlight<T> {
+    /// Reserves `id`, or joins whoever did.
+    pub fn reserve(&self, id: StatementId) -> Reserved<T> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(others) = waiting.get_mut(&id) {
+            others.push(sender);
+            return Reserved::Joined(receiver);
+        }
+        waiting.insert(id, vec![sender]);
+        drop(waiting);
+        Reserved::First(First { waiting: Arc::clone(&self.waiting), id, is_queued: false }, receiver)
+    }
+
+    /// Answers everyone who waits for these statements.
+    pub fn settle(&self, answers: impl Iterator<Item = (StatementId, T)>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, answer) in answers {
+            for sender in waiting.remove(&id).unwrap_or_default() {
+                // Whoever went away meanwhile asks again and gets the first receipt.
+                let _ = sender.send(answer.clone());
+            }
+        }
+    }
+
+    /// Gives up everyone: their receivers see that nobody will answer.
+    pub fn abandon(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl<T> First<T> {
+    /// From here on the ledger settles it.
+    pub fn queued(mut self) {
+        self.is_queued = true;
+    }
+}
+
+impl<T> Drop for First<T> {
+    fn drop(&mut self) {
+        if !self.is_queued {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: StatementId = StatementId([7; 32]);
+
+    #[test]
+    fn the_second_waits_for_the_first() {
+        let inflight = InFlight::default();
+        let Reserved::First(first, mut one) = inflight.reserve(ID) else { panic!("nobody was there") };
+        let Reserved::Joined(mut two) = inflight.reserve(ID) else { panic!("somebody was there") };
+        first.queued();
+        inflight.settle([(ID, 5)].into_iter());
+        assert_eq!((one.try_recv(), two.try_recv()), (Ok(5), Ok(5)));
+        assert!(matches!(inflight.reserve(ID), Reserved::First(..)));
+    }
+
+    #[test]
+    fn a_reservation_given_back_tells_those_who_joined() {
+        let inflight = InFlight::<u8>::default();
+        let Reserved::First(first, _one) = inflight.reserve(ID) else { panic!("nobody was there") };
+        let Reserved::Joined(mut two) = inflight.reserve(ID) else { panic!("somebody was there") };
+        drop(first);
+        assert!(two.try_recv().is_err());
+        assert!(matches!(inflight.reserve(ID), Reserved::First(..)));
+    }
+}

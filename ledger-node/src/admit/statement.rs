@@ -1,0 +1,90 @@
+//! A statement taken apart. Everything the contracts need, and the bytes the log keeps.
+
+use super::Refused;
+use std::sync::Arc;
+use tally_evidence::{CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey};
+use tally_model::{PartyId, Priority};
+
+/// What a statement says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// A rule fired.
+    Trigger(TriggerBody),
+    /// A contract is asked for something.
+    Call(CallBody),
+}
+
+/// A statement of the right form whose seal holds (or that came out of the log, which vouches for it).
+#[derive(Debug, Clone)]
+pub struct CheckedStatement {
+    /// Its name.
+    pub id: StatementId,
+    /// Who sealed it.
+    pub signer: PartyId,
+    /// With which key.
+    pub key: KeyId,
+    /// What it is about.
+    pub subject: String,
+    /// What it says.
+    pub body: Body,
+    /// As it came.
+    pub bytes: Arc<[u8]>,
+}
+
+impl CheckedStatement {
+    /// Takes the body of a parsed statement apart. Who calls this has checked the seal.
+    ///
+    /// # Errors
+    /// [`Refused::Body`], [`Refused::Subject`].
+    pub fn new(parsed: SignedStatement, bytes: Arc<[u8]>) -> Result<Self, Refused> {
+        let body = match parsed.kind {
+            StatementKind::Trigger => TriggerBody::decode(&parsed.payload).map(Body::Trigger),
+            StatementKind::Call => CallBody::decode(&parsed.payload).map(Body::Call),
+        };
+        let body = body.map_err(Refused::Body)?;
+        let about = match &body {
+            Body::Trigger(trigger) => trigger.device.as_str(),
+            Body::Call(call) => call.subject(),
+        };
+        if about != parsed.subject {
+            return Err(Refused::Subject { body: about.to_owned(), header: parsed.subject });
+        }
+        let SignedStatement { id, issuer: signer, key, subject, .. } = parsed;
+        Ok(Self { id, signer, key, subject, body, bytes })
+    }
+
+    /// From a block of the log.
+    ///
+    /// # Errors
+    /// [`Refused`], when the log was not written by a node.
+    pub fn from_log(bytes: &[u8]) -> Result<Self, Refused> {
+        Self::new(SignedStatement::parse(bytes).map_err(Refused::Malformed)?, bytes.into())
+    }
+
+    /// Whether it goes first: a trigger that is about safety (ISA-18.2 priority `critical`).
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        matches!(&self.body, Body::Trigger(trigger) if trigger.priority == Priority::Critical)
+    }
+}
+
+/// Parses and checks that the statement is meant for `ledger`.
+pub fn parse(bytes: &[u8], ledger: &str, bytes_max: usize) -> Result<SignedStatement, Refused> {
+    if bytes.len() > bytes_max {
+        return Err(Refused::TooLarge { bytes: bytes.len(), bytes_max });
+    }
+    let parsed = SignedStatement::parse(bytes).map_err(Refused::Malformed)?;
+    if parsed.audience != ledger {
+        return Err(Refused::WrongLedger { found: parsed.audience, here: ledger.to_owned() });
+    }
+    Ok(parsed)
+}
+
+/// Checks the seal under the registered key.
+pub fn check_seal(parsed: &SignedStatement, registered: &VerifyingKey, id: KeyId) -> Result<(), Refused> {
+    let signer = || parsed.issuer.as_str().to_owned();
+    if parsed.key != id {
+        return Err(Refused::UnknownKey { signer: signer(), key: parsed.key.to_string() });
+    }
+    if parsed.seal_holds_under(registered) { Ok(()) } else { Err(Refused::Seal { signer: signer() }) }
+}

@@ -1,0 +1,72 @@
+//! Is it alive, is it ready, how is it.
+
+use super::Api;
+use super::problem::Problem;
+use crate::engine::NodeState;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use std::time::Duration;
+
+/// Longest time the order thread may be away on the disk before the node calls itself not ready.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Routes that always answer.
+pub fn routes() -> Router<Api> {
+    Router::new()
+        .route("/live", get(|| async { "alive\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+}
+
+/// `GET /ready`: 200 when statements are taken, 503 otherwise.
+async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+    match api.engine.state() {
+        NodeState::Running if api.engine.silence() > SILENCE_MAX => {
+            let text = format!("the disk has not answered for {:?}", api.engine.silence());
+            Err(Problem::not_now("disk", text, 10))
+        }
+        NodeState::Running => Ok("ready\n"),
+        NodeState::Stopping => Err(Problem::not_now("stopping", "the node is stopping", 2)),
+        NodeState::Failed(reason) => Err(Problem::not_now("failed", reason, 10)),
+    }
+}
+
+/// `GET /metrics` in Prometheus' text format.
+async fn metrics(State(api): State<Api>) -> Response {
+    let metrics = api.engine.metrics();
+    metrics.failed.set(i64::from(matches!(api.engine.state(), NodeState::Failed(_))));
+    metrics.queue.set(i64::try_from(api.engine.queued()).unwrap_or(i64::MAX));
+    metrics.log_bytes.set(i64::try_from(api.engine.store().log_bytes()).unwrap_or(i64::MAX));
+    if let Some(head) = api.engine.store().head() {
+        metrics.height.set(i64::try_from(head.checkpoint.height).unwrap_or(i64::MAX));
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.text()).into_response()
+}
+
+/// `GET /status`.
+async fn status(State(api): State<Api>) -> Response {
+    let engine = &api.engine;
+    let state = engine.state();
+    let mut status = json!({
+        "ledger": engine.ledger(),
+        "key": engine.key().id().to_string(),
+        "state": state.word(),
+        "queue": engine.queued(),
+        "uptime_seconds": engine.uptime().as_secs(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    if let Some(head) = engine.store().head() {
+        status["height"] = head.checkpoint.height.into();
+        status["size"] = head.checkpoint.size.into();
+        status["time"] = head.checkpoint.time.to_string().into();
+    }
+    if let NodeState::Failed(reason) = state {
+        status["failure"] = reason.into();
+    }
+    Json(status).into_response()
+}

@@ -1,0 +1,126 @@
+//! The node's HTTP API: statements and receipts in the shape of SCRAPI (draft-ietf-scitt-scrapi-09), everything else plain
+//! JSON. Reference: `docs/formats/api.md`.
+//!
+//! **Limits.** Statements: as many at once as the queue takes, urgent ones included; a body of `limits.body_bytes_max`; 10 s.
+//! Reading: 64 requests at once, 30 s. Event streams: 64 ([`events`]). Beyond that the answer is 503 at once (load shed), never
+//! a queue. `/live`, `/ready`, `/metrics` and `/status` are never shed.
+
+mod entries;
+mod events;
+mod evidence;
+mod health;
+mod listen;
+mod problem;
+mod scitt;
+mod views;
+
+pub use listen::BindError;
+pub(crate) use listen::Bound;
+
+use crate::engine::{Engine, NodeState};
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{BoxError, Router};
+use problem::Problem;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower::timeout::TimeoutLayer;
+
+/// A statement's whole request, waiting for its block included.
+const SUBMIT_TIME: Duration = Duration::from_secs(10);
+/// A question's whole request; an evidence file of many entries is the longest.
+const READ_TIME: Duration = Duration::from_secs(30);
+/// Questions answered at once. They share two cores with the ledger.
+const READS_MAX: usize = 64;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub engine: Engine,
+    pub stop: CancellationToken,
+    pub streams: events::Streams,
+}
+
+/// All routes.
+pub(crate) fn router(engine: Engine, stop: CancellationToken) -> Router {
+    let limits = engine.limits().clone();
+    let api = Api { engine, stop, streams: events::Streams::default() };
+    let submitting = limits.in_flight_max + limits.urgent_max();
+    let submit =
+        Router::new().route("/entries", post(entries::submit)).layer(DefaultBodyLimit::max(limits.body_bytes_max));
+    Router::new()
+        .merge(guarded(reading(), READS_MAX, READ_TIME))
+        .layer(middleware::from_fn_with_state(api.clone(), refuse_when_failed))
+        .merge(guarded(submit, submitting, SUBMIT_TIME))
+        .merge(health::routes())
+        .fallback(|| async { Problem::not_found("path", "no such path", "docs/formats/api.md lists every path") })
+        .method_not_allowed_fallback(|| async { Problem::method() })
+        .with_state(api)
+}
+
+fn reading() -> Router<Api> {
+    Router::new()
+        .route("/entries/{id}", get(entries::receipt))
+        .route("/entries/{id}/statement", get(entries::statement))
+        .route("/entries/{id}/outcome", get(entries::outcome))
+        .route("/checkpoint", get(entries::checkpoint))
+        .route("/checkpoints/{height}", get(entries::checkpoint_at))
+        .route("/.well-known/scitt-configuration", get(scitt::configuration))
+        .route("/.well-known/scitt-keys", get(scitt::keys))
+        .route("/.well-known/scitt-keys/{kid}", get(scitt::one_key))
+        .route("/key.pem", get(scitt::key_pem))
+        .route("/agreements", get(views::agreements))
+        .route("/agreements/{id}", get(views::agreement))
+        .route("/agreements/{id}/evidence", get(evidence::evidence))
+        .route("/accounts", get(views::accounts))
+        .route("/totals", get(views::totals))
+        .route("/parties", get(views::parties))
+        .route("/devices", get(views::devices))
+        .route("/state/{key}", get(views::state_proof))
+        .route("/events", get(events::events))
+}
+
+/// So many at once, each so long; the rest is told "not now" without being looked at.
+fn guarded(routes: Router<Api>, at_once: usize, time: Duration) -> Router<Api> {
+    routes.layer(
+        ServiceBuilder::new()
+            .layer(HandleErrorLayer::new(overloaded))
+            .layer(LoadShedLayer::new())
+            .layer(GlobalConcurrencyLimitLayer::new(at_once))
+            .layer(TimeoutLayer::new(time)),
+    )
+}
+
+async fn overloaded(error: BoxError) -> Problem {
+    if error.is::<tower::timeout::error::Elapsed>() {
+        Problem::not_now("timeout", "the node did not finish in time", 1)
+    } else {
+        Problem::not_now("overloaded", "too many requests at once", 1)
+    }
+}
+
+/// After a failure what is in memory may be ahead of what is on the disk: nothing of it is shown.
+async fn refuse_when_failed(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match api.engine.state() {
+        NodeState::Failed(reason) => {
+            Problem::not_now("failed", format!("the node stopped at a failure: {reason}"), 10).into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
+/// Runs what reads the disk where it may block, and turns its failure into words.
+async fn on_disk<T: Send + 'static>(
+    engine: &Engine,
+    read: impl FnOnce(&Engine) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let engine = engine.clone();
+    let done = tokio::task::spawn_blocking(move || read(&engine)).await;
+    done.unwrap_or_else(|error| Err(Problem::internal(&error)))
+}

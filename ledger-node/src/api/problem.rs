@@ -1,0 +1,130 @@
+//! Errors as problem documents (RFC 9457): `type`, `title`, `status`, `detail`, and our `code` and `hint`.
+
+use crate::admit::{NotNow, Refused};
+use crate::engine::{ReadError, SubmitError};
+use crate::store::IndexFault;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// An error answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {text}")]
+pub struct Problem {
+    status: StatusCode,
+    /// Stable, for programs; the last part of `type`.
+    code: &'static str,
+    /// What was asked, what was found.
+    text: String,
+    /// What to do.
+    hint: &'static str,
+    /// Seconds, for those who shall come again.
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
+        Self { status, code, text: text.into(), hint, retry_after: None }
+    }
+
+    pub fn bad_request(code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, text, hint)
+    }
+
+    pub fn not_found(code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, text, hint)
+    }
+
+    pub fn not_now(code: &'static str, text: impl Into<String>, retry_after: u64) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text, "send the same request again later");
+        Self { retry_after: Some(retry_after), ..problem }
+    }
+
+    pub fn method() -> Self {
+        let hint = "docs/formats/api.md says which method each path takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path does not take this method", hint)
+    }
+
+    pub fn media_type(found: &str) -> Self {
+        let text = format!("the body is `{found}`");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", text, "send it as `application/cose`")
+    }
+
+    pub fn body_timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body", "the body did not arrive", "send it again")
+    }
+
+    /// The node's own fault. The cause goes into its log and to the caller, who may be the operator.
+    pub fn internal(cause: &dyn std::error::Error) -> Self {
+        tracing::error!(%cause, "a question could not be answered");
+        let problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "internal",
+            format!("the node could not answer: {cause}"),
+            "see the node's log",
+        );
+        Self { retry_after: Some(10), ..problem }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let status = match refused {
+            Refused::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::UnknownSigner { .. } | Refused::UnknownKey { .. } | Refused::Revoked { .. } => {
+                StatusCode::FORBIDDEN
+            }
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, refused.code(), refused.to_string(), refused.hint())
+    }
+}
+
+impl From<NotNow> for Problem {
+    fn from(not_now: NotNow) -> Self {
+        let problem = Self::not_now(not_now.code(), not_now.to_string(), not_now.retry_after_seconds());
+        match not_now {
+            NotNow::Rate { .. } => Self { status: StatusCode::TOO_MANY_REQUESTS, ..problem },
+            _ => problem,
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(refused) => refused.into(),
+            SubmitError::NotNow(not_now) => not_now.into(),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<IndexFault> for Problem {
+    fn from(fault: IndexFault) -> Self {
+        Self::internal(&fault)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({
+            "type": format!("urn:tallystick:problem:{}", self.code),
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "detail": self.text,
+            "code": self.code,
+            "hint": self.hint,
+        });
+        let headers = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut response = (self.status, headers, body.to_string()).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,163 @@
+//! What the state says, as JSON.
+
+use super::problem::Problem;
+use super::{Api, on_disk};
+use crate::store::StateView;
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tally_contracts::views::{self, AgreementFilter, AgreementView};
+use tally_contracts::{StateRead, views::AccountView};
+use tally_evidence::cbor::{self, Cbor};
+use tally_model::AgreementId;
+
+/// Agreements shown when the caller does not say how many.
+const AGREEMENTS_USUAL: usize = 100;
+/// Agreements shown at most.
+const AGREEMENTS_MAX: usize = 1_000;
+
+/// What to list.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    state: Option<String>,
+    device: Option<String>,
+    contract: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /agreements?state=&device=&contract=&limit=`, newest first.
+pub async fn agreements(
+    State(api): State<Api>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Vec<AgreementView>>, Problem> {
+    let Query(filter) = filter.map_err(|rejection| {
+        Problem::bad_request("query", rejection.body_text(), "known are state, device, contract and limit")
+    })?;
+    let limit = filter.limit.unwrap_or(AGREEMENTS_USUAL).min(AGREEMENTS_MAX);
+    let filter = AgreementFilter { contract: filter.contract, state: filter.state, device: filter.device };
+    read(&api, move |state| views::agreements(state, &filter, limit)).await.map(Json)
+}
+
+/// `GET /agreements/{id}`.
+pub async fn agreement(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<AgreementView>, Problem> {
+    let id = agreement_id(&id)?;
+    let missing = no_agreement(&id);
+    let found = read(&api, move |state| views::agreement(state, &id)).await?;
+    found.map(Json).ok_or(missing)
+}
+
+/// The id in a path.
+pub fn agreement_id(id: &str) -> Result<AgreementId, Problem> {
+    AgreementId::try_new(id)
+        .map_err(|fault| Problem::bad_request("agreement-id", fault.to_string(), "GET /agreements lists them"))
+}
+
+/// Nothing of that name.
+pub fn no_agreement(id: &AgreementId) -> Problem {
+    Problem::not_found("agreement", format!("there is no agreement `{id}`"), "GET /agreements lists them")
+}
+
+/// `GET /accounts`.
+pub async fn accounts(State(api): State<Api>) -> Result<Json<Vec<AccountView>>, Problem> {
+    read(&api, views::accounts).await.map(Json)
+}
+
+/// `GET /totals`: per currency the sum of all accounts, which is 0 or the ledger is broken.
+pub async fn totals(State(api): State<Api>) -> Result<Response, Problem> {
+    Ok(Json(read(&api, views::totals).await?).into_response())
+}
+
+/// `GET /parties`.
+pub async fn parties(State(api): State<Api>) -> Result<Json<Vec<Value>>, Problem> {
+    let list = |state: &dyn StateRead| {
+        let shown = views::parties(state).into_iter().map(|(party, entry)| {
+            json!({
+                "id": party.id, "kind": party.kind.word(), "name": party.name, "firm": party.firm,
+                "skills": party.skills, "key": party.key.id().to_string(), "entry": entry,
+                "revoked": views::is_revoked(state, &party.id),
+            })
+        });
+        shown.collect()
+    };
+    read(&api, list).await.map(Json)
+}
+
+/// `GET /devices`.
+pub async fn devices(State(api): State<Api>) -> Result<Json<Vec<Value>>, Problem> {
+    let list = |state: &dyn StateRead| {
+        let shown = views::devices(state).into_iter().map(
+            |(device, entry)| json!({"id": device.id, "agent": device.agent, "owner": device.owner, "entry": entry}),
+        );
+        shown.collect()
+    };
+    read(&api, list).await.map(Json)
+}
+
+/// `GET /state/{key}` (hexadecimal): the value of a state key, or that it has none, with the proof and the checkpoint.
+pub async fn state_proof(State(api): State<Api>, Path(key): Path<String>) -> Result<Response, Problem> {
+    let key = hex::decode(&key)
+        .map_err(|_| Problem::bad_request("state-key", format!("`{key}`"), "a state key is written in hexadecimal"))?;
+    let proved = on_disk(&api.engine, move |engine| {
+        // Proof and value are read one after the other: a block in between makes them differ, so look again.
+        for _ in 0..8 {
+            let Some((proof, head)) = engine.store().prove_state(&key) else { break };
+            let state = engine.store().state()?;
+            let value = state.get(&key);
+            state.check()?;
+            if proof.verify(&head.checkpoint.state, &key, value.as_deref()).is_ok() {
+                let mut fields =
+                    vec![("proof", cbor::bytes(proof.encode())), ("checkpoint", cbor::bytes(head.sealed.clone()))];
+                fields.extend(value.map(|value| ("value", cbor::bytes(value))));
+                return Ok(cbor::encode(&cbor::map(fields)));
+            }
+        }
+        Err(Problem::not_now("busy", "the state changes faster than it can be proved", 1))
+    })
+    .await?;
+    Ok(([(header::CONTENT_TYPE, "application/cbor")], proved).into_response())
+}
+
+async fn read<T: Send + 'static>(
+    api: &Api,
+    view: impl FnOnce(&dyn StateRead) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    on_disk(&api.engine, move |engine| {
+        let state: StateView = engine.store().state()?;
+        let shown = view(&state);
+        state.check()?;
+        Ok(shown)
+    })
+    .await
+}
+
+/// CBOR as JSON (RFC 8949 §6.1): byte strings as hexadecimal, numbers beyond 64 bits as texts.
+pub fn to_json(value: &Cbor) -> Value {
+    match value {
+        Cbor::Bool(flag) => (*flag).into(),
+        Cbor::Integer(number) => {
+            let number = i128::from(*number);
+            match (i64::try_from(number), u64::try_from(number)) {
+                (Ok(number), _) => number.into(),
+                (_, Ok(number)) => number.into(),
+                _ => number.to_string().into(),
+            }
+        }
+        Cbor::Float(number) => (*number).into(),
+        Cbor::Text(text) => text.as_str().into(),
+        Cbor::Bytes(bytes) => hex::encode(bytes).into(),
+        Cbor::Array(items) => items.iter().map(to_json).collect(),
+        Cbor::Map(pairs) => {
+            let name = |key: &Cbor| match to_json(key) {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            pairs.iter().map(|(key, value)| (name(key), to_json(value))).collect::<serde_json::Map<_, _>>().into()
+        }
+        Cbor::Tag(_, inner) => to_json(inner),
+        _ => Value::Null,
+    }
+}

@@ -1,0 +1,457 @@
+//! `node.yaml`: as written, then checked. Nothing is opened or connected here; only [`NodeConfig::load_key`] and
+//! [`NodeConfig::load_genesis`] read other files.
+//!
+//! Relative paths count from the folder of the file they stand in. Unknown keys are refused. Reference:
+//! `docs/operator/node.md`.
+
+use crate::engine::{EngineConfig, Limits};
+use crate::order::BlockLimits;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tally_contracts::{Fault, Genesis};
+use tally_evidence::{RuleRecord, SigningKey, cbor};
+use tally_model::{PartyId, parse_duration};
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// The ledger's name.
+    pub ledger: String,
+    /// The data folder; made when missing.
+    pub data: PathBuf,
+    /// The ledger's private key, PKCS#8 PEM.
+    pub key: PathBuf,
+    /// What an empty ledger begins with.
+    pub genesis: Option<PathBuf>,
+    /// Contracts put into the genesis besides those it names itself.
+    pub contracts: Vec<PathBuf>,
+    /// Rules put into the genesis.
+    pub rules: Vec<PathBuf>,
+    /// Where the API listens.
+    pub listen: Vec<Listen>,
+    /// What the node lets others have.
+    pub limits: Limits,
+    /// How blocks are cut.
+    pub block: BlockLimits,
+}
+
+/// A place to listen at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A local socket, made with mode 0660.
+    Unix(PathBuf),
+    /// An address and a port.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+/// Why a configuration is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file has mistakes; all of them are here.
+    #[error("{}", lines(file, faults))]
+    Faults {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong, and where.
+        faults: Vec<Fault>,
+    },
+    /// Others may read the private key.
+    #[error("{} may be read by others (mode {mode:04o}); run `chmod 600 {}`", file.display(), file.display())]
+    KeyMode {
+        /// Which file.
+        file: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The key file holds no key.
+    #[error("{}: {source}", file.display())]
+    Key {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: tally_evidence::KeyFault,
+    },
+    /// A rule file holds no rules.
+    #[error(
+        "{}: {reason}; a rule file holds the canonical bytes of a rule, a CBOR array of such, or one in hexadecimal a line",
+        file.display()
+    )]
+    Rule {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn lines(file: &Path, faults: &[Fault]) -> String {
+    let lines = faults.iter().map(|fault| format!("{}:{fault}", file.display()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    ledger: Spanned<String>,
+    data: PathBuf,
+    key: PathBuf,
+    genesis: Option<PathBuf>,
+    #[serde(default)]
+    contracts: Vec<PathBuf>,
+    #[serde(default)]
+    rules: Vec<PathBuf>,
+    listen: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    block: RawBlock,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    body_bytes_max: Option<Spanned<u64>>,
+    in_flight_max: Option<Spanned<u64>>,
+    per_signer_per_second: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawBlock {
+    interval: Option<Spanned<String>>,
+    entries_max: Option<Spanned<u64>>,
+}
+
+impl NodeConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`], [`ConfigError::Faults`].
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = read(file)?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, folder).map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
+    }
+
+    /// Checks a text; relative paths count from `folder`.
+    ///
+    /// # Errors
+    /// All mistakes, or the first one when the text is no YAML or has the wrong shape.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        let raw: RawConfig = serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![shape(&error)])?;
+        let mut checker = Checker { folder, faults: Vec::new() };
+        let config = Self {
+            ledger: checker.ledger(&raw.ledger),
+            data: folder.join(raw.data),
+            key: folder.join(raw.key),
+            genesis: raw.genesis.map(|path| folder.join(path)),
+            contracts: raw.contracts.into_iter().map(|path| folder.join(path)).collect(),
+            rules: raw.rules.into_iter().map(|path| folder.join(path)).collect(),
+            listen: checker.listen(raw.listen),
+            limits: checker.limits(&raw.limits),
+            block: checker.block(&raw.block),
+        };
+        if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
+    }
+
+    /// Reads the ledger's key; refuses a file that group or others may read.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_key(&self) -> Result<SigningKey, ConfigError> {
+        let file = self.key.clone();
+        let source = |source| ConfigError::Read { file: self.key.clone(), source };
+        let mode = std::fs::metadata(&file).map_err(source)?.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(ConfigError::KeyMode { file, mode });
+        }
+        let pem = zeroize::Zeroizing::new(read(&file)?);
+        SigningKey::from_pem(&pem).map_err(|source| ConfigError::Key { file, source })
+    }
+
+    /// Reads the genesis with the contracts and rules named beside it; `None` when none is named.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_genesis(&self) -> Result<Option<Genesis>, ConfigError> {
+        let Some(file) = &self.genesis else { return Ok(None) };
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let read_file = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
+        let genesis = Genesis::from_yaml(&read(file)?, &read_file);
+        let mut genesis = genesis.map_err(|faults| ConfigError::Faults { file: file.clone(), faults })?;
+        for contract in &self.contracts {
+            genesis.contracts.push(read(contract)?);
+        }
+        for rules in &self.rules {
+            genesis.rules.extend(load_rules(rules)?);
+        }
+        Ok(Some(genesis))
+    }
+
+    /// How to open the ledger: the key is read, the genesis is given.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn engine(&self, genesis: Option<Genesis>) -> Result<EngineConfig, ConfigError> {
+        let mut engine = EngineConfig::new(&self.ledger, &self.data, self.load_key()?);
+        engine.genesis = genesis;
+        engine.block = self.block;
+        engine.limits = self.limits.clone();
+        Ok(engine)
+    }
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })
+}
+
+/// Reads the rules of a file.
+///
+/// # Errors
+/// [`ConfigError::Read`], [`ConfigError::Rule`].
+pub fn load_rules(file: &Path) -> Result<Vec<RuleRecord>, ConfigError> {
+    let bytes = std::fs::read(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    let record = |bytes: Vec<u8>| RuleRecord::from_cbor(cbor::bytes(bytes)).map_err(|fault| fault.to_string());
+    let rules = match cbor::decode(&bytes) {
+        Ok(cbor::Cbor::Array(items)) => {
+            items.into_iter().map(|item| RuleRecord::from_cbor(item).map_err(|fault| fault.to_string())).collect()
+        }
+        Ok(_) => record(bytes).map(|rule| vec![rule]),
+        Err(_) => hex_lines(&bytes).and_then(|lines| lines.into_iter().map(record).collect()),
+    };
+    rules.map_err(|reason| ConfigError::Rule { file: file.to_owned(), reason })
+}
+
+fn hex_lines(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is neither CBOR nor text".to_owned())?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| hex::decode(line).map_err(|error| format!("`{line:.20}…` is not hexadecimal: {error}"))).collect()
+}
+
+fn shape(error: &serde_saphyr::Error) -> Fault {
+    let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
+    Fault {
+        line,
+        column,
+        key: "node.yaml".to_owned(),
+        found: error.without_snippet().to_string(),
+        hint: "docs/operator/node.md lists every key".to_owned(),
+    }
+}
+
+/// Collects every fault.
+struct Checker<'a> {
+    folder: &'a Path,
+    faults: Vec<Fault>,
+}
+
+impl Checker<'_> {
+    fn fault<T>(&mut self, at: &Spanned<T>, key: &str, found: String, hint: &str) {
+        let (line, column) = (at.referenced.line(), at.referenced.column());
+        self.faults.push(Fault { line, column, key: key.to_owned(), found, hint: hint.to_owned() });
+    }
+
+    fn ledger(&mut self, name: &Spanned<String>) -> String {
+        if let Err(fault) = PartyId::try_new(&name.value) {
+            self.fault(name, "ledger", format!("`{}`: {fault}", name.value), "for example `press-line`");
+        }
+        name.value.clone()
+    }
+
+    fn listen(&mut self, raw: Option<Spanned<Vec<Spanned<String>>>>) -> Vec<Listen> {
+        let Some(raw) = raw else {
+            return vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 7460)))];
+        };
+        if raw.value.is_empty() {
+            self.fault(&raw, "listen", "nowhere to listen".to_owned(), "for example [\"tcp:127.0.0.1:7460\"]");
+        }
+        let mut places = Vec::new();
+        for (number, text) in raw.value.iter().enumerate() {
+            let key = format!("listen[{number}]");
+            match self.place(&text.value) {
+                Ok(place) if places.contains(&place) => {
+                    self.fault(text, &key, format!("`{}` stands here twice", text.value), "remove one");
+                }
+                Ok(place) => places.push(place),
+                Err(reason) => {
+                    let hint = "write `unix:/run/tallystick/node.sock` or `tcp:127.0.0.1:7460`";
+                    self.fault(text, &key, format!("`{}`: {reason}", text.value), hint);
+                }
+            }
+        }
+        places
+    }
+
+    fn place(&self, text: &str) -> Result<Listen, &'static str> {
+        match text.split_once(':') {
+            Some(("unix", "")) => Err("the path is missing"),
+            Some(("unix", path)) => Ok(Listen::Unix(self.folder.join(path))),
+            Some(("tcp", address)) => {
+                address.parse().map(Listen::Tcp).map_err(|_| "an address and a port are needed, not a name")
+            }
+            _ => Err("it begins with neither `unix:` nor `tcp:`"),
+        }
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> Limits {
+        let usual = Limits::default();
+        let bytes = self.number(&raw.body_bytes_max, "limits.body_bytes_max", 1 << 10..=4 << 20);
+        let in_flight = self.number(&raw.in_flight_max, "limits.in_flight_max", 1..=1 << 16);
+        let rate = self.number(&raw.per_signer_per_second, "limits.per_signer_per_second", 1..=1_000_000);
+        Limits {
+            body_bytes_max: bytes.map_or(usual.body_bytes_max, to_usize),
+            in_flight_max: in_flight.map_or(usual.in_flight_max, to_usize),
+            per_signer_per_second: rate
+                .map_or(usual.per_signer_per_second, |rate| u32::try_from(rate).unwrap_or(u32::MAX)),
+        }
+    }
+
+    fn block(&mut self, raw: &RawBlock) -> BlockLimits {
+        let usual = BlockLimits::default();
+        let entries = self.number(&raw.entries_max, "block.entries_max", 1..=20_000);
+        let interval = raw.interval.as_ref().and_then(|text| match parse_duration(&text.value) {
+            Ok(interval) if interval <= Duration::from_secs(1) => Some(interval),
+            Ok(_) => {
+                let found = format!("`{}` is longer than 1s", text.value);
+                self.fault(text, "block.interval", found, "it is added to every answer of a busy ledger; 5ms is usual");
+                None
+            }
+            Err(fault) => {
+                self.fault(text, "block.interval", fault.to_string(), "5ms is usual");
+                None
+            }
+        });
+        BlockLimits {
+            interval: interval.unwrap_or(usual.interval),
+            entries_max: entries.map_or(usual.entries_max, to_usize),
+        }
+    }
+
+    fn number(&mut self, raw: &Option<Spanned<u64>>, key: &str, allowed: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let number = raw.as_ref()?;
+        if !allowed.contains(&number.value) {
+            let hint = format!("allowed are {} to {}", allowed.start(), allowed.end());
+            self.fault(number, key, format!("{} is out of range", number.value), &hint);
+        }
+        Some(number.value)
+    }
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &str = "\
+ledger: press-line
+data: /var/lib/tallystick/node
+key: keys/node.key
+genesis: genesis.yaml
+contracts: [maintenance-order.yaml]
+listen: [\"unix:/run/tallystick/node.sock\", \"tcp:[::1]:7460\"]
+limits: {body_bytes_max: 65536, in_flight_max: 100, per_signer_per_second: 50}
+block: {interval: 2ms, entries_max: 500}
+";
+
+    fn parse(text: &str) -> Result<NodeConfig, Vec<Fault>> {
+        NodeConfig::parse(text, Path::new("/etc/tallystick"))
+    }
+
+    #[test]
+    fn a_whole_file() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.key, Path::new("/etc/tallystick/keys/node.key"));
+        assert_eq!(config.data, Path::new("/var/lib/tallystick/node"));
+        let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["unix:/run/tallystick/node.sock", "tcp:[::1]:7460"]);
+        assert_eq!(config.limits, Limits { body_bytes_max: 65_536, in_flight_max: 100, per_signer_per_second: 50 });
+        assert_eq!(config.block, BlockLimits { interval: Duration::from_millis(2), entries_max: 500 });
+        let short = parse("{ledger: l, data: d, key: k}").unwrap();
+        assert_eq!(short.listen[0].to_string(), "tcp:127.0.0.1:7460");
+        assert_eq!((short.limits, short.block), (Limits::default(), BlockLimits::default()));
+    }
+
+    #[test]
+    fn all_faults_at_once_with_their_places() {
+        let bad = GOOD
+            .replace("press-line", "press line")
+            .replace("unix:/run/tallystick/node.sock", "http://here")
+            .replace("[::1]:7460", "localhost:7460")
+            .replace("65536", "5")
+            .replace("2ms", "2 weeks");
+        let faults = parse(&bad).unwrap_err();
+        let places: Vec<_> = faults.iter().map(|fault| (fault.line, fault.key.as_str())).collect();
+        let expected =
+            [(1, "ledger"), (6, "listen[0]"), (6, "listen[1]"), (7, "limits.body_bytes_max"), (8, "block.interval")];
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_refused_with_their_line() {
+        let unknown = parse(&format!("{GOOD}colour: red\n")).unwrap_err();
+        assert_eq!(unknown[0].line, 9);
+        assert!(unknown[0].found.contains("colour"), "{}", unknown[0]);
+        assert!(parse("{ledger: l, data: d}").unwrap_err()[0].found.contains("key"));
+        assert!(parse("{ledger: l, data: d, key: k, listen: []}").is_err());
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig::parse("{ledger: l, data: d, key: node.key}", dir.path()).unwrap();
+        assert!(matches!(config.load_key(), Err(ConfigError::Read { .. })));
+        let key = SigningKey::from_secret(&[5; 32]).unwrap();
+        std::fs::write(&config.key, key.to_pem().unwrap().as_bytes()).unwrap();
+        for (mode, is_fine) in [(0o640, false), (0o604, false), (0o600, true), (0o400, true)] {
+            std::fs::set_permissions(&config.key, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(config.load_key().is_ok(), is_fine, "{mode:o}");
+        }
+        std::fs::set_permissions(&config.key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&config.key, "no key").unwrap();
+        assert!(matches!(config.load_key(), Err(ConfigError::Key { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn random_texts_never_panic(text in "\\PC{0,80}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn random_rule_files_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("rules"), bytes).unwrap();
+            let _ = load_rules(&dir.path().join("rules"));
+        }
+    }
+}

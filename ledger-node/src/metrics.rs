@@ -1,0 +1,119 @@
+//! Numbers for Prometheus. The labels are the codes of the errors, so text and counter cannot drift apart.
+
+use crate::order::Made;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    exponential_buckets,
+};
+
+/// The node's counters.
+pub struct Metrics {
+    registry: Registry,
+    pub admitted: IntCounter,
+    pub repeated: IntCounter,
+    refused: IntCounterVec,
+    not_now: IntCounterVec,
+    contract_refused: IntCounterVec,
+    blocks: IntCounter,
+    entries: IntCounter,
+    terms: IntCounter,
+    sync_seconds: Histogram,
+    block_seconds: Histogram,
+    block_entries: Histogram,
+    pub height: IntGauge,
+    pub queue: IntGauge,
+    pub failed: IntGauge,
+    pub log_bytes: IntGauge,
+}
+
+impl Metrics {
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let make = Maker { registry: Registry::new() };
+        Ok(Self {
+            admitted: make.counter("tally_admitted_total", "statements let in")?,
+            repeated: make.counter("tally_repeated_total", "statements that were in the ledger already")?,
+            refused: make.counters("tally_refused_total", "statements refused at the door", "code")?,
+            not_now: make.counters("tally_not_now_total", "statements told to come again", "code")?,
+            contract_refused: make.counters(
+                "tally_contract_refused_total",
+                "entries the contracts refused",
+                "number",
+            )?,
+            blocks: make.counter("tally_blocks_total", "blocks committed since start")?,
+            entries: make.counter("tally_entries_total", "entries committed since start")?,
+            terms: make.counter("tally_terms_total", "terms that ran out since start")?,
+            sync_seconds: make.histogram("tally_log_sync_seconds", "append and sync of a block", SECONDS)?,
+            block_seconds: make.histogram("tally_block_seconds", "a block from queue to answer", SECONDS)?,
+            block_entries: make.histogram("tally_block_entries", "entries of a block", (1.0, 13))?,
+            height: make.gauge("tally_height", "height of the last block")?,
+            queue: make.gauge("tally_queue", "statements waiting for their block")?,
+            failed: make.gauge("tally_failed", "1 when the node stopped at a failure")?,
+            log_bytes: make.gauge("tally_log_bytes", "bytes of the log on disk")?,
+            registry: make.registry,
+        })
+    }
+
+    pub fn refused(&self, code: &'static str) {
+        self.refused.with_label_values(&[code]).inc();
+    }
+
+    pub fn not_now(&self, code: &'static str) {
+        self.not_now.with_label_values(&[code]).inc();
+    }
+
+    pub fn block_made(&self, made: &Made, seconds: f64, queued: usize) {
+        self.blocks.inc();
+        self.entries.inc_by(made.refusals.len() as u64);
+        self.terms.inc_by(made.terms as u64);
+        for number in made.refusals.iter().filter(|number| **number != 0) {
+            self.contract_refused.with_label_values(&[&number.to_string()]).inc();
+        }
+        self.sync_seconds.observe(made.synced_seconds);
+        self.block_seconds.observe(seconds);
+        self.block_entries.observe(f64::from(u32::try_from(made.refusals.len()).unwrap_or(u32::MAX)));
+        self.height.set(i64::try_from(made.height).unwrap_or(i64::MAX));
+        self.queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
+    }
+
+    /// In Prometheus' text format.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(8 << 10);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::warn!(%error, "metrics cannot be written");
+        }
+        text
+    }
+}
+
+/// Buckets from 0.1 ms (a quiet host's sync) to 3.3 s, each twice the one before.
+const SECONDS: (f64, usize) = (0.000_1, 16);
+
+/// Makes and registers.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.keep(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.keep(IntGauge::new(name, help)?)
+    }
+
+    /// Buckets double from the first.
+    fn histogram(&self, name: &str, help: &str, buckets: (f64, usize)) -> Result<Histogram, prometheus::Error> {
+        let buckets = exponential_buckets(buckets.0, 2.0, buckets.1)?;
+        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?)
+    }
+
+    fn keep<T: prometheus::core::Collector + Clone + 'static>(&self, collector: T) -> Result<T, prometheus::Error> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+}

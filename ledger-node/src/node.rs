@@ -1,0 +1,156 @@
+//! Wire and run: configuration, ledger, sockets, systemd, stop.
+
+use crate::api::{self, BindError, Bound};
+use crate::config::{ConfigError, Listen, NodeConfig};
+use crate::engine::{Engine, NodeState};
+use crate::order::OpenLedgerError;
+use sd_notify::NotifyState;
+use std::time::Duration;
+use tally_contracts::Genesis;
+use tally_evidence::RuleRecord;
+use tokio_util::sync::CancellationToken;
+
+/// Longest time the order thread may be away on the disk while we still tell systemd that all is well.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration, or a file it names.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The ledger does not open.
+    #[error(transparent)]
+    Open(Box<OpenLedgerError>),
+    /// A socket cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// There is a ledger already.
+    #[error("there is a ledger in {0} already; a ledger is begun once")]
+    NotEmpty(String),
+    /// The ledger stopped at a failure while running.
+    #[error("the ledger stopped: {0}; correct the cause, then start the node again")]
+    Failed(String),
+    /// A task of the node died.
+    #[error("opening the ledger did not end in good order")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<OpenLedgerError> for NodeError {
+    fn from(error: OpenLedgerError) -> Self {
+        Self::Open(Box::new(error))
+    }
+}
+
+/// A node that is open and bound, and not serving yet.
+pub struct Node {
+    engine: Engine,
+    bound: Bound,
+}
+
+/// Opens the ledger, serves its API, and stops in good order when `stop` is cancelled.
+///
+/// # Errors
+/// [`NodeError`]; [`NodeError::Failed`] when the disk failed while running.
+pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), NodeError> {
+    let node = Node::open(config).await?;
+    node.serve(stop).await
+}
+
+/// Begins the ledger of `config` with this genesis and these rules, and closes it again. The key file must exist.
+///
+/// # Errors
+/// [`NodeError::NotEmpty`] when there is one already; nothing is changed then.
+pub fn init(config: &NodeConfig, mut genesis: Genesis, rules: Vec<RuleRecord>) -> Result<(), NodeError> {
+    if std::fs::read_dir(&config.data).is_ok_and(|mut files| files.next().is_some()) {
+        return Err(NodeError::NotEmpty(config.data.display().to_string()));
+    }
+    genesis.rules.extend(rules);
+    Engine::open(config.engine(Some(genesis))?)?.close();
+    Ok(())
+}
+
+impl Node {
+    /// Opens the ledger and binds the sockets.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is running then.
+    pub async fn open(config: NodeConfig) -> Result<Self, NodeError> {
+        let listen = config.listen.clone();
+        // Opening reads the whole log and may execute much of it again.
+        let engine = tokio::task::spawn_blocking(move || open_engine(&config)).await??;
+        let bound = Bound::bind(&listen).await?;
+        Ok(Self { engine, bound })
+    }
+
+    /// Where the node really listens.
+    #[must_use]
+    pub fn places(&self) -> Vec<Listen> {
+        self.bound.places()
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Serves until `stop` is cancelled or the ledger fails; then finishes what was taken, at most 5 s for the requests.
+    ///
+    /// # Errors
+    /// [`NodeError::Failed`].
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), NodeError> {
+        let Self { engine, bound } = self;
+        for place in bound.places() {
+            tracing::info!(ledger = engine.ledger(), %place, "listening");
+        }
+        notify(NotifyState::Ready);
+        let stop_serving = CancellationToken::new();
+        let serving = bound.serve(api::router(engine.clone(), stop_serving.clone()), stop_serving.clone());
+        let serving = tokio::spawn(serving);
+        watch(&engine, &stop).await;
+        notify(NotifyState::Stopping);
+        // The queue first: what waits for its block is answered before the connections are closed.
+        engine.stop();
+        stop_serving.cancel();
+        serving.await?;
+        let failed = engine.state();
+        tokio::task::spawn_blocking(move || engine.close()).await?;
+        match failed {
+            NodeState::Failed(reason) => Err(NodeError::Failed(reason)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn open_engine(config: &NodeConfig) -> Result<Engine, NodeError> {
+    match Engine::open(config.engine(None)?) {
+        // Only an empty ledger looks at its genesis, so a mistake in an old one stops nobody.
+        Err(OpenLedgerError::NoGenesis) => Ok(Engine::open(config.engine(config.load_genesis()?)?)?),
+        opened => Ok(opened?),
+    }
+}
+
+/// Until stopped. A failed ledger keeps serving `/ready` (503) and `/metrics`, so that the operator is told why, until systemd
+/// or the operator stops it.
+async fn watch(engine: &Engine, stop: &CancellationToken) {
+    // systemd wants a sign twice in each period (sd_watchdog_enabled(3)).
+    let period = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |period| period / 2);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(period) => {}
+        }
+        // A failed node gives no more signs: where the unit has a watchdog, it is started again.
+        if engine.state() == NodeState::Running && engine.silence() < SILENCE_MAX {
+            notify(NotifyState::Watchdog);
+        }
+    }
+}
+
+/// Without systemd there is nobody to tell, and that is fine.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}

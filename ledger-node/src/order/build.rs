@@ -1,0 +1,270 @@
+//! Making a block: execute, hash, seal, keep. And the same once more on opening, compared with what was sealed then.
+
+use crate::admit::{CheckedStatement, Refused};
+use crate::clock::Clock;
+use crate::execute::{Executed, execute};
+use crate::store::{BlockRecord, CommitError, Head, NewBlock, Store, StoreOpenError, WriterState};
+use std::sync::Arc;
+use tally_contracts::{Block, Genesis, Kernel, Refusal, StateRead, genesis_body};
+use tally_evidence::{Checkpoint, Hash, SigningKey, StateTree, StatementKind, leaf_hash, root_of, sign};
+use tally_model::{PartyId, Timestamp};
+
+/// The one who makes blocks. Lives on the order thread.
+pub(crate) struct Builder {
+    store: Arc<Store>,
+    kernel: Kernel,
+    key: SigningKey,
+    ledger: String,
+    clock: Arc<dyn Clock>,
+    writer: WriterState,
+}
+
+/// What became of a block.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub height: u64,
+    pub first_entry: u64,
+    pub size: u64,
+    /// Of each entry: 0, or the number of its refusal.
+    pub refusals: Vec<u16>,
+    pub terms: usize,
+    pub synced_seconds: f64,
+    pub is_stuck: bool,
+}
+
+/// What a block came to, before it is kept.
+struct Draft {
+    checkpoint: Checkpoint,
+    executed: Executed,
+    outcomes: Vec<Vec<u8>>,
+    state_tree: StateTree,
+}
+
+/// Which part of a block came out differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DivergedIn {
+    /// The entries or their order.
+    #[error("the entries")]
+    Entries,
+    /// What the contracts answered.
+    #[error("the outcomes")]
+    Outcomes,
+    /// What the contracts left behind.
+    #[error("the state")]
+    State,
+    /// Ledger, height, time or predecessor.
+    #[error("the place in the chain")]
+    Chain,
+}
+
+/// Why a ledger does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenLedgerError {
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] StoreOpenError),
+    /// What was executed again cannot be kept.
+    #[error("the ledger cannot be brought up to date")]
+    Commit(#[from] CommitError),
+    /// Executing a block again gave something else than what was sealed.
+    #[error(
+        "block {height} was executed again and {what} came out differently from what was sealed. \
+         This program is not the one that wrote the log, or the log was altered; start the version that wrote it"
+    )]
+    Diverged {
+        /// Which block.
+        height: u64,
+        /// In what.
+        what: DivergedIn,
+    },
+    /// A logged statement is none.
+    #[error("entry {place} of block {height} in the log is no statement: {source}")]
+    Statement {
+        /// Which block.
+        height: u64,
+        /// Its place in the block.
+        place: usize,
+        /// What is wrong.
+        source: Refused,
+    },
+    /// An empty ledger, and nothing to begin it with.
+    #[error("the ledger in the data folder is empty and no genesis was given; name one under `genesis` in node.yaml")]
+    NoGenesis,
+    /// The contracts refuse the genesis.
+    #[error("the genesis is refused ({number}): {text}; nothing was written")]
+    GenesisRefused {
+        /// Number of the refusal.
+        number: u16,
+        /// What it means.
+        text: String,
+    },
+    /// The genesis is not of the right form.
+    #[error("the genesis: {0}")]
+    Genesis(Refused),
+    /// The system gives no thread.
+    #[error("the order thread cannot be started")]
+    Thread(#[source] std::io::Error),
+    /// The counters cannot be made.
+    #[error("the metrics cannot be made")]
+    Metrics(#[from] prometheus::Error),
+    /// The name cannot be a party's.
+    #[error("`{0}` cannot be the name of a ledger: letters, digits, `_`, `-`, `.` and `@`, at most 64")]
+    Name(String),
+}
+
+/// The statement that begins a ledger.
+pub(crate) struct GenesisEntry(CheckedStatement);
+
+impl GenesisEntry {
+    /// Sealed by the ledger itself: its name is the `iss`, its key the key.
+    pub fn new(genesis: &Genesis, ledger: &str, key: &SigningKey) -> Result<Self, OpenLedgerError> {
+        let issuer = PartyId::try_new(ledger).map_err(|_| OpenLedgerError::Name(ledger.to_owned()))?;
+        let body = genesis_body(genesis);
+        let subject = body.subject().to_owned();
+        let payload = body.encode();
+        let at = genesis.at.as_seconds();
+        let bytes = sign(StatementKind::Call, key, &issuer, &subject, ledger, at, payload);
+        let statement = CheckedStatement::from_log(&bytes).map_err(OpenLedgerError::Genesis)?;
+        Ok(Self(statement))
+    }
+}
+
+impl Builder {
+    pub fn new(store: Arc<Store>, key: SigningKey, ledger: String, clock: Arc<dyn Clock>) -> Self {
+        Self { store, kernel: Kernel::new(), key, ledger, clock, writer: WriterState::default() }
+    }
+
+    /// The clock's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// When the next term is due.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, CommitError> {
+        let state = self.store.state()?;
+        let due = self.kernel.next_due(&state);
+        state.check()?;
+        Ok(due)
+    }
+
+    /// Makes the block of these statements and keeps it. On `Ok` it is there for ever.
+    pub fn make(&mut self, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
+        let draft = self.draft(self.block_time(), statements)?;
+        self.keep(draft, statements)
+    }
+
+    /// Makes block 0; refuses a genesis that the contracts refuse, before anything is written.
+    pub fn begin(&mut self, genesis: &GenesisEntry, at: Timestamp) -> Result<(), OpenLedgerError> {
+        let statements = std::slice::from_ref(&genesis.0);
+        let draft = self.draft(self.now().max(at), statements)?;
+        if let Some(refused) = draft.executed.outcomes.iter().find(|outcome| !outcome.is_done()) {
+            let text = Refusal::describe(refused.refusal).to_owned();
+            return Err(OpenLedgerError::GenesisRefused { number: refused.refusal, text });
+        }
+        self.keep(draft, statements)?;
+        // So that a ledger that was only begun opens without executing anything.
+        self.flush().map_err(OpenLedgerError::from)
+    }
+
+    /// Executes the log from block `tail` on and compares each block with what was sealed.
+    pub fn catch_up(&mut self, tail: u64) -> Result<(), OpenLedgerError> {
+        let end = self.store.blocks_in_log();
+        if tail < end {
+            tracing::info!(from = tail, to = end - 1, "executing the end of the log again");
+        }
+        for height in tail..end {
+            let (record, head) = self.store.logged_block(height, self.key.public())?;
+            self.repeat(record, head)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the index durable.
+    pub fn flush(&self) -> Result<(), CommitError> {
+        Ok(self.store.flush()?)
+    }
+
+    fn repeat(&mut self, record: BlockRecord, head: Head) -> Result<(), OpenLedgerError> {
+        let BlockRecord { height, time, statements, checkpoint } = record;
+        let parse = |(place, bytes): (usize, &Vec<u8>)| {
+            let statement = CheckedStatement::from_log(bytes);
+            statement.map_err(|source| OpenLedgerError::Statement { height, place, source })
+        };
+        let checked = statements.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let draft = self.draft(time, &checked)?;
+        if let Some(what) = difference(&draft.checkpoint, &head.checkpoint) {
+            return Err(OpenLedgerError::Diverged { height, what });
+        }
+        let bytes = statements.iter().map(Vec::as_slice);
+        let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
+        let block = new_block(draft, head, &checked);
+        Ok(self.store.apply(block, spans, &mut self.writer)?)
+    }
+
+    fn draft(&self, time: Timestamp, statements: &[CheckedStatement]) -> Result<Draft, CommitError> {
+        let previous = self.store.head();
+        let previous = previous.as_ref().map(|head| &head.checkpoint);
+        let height = previous.map_or(0, |previous| previous.height + 1);
+        let first_entry = previous.map_or(0, |previous| previous.size);
+        let block = Block { ledger: self.ledger.clone(), height, time };
+        let state = self.store.state()?;
+        let executed = execute(&self.kernel, &state as &dyn StateRead, &block, first_entry, statements);
+        state.check()?;
+        let outcomes: Vec<_> = executed.outcomes.iter().map(tally_evidence::OutcomeRecord::encode).collect();
+        let leaves: Vec<Hash> = outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
+        let mut state_tree = self.store.state_tree();
+        state_tree.apply(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+        let (size, root) = self.store.grow(statements.iter().map(|statement| statement.id));
+        let checkpoint = Checkpoint {
+            ledger: self.ledger.clone(),
+            height,
+            size,
+            root,
+            state: state_tree.root(),
+            outcomes: root_of(&leaves),
+            outcome_count: outcomes.len() as u64,
+            time,
+            previous: previous.map_or([0; 32], Checkpoint::digest),
+        };
+        Ok(Draft { checkpoint, executed, outcomes, state_tree })
+    }
+
+    fn keep(&mut self, draft: Draft, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
+        let (height, size) = (draft.checkpoint.height, draft.checkpoint.size);
+        let head = Head { sealed: draft.checkpoint.seal(&self.key), checkpoint: draft.checkpoint.clone() };
+        let refusals = draft.executed.entry_outcomes().iter().map(|outcome| outcome.refusal).collect();
+        let (terms, is_stuck) = (draft.executed.terms.len(), draft.executed.is_stuck());
+        let block = new_block(draft, head, statements);
+        let synced_seconds = self.store.commit(block, &mut self.writer)?;
+        let first_entry = size - statements.len() as u64;
+        Ok(Made { height, first_entry, size, refusals, terms, synced_seconds, is_stuck })
+    }
+
+    fn block_time(&self) -> Timestamp {
+        let now = self.now();
+        match self.store.head() {
+            Some(head) if now <= head.checkpoint.time => {
+                Timestamp::from_micros(head.checkpoint.time.as_micros().saturating_add(1))
+            }
+            _ => now,
+        }
+    }
+}
+
+fn new_block(draft: Draft, head: Head, statements: &[CheckedStatement]) -> NewBlock {
+    let Draft { executed, outcomes, state_tree, .. } = draft;
+    let statements = statements.iter().map(|statement| (Arc::clone(&statement.bytes), statement.id)).collect();
+    NewBlock { head, statements, terms: executed.terms, outcomes, changes: executed.changes, state_tree }
+}
+
+fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {
+    if (found.size, found.root) != (sealed.size, sealed.root) {
+        Some(DivergedIn::Entries)
+    } else if (found.outcome_count, found.outcomes) != (sealed.outcome_count, sealed.outcomes) {
+        Some(DivergedIn::Outcomes)
+    } else if found.state != sealed.state {
+        Some(DivergedIn::State)
+    } else {
+        (found != sealed).then_some(DivergedIn::Chain)
+    }
+}

@@ -1,0 +1,244 @@
+//! The queue before the ledger: two lanes, both bounded.
+//!
+//! **When full** a statement is turned away ("not now"): it piles up in the outbox of whoever sealed it, on disk. Urgent
+//! statements (safety) have a small lane of their own that ordinary ones cannot fill, and go first.
+
+use crate::admit::CheckedStatement;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes that may wait, both lanes together: large statements must not make the queue large.
+const BYTES_MAX: usize = 64 << 20;
+
+/// The queue.
+#[derive(Debug)]
+pub struct Queue {
+    /// Held for pushing one or taking a block's worth; never while anything else is done.
+    lanes: Mutex<Lanes>,
+    arrived: Condvar,
+    normal_max: usize,
+    urgent_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    urgent: VecDeque<CheckedStatement>,
+    normal: VecDeque<CheckedStatement>,
+    bytes: usize,
+    is_closed: bool,
+    /// With how many waiting statements the taker wants to be woken.
+    wake_at: usize,
+}
+
+/// Why a statement was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotQueued {
+    Full,
+    Closed,
+}
+
+/// How much to take, and how long to wait for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Take {
+    pub entries_max: usize,
+    pub bytes_max: usize,
+    /// Until when to wait for the first statement.
+    pub until: Instant,
+    /// How long to wait for more when there is one but fewer than `entries_max`.
+    pub linger: Duration,
+}
+
+impl Queue {
+    pub fn new(normal_max: usize, urgent_max: usize) -> Self {
+        Self { lanes: Mutex::default(), arrived: Condvar::new(), normal_max, urgent_max }
+    }
+
+    pub fn push(&self, statement: CheckedStatement) -> Result<(), NotQueued> {
+        let mut lanes = self.lock();
+        if lanes.is_closed {
+            return Err(NotQueued::Closed);
+        }
+        let bytes = lanes.bytes + statement.bytes.len();
+        let is_urgent = statement.is_urgent();
+        let (lane, lane_max) =
+            if is_urgent { (&mut lanes.urgent, self.urgent_max) } else { (&mut lanes.normal, self.normal_max) };
+        if lane.len() >= lane_max || (bytes > BYTES_MAX && !is_urgent) {
+            return Err(NotQueued::Full);
+        }
+        lane.push_back(statement);
+        lanes.bytes = bytes;
+        if lanes.len() >= lanes.wake_at {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes statements in order, urgent ones first. Empty when `until` passed or the queue was closed and drained.
+    pub fn take(&self, take: Take) -> Vec<CheckedStatement> {
+        let mut lanes = self.wait(self.lock(), 1, take.until);
+        if lanes.len() > 0 && lanes.len() < take.entries_max && !take.linger.is_zero() {
+            lanes = self.wait(lanes, take.entries_max, Instant::now() + take.linger);
+        }
+        let mut taken = Vec::with_capacity(lanes.len().min(take.entries_max));
+        let mut bytes = 0;
+        while let Some(next) = lanes.urgent.front().or(lanes.normal.front()) {
+            // The first one always goes, however large.
+            if taken.len() == take.entries_max || (!taken.is_empty() && bytes + next.bytes.len() > take.bytes_max) {
+                break;
+            }
+            bytes += next.bytes.len();
+            let next = lanes.urgent.pop_front().or_else(|| lanes.normal.pop_front());
+            taken.extend(next);
+        }
+        lanes.bytes -= bytes.min(lanes.bytes);
+        taken
+    }
+
+    /// Nothing comes in any more; what is in still goes out.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Closed and drained.
+    pub fn is_over(&self) -> bool {
+        let lanes = self.lock();
+        lanes.is_closed && lanes.len() == 0
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn wait<'a>(&'a self, mut lanes: MutexGuard<'a, Lanes>, count: usize, until: Instant) -> MutexGuard<'a, Lanes> {
+        lanes.wake_at = count;
+        while lanes.len() < count && !lanes.is_closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            lanes = self.arrived.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        lanes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lanes {
+    fn len(&self) -> usize {
+        self.urgent.len() + self.normal.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admit::Body;
+    use std::collections::BTreeMap;
+    use tally_evidence::{CallBody, KeyId, ReadingsClaim, StatementId, Transition, TriggerBody};
+    use tally_model::{ActionName, ContractName, DeviceId, PartyId, Priority, Timestamp, TriggerId};
+
+    fn statement(number: u8, body: Body, bytes: usize) -> CheckedStatement {
+        CheckedStatement {
+            id: StatementId([number; 32]),
+            signer: PartyId::try_new("agent").unwrap(),
+            key: KeyId([0; 32]),
+            subject: String::new(),
+            body,
+            bytes: vec![0; bytes].into(),
+        }
+    }
+
+    fn call(number: u8, bytes: usize) -> CheckedStatement {
+        let body = CallBody {
+            contract: ContractName::try_new("c").unwrap(),
+            action: ActionName::try_new("a").unwrap(),
+            agreement: None,
+            args: BTreeMap::new(),
+            nonce: [0; 16],
+            at: Timestamp::from_micros(0),
+        };
+        statement(number, Body::Call(body), bytes)
+    }
+
+    fn alarm(number: u8) -> CheckedStatement {
+        let body = TriggerBody {
+            trigger: TriggerId::try_new("stop").unwrap(),
+            device: DeviceId::try_new("press").unwrap(),
+            rule: [0; 32],
+            transition: Transition::Raised,
+            priority: Priority::Critical,
+            at: Timestamp::from_micros(0),
+            readings: ReadingsClaim { first: 0, last: 0, root: [0; 32], head: [0; 32], points: BTreeMap::new() },
+            number: 0,
+            call: None,
+        };
+        statement(number, Body::Trigger(body), 10)
+    }
+
+    fn now(entries_max: usize, bytes_max: usize) -> Take {
+        Take { entries_max, bytes_max, until: Instant::now(), linger: Duration::ZERO }
+    }
+
+    fn numbers(taken: &[CheckedStatement]) -> Vec<u8> {
+        taken.iter().map(|statement| statement.id.0[0]).collect()
+    }
+
+    #[test]
+    fn alarms_go_first_and_find_room_in_a_full_queue() {
+        let queue = Queue::new(2, 1);
+        assert_eq!([1, 2, 3].map(|n| queue.push(call(n, 10))), [Ok(()), Ok(()), Err(NotQueued::Full)]);
+        assert_eq!([4, 5].map(|n| queue.push(alarm(n))), [Ok(()), Err(NotQueued::Full)]);
+        assert_eq!(numbers(&queue.take(now(2, 1_000))), [4, 1]);
+        assert_eq!(numbers(&queue.take(now(2, 1_000))), [2]);
+        assert!(queue.take(now(2, 1_000)).is_empty());
+    }
+
+    #[test]
+    fn a_block_ends_at_its_bytes_but_takes_one_at_least() {
+        let queue = Queue::new(10, 1);
+        for number in 1..=3 {
+            queue.push(call(number, 60)).unwrap();
+        }
+        assert_eq!(numbers(&queue.take(now(10, 130))), [1, 2]);
+        assert_eq!(numbers(&queue.take(now(10, 1))), [3]);
+        // More bytes than may wait: ordinary statements are turned away, alarms are not.
+        queue.push(call(4, BYTES_MAX)).unwrap();
+        assert_eq!(queue.push(call(5, 1)), Err(NotQueued::Full));
+        assert_eq!(queue.push(alarm(6)), Ok(()));
+    }
+
+    #[test]
+    fn a_closed_queue_is_drained() {
+        let queue = Queue::new(10, 1);
+        queue.push(call(1, 1)).unwrap();
+        queue.close();
+        assert_eq!(queue.push(call(2, 1)), Err(NotQueued::Closed));
+        assert!(!queue.is_over());
+        let wait_long = Take { until: Instant::now() + Duration::from_secs(60), ..now(10, 100) };
+        assert_eq!(numbers(&queue.take(wait_long)), [1]);
+        assert!(queue.is_over());
+        assert!(queue.take(wait_long).is_empty());
+    }
+
+    #[test]
+    fn the_taker_wakes_for_the_first_and_lingers_for_more() {
+        let queue = Queue::new(10, 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 1..=2 {
+                    std::thread::sleep(Duration::from_millis(20));
+                    queue.push(call(number, 1)).unwrap();
+                }
+            });
+            let until = Instant::now() + Duration::from_secs(60);
+            let take = Take { entries_max: 2, bytes_max: 100, until, linger: Duration::from_secs(60) };
+            assert_eq!(numbers(&queue.take(take)), [1, 2]);
+        });
+    }
+}

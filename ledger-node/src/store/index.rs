@@ -1,0 +1,360 @@
+//! State and indexes in one redb file: fast to ask, never the truth, rebuilt from the log whenever in doubt.
+//!
+//! **Who writes.** The order thread alone, one transaction a block. A block is written with `Durability::None` (a power cut
+//! loses it here, the log has it); every [`FLUSH_BLOCKS`] blocks or [`FLUSH_ENTRIES`] entries the transaction is made durable,
+//! together with the height it brings the index to. On opening the log's tail behind that height is executed again.
+//!
+//! **Limits.** Page cache 32 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
+
+use super::rows::{self, BlockRow};
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    WriteTransaction,
+};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use tally_contracts::StateRead;
+use tally_evidence::{Hash, StatementId};
+use tally_model::{AgreementId, Timestamp};
+
+/// Bytes of pages kept in memory; redb's default of 1 GiB would look like a leak.
+const CACHE_BYTES: usize = 32 << 20;
+/// Blocks after which the index is made durable: at most so many are executed again after a crash.
+const FLUSH_BLOCKS: u32 = 256;
+/// Entries after which it is: about a second of the fastest plant we promise.
+const FLUSH_ENTRIES: u64 = 20_000;
+/// Version of the tables below; another one found means: rebuild.
+const FORMAT: u64 = 1;
+
+/// The state: contract keys to contract values.
+const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
+/// Height to [`BlockRow`].
+const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
+/// Height to the block's outcomes.
+const OUTCOMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outcomes");
+/// First entry to height, for blocks that have entries.
+const ENTRIES: TableDefinition<'_, u64, u64> = TableDefinition::new("entries");
+/// Statement id to entry.
+const STATEMENTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("statements");
+/// Agreement ‖ 0x00 ‖ due (big-endian) to height and place among the block's outcomes, for terms that ran out.
+const TERMS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("terms");
+/// `format` to (version, –), `applied` to (height, checkpoint digest).
+const META: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("meta");
+
+/// Why the index does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexFault {
+    /// redb says so: disk, file, memory.
+    #[error("the index: {0}")]
+    Redb(Box<redb::Error>),
+    /// A row is missing or makes no sense.
+    #[error("the index is damaged: {0}")]
+    Damaged(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for IndexFault {
+    fn from(error: E) -> Self {
+        Self::Redb(Box::new(error.into()))
+    }
+}
+
+/// What a block changes in the index.
+pub struct IndexChange<'a> {
+    pub height: u64,
+    pub row: &'a BlockRow,
+    pub outcomes: &'a [Vec<u8>],
+    pub terms: &'a [(AgreementId, Timestamp)],
+    pub state: &'a BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Digest of the block's checkpoint.
+    pub digest: Hash,
+}
+
+/// The open index.
+pub struct Index {
+    db: Database,
+}
+
+impl Index {
+    /// Opens the index and makes its tables.
+    ///
+    /// # Errors
+    /// [`IndexFault`], also for a file that is no index.
+    pub fn open(disk: &IndexDisk) -> Result<Self, IndexFault> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let db = match disk {
+            IndexDisk::File(path) => builder.create(path)?,
+            IndexDisk::Backend(make) => builder.create_with_backend(AnyBackend(make()))?,
+        };
+        let index = Self { db };
+        let write = index.db.begin_write()?;
+        make_tables(&write)?;
+        write.commit()?;
+        Ok(index)
+    }
+
+    /// Up to which block it is complete, with the digest of that block's checkpoint.
+    ///
+    /// # Errors
+    /// [`IndexFault::Damaged`] when it was written by another version.
+    pub fn applied(&self) -> Result<Option<(u64, Hash)>, IndexFault> {
+        let meta = self.db.begin_read()?.open_table(META)?;
+        let format = meta.get("format")?.map(|row| row.value().0);
+        if format != Some(FORMAT) {
+            return Err(IndexFault::Damaged(format!("its format is {format:?}, this program writes {FORMAT}")));
+        }
+        let Some(row) = meta.get("applied")? else { return Ok(None) };
+        let (height, digest) = row.value();
+        let digest = digest.try_into().map_err(|_| IndexFault::Damaged("the digest has another length".to_owned()))?;
+        Ok(Some((height, digest)))
+    }
+
+    /// Writes one block.
+    pub fn apply(&self, change: &IndexChange<'_>, is_durable: bool) -> Result<(), IndexFault> {
+        let mut write = self.db.begin_write()?;
+        if is_durable {
+            // Opening after a crash then needs no walk over the whole file.
+            write.set_quick_repair(true);
+        } else {
+            write.set_durability(Durability::None)?;
+        }
+        write_state(&write, change.state)?;
+        write_block(&write, change)?;
+        write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
+        // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Makes everything applied so far durable.
+    pub fn flush(&self) -> Result<(), IndexFault> {
+        let mut write = self.db.begin_write()?;
+        write.set_quick_repair(true);
+        write.commit()?;
+        Ok(())
+    }
+
+    /// The state after the last applied block; stays at it.
+    pub fn state(&self) -> Result<StateView, IndexFault> {
+        Ok(StateView { table: self.db.begin_read()?.open_table(STATE)?, fault: OnceCell::new() })
+    }
+
+    pub fn entry_of(&self, statement: &StatementId) -> Result<Option<u64>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(STATEMENTS)?;
+        Ok(table.get(&statement.0)?.map(|row| row.value()))
+    }
+
+    /// Height of the block that holds an entry. Entries beyond the last one are in no block.
+    pub fn height_of(&self, entry: u64) -> Result<Option<u64>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(ENTRIES)?;
+        let last = table.range(..=entry)?.next_back().transpose()?;
+        Ok(last.map(|(_, height)| height.value()))
+    }
+
+    pub fn block(&self, height: u64) -> Result<Option<BlockRow>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(BLOCKS)?;
+        table.get(height)?.map(|row| decode_block(height, row.value())).transpose()
+    }
+
+    pub fn outcomes(&self, height: u64) -> Result<Option<Vec<Vec<u8>>>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(OUTCOMES)?;
+        let decode = |row: &[u8]| {
+            rows::decode_outcomes(row).ok_or_else(|| IndexFault::Damaged(format!("the outcomes of block {height}")))
+        };
+        table.get(height)?.map(|row| decode(row.value())).transpose()
+    }
+
+    /// Where the outcome of a term that ran out is: height, and place among the block's outcomes.
+    pub fn term(&self, agreement: &AgreementId, due: Timestamp) -> Result<Option<(u64, u32)>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(TERMS)?;
+        Ok(table.get(term_key(agreement, due).as_slice())?.map(|row| row.value()))
+    }
+
+    /// Gives every block row, in order.
+    pub fn each_block(&self, mut take: impl FnMut(u64, BlockRow) -> Result<(), IndexFault>) -> Result<(), IndexFault> {
+        for item in self.db.begin_read()?.open_table(BLOCKS)?.range::<u64>(..)? {
+            let (height, row) = item?;
+            take(height.value(), decode_block(height.value(), row.value())?)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the whole state in pieces of at most `piece` pairs.
+    pub fn each_state(&self, piece: usize, mut take: impl FnMut(Vec<(Vec<u8>, Vec<u8>)>)) -> Result<(), IndexFault> {
+        let mut pairs = Vec::with_capacity(piece);
+        for item in self.db.begin_read()?.open_table(STATE)?.range::<&[u8]>(..)? {
+            let (key, value) = item?;
+            pairs.push((key.value().to_vec(), value.value().to_vec()));
+            if pairs.len() == piece {
+                take(std::mem::take(&mut pairs));
+            }
+        }
+        take(pairs);
+        Ok(())
+    }
+}
+
+/// Counts what is not durable yet.
+#[derive(Debug, Default)]
+pub struct FlushPolicy {
+    blocks: u32,
+    entries: u64,
+}
+
+impl FlushPolicy {
+    /// Whether the block with so many entries should be made durable.
+    pub fn is_due(&mut self, entries: u64) -> bool {
+        self.blocks += 1;
+        self.entries += entries;
+        let is_due = self.blocks >= FLUSH_BLOCKS || self.entries >= FLUSH_ENTRIES;
+        if is_due {
+            *self = Self::default();
+        }
+        is_due
+    }
+}
+
+fn make_tables(write: &WriteTransaction) -> Result<(), IndexFault> {
+    write.open_table(STATE)?;
+    write.open_table(BLOCKS)?;
+    write.open_table(OUTCOMES)?;
+    write.open_table(ENTRIES)?;
+    write.open_table(STATEMENTS)?;
+    write.open_table(TERMS)?;
+    let mut meta = write.open_table(META)?;
+    if meta.get("format")?.is_none() {
+        meta.insert("format", (FORMAT, &[][..]))?;
+    }
+    Ok(())
+}
+
+fn write_state(write: &WriteTransaction, changes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), IndexFault> {
+    let mut table = write.open_table(STATE)?;
+    for (key, value) in changes {
+        match value {
+            Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
+            None => drop(table.remove(key.as_slice())?),
+        }
+    }
+    Ok(())
+}
+
+fn write_block(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(), IndexFault> {
+    let row = change.row;
+    write.open_table(BLOCKS)?.insert(change.height, row.encode().as_slice())?;
+    write.open_table(OUTCOMES)?.insert(change.height, rows::encode_outcomes(change.outcomes).as_slice())?;
+    if !row.entries.is_empty() {
+        write.open_table(ENTRIES)?.insert(row.first_entry, change.height)?;
+    }
+    let mut ids: Vec<_> = row.entries.iter().map(|(_, id)| id.0).zip(row.first_entry..).collect();
+    // In key order: neighbours share pages.
+    ids.sort_unstable();
+    let mut statements = write.open_table(STATEMENTS)?;
+    for (id, entry) in &ids {
+        statements.insert(id, entry)?;
+    }
+    let mut terms = write.open_table(TERMS)?;
+    for ((agreement, due), place) in change.terms.iter().zip(0u32..) {
+        terms.insert(term_key(agreement, *due).as_slice(), (change.height, place))?;
+    }
+    Ok(())
+}
+
+fn term_key(agreement: &AgreementId, due: Timestamp) -> Vec<u8> {
+    [agreement.as_str().as_bytes(), &[0], &due.as_micros().to_be_bytes()].concat()
+}
+
+fn decode_block(height: u64, row: &[u8]) -> Result<BlockRow, IndexFault> {
+    BlockRow::decode(row).ok_or_else(|| IndexFault::Damaged(format!("the row of block {height}")))
+}
+
+/// The state at a height.
+pub struct StateView {
+    table: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    /// The first read that failed: contracts know no disk, so the caller asks afterwards.
+    fault: OnceCell<IndexFault>,
+}
+
+impl StateView {
+    /// Whether every read so far worked; what was computed from failed ones must be thrown away.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn check(self) -> Result<(), IndexFault> {
+        self.fault.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn or_fault<T>(&self, read: Result<T, redb::StorageError>) -> Option<T> {
+        read.map_err(|error| self.fault.set(error.into())).ok()
+    }
+}
+
+impl StateRead for StateView {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.or_fault(self.table.get(key))?.map(|value| value.value().to_vec())
+    }
+
+    fn scan(&self, prefix: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let Some(range) = self.or_fault(self.table.range(prefix..)) else { return Vec::new() };
+        let mut pairs = Vec::new();
+        for item in range.take(limit) {
+            let Some((key, value)) = self.or_fault(item) else { return Vec::new() };
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            pairs.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        pairs
+    }
+}
+
+/// The disk under the index.
+pub enum IndexDisk {
+    /// A file; thrown away and rebuilt when it is no good.
+    File(PathBuf),
+    /// Anything, for tests with disks that fail; asked for again when the first one is no good.
+    Backend(Box<dyn Fn() -> Box<dyn StorageBackend> + Send + Sync>),
+}
+
+impl IndexDisk {
+    /// Throws away what is there.
+    pub fn discard(&self) -> io::Result<()> {
+        match self {
+            Self::File(path) => remove(path),
+            Self::Backend(_) => Ok(()),
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Debug)]
+struct AnyBackend(Box<dyn StorageBackend>);
+
+impl StorageBackend for AnyBackend {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> Result<(), io::Error> {
+        self.0.close()
+    }
+}

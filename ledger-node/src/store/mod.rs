@@ -1,0 +1,264 @@
+//! What the node keeps: the log (the only truth), the index (rebuilt from it), and in memory the tree over all entries and
+//! the tree over the state.
+//!
+//! **Who writes.** The order thread, through [`Store::commit`] and [`Store::apply`]. Everyone else reads; what they read was
+//! committed. **Memory.** 64 bytes an entry (tree), some 230 bytes a state key (state tree), 32 MiB of index pages.
+//!
+//! **Order of a commit**, and what is true if we die behind each step:
+//! 1. log appended and synced: the block is there for ever; opening executes it again
+//! 2. index written: readers see it (may be lost again, see `index`)
+//! 3. head published: event streams wake up; then the submitters get their answers
+
+mod block;
+mod index;
+mod log;
+mod open;
+mod rows;
+
+pub use block::BlockRecord;
+pub(crate) use block::encode as encode_block;
+pub use index::{IndexDisk, IndexFault, StateView};
+pub use log::{LogDisk, RECORD_BYTES_MAX};
+pub use open::StoreOpenError;
+pub use rows::BlockRow;
+
+use index::{FlushPolicy, Index, IndexChange};
+use log::Log;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use tally_evidence::{Checkpoint, Hash, StateProof, StateTree, StatementId, Tree, leaf_hash};
+use tally_journal::JournalError;
+use tally_model::{AgreementId, Timestamp};
+use tokio::sync::watch;
+
+/// The store of an open ledger.
+pub struct Store {
+    log: Log,
+    index: Index,
+    /// All entries. Grows before the log has them, so only sizes up to the head's are anyone's business.
+    tree: RwLock<Tree>,
+    /// The state at the head. Replaced whole; clones of it are snapshots.
+    state_tree: RwLock<StateTree>,
+    head: watch::Sender<Option<Arc<Head>>>,
+}
+
+/// The last committed block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// What it says.
+    pub checkpoint: Checkpoint,
+    /// The same, sealed.
+    pub sealed: Vec<u8>,
+}
+
+/// Why a block is not committed. The node stops: what is on disk is certain only after opening it again.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The log could not be written.
+    #[error("the log cannot be written")]
+    Log(#[from] JournalError),
+    /// The index could not be read or written.
+    #[error(transparent)]
+    Index(#[from] IndexFault),
+}
+
+/// A block ready to be kept.
+pub struct NewBlock {
+    /// What it says about the ledger.
+    pub head: Head,
+    /// Statement bytes and ids, in ledger order.
+    pub statements: Vec<(Arc<[u8]>, StatementId)>,
+    /// Terms that ran out in it, in order.
+    pub terms: Vec<(AgreementId, Timestamp)>,
+    /// Encoded outcomes: of the terms, then of the entries.
+    pub outcomes: Vec<Vec<u8>>,
+    /// What it changes in the state.
+    pub changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The state behind it.
+    pub state_tree: StateTree,
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone)]
+pub struct EntryPlace {
+    /// Its index.
+    pub entry: u64,
+    /// Its block.
+    pub height: u64,
+    /// The block's row.
+    pub row: BlockRow,
+    /// Its place among the block's entries.
+    pub place: usize,
+}
+
+/// How much is not durable in the index; lives with the one writer.
+#[derive(Debug, Default)]
+pub struct WriterState(FlushPolicy);
+
+impl Store {
+    /// The last committed block; `None` only before the genesis.
+    #[must_use]
+    pub fn head(&self) -> Option<Arc<Head>> {
+        self.head.borrow().clone()
+    }
+
+    /// Wakes up at each new block.
+    #[must_use]
+    pub fn watch_head(&self) -> watch::Receiver<Option<Arc<Head>>> {
+        self.head.subscribe()
+    }
+
+    /// The state at the last applied block.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn state(&self) -> Result<StateView, IndexFault> {
+        self.index.state()
+    }
+
+    /// The entry of a statement.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn entry_of(&self, statement: &StatementId) -> Result<Option<u64>, IndexFault> {
+        self.index.entry_of(statement)
+    }
+
+    /// Where an entry is.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn place_of(&self, entry: u64) -> Result<Option<EntryPlace>, IndexFault> {
+        let Some(height) = self.index.height_of(entry)? else { return Ok(None) };
+        let Some(row) = self.index.block(height)? else {
+            return Err(IndexFault::Damaged(format!("block {height} has no row")));
+        };
+        let place = usize::try_from(entry - row.first_entry).unwrap_or(usize::MAX);
+        Ok((place < row.entries.len()).then_some(EntryPlace { entry, height, row, place }))
+    }
+
+    /// The row of a block.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn block(&self, height: u64) -> Result<Option<BlockRow>, IndexFault> {
+        self.index.block(height)
+    }
+
+    /// The encoded outcomes of a block: of its terms, then of its entries.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn outcomes(&self, height: u64) -> Result<Option<Vec<Vec<u8>>>, IndexFault> {
+        self.index.outcomes(height)
+    }
+
+    /// Block and place of the outcome of a term.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn term(&self, agreement: &AgreementId, due: Timestamp) -> Result<Option<(u64, u32)>, IndexFault> {
+        self.index.term(agreement, due)
+    }
+
+    /// The bytes of the statement at `place`.
+    ///
+    /// # Errors
+    /// [`CommitError`] when log and index do not fit together or cannot be read.
+    pub fn statement(&self, place: &EntryPlace) -> Result<Vec<u8>, CommitError> {
+        let damaged = || IndexFault::Damaged(format!("entry {} is not where the index says", place.entry));
+        let record = self.log.read(place.height)?.ok_or_else(damaged)?;
+        let ((offset, length), _) = place.row.entries.get(place.place).ok_or_else(damaged)?;
+        let bytes = record.get(*offset as usize..).and_then(|rest| rest.get(..*length as usize));
+        Ok(bytes.ok_or_else(damaged)?.to_vec())
+    }
+
+    /// Inclusion path and root of an entry for the tree of the first `size` entries.
+    #[must_use]
+    pub fn inclusion(&self, entry: u64, size: u64) -> Option<(Vec<Hash>, Hash)> {
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        Some((tree.inclusion_path(entry, size)?, tree.root_at(size)?))
+    }
+
+    /// Consistency path between two sizes.
+    #[must_use]
+    pub fn consistency(&self, old: u64, size: u64) -> Option<Vec<Hash>> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner).consistency_path(old, size)
+    }
+
+    /// Proof of what a state key is at the head, with the head it was made for.
+    #[must_use]
+    pub fn prove_state(&self, key: &[u8]) -> Option<(StateProof, Arc<Head>)> {
+        // Both are replaced under the write lock, so under the read lock they belong together.
+        let tree = self.state_tree.read().unwrap_or_else(PoisonError::into_inner);
+        let head = self.head()?;
+        Some((tree.prove(key), head))
+    }
+
+    /// Bytes of the log on disk.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// The tree's root behind `leaves` more entries. They stay in the tree: if the block is not committed, the node stops.
+    pub(crate) fn grow(&self, leaves: impl Iterator<Item = StatementId>) -> (u64, Hash) {
+        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+        leaves.for_each(|id| tree.push(leaf_hash(&id.0)));
+        (tree.size(), tree.root())
+    }
+
+    /// A snapshot of the state tree at the head.
+    pub(crate) fn state_tree(&self) -> StateTree {
+        self.state_tree.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Number of blocks in the log.
+    pub(crate) fn blocks_in_log(&self) -> u64 {
+        self.log.blocks()
+    }
+
+    /// Log, sync, index, publish. Gives the seconds the log took.
+    pub(crate) fn commit(&self, block: NewBlock, writer: &mut WriterState) -> Result<f64, CommitError> {
+        let checkpoint = &block.head.checkpoint;
+        let statements = block.statements.iter().map(|(bytes, _)| bytes.as_ref());
+        let (record, spans) = block::encode(checkpoint.height, checkpoint.time, &block.head.sealed, statements);
+        let began = std::time::Instant::now();
+        self.log.append(checkpoint.height, &record)?;
+        let synced = began.elapsed().as_secs_f64();
+        drop(record);
+        self.apply(block, spans, writer)?;
+        Ok(synced)
+    }
+
+    /// Index and publish: the second half of a commit, and what opening does with the log's tail.
+    pub(crate) fn apply(
+        &self,
+        block: NewBlock,
+        spans: Vec<(u32, u32)>,
+        writer: &mut WriterState,
+    ) -> Result<(), CommitError> {
+        let NewBlock { head, statements, terms, outcomes, changes, state_tree } = block;
+        let ids = statements.iter().map(|(_, id)| *id);
+        let row = BlockRow {
+            first_entry: head.checkpoint.size - statements.len() as u64,
+            time: head.checkpoint.time,
+            terms: u32::try_from(terms.len()).unwrap_or(u32::MAX),
+            checkpoint: head.sealed.clone(),
+            entries: spans.into_iter().zip(ids).collect(),
+        };
+        let height = head.checkpoint.height;
+        let digest = head.checkpoint.digest();
+        let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: &changes, digest };
+        self.index.apply(&change, writer.0.is_due(statements.len() as u64))?;
+        let mut kept = self.state_tree.write().unwrap_or_else(PoisonError::into_inner);
+        *kept = state_tree;
+        self.head.send_replace(Some(Arc::new(head)));
+        Ok(())
+    }
+
+    /// Makes the index durable, so that the next opening has nothing to execute again.
+    pub(crate) fn flush(&self) -> Result<(), IndexFault> {
+        self.index.flush()
+    }
+}

@@ -1,0 +1,221 @@
+//! Opening: which of log and index to believe, and what to say when they contradict each other.
+
+use super::index::Index;
+use super::log::Log;
+use super::{BlockRecord, Head, IndexDisk, IndexFault, LogDisk, Store};
+use std::io;
+use std::sync::{Arc, RwLock};
+use tally_evidence::cbor::CborFault;
+use tally_evidence::{Checkpoint, CheckpointFault, Hash, StateTree, Tree, VerifyingKey, leaf_hash};
+use tally_journal::{JournalError, OpenError};
+use tokio::sync::watch;
+
+/// State pairs hashed at once while the state tree is rebuilt: bounds memory, keeps the batches efficient.
+const STATE_PIECE: usize = 16_384;
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreOpenError {
+    /// The log does not open: in use, damaged, no rights. Its words name the folder.
+    #[error("the log does not open: {0}")]
+    Log(#[from] OpenError),
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Read(#[from] JournalError),
+    /// Not even a new index can be made.
+    #[error("no index can be made")]
+    Index(#[from] IndexFault),
+    /// The old index cannot be removed.
+    #[error("the damaged index cannot be removed")]
+    Discard(#[source] io::Error),
+    /// A record of the log is no block of ours.
+    #[error("record {height} of the log is no block: {source}; restore the log from a copy")]
+    Record {
+        /// Its number.
+        height: u64,
+        /// What is wrong.
+        source: CborFault,
+    },
+    /// Record `n` of the log is not block `n`.
+    #[error("record {expected} of the log is block {found}; restore the log from a copy")]
+    Height {
+        /// Its number.
+        expected: u64,
+        /// The block it holds.
+        found: u64,
+    },
+    /// A checkpoint was not sealed by this key.
+    #[error(
+        "block {height} was not sealed by the key of this node ({source}); \
+         the key file belongs to another ledger, or the data folder does"
+    )]
+    Key {
+        /// The block.
+        height: u64,
+        /// What is wrong.
+        source: CheckpointFault,
+    },
+    /// The folder holds another ledger.
+    #[error("the data folder holds the ledger `{found}`, the configuration says `{asked}`; correct `ledger` or `data`")]
+    OtherLedger {
+        /// What the folder holds.
+        found: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The index knows more than the log.
+    #[error(
+        "the index has seen block {index}, but the log ends before block {log}: acknowledged entries are missing. \
+         Restore the log from a copy; only if you mean to give them up, remove the file `state.redb`"
+    )]
+    LogCut {
+        /// The last block the index has seen.
+        index: u64,
+        /// Number of blocks in the log.
+        log: u64,
+    },
+    /// The index was made from another log.
+    #[error(
+        "the index was made from another log: block {height} differs. \
+         Restore the log that belongs to it, or remove the file `state.redb` to rebuild it from this log"
+    )]
+    OtherLog {
+        /// The last block the index has seen.
+        height: u64,
+    },
+}
+
+/// An open store, and what has to be executed again.
+pub struct Opened {
+    /// The store, at the height of its index.
+    pub store: Store,
+    /// The first block of the log that is not in the index.
+    pub tail: u64,
+}
+
+impl Store {
+    /// Opens log and index. Blocks from [`Opened::tail`] on must then be executed and [applied](Store::apply).
+    ///
+    /// # Errors
+    /// [`StoreOpenError`].
+    pub fn open(log: LogDisk, index: &IndexDisk, ledger: &str, key: &VerifyingKey) -> Result<Opened, StoreOpenError> {
+        let log = Log::open(log)?;
+        if let Some(repair) = log.repaired() {
+            tracing::warn!(file = %repair.file, offset = repair.offset, bytes = repair.bytes,
+                "cut off the torn end of the log; nothing acknowledged was in it");
+        }
+        let log = LogReader { log, ledger, key };
+        let first = if log.log.blocks() > 0 { Some(log.head(0)?) } else { None };
+        if let Some(first) = first
+            && first.checkpoint.ledger != ledger
+        {
+            return Err(StoreOpenError::OtherLedger { found: first.checkpoint.ledger, asked: ledger.to_owned() });
+        }
+        let (index, loaded) = match try_index(index, &log)? {
+            Ok(usable) => usable,
+            Err(fault) => {
+                tracing::warn!(%fault, "the index is of no use; it is rebuilt from the log");
+                index.discard().map_err(StoreOpenError::Discard)?;
+                (Index::open(index)?, Loaded::default())
+            }
+        };
+        let tail = loaded.head.as_ref().map_or(0, |head| head.checkpoint.height + 1);
+        let store = Self {
+            log: log.log,
+            index,
+            tree: RwLock::new(loaded.tree),
+            state_tree: RwLock::new(loaded.state),
+            head: watch::Sender::new(loaded.head.map(Arc::new)),
+        };
+        Ok(Opened { store, tail })
+    }
+
+    /// Block `height` of the log, whose seal holds.
+    ///
+    /// # Errors
+    /// [`StoreOpenError`].
+    pub fn logged_block(&self, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
+        read_block(&self.log, height, key)
+    }
+}
+
+struct LogReader<'a> {
+    log: Log,
+    ledger: &'a str,
+    key: &'a VerifyingKey,
+}
+
+impl LogReader<'_> {
+    fn head(&self, height: u64) -> Result<Head, StoreOpenError> {
+        Ok(read_block(&self.log, height, self.key)?.1)
+    }
+}
+
+fn read_block(log: &Log, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
+    let record = log.read(height)?.unwrap_or_default();
+    let block = BlockRecord::decode(&record).map_err(|source| StoreOpenError::Record { height, source })?;
+    if block.height != height {
+        return Err(StoreOpenError::Height { expected: height, found: block.height });
+    }
+    let sealed = block.checkpoint.clone();
+    let checkpoint = Checkpoint::open(&sealed, key).map_err(|source| StoreOpenError::Key { height, source })?;
+    Ok((block, Head { checkpoint, sealed }))
+}
+
+/// What the index gives back to memory.
+#[derive(Default)]
+struct Loaded {
+    tree: Tree,
+    state: StateTree,
+    head: Option<Head>,
+}
+
+/// The index with what it holds, or the fault for which it has to be rebuilt. The outer error is for people to decide.
+fn try_index(disk: &IndexDisk, log: &LogReader<'_>) -> Result<Result<(Index, Loaded), IndexFault>, StoreOpenError> {
+    let index = match Index::open(disk) {
+        Ok(index) => index,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let applied = match index.applied() {
+        Ok(None) => return Ok(Ok((index, Loaded::default()))),
+        Ok(Some(applied)) => applied,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let (height, digest) = applied;
+    let blocks = log.log.blocks();
+    if height >= blocks {
+        return Err(StoreOpenError::LogCut { index: height, log: blocks });
+    }
+    let head = log.head(height)?;
+    if head.checkpoint.digest() != digest || head.checkpoint.ledger != log.ledger {
+        return Err(StoreOpenError::OtherLog { height });
+    }
+    Ok(load(&index, head).map(|loaded| (index, loaded)))
+}
+
+/// Rebuilds both trees from the index and compares them with the log's word.
+fn load(index: &Index, head: Head) -> Result<Loaded, IndexFault> {
+    let (mut tree, mut state, mut next) = (Tree::default(), StateTree::default(), 0);
+    index.each_block(|height, row| {
+        if height != next || row.first_entry != tree.size() {
+            return Err(IndexFault::Damaged(format!("the row of block {height} does not follow the one before")));
+        }
+        next = height + 1;
+        row.entries.iter().for_each(|(_, id)| tree.push(leaf_hash(&id.0)));
+        Ok(())
+    })?;
+    index.each_state(STATE_PIECE, |pairs| {
+        state.apply(pairs.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice()))));
+    })?;
+    let checkpoint = &head.checkpoint;
+    same("entries", tree.root(), checkpoint.root)?;
+    same("state", state.root(), checkpoint.state)?;
+    Ok(Loaded { tree, state, head: Some(head) })
+}
+
+fn same(what: &str, found: Hash, logged: Hash) -> Result<(), IndexFault> {
+    if found == logged {
+        return Ok(());
+    }
+    Err(IndexFault::Damaged(format!("the {what} it holds are not those of the log's checkpoint")))
+}
