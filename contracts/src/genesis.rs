@@ -1,10 +1,12 @@
-//! Entry 0: who and what the ledger begins with.
+//! Entry 0: who and what the ledger begins with. YAML form: `docs/operator/contracts.md`.
 
-use crate::Fault;
+mod read;
+
+use crate::{Block, Fault, Input, Kernel, Overlay, Refusal};
 use std::collections::BTreeMap;
-use tally_evidence::cbor::Cbor;
-use tally_evidence::{CallBody, DeviceRecord, PartyRecord, RuleRecord};
-use tally_model::{ContractName, PartyId, Timestamp};
+use tally_evidence::cbor::{Cbor, int, map, text};
+use tally_evidence::{CallBody, DeviceRecord, KeyId, PartyRecord, RuleRecord};
+use tally_model::{ActionName, ContractName, PartyId, Timestamp};
 
 /// An account that exists from the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +17,10 @@ pub struct GenesisAccount {
     pub currency: String,
 }
 
-/// Money issued at the start.
+/// Money issued at the start; opens the account when needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenesisIssue {
-    /// To whom.
+    /// To which organisation.
     pub owner: PartyId,
     /// ISO 4217 code.
     pub currency: String,
@@ -26,19 +28,19 @@ pub struct GenesisIssue {
     pub amount: i64,
 }
 
-/// Standing terms that hold from the start.
+/// Standing terms that hold from the start; open the accounts they need.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenesisStanding {
     /// Of which contract.
     pub contract: ContractName,
-    /// As in the call `standing`.
+    /// As in the call `standing`: `device`, `currency` and what the contract's `standing:` names.
     pub args: BTreeMap<String, Cbor>,
 }
 
 /// What the ledger begins with.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Genesis {
-    /// Parties that may register organisations and deploy contracts.
+    /// Parties that may register and revoke anyone and deploy contracts.
     pub admins: Vec<PartyId>,
     /// The only party that may issue money later.
     pub issuer: Option<PartyId>,
@@ -56,7 +58,7 @@ pub struct Genesis {
     pub contracts: Vec<String>,
     /// Standing terms.
     pub standing: Vec<GenesisStanding>,
-    /// When it was made; the first block's time is never earlier.
+    /// When it was made; may be left at the epoch.
     pub at: Timestamp,
 }
 
@@ -64,29 +66,66 @@ impl Genesis {
     /// Reads a genesis file; `read_file` gives the text of key and contract files it names.
     ///
     /// # Errors
-    /// All mistakes at once.
-    pub fn from_yaml(_text: &str, _read_file: &dyn Fn(&str) -> Result<String, String>) -> Result<Self, Vec<Fault>> {
-        Ok(Self::default())
+    /// All mistakes at once. When the text alone shows none, the genesis is tried out, and what the kernel refuses is told.
+    pub fn from_yaml(text: &str, read_file: &dyn Fn(&str) -> Result<String, String>) -> Result<Self, Vec<Fault>> {
+        let genesis = read::read(text, read_file)?;
+        genesis.try_out().map(|()| genesis.clone()).map_err(|refusal| {
+            let hint = format!("refusal {}: {}", refusal.number(), Refusal::describe(refusal.number()));
+            vec![Fault { line: 0, column: 0, key: String::new(), found: refusal.to_string(), hint }]
+        })
+    }
+
+    /// Executes it on an empty state.
+    ///
+    /// # Errors
+    /// What the kernel would refuse.
+    pub fn try_out(&self) -> Result<(), Refusal> {
+        let empty = BTreeMap::new();
+        // Any name that no party has will do: it only has to be the signer.
+        let ledger = PartyId::try_new("tried-out-ledger").unwrap_or_else(|_| unreachable!("a fixed id"));
+        let block = Block { ledger: ledger.to_string(), height: 0, time: self.at };
+        let body = genesis_body(self);
+        let input = Input::Call { entry: 0, signer: &ledger, key: KeyId([0; 32]), body: &body };
+        Kernel::new().execute(&mut Overlay::new(&empty), &block, &input).map(|_| ())
     }
 }
 
-/// The call that carries the genesis; sealed by the ledger key as entry 0.
+/// The call that carries the genesis; sealed by the ledger key, with the ledger's name as `iss`, as entry 0.
 #[must_use]
 pub fn genesis_body(genesis: &Genesis) -> CallBody {
+    let list = |items: Vec<Cbor>| Cbor::Array(items);
+    let accounts = genesis.accounts.iter().map(|account| {
+        map([("owner", text(account.owner.as_str())), ("currency", text(account.currency.as_str()))])
+    });
+    let issue = genesis.issue.iter().map(|issue| {
+        let (owner, currency) = (text(issue.owner.as_str()), text(issue.currency.as_str()));
+        map([("owner", owner), ("currency", currency), ("amount", int(issue.amount))])
+    });
+    let standing = genesis.standing.iter().map(|standing| {
+        let mut terms: BTreeMap<_, _> = standing.args.clone();
+        terms.insert("contract".to_owned(), text(standing.contract.as_str()));
+        map(terms)
+    });
+    let mut args = BTreeMap::from([
+        ("parties", list(genesis.parties.iter().map(PartyRecord::to_cbor).collect())),
+        ("devices", list(genesis.devices.iter().map(DeviceRecord::to_cbor).collect())),
+        ("rules", list(genesis.rules.iter().map(RuleRecord::to_cbor).collect())),
+        ("admins", list(genesis.admins.iter().map(|id| text(id.as_str())).collect())),
+        ("accounts", list(accounts.collect())),
+        ("issue", list(issue.collect())),
+        ("contracts", list(genesis.contracts.iter().map(text).collect())),
+        ("standing", list(standing.collect())),
+    ]);
+    if let Some(issuer) = &genesis.issuer {
+        args.insert("issuer", text(issuer.as_str()));
+    }
     CallBody {
-        contract: name("registry"),
-        action: action("genesis"),
+        contract: ContractName::try_new("registry").unwrap_or_else(|_| unreachable!("a fixed word")),
+        action: ActionName::try_new("genesis").unwrap_or_else(|_| unreachable!("a fixed word")),
         agreement: None,
-        args: BTreeMap::new(),
+        args: args.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         nonce: [0; 16],
         at: genesis.at,
     }
 }
 
-fn name(word: &'static str) -> ContractName {
-    ContractName::try_new(word).unwrap_or_else(|_| unreachable!("a fixed word"))
-}
-
-fn action(word: &'static str) -> tally_model::ActionName {
-    tally_model::ActionName::try_new(word).unwrap_or_else(|_| unreachable!("a fixed word"))
-}

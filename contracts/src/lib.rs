@@ -8,15 +8,38 @@
 //! - [`views`]: what the node's API shows
 //! - [`Genesis`]: entry 0
 
-mod fault;
-mod genesis;
-mod kernel;
-mod refusal;
 mod state;
+mod kernel;
+mod admit;
+mod run;
+mod refusal;
+mod registry;
+mod accounts;
+mod book;
+mod agreements;
+mod engine;
+mod library;
+mod genesis;
+mod args;
+mod codec;
+mod currency;
+mod datum;
+mod fault;
+mod keys;
+mod records;
 pub mod views;
+mod yaml;
 
+pub use currency::{minor_digits, parse_amount};
+pub use datum::{Datum, FieldType};
+pub use engine::{
+    Caller, Candidate, Cause, Contract, Effect, EffectSpec, Expression, Happening, NEW, Order, People, STANDING, Standing,
+    Stepped, Transition, TriggerFacts, step,
+};
 pub use fault::Fault;
 pub use genesis::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, genesis_body};
 pub use kernel::{Block, Input, Kernel};
+pub use library::LIBRARY;
+pub use records::Agreement;
 pub use refusal::Refusal;
 pub use state::{Overlay, StateRead};

@@ -1,6 +1,6 @@
 //! The state as the kernel sees it: bytes under byte keys, read through a trait, written into an overlay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads the state.
 pub trait StateRead {
@@ -67,14 +67,17 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Keys written since the last savepoint, each with its value before and now.
-    pub(crate) fn touched(&self) -> BTreeMap<&[u8], (Option<Vec<u8>>, Option<Vec<u8>>)> {
-        let mut touched = BTreeMap::new();
-        for (key, before) in &self.undo {
-            touched.entry(key.as_slice()).or_insert_with(|| {
+    /// Keys beginning with `prefix` written since the last savepoint, each with its value before and now.
+    #[allow(clippy::type_complexity)] // key, before, now
+    pub(crate) fn touched(&self, prefix: &[u8]) -> Vec<(&[u8], Option<Vec<u8>>, Option<Vec<u8>>)> {
+        let mut seen = BTreeSet::new();
+        let mut touched = Vec::new();
+        for (key, before) in self.undo.iter().filter(|(key, _)| key.starts_with(prefix)) {
+            // Of several writes the oldest knows what was there before.
+            if seen.insert(key) {
                 let before = before.clone().unwrap_or_else(|| self.base.get(key));
-                (before, self.changes.get(key).cloned().flatten())
-            });
+                touched.push((key.as_slice(), before, self.changes.get(key).cloned().flatten()));
+            }
         }
         touched
     }

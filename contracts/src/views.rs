@@ -1,17 +1,21 @@
-//! What the state says, for the node's API. Read only; may scan, so nothing of `execute` uses it.
+//! What the state says, for the node's API. Read only; may scan, so nothing of `execute` uses it. What cannot be read is
+//! left out here: `execute` refuses over it (191).
 
-use crate::StateRead;
+use crate::codec::Record;
+use crate::records::{self, Account, Agreement, Device, Founding, Party, Registered, Standing, StepCause};
+use crate::{StateRead, keys};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tally_evidence::cbor;
 use tally_evidence::{DeviceRecord, Hash, PartyRecord, RuleRecord};
-use tally_model::{AgreementId, DeviceId, PartyId, Timestamp};
+use tally_model::{AgreementId, ContractName, DeviceId, PartyId, Timestamp};
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccountView {
     /// `acme/EUR`, `escrow:mo-1`, `issue:EUR`.
     pub id: String,
-    /// Whose money it is.
+    /// Whose money it is; nobody's for `issue:`.
     pub owner: String,
     /// ISO 4217 code.
     pub currency: String,
@@ -47,7 +51,7 @@ pub struct AgreementView {
     pub ended: bool,
     /// Fields; money in minor units, durations and times in microseconds.
     pub fields: BTreeMap<String, serde_json::Value>,
-    /// Role to party.
+    /// Role to party, of the roles that somebody holds.
     pub parties: BTreeMap<String, String>,
     /// ISO 4217 code.
     pub currency: String,
@@ -69,62 +73,199 @@ pub struct AgreementView {
     pub last_note: Option<u64>,
 }
 
+/// Standing terms of a contract for a device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StandingView {
+    /// The contract.
+    pub contract: String,
+    /// The device.
+    pub device: String,
+    /// Its owner, who agreed.
+    pub owner: String,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// Role to party, as given.
+    pub parties: BTreeMap<String, String>,
+    /// Fields as given; money in minor units, durations in microseconds.
+    pub fields: BTreeMap<String, serde_json::Value>,
+    /// The entry of the agreement to them.
+    pub entry: u64,
+}
+
+fn read<T: Record>(state: &dyn StateRead, key: &[u8]) -> Option<T> {
+    records::load(state, key).ok().flatten()
+}
+
+fn scan<T: Record>(state: &dyn StateRead, prefix: &[u8]) -> impl Iterator<Item = (Vec<u8>, T)> {
+    state.scan(prefix, usize::MAX).into_iter().filter_map(|(key, value)| Some((key, T::from_bytes(&value)?)))
+}
+
 /// A party and the entry that registered it.
 #[must_use]
-pub fn party(_state: &dyn StateRead, _id: &PartyId) -> Option<(PartyRecord, u64)> {
-    None
+pub fn party(state: &dyn StateRead, id: &PartyId) -> Option<(PartyRecord, u64)> {
+    party_record(&read(state, &keys::party_record(id))?)
+}
+
+fn party_record(registered: &Registered) -> Option<(PartyRecord, u64)> {
+    let record = PartyRecord::from_cbor(cbor::decode(&registered.bytes).ok()?).ok()?;
+    Some((record, registered.entry))
 }
 
 /// Whether a party is revoked.
 #[must_use]
-pub fn is_revoked(_state: &dyn StateRead, _id: &PartyId) -> bool {
-    false
+pub fn is_revoked(state: &dyn StateRead, id: &PartyId) -> bool {
+    read::<Party>(state, &keys::party(id)).is_some_and(|party| party.revoked)
 }
 
 /// All parties, each with the entry that registered it.
 #[must_use]
-pub fn parties(_state: &dyn StateRead) -> Vec<(PartyRecord, u64)> {
-    Vec::new()
+pub fn parties(state: &dyn StateRead) -> Vec<(PartyRecord, u64)> {
+    scan(state, keys::PARTIES).filter_map(|(_, registered)| party_record(&registered)).collect()
+}
+
+/// Parties that may register organisations and deploy contracts, and the one that may issue money.
+#[must_use]
+pub fn founders(state: &dyn StateRead) -> (Vec<PartyId>, Option<PartyId>) {
+    read::<Founding>(state, keys::GENESIS).map(|founding| (founding.admins, founding.issuer)).unwrap_or_default()
 }
 
 /// A device and the entry that registered it last.
 #[must_use]
-pub fn device(_state: &dyn StateRead, _id: &DeviceId) -> Option<(DeviceRecord, u64)> {
-    None
+pub fn device(state: &dyn StateRead, id: &DeviceId) -> Option<(DeviceRecord, u64)> {
+    let Device { agent, owner, entry } = read(state, &keys::device(id))?;
+    Some((DeviceRecord { id: id.clone(), agent, owner }, entry))
 }
 
 /// All devices.
 #[must_use]
-pub fn devices(_state: &dyn StateRead) -> Vec<(DeviceRecord, u64)> {
-    Vec::new()
+pub fn devices(state: &dyn StateRead) -> Vec<(DeviceRecord, u64)> {
+    let devices = scan::<Device>(state, keys::DEVICES).filter_map(|(key, device)| {
+        let id = DeviceId::try_new(std::str::from_utf8(key.get(1..)?).ok()?).ok()?;
+        Some((DeviceRecord { id, agent: device.agent, owner: device.owner }, device.entry))
+    });
+    devices.collect()
 }
 
-/// A registered rule by device and digest, and the entry that registered it.
+/// A rule by device and digest, withdrawn ones too, and the entry that registered it.
 #[must_use]
-pub fn rule(_state: &dyn StateRead, _device: &DeviceId, _digest: &Hash) -> Option<(RuleRecord, u64)> {
-    None
+pub fn rule(state: &dyn StateRead, device: &DeviceId, digest: &Hash) -> Option<(RuleRecord, u64)> {
+    let Registered { entry, bytes } = read(state, &keys::rule_record(device, digest))?;
+    Some((RuleRecord::from_cbor(cbor::bytes(bytes)).ok()?, entry))
+}
+
+/// Whether triggers under this rule are admitted.
+#[must_use]
+pub fn is_rule_in_force(state: &dyn StateRead, rule: &RuleRecord) -> bool {
+    state.get(&keys::rule(&rule.rule.device, &rule.rule.id, &rule.digest())).is_some()
+}
+
+/// The text of the version of a contract that is in force.
+#[must_use]
+pub fn contract_text(state: &dyn StateRead, name: &ContractName) -> Option<String> {
+    let deployed: records::Deployed = read(state, &keys::contract(name))?;
+    read(state, &keys::contract_text(&deployed.digest))
+}
+
+/// Standing terms.
+#[must_use]
+pub fn standing(state: &dyn StateRead, contract: &ContractName, device: &DeviceId) -> Option<StandingView> {
+    let Standing { entry, owner, currency, parties, fields } = read(state, &keys::standing(contract, device))?;
+    Some(StandingView {
+        contract: contract.to_string(),
+        device: device.to_string(),
+        owner: owner.to_string(),
+        currency,
+        parties,
+        fields: fields.into_iter().map(|(name, datum)| (name, datum.to_json())).collect(),
+        entry,
+    })
 }
 
 /// All accounts, in order of id.
 #[must_use]
-pub fn accounts(_state: &dyn StateRead) -> Vec<AccountView> {
-    Vec::new()
+pub fn accounts(state: &dyn StateRead) -> Vec<AccountView> {
+    let mut held: BTreeMap<String, i64> = BTreeMap::new();
+    let mut accounts = Vec::new();
+    for (key, account) in scan::<Account>(state, keys::ACCOUNTS) {
+        let id = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
+        if id.starts_with("escrow:") {
+            let payer = held.entry(keys::account_id(&account.owner, &account.currency)).or_default();
+            *payer = payer.saturating_add(account.balance);
+        }
+        let Account { owner, currency, balance } = account;
+        accounts.push(AccountView { id, owner, currency, balance_minor: balance, held_minor: 0 });
+    }
+    for account in &mut accounts {
+        account.held_minor = held.get(&account.id).copied().unwrap_or(0);
+    }
+    accounts
 }
 
 /// At most `limit` agreements, newest first.
 #[must_use]
-pub fn agreements(_state: &dyn StateRead, _filter: &AgreementFilter, _limit: usize) -> Vec<AgreementView> {
-    Vec::new()
+pub fn agreements(state: &dyn StateRead, filter: &AgreementFilter, limit: usize) -> Vec<AgreementView> {
+    let mut found = Vec::new();
+    for (key, count) in scan::<u64>(state, keys::COUNTERS) {
+        let prefix = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
+        let newest = (1..=count).rev().filter_map(|number| read(state, &keys::agreement_numbered(&prefix, number)));
+        found.extend(newest.filter(|agreement| filter.takes(agreement)).take(limit));
+    }
+    // Stable: within one contract the higher number stays first.
+    found.sort_by_key(|agreement: &Agreement| std::cmp::Reverse(agreement.opened));
+    found.into_iter().take(limit).map(|agreement| view(state, agreement)).collect()
+}
+
+impl AgreementFilter {
+    fn takes(&self, agreement: &Agreement) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
+        is(&self.contract, Some(agreement.contract.as_str()))
+            && is(&self.state, Some(&agreement.state))
+            && is(&self.device, agreement.fields.get("device").and_then(crate::Datum::as_text))
+    }
 }
 
 /// One agreement.
 #[must_use]
-pub fn agreement(_state: &dyn StateRead, _id: &AgreementId) -> Option<AgreementView> {
-    None
+pub fn agreement(state: &dyn StateRead, id: &AgreementId) -> Option<AgreementView> {
+    read(state, &keys::agreement(id)).map(|agreement| view(state, agreement))
+}
+
+fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
+    let escrow: Option<Account> = read(state, &keys::account(&keys::escrow_id(&agreement.id)));
+    let (mut history, mut terms) = (Vec::new(), Vec::new());
+    for (_, step) in scan::<StepCause>(state, &keys::steps(&agreement.id)) {
+        match step {
+            StepCause::Entry(entry) => history.push(entry),
+            StepCause::Term(due) => terms.push(due),
+        }
+    }
+    AgreementView {
+        id: agreement.id.to_string(),
+        contract: agreement.contract.to_string(),
+        version: agreement.version,
+        state: agreement.state,
+        ended: agreement.ended,
+        fields: agreement.fields.iter().map(|(name, datum)| (name.clone(), datum.to_json())).collect(),
+        parties: agreement.parties.into_iter().filter(|(_, id)| !id.is_empty()).collect(),
+        currency: agreement.currency,
+        escrow_minor: escrow.map_or(0, |escrow| escrow.balance),
+        opened_at: agreement.opened,
+        updated_at: agreement.updated,
+        due: agreement.due,
+        history,
+        terms,
+        notes: agreement.notes,
+        last_note: agreement.last_note,
+    }
 }
 
 /// Sum of all accounts per currency; anything but 0 is a broken ledger.
 #[must_use]
-pub fn totals(_state: &dyn StateRead) -> BTreeMap<String, i64> {
-    BTreeMap::new()
+pub fn totals(state: &dyn StateRead) -> BTreeMap<String, i64> {
+    let mut totals: BTreeMap<String, i128> = BTreeMap::new();
+    for (_, account) in scan::<Account>(state, keys::ACCOUNTS) {
+        *totals.entry(account.currency).or_default() += i128::from(account.balance);
+    }
+    let clamp = |total: i128| i64::try_from(total).unwrap_or(if total < 0 { i64::MIN } else { i64::MAX });
+    totals.into_iter().map(|(currency, total)| (currency, clamp(total))).collect()
 }

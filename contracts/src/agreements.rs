@@ -1,0 +1,227 @@
+//! Agreements in the state: finds them, lets the engine step, books what it wants, keeps the indexes.
+
+mod book_step;
+mod people;
+mod standing;
+mod terms;
+
+use crate::engine::{
+    Caller, Cause, Contract, Happening, NEW, STANDING, Stepped, TriggerFacts, Transition, bad_argument, step,
+};
+use crate::datum::Datum;
+use crate::records::{Agreement, Deployed, Party, StepCause};
+use crate::run::Run;
+use crate::{Kernel, Refusal, StateRead, keys};
+use people::Registered;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tally_evidence::cbor::{Cbor, int, text};
+use tally_evidence::{CallBody, TriggerBody, TriggerCall};
+use tally_model::{AgreementId, ContractName, DeviceId, PartyId};
+
+pub(crate) use standing::found_standing;
+pub(crate) use terms::{defer, term};
+
+/// A call of a contract from the library.
+pub(crate) fn call(
+    kernel: &Kernel,
+    run: &mut Run<'_, '_>,
+    by: (u64, &PartyId, &Party),
+    body: &CallBody,
+) -> Result<(), Refusal> {
+    let (entry, signer, party) = by;
+    let contract = current(kernel, run, &body.contract)?;
+    let action = body.action.as_str();
+    if action == STANDING {
+        return standing::agree(run, entry, signer, &contract, &body.args);
+    }
+    let caller = Caller { id: signer.as_str(), kind: party.kind, firm: party.firm.as_ref().map(PartyId::as_str) };
+    let happening = Happening::Call(action, caller);
+    let Some(id) = &body.agreement else {
+        let args = contract.read_args(action, &body.args, true)?;
+        let device = args.get("device").and_then(Datum::as_text).and_then(|id| DeviceId::try_new(id).ok());
+        let opens = openings(&contract, &happening).next().is_some();
+        if !opens {
+            return Err(Refusal::MissingArgument { argument: "agreement".to_owned() });
+        }
+        let given = body.args.get("device").unwrap_or(&Cbor::Null);
+        let device = device.ok_or_else(|| bad_argument("device", given, "the id of a device"))?;
+        return open(run, entry, &contract, &device, &happening, &args);
+    };
+    let agreement = load(run, &body.contract, id)?;
+    let contract = version(kernel, run, &agreement.contract, agreement.version)?;
+    let args = contract.read_args(action, &body.args, true)?;
+    let stepped = step(&contract, &agreement, &happening, &args, run.block.time, &Registered(run.state))?;
+    book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry))
+}
+
+/// A trigger whose rule asks this contract for something; a trigger that concerns nothing is noted.
+pub(crate) fn trigger(
+    kernel: &Kernel,
+    run: &mut Run<'_, '_>,
+    entry: u64,
+    body: &TriggerBody,
+    call: &TriggerCall,
+) -> Result<(), Refusal> {
+    let contract = current(kernel, run, &call.contract)?;
+    let action = call.action.as_str();
+    let with: BTreeMap<String, Cbor> =
+        call.with.iter().map(|(name, value)| (name.clone(), tally_evidence::cbor::from_value(value))).collect();
+    let args = contract.read_args(action, &with, false)?;
+    let facts = TriggerFacts { id: body.trigger.as_str(), device: body.device.as_str(), at: body.at };
+    let happening = Happening::Trigger(action, &facts);
+    let Some(id) = find_open(run, &contract, &body.device, &args)? else {
+        if openings(&contract, &happening).next().is_some() {
+            return open(run, entry, &contract, &body.device, &happening, &args);
+        }
+        note_trigger(run, body, "it concerns no open agreement");
+        return Ok(());
+    };
+    let agreement = load(run, &call.contract, &id)?;
+    let contract = version(kernel, run, &agreement.contract, agreement.version)?;
+    match step(&contract, &agreement, &happening, &args, run.block.time, &Registered(run.state)) {
+        Ok(stepped) => book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry)),
+        Err(Refusal::WrongState { .. } | Refusal::GuardRefused { .. }) => {
+            note_on(run, entry, agreement, body);
+            Ok(())
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// A trigger that changes nothing is still on record.
+pub(crate) fn note_trigger(run: &mut Run<'_, '_>, body: &TriggerBody, reason: &str) {
+    let data = [
+        ("trigger", text(body.trigger.as_str())),
+        ("transition", text(body.transition.word())),
+        ("number", int(body.number)),
+        ("reason", text(reason)),
+    ];
+    run.emit("trigger.noted", body.device.as_str(), data);
+}
+
+fn note_on(run: &mut Run<'_, '_>, entry: u64, mut agreement: Agreement, body: &TriggerBody) {
+    agreement.notes = agreement.notes.saturating_add(1);
+    agreement.last_note = Some(entry);
+    let data = [
+        ("trigger", text(body.trigger.as_str())),
+        ("device", text(body.device.as_str())),
+        ("number", int(body.number)),
+        ("state", text(agreement.state.as_str())),
+    ];
+    run.emit("agreement.noted", agreement.id.as_str(), data);
+    run.store(keys::agreement(&agreement.id), &agreement);
+}
+
+/// The version of a contract in force.
+fn current(kernel: &Kernel, run: &Run<'_, '_>, name: &ContractName) -> Result<Arc<Contract>, Refusal> {
+    let deployed: Option<Deployed> = run.load(&keys::contract(name))?;
+    let deployed = deployed.ok_or_else(|| Refusal::UnknownContract { contract: name.to_string() })?;
+    kernel.contract(run.state, &deployed.digest)
+}
+
+fn version(kernel: &Kernel, run: &Run<'_, '_>, name: &ContractName, version: u64) -> Result<Arc<Contract>, Refusal> {
+    let key = keys::contract_version(name, version);
+    let deployed: Option<Deployed> = run.load(&key)?;
+    kernel.contract(run.state, &deployed.ok_or_else(|| crate::records::corrupt(&key))?.digest)
+}
+
+fn load(run: &Run<'_, '_>, contract: &ContractName, id: &AgreementId) -> Result<Agreement, Refusal> {
+    let agreement: Option<Agreement> = run.load(&keys::agreement(id))?;
+    let ours = agreement.filter(|agreement| agreement.contract == *contract);
+    ours.ok_or_else(|| Refusal::UnknownAgreement { agreement: id.to_string() })
+}
+
+fn openings<'c>(contract: &'c Contract, happening: &Happening<'_>) -> impl Iterator<Item = &'c Transition> {
+    let wanted = match happening {
+        Happening::Trigger(action, _) => Some((true, (*action).to_owned())),
+        Happening::Call(action, _) => Some((false, (*action).to_owned())),
+        Happening::Term => None,
+    };
+    contract.transitions.iter().filter(move |way| {
+        let mine = (matches!(way.cause, Cause::Trigger(_)), way.cause.action());
+        way.is_from(NEW) && wanted.as_ref().is_some_and(|(is_trigger, action)| mine == (*is_trigger, Some(action)))
+    })
+}
+
+/// The open agreement that a trigger is about: by all key values, or, when it does not name them all, the only one.
+fn find_open(
+    run: &Run<'_, '_>,
+    contract: &Contract,
+    device: &DeviceId,
+    args: &BTreeMap<String, Datum>,
+) -> Result<Option<AgreementId>, Refusal> {
+    let named = contract.key.iter().skip(1).map(|name| args.get(name).and_then(Datum::as_text));
+    let named: Vec<&str> = named.map_while(|value| value.filter(|value| !value.is_empty())).collect();
+    let is_complete = named.len() + 1 == contract.key.len();
+    let key = keys::open(&contract.name, [device.as_str()].into_iter().chain(named));
+    if is_complete {
+        let id: Option<String> = run.load(&key)?;
+        return id.map(|id| AgreementId::try_new(id).map_err(|_| crate::records::corrupt(&key))).transpose();
+    }
+    let found = run.state.scan(&key, 2);
+    let [(key, id)] = found.as_slice() else { return Ok(None) };
+    let id = <String as crate::codec::Record>::from_bytes(id).and_then(|id| AgreementId::try_new(id).ok());
+    id.map(Some).ok_or_else(|| crate::records::corrupt(key))
+}
+
+/// Opens an agreement under the standing terms of the device's owner.
+fn open(
+    run: &mut Run<'_, '_>,
+    entry: u64,
+    contract: &Arc<Contract>,
+    device: &DeviceId,
+    happening: &Happening<'_>,
+    args: &BTreeMap<String, Datum>,
+) -> Result<(), Refusal> {
+    let terms = standing::terms_for(run, contract, device)?;
+    let number = run.load::<u64>(&keys::counter(&contract.prefix))?.unwrap_or(0).saturating_add(1);
+    let id = format!("{}-{number}", contract.prefix);
+    let id = AgreementId::try_new(&id).map_err(|_| crate::records::corrupt(&keys::counter(&contract.prefix)))?;
+    let blank = blank(contract, id, device, &terms, run);
+    let stepped: Stepped = step(contract, &blank, happening, args, run.block.time, &Registered(run.state))?;
+    run.store(keys::counter(&contract.prefix), &number);
+    book_step::book(run, contract, None, stepped, StepCause::Entry(entry))
+}
+
+fn blank(
+    contract: &Contract,
+    id: AgreementId,
+    device: &DeviceId,
+    terms: &crate::records::Standing,
+    run: &Run<'_, '_>,
+) -> Agreement {
+    let mut parties: BTreeMap<_, _> = contract.parties.keys().map(|role| (role.clone(), String::new())).collect();
+    parties.insert("owner".to_owned(), terms.owner.to_string());
+    let mut fields: BTreeMap<_, _> = contract.fields.iter().map(|(name, kind)| (name.clone(), kind.zero())).collect();
+    fields.insert("device".to_owned(), Datum::Text(device.to_string()));
+    for (name, default) in &contract.standing.optional {
+        match default {
+            Datum::Text(party) if parties.contains_key(name) => {
+                parties.insert(name.clone(), party.clone());
+            }
+            default => {
+                fields.insert(name.clone(), default.clone());
+            }
+        }
+    }
+    let known = |name: &&String| contract.parties.contains_key(*name) || contract.fields.contains_key(*name);
+    parties.extend(terms.parties.iter().filter(|(name, _)| known(name)).map(|(name, id)| (name.clone(), id.clone())));
+    fields.extend(terms.fields.iter().filter(|(name, _)| known(name)).map(|(name, it)| (name.clone(), it.clone())));
+    Agreement {
+        id,
+        contract: contract.name.clone(),
+        version: contract.version,
+        state: NEW.to_owned(),
+        ended: false,
+        currency: terms.currency.clone(),
+        parties,
+        fields,
+        opened: run.block.time,
+        updated: run.block.time,
+        due: None,
+        steps: 0,
+        notes: 0,
+        last_note: None,
+    }
+}

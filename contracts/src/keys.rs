@@ -1,0 +1,216 @@
+//! Where everything lives in the state. One byte says what it is; names follow, separated by 0x00, which no id contains;
+//! numbers are eight big-endian bytes, so that key order is number order.
+//!
+//! ```text
+//! g                                      genesis: issuer, admins
+//! p party                                what admission needs of a party: kind, key id, firm, revoked
+//! P party                                its full record and the entry that registered it
+//! f firm 00 person                       the people of a firm: skills
+//! l person                               agreements that have not ended and name the person
+//! d device                               agent, owner, entry
+//! r device 00 trigger 00 digest          a rule in force: its call template
+//! R device 00 digest                     the rule's bytes and the entry that registered it
+//! n agent                                number of the agent's last trigger
+//! u device 00 trigger                    last reading used
+//! a account                              owner, currency, balance
+//! C contract                             version in force and its digest
+//! c contract 00 version                  digest of a version, entry
+//! x digest                               text of a contract
+//! s contract 00 device                   standing terms
+//! k prefix                               last agreement number given out
+//! m prefix 00 number                     agreement
+//! h prefix 00 number step                step of an agreement: the entry, or the term that ran out
+//! o contract 00 device 00 key values     the open agreement for these key values
+//! t due prefix 00 number                 a running term
+//! ```
+
+use tally_evidence::Hash;
+use tally_model::{AgreementId, ContractName, DeviceId, PartyId, Timestamp, TriggerId};
+
+fn join(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len() + 1).sum::<usize>());
+    key.push(kind);
+    for (place, part) in parts.iter().enumerate() {
+        if place > 0 {
+            key.push(0);
+        }
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+macro_rules! keys {
+    ($($name:ident($($part:ident: $kind:ty),*) = $byte:literal;)*) => {
+        $(pub(crate) fn $name($($part: $kind),*) -> Vec<u8> {
+            join($byte, &[$($part.as_key().as_ref()),*])
+        })*
+    };
+}
+
+trait AsKey {
+    fn as_key(&self) -> impl AsRef<[u8]>;
+}
+
+macro_rules! text_keys {
+    ($($id:ty),*) => { $(impl AsKey for &$id { fn as_key(&self) -> impl AsRef<[u8]> { self.as_str().as_bytes() } })* };
+}
+text_keys!(PartyId, DeviceId, TriggerId, ContractName);
+
+impl AsKey for &str {
+    fn as_key(&self) -> impl AsRef<[u8]> {
+        self.as_bytes()
+    }
+}
+
+impl AsKey for &Hash {
+    fn as_key(&self) -> impl AsRef<[u8]> {
+        self
+    }
+}
+
+impl AsKey for u64 {
+    fn as_key(&self) -> impl AsRef<[u8]> {
+        self.to_be_bytes()
+    }
+}
+
+keys! {
+    party(id: &PartyId) = b'p';
+    party_record(id: &PartyId) = b'P';
+    person(firm: &PartyId, person: &PartyId) = b'f';
+    load(person: &str) = b'l';
+    device(id: &DeviceId) = b'd';
+    rule(device: &DeviceId, trigger: &TriggerId, digest: &Hash) = b'r';
+    rule_record(device: &DeviceId, digest: &Hash) = b'R';
+    last_trigger(agent: &PartyId) = b'n';
+    last_reading(device: &DeviceId, trigger: &TriggerId) = b'u';
+    account(id: &str) = b'a';
+    contract(name: &ContractName) = b'C';
+    contract_version(name: &ContractName, version: u64) = b'c';
+    contract_text(digest: &Hash) = b'x';
+    standing(contract: &ContractName, device: &DeviceId) = b's';
+    counter(prefix: &str) = b'k';
+}
+
+/// The one record of the genesis.
+pub(crate) const GENESIS: &[u8] = b"g";
+/// All parties' full records.
+pub(crate) const PARTIES: &[u8] = b"P";
+/// All devices.
+pub(crate) const DEVICES: &[u8] = b"d";
+/// All accounts.
+pub(crate) const ACCOUNTS: &[u8] = b"a";
+/// All agreement counters.
+pub(crate) const COUNTERS: &[u8] = b"k";
+/// All running terms, soonest first.
+pub(crate) const TERMS: &[u8] = b"t";
+
+/// All people of a firm.
+pub(crate) fn people(firm: &str) -> Vec<u8> {
+    let mut key = join(b'f', &[firm.as_bytes()]);
+    key.push(0);
+    key
+}
+
+/// The account of `owner` in `currency`.
+pub(crate) fn account_id(owner: &str, currency: &str) -> String {
+    format!("{owner}/{currency}")
+}
+
+/// The account from which money of `currency` comes into being; `:` cannot stand in a party id.
+pub(crate) fn issue_id(currency: &str) -> String {
+    format!("issue:{currency}")
+}
+
+/// The escrow account of an agreement.
+pub(crate) fn escrow_id(agreement: &AgreementId) -> String {
+    format!("escrow:{agreement}")
+}
+
+/// `mo-17` as prefix and number; `None` for what the kernel never gave out (`mo-017`, `mo-`, `-1`).
+pub(crate) fn split_agreement(id: &AgreementId) -> Option<(&str, u64)> {
+    let (prefix, digits) = id.as_str().rsplit_once('-')?;
+    let canonical = !digits.starts_with(['0', '+']) && !prefix.is_empty();
+    canonical.then_some((prefix, digits.parse().ok()?))
+}
+
+/// An agreement; the empty key, which holds nothing, for an id the kernel never gave out.
+pub(crate) fn agreement(id: &AgreementId) -> Vec<u8> {
+    split_agreement(id).map_or_else(Vec::new, |(prefix, number)| agreement_numbered(prefix, number))
+}
+
+pub(crate) fn agreement_numbered(prefix: &str, number: u64) -> Vec<u8> {
+    join(b'm', &[prefix.as_bytes(), &number.to_be_bytes()])
+}
+
+/// All steps of an agreement, in order.
+pub(crate) fn steps(id: &AgreementId) -> Vec<u8> {
+    let mut key = agreement(id);
+    if let Some(kind) = key.first_mut() {
+        *kind = b'h';
+    }
+    key
+}
+
+/// One step of an agreement.
+pub(crate) fn step(id: &AgreementId, number: u64) -> Vec<u8> {
+    let mut key = steps(id);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// The open agreement with these values of its contract's key fields; a prefix when some are missing at the end.
+pub(crate) fn open<'a>(contract: &ContractName, values: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    let mut key = join(b'o', &[contract.as_str().as_bytes()]);
+    for value in values {
+        key.push(0);
+        // A key value is a text from outside: 0x00 in it would forge a border.
+        key.extend(value.bytes().map(|byte| byte.max(1)));
+    }
+    key.push(0);
+    key
+}
+
+/// A running term. The sign bit is flipped so that byte order is time order.
+pub(crate) fn term(due: Timestamp, id: &AgreementId) -> Vec<u8> {
+    let mut key = vec![b't'];
+    key.extend((due.as_micros() ^ i64::MIN).to_be_bytes());
+    key.extend(agreement(id).get(1..).unwrap_or_default());
+    key
+}
+
+/// When the term under this key is due.
+pub(crate) fn due_of(key: &[u8]) -> Option<Timestamp> {
+    let bytes: [u8; 8] = key.get(1..9)?.try_into().ok()?;
+    Some(Timestamp::from_micros(i64::from_be_bytes(bytes) ^ i64::MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agreement_ids_and_keys_are_one_to_one() {
+        let id = |text: &str| AgreementId::try_new(text).unwrap();
+        assert_eq!(split_agreement(&id("mo-17")), Some(("mo", 17)));
+        for text in ["mo", "mo-", "mo-017", "mo-x", "-1", "mo-99999999999999999999"] {
+            assert_eq!(split_agreement(&id(text)), None, "{text}");
+        }
+        assert!(agreement(&id("mo-9")) < agreement(&id("mo-10")), "number order");
+    }
+
+    #[test]
+    fn terms_sort_by_time_also_before_the_epoch() {
+        let id = AgreementId::try_new("mo-1").unwrap();
+        let times = [i64::MIN, -1, 0, 1, i64::MAX].map(Timestamp::from_micros);
+        let keys = times.map(|due| term(due, &id));
+        assert!(keys.is_sorted());
+        assert_eq!(keys.map(|key| due_of(&key)), times.map(Some));
+    }
+
+    #[test]
+    fn a_value_cannot_forge_a_border() {
+        let name = ContractName::try_new("c").unwrap();
+        assert_ne!(open(&name, ["a\0b"]), open(&name, ["a", "b"]));
+    }
+}

@@ -1,0 +1,314 @@
+//! The records behind the keys of [`crate::keys`], each a CBOR array in the order of its fields.
+
+use crate::Refusal;
+use crate::codec::{Reader, Record, Writer};
+use crate::datum::Datum;
+use crate::state::{Overlay, StateRead};
+use std::collections::BTreeMap;
+use tally_evidence::{Hash, KeyId, PartyKind};
+use tally_model::{ActionName, AgreementId, ContractName, PartyId, Timestamp};
+
+/// Reads the record under `key`.
+pub(crate) fn load<T: Record>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, Refusal> {
+    let Some(bytes) = state.get(key) else { return Ok(None) };
+    T::from_bytes(&bytes).map(Some).ok_or_else(|| corrupt(key))
+}
+
+/// Writes a record.
+pub(crate) fn store<T: Record>(state: &mut Overlay<'_>, key: Vec<u8>, record: &T) {
+    state.put(key, record.to_bytes());
+}
+
+pub(crate) fn corrupt(key: &[u8]) -> Refusal {
+    Refusal::StateCorrupt { key: key.escape_ascii().to_string() }
+}
+
+/// Who may found, issue and deploy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Founding {
+    pub issuer: Option<PartyId>,
+    pub admins: Vec<PartyId>,
+}
+
+impl Record for Founding {
+    fn write(&self, to: &mut Writer) {
+        to.array(2).text_or_null(self.issuer.as_ref().map(PartyId::as_str)).texts(&self.admins);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(2)?;
+        let issuer = from.or_null(Reader::parse)?;
+        let admins = from.texts()?.into_iter().map(|id| PartyId::try_new(id).ok()).collect::<Option<_>>()?;
+        Some(Self { issuer, admins })
+    }
+}
+
+/// What every statement needs of its signer. The full record with the parsed key costs thirty times as much to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Party {
+    pub kind: PartyKind,
+    pub key: KeyId,
+    pub firm: Option<PartyId>,
+    pub revoked: bool,
+}
+
+impl Record for Party {
+    fn write(&self, to: &mut Writer) {
+        to.array(4).text(self.kind.word()).bytes(&self.key.0);
+        to.text_or_null(self.firm.as_ref().map(PartyId::as_str)).flag(self.revoked);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(4)?;
+        Some(Self {
+            kind: PartyKind::from_word(from.text()?).ok()?,
+            key: KeyId(from.hash()?),
+            firm: from.or_null(Reader::parse)?,
+            revoked: from.flag()?,
+        })
+    }
+}
+
+/// Bytes of a record in the evidence format, with the entry that registered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub entry: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Record for Registered {
+    fn write(&self, to: &mut Writer) {
+        to.array(2).uint(self.entry).bytes(&self.bytes);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(2)?;
+        Some(Self { entry: from.uint()?, bytes: from.bytes()?.to_vec() })
+    }
+}
+
+/// The skills of a person, for dispatching.
+pub(crate) struct Skills(pub Vec<String>);
+
+impl Record for Skills {
+    fn write(&self, to: &mut Writer) {
+        to.texts(&self.0);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.texts().map(Self)
+    }
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub agent: PartyId,
+    pub owner: PartyId,
+    pub entry: u64,
+}
+
+impl Record for Device {
+    fn write(&self, to: &mut Writer) {
+        to.array(3).text(self.agent.as_str()).text(self.owner.as_str()).uint(self.entry);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(3)?;
+        Some(Self { agent: from.parse()?, owner: from.parse()?, entry: from.uint()? })
+    }
+}
+
+/// What a rule in force may ask for: the contract, the action and the names of its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RuleInForce(pub Option<(ContractName, ActionName, Vec<String>)>);
+
+impl Record for RuleInForce {
+    fn write(&self, to: &mut Writer) {
+        match &self.0 {
+            Some((contract, action, names)) => {
+                to.array(3).text(contract.as_str()).text(action.as_str()).texts(names);
+            }
+            None => {
+                to.null();
+            }
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let call = from.or_null(|from| {
+            from.array_of(3)?;
+            Some((from.parse()?, from.parse()?, from.texts()?))
+        });
+        call.map(Self)
+    }
+}
+
+/// An account. Whose and what it is stands in its id; the owner of an escrow account is the payer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub owner: String,
+    pub currency: String,
+    pub balance: i64,
+}
+
+impl Record for Account {
+    fn write(&self, to: &mut Writer) {
+        to.array(3).text(&self.owner).text(&self.currency).int(self.balance);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(3)?;
+        Some(Self { owner: from.text()?.to_owned(), currency: from.text()?.to_owned(), balance: from.int()? })
+    }
+}
+
+/// A version of a contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deployed {
+    pub version: u64,
+    pub digest: Hash,
+    pub entry: u64,
+}
+
+impl Record for Deployed {
+    fn write(&self, to: &mut Writer) {
+        to.array(3).uint(self.version).bytes(&self.digest).uint(self.entry);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(3)?;
+        Some(Self { version: from.uint()?, digest: from.hash()?, entry: from.uint()? })
+    }
+}
+
+/// What the owner of a device agreed to beforehand.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Standing {
+    pub entry: u64,
+    pub owner: PartyId,
+    pub currency: String,
+    pub parties: BTreeMap<String, String>,
+    pub fields: BTreeMap<String, Datum>,
+}
+
+impl Record for Standing {
+    fn write(&self, to: &mut Writer) {
+        to.array(5).uint(self.entry).text(self.owner.as_str()).text(&self.currency);
+        to.map(&self.parties, write_text).map(&self.fields, write_datum);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(5)?;
+        Some(Self {
+            entry: from.uint()?,
+            owner: from.parse()?,
+            currency: from.text()?.to_owned(),
+            parties: from.map(|from| from.text().map(str::to_owned))?,
+            fields: from.map(Datum::read)?,
+        })
+    }
+}
+
+fn write_text(to: &mut Writer, text: &String) {
+    to.text(text);
+}
+
+fn write_datum(to: &mut Writer, datum: &Datum) {
+    datum.write(to);
+}
+
+/// An agreement: an instance of a contract between parties.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agreement {
+    /// Its id.
+    pub id: AgreementId,
+    /// Its contract.
+    pub contract: ContractName,
+    /// The contract's version, for its whole life.
+    pub version: u64,
+    /// The state it is in.
+    pub state: String,
+    /// Whether that is a final one.
+    pub ended: bool,
+    /// ISO 4217 code of all its money.
+    pub currency: String,
+    /// Every role of the contract to a party id; empty when nobody holds it.
+    pub parties: BTreeMap<String, String>,
+    /// Every field of the contract.
+    pub fields: BTreeMap<String, Datum>,
+    /// Block time at which it was opened.
+    pub opened: Timestamp,
+    /// Block time at which it last changed.
+    pub updated: Timestamp,
+    /// When the term of its state runs out.
+    pub due: Option<Timestamp>,
+    /// Steps taken, each kept under its own key.
+    pub steps: u64,
+    /// Triggers that were only noted.
+    pub notes: u64,
+    /// The entry of the last of them.
+    pub last_note: Option<u64>,
+}
+
+impl Record for Agreement {
+    fn write(&self, to: &mut Writer) {
+        to.array(14).text(self.id.as_str()).text(self.contract.as_str()).uint(self.version);
+        to.text(&self.state).flag(self.ended).text(&self.currency);
+        to.map(&self.parties, write_text).map(&self.fields, write_datum);
+        to.int(self.opened.as_micros()).int(self.updated.as_micros());
+        match self.due {
+            Some(due) => to.int(due.as_micros()),
+            None => to.null(),
+        };
+        to.uint(self.steps).uint(self.notes);
+        match self.last_note {
+            Some(entry) => to.uint(entry),
+            None => to.null(),
+        };
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(14)?;
+        Some(Self {
+            id: from.parse()?,
+            contract: from.parse()?,
+            version: from.uint()?,
+            state: from.text()?.to_owned(),
+            ended: from.flag()?,
+            currency: from.text()?.to_owned(),
+            parties: from.map(|from| from.text().map(str::to_owned))?,
+            fields: from.map(Datum::read)?,
+            opened: Timestamp::from_micros(from.int()?),
+            updated: Timestamp::from_micros(from.int()?),
+            due: from.or_null(Reader::int)?.map(Timestamp::from_micros),
+            steps: from.uint()?,
+            notes: from.uint()?,
+            last_note: from.or_null(Reader::uint)?,
+        })
+    }
+}
+
+/// What made one step of an agreement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StepCause {
+    Entry(u64),
+    Term(Timestamp),
+}
+
+impl Record for StepCause {
+    fn write(&self, to: &mut Writer) {
+        match self {
+            Self::Entry(entry) => to.array(2).flag(true).uint(*entry),
+            Self::Term(due) => to.array(2).flag(false).int(due.as_micros()),
+        };
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.array_of(2)?;
+        Some(match from.flag()? {
+            true => Self::Entry(from.uint()?),
+            false => Self::Term(Timestamp::from_micros(from.int()?)),
+        })
+    }
+}
