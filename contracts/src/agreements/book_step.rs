@@ -14,8 +14,10 @@ pub(super) fn book(
     stepped: Stepped,
     cause: StepCause,
 ) -> Result<(), Refusal> {
-    let Stepped { mut agreement, effects, entered, .. } = stepped;
-    announce(run, before, &agreement, entered);
+    let Stepped { mut agreement, effects, entered, transition } = stepped;
+    // The line of the contract's text that was taken: with its digest, what an auditor reads on.
+    let line = contract.transitions.get(transition).map_or(0, |way| way.line);
+    announce(run, before, &agreement, entered, line);
     for effect in effects {
         carry_out(run, &agreement, effect)?;
     }
@@ -28,7 +30,7 @@ pub(super) fn book(
     Ok(())
 }
 
-fn announce(run: &mut Run<'_, '_>, before: Option<&Agreement>, now: &Agreement, entered: bool) {
+fn announce(run: &mut Run<'_, '_>, before: Option<&Agreement>, now: &Agreement, entered: bool, line: u64) {
     let id = now.id.as_str();
     match before {
         None => {
@@ -39,15 +41,19 @@ fn announce(run: &mut Run<'_, '_>, before: Option<&Agreement>, now: &Agreement, 
                 ("state", text(now.state.as_str())),
                 ("device", now.fields.get("device").map_or(Cbor::Null, Datum::to_cbor)),
                 ("owner", party("owner")),
+                ("line", int(line)),
             ];
             run.emit("agreement.opened", id, data);
         }
-        Some(_) if !entered => run.emit("agreement.updated", id, [("state", text(now.state.as_str()))]),
+        Some(_) if !entered => {
+            run.emit("agreement.updated", id, [("state", text(now.state.as_str())), ("line", int(line))]);
+        }
         Some(before) => {
             let data = [
                 ("from", text(before.state.as_str())),
                 ("to", text(now.state.as_str())),
                 ("ended", Cbor::Bool(now.ended)),
+                ("line", int(line)),
             ];
             run.emit("agreement.moved", id, data);
         }
