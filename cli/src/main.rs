@@ -1,2 +1,72 @@
-//! tally
-fn main() {}
+//! `tally`: from a PLC register to a paid work order.
+//!
+//! Exit codes: 0 yes or done, 1 the answer is no, 2 usage or environment.
+
+mod answer;
+mod args;
+mod child;
+mod commands;
+mod demo;
+mod ports;
+mod shutdown;
+mod site;
+
+use answer::Answer;
+use args::{Cli, Command};
+use clap::Parser;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli);
+    match run(cli) {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(fault) => {
+            eprintln!("tally: {fault}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Answer, answer::Fault> {
+    let json = cli.json;
+    match cli.command {
+        Command::Demo(args) => demo::run(args, json),
+        Command::Agent(args) => commands::agent::run(&args),
+        Command::Node(args) => commands::node::run(&args),
+        Command::Init(args) => commands::init::run(args, json),
+        Command::Sim(args) => commands::sim::run(&args),
+        Command::Check(args) => commands::check::run(&args, json),
+        Command::Plan(args) => commands::plan::run(&args, json),
+        Command::Keys(args) => commands::keys::run(&args, json),
+        Command::Call(args) => commands::call::run(args, json),
+        Command::Orders(args) => commands::order::list(&args, json),
+        Command::Order(args) => commands::order::show(&args, json),
+        Command::Balance(args) => commands::balance::run(&args, json),
+        Command::Evidence(args) => commands::evidence::run(&args, json),
+        Command::Verify(args) => commands::verify::run(&args, json),
+        Command::Status(args) => commands::status::run(&args, json),
+        Command::Bench(args) => commands::bench::run(&args, json),
+    }
+}
+
+/// Logs go to standard error: as text for people, as JSON lines with `--log json`.
+fn start_logging(cli: &Cli) {
+    use tracing_subscriber::EnvFilter;
+    let quiet =
+        if matches!(cli.command, Command::Agent(_) | Command::Node(_) | Command::Sim(_)) { "info" } else { "warn" };
+    // The OPC UA library logs every failed attempt as an error; our links log the first failure and the recovery.
+    let quiet = format!("{quiet},opcua_client=off,opcua_core=off,opcua_crypto=off,opcua_server=off");
+    let filter = EnvFilter::try_from_env("TALLY_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    match cli.log {
+        args::LogForm::Text => logging.init(),
+        args::LogForm::Json => logging.json().init(),
+    }
+}

@@ -14,7 +14,9 @@ fn parse(yaml: &str) -> Result<SimConfig, String> {
 #[test]
 fn the_example_is_accepted() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/press-line.yaml");
-    let config = SimConfig::load(&file).unwrap();
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    let password = |name: &str| (name == "CNC_PASSWORD").then(|| "secret".to_owned());
+    let config = SimConfig::parse(&yaml, &file, &password).unwrap();
     let names: Vec<_> = config.devices.iter().map(|device| device.id.as_str()).collect();
     assert_eq!(names, ["press-01", "cnc-02", "hall-climate"]);
 }

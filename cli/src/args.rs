@@ -1,0 +1,346 @@
+//! The command line, described once: `--help` is made from this.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use tally_ledger_client::NodeAddress;
+
+/// From a PLC register to a paid work order: no unsigned hop in between.
+#[derive(Debug, Parser)]
+#[command(name = "tally", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Answer as JSON on standard output instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Form of the log on standard error; TALLY_LOG=debug shows more.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log: LogForm,
+}
+
+const AFTER_HELP: &str = "\
+First steps:
+  tally demo                          watch a bearing wear out and its repair being paid
+  tally check plants/my-line.yaml     find every mistake in a mapping, without connecting
+  tally plan  plants/my-line.yaml     see what would be asked of the devices
+  tally verify evidence.tally         check an evidence file, offline
+
+Exit codes: 0 yes or done, 1 the answer is no, 2 usage or environment.";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogForm {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The commands, in the order in which one meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch the whole path: simulated PLCs, agent and ledger as real processes, from wear to payment
+    Demo(DemoArgs),
+    /// Check mapping files and report every fault at once, without connecting
+    Check(CheckArgs),
+    /// Show the requests a mapping leads to, and how often each device can be read
+    Plan(PlanArgs),
+    /// Make a new site folder: keys, genesis, configuration of node, agent and simulator
+    Init(InitArgs),
+    /// Run simulated PLCs and sensors from a YAML file
+    Sim(SimArgs),
+    /// Run the edge agent: read devices, seal triggers, submit them
+    Agent(AgentArgs),
+    /// Run the ledger node
+    Node(NodeArgs),
+    /// Make and show keys
+    Keys(KeysArgs),
+    /// Ask a contract for something, sealed with your key
+    Call(CallArgs),
+    /// List work orders and other agreements
+    Orders(OrdersArgs),
+    /// Show one order with its history
+    Order(OrderArgs),
+    /// Show accounts and whether the totals are conserved
+    Balance(BalanceArgs),
+    /// Write the evidence file of an order
+    Evidence(EvidenceArgs),
+    /// Check an evidence file offline, link by link
+    Verify(VerifyArgs),
+    /// Show what the agent is doing: links, triggers, outbox
+    Status(StatusArgs),
+    /// Measure this machine: field, ledger, and the path between them
+    Bench(BenchArgs),
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The demo starts three child processes (sim, node, agent) and a broker on loopback, and needs no network beyond that.
+Its files stay in --dir: look at the mapping, the logs and the evidence file afterwards.")]
+pub struct DemoArgs {
+    /// Stop after the first paid order; exit code 0 only if it was paid, totals are conserved and the evidence holds
+    #[arg(long)]
+    pub once: bool,
+    /// Use this MQTT broker instead of an embedded one
+    #[arg(long, value_name = "mqtt://HOST:PORT")]
+    pub broker: Option<String>,
+    /// Where its files go; made new, must not hold an earlier demo
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Mapping files
+    #[arg(required_unless_present = "schema", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Also run the tests inside the files
+    #[arg(long)]
+    pub test: bool,
+    /// Print the JSON Schema of mapping files, for editors
+    #[arg(long)]
+    pub schema: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Mapping file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Also write each rule's canonical bytes to DIR/DEVICE.TRIGGER.rule, for the genesis file or `call registry register-rule`
+    #[arg(long, value_name = "DIR")]
+    pub rules: Option<PathBuf>,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder; made if need be, nothing in it is overwritten
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// A mapping to use; the press line of the demo otherwise
+    #[arg(long, value_name = "FILE")]
+    pub mapping: Option<PathBuf>,
+    /// Name of the ledger; every statement names it as its audience
+    #[arg(long, value_name = "NAME", default_value = "press-line")]
+    pub ledger: String,
+    /// The MQTT broker that SCADA listens to
+    #[arg(long, value_name = "mqtt://HOST:PORT", default_value = "mqtt://127.0.0.1:1883")]
+    pub broker: String,
+}
+
+/// Arguments of `sim`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Commands on standard input while it runs, one a line:
+  repair DEVICE            reset its wear
+  set DEVICE SIGNAL VALUE  pin a signal
+  drop DEVICE 5s           stop answering for a while")]
+pub struct SimArgs {
+    /// Simulation file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// Arguments of `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/tallystick/agent.yaml")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `node`.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/tallystick/node.yaml")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `keys`.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// What to do with keys.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// Commands of `keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a P-256 key: FILE (PKCS#8 PEM, mode 0600) and FILE with `.pub.pem` (public)
+    New {
+        /// Where the private key goes; must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Show the key id (RFC 9679 thumbprint) of a private or public key
+    Show {
+        /// A PEM file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// How to reach the node; the same in every command.
+#[derive(Debug, Clone, Args)]
+pub struct NodeFlag {
+    /// The ledger node: unix:/path/to/socket or tcp:host:port
+    #[arg(long, value_name = "ADDRESS", env = "TALLY_NODE", value_parser = address, default_value = "unix:/run/tallystick/node.sock")]
+    pub node: NodeAddress,
+}
+
+/// Arguments of `call`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tally call maintenance-order accept --agreement mo-1 --as tina --key keys/tina.key
+  tally call accounts transfer --as acme --key keys/acme.key --arg to=fixit --arg amount=5000 --arg currency=EUR")]
+pub struct CallArgs {
+    /// Contract: native (registry, accounts) or from the library
+    #[arg(value_name = "CONTRACT")]
+    pub contract: String,
+    /// What to ask for
+    #[arg(value_name = "ACTION")]
+    pub action: String,
+    /// The agreement it concerns, such as mo-1
+    #[arg(long, value_name = "ID")]
+    pub agreement: Option<String>,
+    /// An argument; whole numbers and true/false are taken as such, @FILE as the bytes of a file, everything else as text.
+    /// Repeatable
+    #[arg(long = "arg", value_name = "NAME=VALUE")]
+    pub args: Vec<String>,
+    /// Who is asking
+    #[arg(long = "as", value_name = "PARTY")]
+    pub party: String,
+    /// Key of that party (PKCS#8 PEM)
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
+
+/// Arguments of `orders`.
+#[derive(Debug, Args)]
+pub struct OrdersArgs {
+    /// Only in this state
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Only about this device
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Only of this contract
+    #[arg(long)]
+    pub contract: Option<String>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
+
+/// Arguments of `order`.
+#[derive(Debug, Args)]
+pub struct OrderArgs {
+    /// The order, such as mo-1
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
+
+/// Arguments of `balance`.
+#[derive(Debug, Args)]
+pub struct BalanceArgs {
+    /// Only of this party
+    #[arg(value_name = "PARTY")]
+    pub party: Option<String>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
+
+/// Arguments of `evidence`.
+#[derive(Debug, Args)]
+pub struct EvidenceArgs {
+    /// The order, such as mo-1
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Where the evidence file goes
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// The agent that keeps the readings: unix:/path/to/socket or tcp:host:port
+    #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
+    pub agent: NodeAddress,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Evidence file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The ledger's public key as you know it (SPKI PEM); without it the key in the file is taken and shown
+    #[arg(long, value_name = "FILE")]
+    pub ledger_key: Option<PathBuf>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The agent: unix:/path/to/socket or tcp:host:port
+    #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
+    pub agent: NodeAddress,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every figure is printed with the machine, the durability mode, the method, p50/p99 where there is a latency, and its
+ratio to a baseline measured in the same run. Build with --release, or the figures mean nothing.")]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, default_value = "all")]
+    pub what: BenchWhat,
+    /// Where test data is written (durable figures depend on this disk)
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Seconds per figure
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+}
+
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchWhat {
+    /// All of it
+    All,
+    /// Modbus decoding and the vault
+    Field,
+    /// Triggers admitted, executed and synced by the node
+    Ledger,
+    /// Register change → executed order, through real processes' code on loopback
+    Path,
+    /// Resident memory of the agent at 1,000 points
+    Memory,
+}
+
+/// An address as people type it: the path of a socket may be relative to the current folder.
+fn address(text: &str) -> Result<NodeAddress, String> {
+    let absolute = match text.strip_prefix("unix:") {
+        Some(path) if !path.starts_with('/') => {
+            let path = std::path::absolute(path).map_err(|fault| format!("{path}: {fault}"))?;
+            format!("unix:{}", path.display())
+        }
+        _ => text.to_owned(),
+    };
+    absolute.parse().map_err(|fault: tally_ledger_client::AddressFault| fault.to_string())
+}

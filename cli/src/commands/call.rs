@@ -1,0 +1,120 @@
+//! `tally call CONTRACT ACTION`: a sealed wish, and what the contract made of it.
+
+use crate::answer::{Answer, Context, Fault, print_json};
+use crate::args::CallArgs;
+use crate::commands::keys::read_private;
+use crate::shutdown::runtime;
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tally_evidence::cbor::{self, Cbor};
+use tally_evidence::{CallBody, SignedStatement, SigningKey, StatementKind, sign};
+use tally_ledger_client::Client;
+use tally_model::{AgreementId, PartyId, Timestamp};
+
+pub fn run(args: CallArgs, json: bool) -> Result<Answer, Fault> {
+    let key = read_private(&args.key)?;
+    let party = PartyId::try_new(&args.party).context("--as")?;
+    let agreement = args.agreement.as_deref().map(AgreementId::try_new).transpose().context("--agreement")?;
+    let arguments = args.args.iter().map(|text| argument(text)).collect::<Result<BTreeMap<_, _>, Fault>>()?;
+    let wish = Wish { contract: &args.contract, action: &args.action, agreement, arguments };
+    runtime()?.block_on(async {
+        let client = Client::new(args.node.node.clone());
+        let done = submit(&client, &party, &key, wish).await?;
+        show(&done, json)?;
+        Ok(done.refusal.is_none().into())
+    })
+}
+
+/// What a call asks for.
+pub struct Wish<'a> {
+    /// Contract.
+    pub contract: &'a str,
+    /// Action.
+    pub action: &'a str,
+    /// The agreement it concerns.
+    pub agreement: Option<AgreementId>,
+    /// Arguments.
+    pub arguments: BTreeMap<String, Cbor>,
+}
+
+/// What came of a call.
+#[derive(Debug, serde::Serialize)]
+pub struct Done {
+    /// The statement's id.
+    pub statement: String,
+    /// Its place in the ledger.
+    pub entry: u64,
+    /// Number of the contract's refusal, if it said no.
+    pub refusal: Option<u16>,
+    /// The refusal in words.
+    pub reason: Option<String>,
+    /// What happened.
+    pub outcome: serde_json::Value,
+}
+
+/// Seals and submits a call, and reads its outcome.
+///
+/// # Errors
+/// When the node cannot be reached or does not admit the statement.
+pub async fn submit(client: &Client, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Done, Fault> {
+    let status = client.get_json("/status").await.context("asking the node for its name")?;
+    let ledger = status["ledger"].as_str().ok_or("the node does not say which ledger it is")?;
+    let statement = seal(ledger, party, key, wish)?;
+    let id = SignedStatement::parse(&statement)?.id;
+    let submitted = client.submit(&statement).await.context("the node did not take the call")?;
+    let outcome = client.get_json(&format!("/entries/{id}/outcome")).await.context("reading the outcome")?;
+    let reason = submitted.refusal.map(|number| tally_contracts::Refusal::describe(number).to_owned());
+    Ok(Done { statement: id.to_string(), entry: submitted.entry, refusal: submitted.refusal, reason, outcome })
+}
+
+fn seal(ledger: &str, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Vec<u8>, Fault> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(|_| tally_evidence::KeyFault::Randomness)?;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
+    let body = CallBody {
+        contract: wish.contract.parse().context("the contract's name")?,
+        action: wish.action.parse().context("the action's name")?,
+        agreement: wish.agreement,
+        args: wish.arguments,
+        nonce,
+        at,
+    };
+    Ok(sign(StatementKind::Call, key, party, body.subject(), ledger, at.as_seconds(), body.encode()))
+}
+
+fn argument(text: &str) -> Result<(String, Cbor), Fault> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("--arg {text}: write NAME=VALUE"))?;
+    if let Some(file) = value.strip_prefix('@') {
+        let bytes = std::fs::read(file).context(format_args!("--arg {name}: reading {file}"))?;
+        return Ok((name.to_owned(), cbor::bytes(bytes)));
+    }
+    let value = match value.parse::<i64>() {
+        Ok(number) => cbor::int(number),
+        Err(_) => match value {
+            "true" => Cbor::Bool(true),
+            "false" => Cbor::Bool(false),
+            other => cbor::text(other),
+        },
+    };
+    Ok((name.to_owned(), value))
+}
+
+fn show(done: &Done, json: bool) -> Result<(), Fault> {
+    if json {
+        return print_json(done);
+    }
+    match (done.refusal, &done.reason) {
+        (Some(number), Some(reason)) => println!("refused ({number}): {reason}"),
+        _ => println!("done: entry {}", done.entry),
+    }
+    for event in done.outcome["events"].as_array().into_iter().flatten() {
+        println!(
+            "  {} {} {}",
+            event["kind"].as_str().unwrap_or("?"),
+            event["subject"].as_str().unwrap_or("?"),
+            event["data"]
+        );
+    }
+    Ok(())
+}

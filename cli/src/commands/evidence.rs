@@ -1,0 +1,55 @@
+//! `tally evidence ID -o FILE`: the node's proofs and the agent's readings, in one file.
+
+use crate::answer::{Answer, Context, Fault, print_json};
+use crate::args::EvidenceArgs;
+use crate::shutdown::runtime;
+use std::path::Path;
+use tally_evidence::{EvidenceFile, SignedStatement, StatementKind};
+use tally_ledger_client::Client;
+use tally_verifier::verify;
+
+pub fn run(args: &EvidenceArgs, json: bool) -> Result<Answer, Fault> {
+    let (node, agent) = (Client::new(args.node.node.clone()), Client::new(args.agent.clone()));
+    let bytes = runtime()?.block_on(collect(&args.id, &node, &agent))?;
+    write_whole(&args.output, &bytes)?;
+    let report = verify(&bytes, None);
+    if json {
+        print_json(&serde_json::json!({"file": args.output, "bytes": bytes.len(), "holds": report.all_hold()}))?;
+    } else {
+        println!("{}: {} bytes; check it with `tally verify {0}`", args.output.display(), bytes.len());
+    }
+    Ok(report.all_hold().into())
+}
+
+/// Puts the evidence of an agreement together.
+///
+/// # Errors
+/// When node or agent do not answer, or the agent no longer has the readings.
+pub async fn collect(id: &str, node: &Client, agent: &Client) -> Result<Vec<u8>, Fault> {
+    let bytes =
+        node.get_bytes(&format!("/agreements/{id}/evidence")).await.context("asking the node for its proofs")?;
+    let mut file = EvidenceFile::decode(&bytes).context("the node's proofs")?;
+    for entry in &mut file.entries {
+        let statement = SignedStatement::parse(&entry.statement).context("a statement in the node's proofs")?;
+        if statement.kind == StatementKind::Trigger {
+            let path = format!("/disclosures/{}", statement.id);
+            let disclosure = agent.get_bytes(&path).await.context("asking the agent for the readings of a trigger")?;
+            entry.disclosure = Some(disclosure);
+        }
+    }
+    Ok(file.encode())
+}
+
+/// Writes a file so that it is there whole or not at all.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let shown = file.display();
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).context(format_args!("writing {shown}"))?;
+    std::io::Write::write_all(&mut temporary, bytes).context(format_args!("writing {shown}"))?;
+    temporary.as_file().sync_all().context(format_args!("writing {shown}"))?;
+    temporary.persist(file).context(format_args!("writing {shown}"))?;
+    Ok(())
+}

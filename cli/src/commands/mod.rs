@@ -1,0 +1,16 @@
+//! One file a command; each reads its arguments, asks the crates below, and shows the answer.
+
+pub mod agent;
+pub mod balance;
+pub mod bench;
+pub mod call;
+pub mod check;
+pub mod evidence;
+pub mod init;
+pub mod keys;
+pub mod node;
+pub mod order;
+pub mod plan;
+pub mod sim;
+pub mod status;
+pub mod verify;

@@ -1,0 +1,59 @@
+//! `tally verify FILE`.
+
+use crate::answer::{Answer, Context, Fault, print_json};
+use crate::args::VerifyArgs;
+use std::path::Path;
+use tally_evidence::VerifyingKey;
+use tally_verifier::{Report, verify};
+
+/// Largest evidence file read: a careful auditor's program does not swallow a disk image.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+pub fn run(args: &VerifyArgs, json: bool) -> Result<Answer, Fault> {
+    let pinned = args.ledger_key.as_deref().map(read_key).transpose()?;
+    let shown = args.file.display();
+    let size = std::fs::metadata(&args.file).context(format_args!("reading {shown}"))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(format!("{shown} has {size} bytes; an evidence file has at most {FILE_BYTES_MAX}").into());
+    }
+    let bytes = std::fs::read(&args.file).context(format_args!("reading {shown}"))?;
+    let report = verify(&bytes, pinned.as_ref());
+    if json {
+        print_json(&serde_json::json!({"file": args.file, "holds": report.all_hold(), "report": report}))?;
+    } else {
+        print!("{}", render(&report));
+    }
+    Ok(report.all_hold().into())
+}
+
+fn read_key(path: &Path) -> Result<VerifyingKey, Fault> {
+    let pem = std::fs::read_to_string(path).context(format_args!("reading {}", path.display()))?;
+    VerifyingKey::from_pem(&pem).context(path.display())
+}
+
+/// The report for people: one line a link, the story, the verdict.
+pub fn render(report: &Report) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let mut about = "";
+    for link in &report.links {
+        if link.about != about {
+            about = &link.about;
+            let _ = writeln!(text, "{about}");
+        }
+        let verdict = if link.holds { "holds        " } else { "DOES NOT HOLD" };
+        let _ = writeln!(text, "  {:<18} {verdict}  {}", link.step.to_string(), link.detail);
+    }
+    if !report.story.is_empty() {
+        let _ = writeln!(text, "\nWhat happened:");
+    }
+    for line in &report.story {
+        let _ = writeln!(text, "  {line}");
+    }
+    let _ = match report.first_broken() {
+        None if report.all_hold() => writeln!(text, "\nEvery link holds."),
+        None => writeln!(text, "\nNothing in this file could be checked."),
+        Some(link) => writeln!(text, "\nDoes not hold: {} of {}: {}", link.step, link.about, link.detail),
+    };
+    text
+}
