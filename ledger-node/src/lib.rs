@@ -20,6 +20,7 @@ mod execute;
 mod metrics;
 mod order;
 mod store;
+pub mod testing;
 
 pub use admit::{NotNow, Refused};
 pub use api::BindError;

@@ -9,6 +9,9 @@ use tally_contracts::{Block, Genesis, Kernel, Refusal, StateRead, genesis_body};
 use tally_evidence::{Checkpoint, Hash, SigningKey, StateTree, StatementKind, leaf_hash, root_of, sign};
 use tally_model::{PartyId, Timestamp};
 
+/// Refusals from here on do not concern the statement but the state: it cannot be read, or money came or went.
+const BROKEN_FROM: u16 = 191;
+
 /// The one who makes blocks. Lives on the order thread.
 pub(crate) struct Builder {
     store: Arc<Store>,
@@ -150,6 +153,10 @@ impl Builder {
     /// Makes the block of these statements and keeps it. On `Ok` it is there for ever.
     pub fn make(&mut self, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
         let draft = self.draft(self.block_time(), statements)?;
+        if let Some(broken) = draft.executed.outcomes.iter().find(|outcome| outcome.refusal >= BROKEN_FROM) {
+            // Nothing of this block is on the disk. Opening checks the whole state against the log, or rebuilds it.
+            return Err(CommitError::Broken { number: broken.refusal, text: Refusal::describe(broken.refusal) });
+        }
         self.keep(draft, statements)
     }
 

@@ -1,7 +1,9 @@
 //! The queue before the ledger: two lanes, both bounded.
 //!
 //! **When full** a statement is turned away ("not now"): it piles up in the outbox of whoever sealed it, on disk. Urgent
-//! statements (safety) have a small lane of their own that ordinary ones cannot fill, and go first.
+//! statements (safety) have a small lane of their own that ordinary ones cannot fill, and go first. They overtake others'
+//! statements only: what the same signer sent before goes along with them, for the contracts refuse an agent's triggers that
+//! come out of order.
 
 use crate::admit::CheckedStatement;
 use std::collections::VecDeque;
@@ -61,11 +63,17 @@ impl Queue {
         }
         let bytes = lanes.bytes + statement.bytes.len();
         let is_urgent = statement.is_urgent();
-        let (lane, lane_max) =
-            if is_urgent { (&mut lanes.urgent, self.urgent_max) } else { (&mut lanes.normal, self.normal_max) };
-        if lane.len() >= lane_max || (bytes > BYTES_MAX && !is_urgent) {
+        let is_full = match is_urgent {
+            true => lanes.urgent.iter().filter(|waiting| waiting.is_urgent()).count() >= self.urgent_max,
+            false => lanes.normal.len() >= self.normal_max || bytes > BYTES_MAX,
+        };
+        if is_full {
             return Err(NotQueued::Full);
         }
+        if is_urgent {
+            lanes.take_along(&statement);
+        }
+        let lane = if is_urgent { &mut lanes.urgent } else { &mut lanes.normal };
         lane.push_back(statement);
         lanes.bytes = bytes;
         if lanes.len() >= lanes.wake_at {
@@ -130,6 +138,17 @@ impl Queue {
 }
 
 impl Lanes {
+    /// Moves what the signer of `urgent` has waiting into the urgent lane, in order.
+    fn take_along(&mut self, urgent: &CheckedStatement) {
+        let is_same = |waiting: &CheckedStatement| waiting.signer == urgent.signer;
+        if self.normal.iter().any(is_same) {
+            let (same, others) = std::mem::take(&mut self.normal).into_iter().partition(is_same);
+            self.normal = others;
+            let same: VecDeque<_> = same;
+            self.urgent.extend(same);
+        }
+    }
+
     fn len(&self) -> usize {
         self.urgent.len() + self.normal.len()
     }
@@ -146,7 +165,7 @@ mod tests {
     fn statement(number: u8, body: Body, bytes: usize) -> CheckedStatement {
         CheckedStatement {
             id: StatementId([number; 32]),
-            signer: PartyId::try_new("agent").unwrap(),
+            signer: PartyId::try_new(if number < 100 { "agent" } else { "other" }).unwrap(),
             key: KeyId([0; 32]),
             subject: String::new(),
             body,
@@ -193,10 +212,21 @@ mod tests {
     fn alarms_go_first_and_find_room_in_a_full_queue() {
         let queue = Queue::new(2, 1);
         assert_eq!([1, 2, 3].map(|n| queue.push(call(n, 10))), [Ok(()), Ok(()), Err(NotQueued::Full)]);
-        assert_eq!([4, 5].map(|n| queue.push(alarm(n))), [Ok(()), Err(NotQueued::Full)]);
-        assert_eq!(numbers(&queue.take(now(2, 1_000))), [4, 1]);
+        assert_eq!([104, 105].map(|n| queue.push(alarm(n))), [Ok(()), Err(NotQueued::Full)]);
+        assert_eq!(numbers(&queue.take(now(2, 1_000))), [104, 1]);
         assert_eq!(numbers(&queue.take(now(2, 1_000))), [2]);
         assert!(queue.take(now(2, 1_000)).is_empty());
+    }
+
+    #[test]
+    fn an_alarm_overtakes_others_but_not_its_own_signer() {
+        let queue = Queue::new(9, 1);
+        for number in [1, 101, 2] {
+            queue.push(call(number, 10)).unwrap();
+        }
+        queue.push(alarm(3)).unwrap();
+        queue.push(call(4, 10)).unwrap();
+        assert_eq!(numbers(&queue.take(now(9, 1_000))), [1, 2, 3, 101, 4]);
     }
 
     #[test]

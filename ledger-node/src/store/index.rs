@@ -84,10 +84,15 @@ impl Index {
     pub fn open(disk: &IndexDisk) -> Result<Self, IndexFault> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let db = match disk {
+        let mut db = match disk {
             IndexDisk::File(path) => builder.create(path)?,
             IndexDisk::Backend(make) => builder.create_with_backend(AnyBackend(make()))?,
         };
+        // Every page against its checksum. Without this a rotten page would be found when it is read, and a statement whose
+        // row cannot be found would be taken for a new one. It costs what reading the log costs, which opening does anyway.
+        if !db.check_integrity()? {
+            return Err(IndexFault::Damaged("a page is not what was written".to_owned()));
+        }
         let index = Self { db };
         let write = index.db.begin_write()?;
         make_tables(&write)?;

@@ -60,6 +60,14 @@ pub enum CommitError {
     /// The index could not be read or written.
     #[error(transparent)]
     Index(#[from] IndexFault),
+    /// The contracts found the state broken; the block is not written.
+    #[error("the state is broken (refusal {number}: {text})")]
+    Broken {
+        /// Number of the refusal.
+        number: u16,
+        /// What it means.
+        text: &'static str,
+    },
 }
 
 /// A block ready to be kept.

@@ -111,7 +111,7 @@ impl Store {
         {
             return Err(StoreOpenError::OtherLedger { found: first.checkpoint.ledger, asked: ledger.to_owned() });
         }
-        let (index, loaded) = match try_index(index, &log)? {
+        let (index, loaded) = match unwinding(|| try_index(index, &log))? {
             Ok(usable) => usable,
             Err(fault) => {
                 tracing::warn!(%fault, "the index is of no use; it is rebuilt from the log");
@@ -160,6 +160,15 @@ fn read_block(log: &Log, height: u64, key: &VerifyingKey) -> Result<(BlockRecord
     let sealed = block.checkpoint.clone();
     let checkpoint = Checkpoint::open(&sealed, key).map_err(|source| StoreOpenError::Key { height, source })?;
     Ok((block, Head { checkpoint, sealed }))
+}
+
+/// redb panics on some damaged files where it should say so. Nothing is shared with what unwinds here but the file, and that
+/// is then thrown away.
+fn unwinding<T>(
+    open: impl FnOnce() -> Result<Result<T, IndexFault>, StoreOpenError>,
+) -> Result<Result<T, IndexFault>, StoreOpenError> {
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+    opened.unwrap_or_else(|_| Ok(Err(IndexFault::Damaged("reading it panics".to_owned()))))
 }
 
 /// What the index gives back to memory.

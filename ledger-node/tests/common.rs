@@ -1,0 +1,65 @@
+//! What the tests share.
+#![allow(dead_code)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use tally_contracts::views;
+use tally_ledger_node::testing::Plant;
+use tally_ledger_node::{Clock, Engine, EngineConfig};
+use tally_model::{AgreementId, Timestamp};
+
+/// A clock that moves when it is told to.
+#[derive(Default)]
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub fn at(micros: i64) -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(micros)))
+    }
+
+    pub fn set(&self, micros: i64) {
+        self.0.store(micros, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub const START: i64 = 1_790_000_000_000_000;
+
+pub fn plant() -> Plant {
+    Plant::new("press-line", 2, 4).unwrap()
+}
+
+pub fn config(plant: &Plant, dir: &Path) -> EngineConfig {
+    EngineConfig::new(&plant.ledger, dir, plant.key.clone()).with_genesis(plant.genesis().unwrap())
+}
+
+pub fn open(plant: &Plant, dir: &Path) -> Engine {
+    Engine::open(config(plant, dir)).unwrap()
+}
+
+/// State of an agreement; "none" when there is no such.
+pub fn state_of(engine: &Engine, id: &str) -> String {
+    let state = engine.store().state().unwrap();
+    let agreement = views::agreement(&state, &AgreementId::try_new(id).unwrap());
+    state.check().unwrap();
+    agreement.map_or_else(|| "none".to_owned(), |agreement| agreement.state)
+}
+
+pub fn totals_are_zero(engine: &Engine) -> bool {
+    let state = engine.store().state().unwrap();
+    let totals = views::totals(&state);
+    state.check().unwrap();
+    !totals.is_empty() && totals.values().all(|total| *total == 0)
+}
+
+/// What must be the same after any restart: checkpoint, and the roots recomputed from what is kept.
+pub fn fingerprint(engine: &Engine) -> (Vec<u8>, u64) {
+    let head = engine.store().head().unwrap();
+    (head.sealed.clone(), head.checkpoint.size)
+}
