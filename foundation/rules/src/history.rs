@@ -107,7 +107,7 @@ impl History {
         match look {
             Node::Point(slot) => self.points.get(*slot)?.newest.as_ref().map(|(number, _)| *number),
             Node::Last(slot) => self.points.get(*slot)?.newest_usable.as_ref().map(|(number, _)| *number),
-            Node::Window { slot, width, .. } => self.window(*slot, *width).edge().map(|edge| edge.number),
+            Node::Window { slot, width, .. } => self.window(*slot, *width).first().map(|first| first.number),
             _ => None,
         }
     }
@@ -116,9 +116,8 @@ impl History {
     pub(crate) fn first_needed(&self) -> Option<u64> {
         let numbers = self.points.iter().enumerate().flat_map(|(slot, point)| {
             let window = self.window(slot, point.expected.horizon);
-            let edge = window.edge().or_else(|| point.readings.front());
             [
-                edge.map(|edge| edge.number),
+                window.first().map(|first| first.number),
                 point.newest.as_ref().map(|(number, _)| *number),
                 point.newest_usable.as_ref().map(|(number, _)| *number),
             ]
@@ -204,6 +203,12 @@ impl<'a> Window<'a> {
             Function::Count => return Ok(Scalar::Integer(self.usable(function).count() as i128)),
         };
         if number.is_finite() { Ok(Scalar::Float(number)) } else { Err(MissingReason::NotFinite) }
+    }
+
+    /// The oldest reading that belongs to the window: its edge, or while it has none its first reading, which may be the
+    /// edge of a later evaluation of the same run.
+    fn first(&self) -> Option<&'a Entry> {
+        self.edge().or_else(|| self.inside().next())
     }
 
     /// The newest reading at or before the start of the window.

@@ -67,7 +67,7 @@ fn rules() -> impl Strategy<Value = RuleSource> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(250))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn every_firing_recomputes(source in rules(), readings in readings()) {
@@ -268,6 +268,24 @@ fn altered_readings_are_refused() {
         refused(&|all| all[8].sample.received = all[8].sample.received.plus(Duration::from_millis(1))),
         Mismatch::Instant { .. }
     ));
+}
+
+/// At the first evaluation of the run the window has no edge and does not matter; at the last one it decides, and its
+/// edge lies before the run.
+#[test]
+fn an_edge_that_comes_to_matter_during_the_run_is_in_the_range() {
+    let mut source = source("running || min(vibration, '1s') > 5.0");
+    source.on_delay = Duration::from_millis(600);
+    let readings = [
+        float(0, 0, "vibration", 9.0),
+        flag(1, 500, "running", true),
+        float(2, 1000, "vibration", 9.0),
+        flag(3, 1100, "running", false),
+    ];
+    let rule = compile(&source);
+    let firing = run(&rule, &readings).remove(0);
+    assert_eq!((firing.first, firing.last), (0, 3));
+    assert_eq!(recompute(&rule, &disclosed(&rule, &readings, &firing), &firing), Ok(()));
 }
 
 #[test]
