@@ -1,0 +1,90 @@
+//! What comes from outside the file: environment variables and secret files.
+
+use super::{Checker, Site};
+use std::path::Path;
+use tally_model::Secret;
+
+impl Checker<'_> {
+    /// Replaces `${NAME}` and `${NAME:-default}`; `None` when that cannot be done.
+    pub(super) fn substitute(&mut self, site: &Site<'_>, text: &str) -> Option<String> {
+        let mut replaced = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            replaced.push_str(before);
+            let Some((inside, after)) = after.split_once('}') else {
+                let fault = site.fault("`${` without `}`").found(format!("`{text}`"));
+                self.report(fault.hint("write `${NAME}` or `${NAME:-default}`"));
+                return None;
+            };
+            replaced.push_str(&self.variable(site, inside)?);
+            rest = after;
+        }
+        replaced.push_str(rest);
+        Some(replaced)
+    }
+
+    fn variable(&mut self, site: &Site<'_>, inside: &str) -> Option<String> {
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        if !is_variable(name) {
+            let fault = site.fault("not the name of an environment variable").found(format!("`{name}`"));
+            self.report(fault.allowed("letters, digits and `_`").hint("write `${NAME}` or `${NAME:-default}`"));
+            return None;
+        }
+        // As in the shell, `:-` also replaces a variable that is set to nothing.
+        let value = (self.env)(name).filter(|value| !value.is_empty() || default.is_none());
+        let value = value.or_else(|| default.map(str::to_owned));
+        if value.is_none() {
+            let fault = site.fault(format!("the environment variable `{name}` is not set"));
+            self.report(fault.hint(format!("set it, or write a default: `${{{name}:-…}}`")));
+        }
+        value
+    }
+
+    /// A password from where it is kept. What was written is never shown: it may be the password itself.
+    pub(super) fn secret(&mut self, site: &Site<'_>, text: &str) -> Option<Secret> {
+        let secret = match text.split_once(':') {
+            Some(("env", name)) => self.secret_variable(site, name)?,
+            Some(("file", path)) => self.secret_file(site, path)?,
+            _ => {
+                let fault = site.fault("a password is not written into the file").allowed("`env:NAME`, `file:/path`");
+                self.report(fault.hint("put it into an environment variable or a file that only the agent can read"));
+                return None;
+            }
+        };
+        if secret.is_empty() {
+            self.report(site.fault("the password is empty"));
+            return None;
+        }
+        Some(Secret::new(secret))
+    }
+
+    fn secret_variable(&mut self, site: &Site<'_>, name: &str) -> Option<String> {
+        let value = if is_variable(name) { (self.env)(name) } else { None };
+        if value.is_none() {
+            let fault = site.fault(format!("the environment variable `{name}` is not set"));
+            self.report(fault.hint(format!("set it for the agent, and here for checking: {name}=… tally check FILE")));
+        }
+        value
+    }
+
+    fn secret_file(&mut self, site: &Site<'_>, path: &str) -> Option<String> {
+        let path = self.base.join(Path::new(path));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text.trim_end_matches(['\n', '\r']).to_owned()),
+            Err(fault) => {
+                let fault = site.fault(format!("the file with the password cannot be read: {fault}"));
+                self.report(fault.found(format!("`{}`", path.display())));
+                None
+            }
+        }
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
