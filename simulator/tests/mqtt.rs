@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use tally_connector_api::{Batch, LinkContext, LinkState, LinkStatus, StatusReporter, SystemClock};
 use tally_connector_mqtt::{Message, MqttPublisher, Publisher, PublisherConfig, QoS, link};
 use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Endpoint, NoValue, PointId, PointSpec, Quality, Security, Unit,
-    Value,
+    Address, ByteOrder, DeviceId, DeviceSpec, Endpoint, NoValue, PointId, PointSpec, Quality, Security, Unit, Value,
 };
 use tally_simulator::{PlantState, SimConfig, publish_mqtt, start_broker};
 use tokio::sync::{mpsc, watch};

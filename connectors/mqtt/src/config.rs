@@ -29,7 +29,10 @@ pub(crate) struct Login {
 impl Login {
     /// What reader and publisher have in common.
     pub(crate) fn options(&self) -> MqttOptions {
-        let mut options = MqttOptions::new(&self.client_id, &self.host, self.port);
+        // rumqttc puts host and port together with a colon, so an IPv6 address needs its brackets (RFC 3986 §3.2.2).
+        let is_bare_ipv6 = self.host.contains(':') && !self.host.starts_with('[');
+        let host = if is_bare_ipv6 { format!("[{}]", self.host) } else { self.host.clone() };
+        let mut options = MqttOptions::new(&self.client_id, host, self.port);
         options.set_keep_alive(KEEP_ALIVE);
         if let Some(user) = &self.user {
             options.set_credentials(user, self.password.as_ref().map_or("", Secret::reveal));
