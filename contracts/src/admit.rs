@@ -9,12 +9,7 @@ use tally_evidence::{KeyId, TriggerBody};
 use tally_model::PartyId;
 
 /// Checks a trigger and remembers its number and readings as used.
-pub(crate) fn trigger(
-    run: &mut Run<'_, '_>,
-    signer: &PartyId,
-    key: &KeyId,
-    body: &TriggerBody,
-) -> Result<(), Refusal> {
+pub(crate) fn trigger(run: &mut Run<'_, '_>, signer: &PartyId, key: &KeyId, body: &TriggerBody) -> Result<(), Refusal> {
     let last = check_number(run, signer, body)?;
     check_readings(run, body)?;
     run.check_time(body.at)?;

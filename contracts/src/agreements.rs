@@ -5,10 +5,10 @@ mod people;
 mod standing;
 mod terms;
 
-use crate::engine::{
-    Caller, Cause, Contract, Happening, NEW, STANDING, Stepped, TriggerFacts, Transition, bad_argument, step,
-};
 use crate::datum::Datum;
+use crate::engine::{
+    Caller, Cause, Contract, Happening, NEW, STANDING, Stepped, Transition, TriggerFacts, bad_argument, step,
+};
 use crate::records::{Agreement, Deployed, Party, StepCause};
 use crate::run::Run;
 use crate::{Kernel, Refusal, StateRead, keys};

@@ -68,9 +68,7 @@ impl<'a> Args<'a> {
 
     pub(crate) fn finish(self) -> Result<(), Refusal> {
         match self.args.keys().find(|name| !self.known.contains(&name.as_str())) {
-            Some(unknown) => {
-                Err(Refusal::UnknownArgument { argument: unknown.clone(), known: self.known.join(", ") })
-            }
+            Some(unknown) => Err(Refusal::UnknownArgument { argument: unknown.clone(), known: self.known.join(", ") }),
             None => Ok(()),
         }
     }

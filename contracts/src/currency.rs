@@ -2,9 +2,32 @@
 
 /// Codes whose minor unit has another number of digits than two.
 const DIGITS: [(&str, u32); 26] = [
-    ("BHD", 3), ("BIF", 0), ("CLF", 4), ("CLP", 0), ("DJF", 0), ("GNF", 0), ("IQD", 3), ("ISK", 0), ("JOD", 3),
-    ("JPY", 0), ("KMF", 0), ("KRW", 0), ("KWD", 3), ("LYD", 3), ("OMR", 3), ("PYG", 0), ("RWF", 0), ("TND", 3),
-    ("UGX", 0), ("UYI", 0), ("UYW", 4), ("VND", 0), ("VUV", 0), ("XAF", 0), ("XOF", 0), ("XPF", 0),
+    ("BHD", 3),
+    ("BIF", 0),
+    ("CLF", 4),
+    ("CLP", 0),
+    ("DJF", 0),
+    ("GNF", 0),
+    ("IQD", 3),
+    ("ISK", 0),
+    ("JOD", 3),
+    ("JPY", 0),
+    ("KMF", 0),
+    ("KRW", 0),
+    ("KWD", 3),
+    ("LYD", 3),
+    ("OMR", 3),
+    ("PYG", 0),
+    ("RWF", 0),
+    ("TND", 3),
+    ("UGX", 0),
+    ("UYI", 0),
+    ("UYW", 4),
+    ("VND", 0),
+    ("VUV", 0),
+    ("XAF", 0),
+    ("XOF", 0),
+    ("XPF", 0),
 ];
 
 /// Codes with two digits.
@@ -46,9 +69,16 @@ mod tests {
         assert_eq!(parse_amount("1000", "EUR"), Some(100_000));
         assert_eq!(parse_amount("1000", "JPY"), Some(1000));
         assert_eq!(parse_amount("1.234", "KWD"), Some(1234));
-        for (text, code) in
-            [("1000.0", "EUR"), ("1000.", "EUR"), ("1.00", "JPY"), ("-1", "EUR"), ("1", "EURO"), ("", "EUR"), ("1e3", "EUR"), ("99999999999999999999", "EUR")]
-        {
+        for (text, code) in [
+            ("1000.0", "EUR"),
+            ("1000.", "EUR"),
+            ("1.00", "JPY"),
+            ("-1", "EUR"),
+            ("1", "EURO"),
+            ("", "EUR"),
+            ("1e3", "EUR"),
+            ("99999999999999999999", "EUR"),
+        ] {
             assert_eq!(parse_amount(text, code), None, "{text} {code}");
         }
     }

@@ -16,6 +16,6 @@ mod types;
 pub(crate) use contract::bad_argument;
 pub use contract::{Cause, Contract, EffectSpec, NEW, Order, STANDING, Standing, Transition};
 pub use expression::Expression;
-pub use scope::{Candidate, TriggerFacts};
 pub(crate) use scope::Scope;
+pub use scope::{Candidate, TriggerFacts};
 pub use step::{Caller, Effect, Happening, People, Stepped, step};

@@ -94,9 +94,10 @@ impl Genesis {
 #[must_use]
 pub fn genesis_body(genesis: &Genesis) -> CallBody {
     let list = |items: Vec<Cbor>| Cbor::Array(items);
-    let accounts = genesis.accounts.iter().map(|account| {
-        map([("owner", text(account.owner.as_str())), ("currency", text(account.currency.as_str()))])
-    });
+    let accounts = genesis
+        .accounts
+        .iter()
+        .map(|account| map([("owner", text(account.owner.as_str())), ("currency", text(account.currency.as_str()))]));
     let issue = genesis.issue.iter().map(|issue| {
         let (owner, currency) = (text(issue.owner.as_str()), text(issue.currency.as_str()));
         map([("owner", owner), ("currency", currency), ("amount", int(issue.amount))])
@@ -128,4 +129,3 @@ pub fn genesis_body(genesis: &Genesis) -> CallBody {
         at: genesis.at,
     }
 }
-

@@ -8,33 +8,33 @@
 //! - [`views`]: what the node's API shows
 //! - [`Genesis`]: entry 0
 
-mod state;
-mod kernel;
-mod admit;
-mod run;
-mod refusal;
-mod registry;
 mod accounts;
-mod book;
+mod admit;
 mod agreements;
-mod engine;
-mod library;
-mod genesis;
 mod args;
+mod book;
 mod codec;
 mod currency;
 mod datum;
+mod engine;
 mod fault;
+mod genesis;
+mod kernel;
 mod keys;
+mod library;
 mod records;
+mod refusal;
+mod registry;
+mod run;
+mod state;
 pub mod views;
 mod yaml;
 
 pub use currency::{minor_digits, parse_amount};
 pub use datum::{Datum, FieldType};
 pub use engine::{
-    Caller, Candidate, Cause, Contract, Effect, EffectSpec, Expression, Happening, NEW, Order, People, STANDING, Standing,
-    Stepped, Transition, TriggerFacts, step,
+    Caller, Candidate, Cause, Contract, Effect, EffectSpec, Expression, Happening, NEW, Order, People, STANDING,
+    Standing, Stepped, Transition, TriggerFacts, step,
 };
 pub use fault::Fault;
 pub use genesis::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, genesis_body};

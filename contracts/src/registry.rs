@@ -17,7 +17,8 @@ use tally_model::{DeviceId, PartyId};
 
 pub(crate) use founding::genesis;
 
-const ACTIONS: &str = "genesis, register-party, revoke-party, register-device, register-rule, withdraw-rule, deploy-contract";
+const ACTIONS: &str =
+    "genesis, register-party, revoke-party, register-device, register-rule, withdraw-rule, deploy-contract";
 
 /// Who calls, and in which entry.
 #[derive(Clone, Copy)]

@@ -119,7 +119,10 @@ impl Player {
         }
         self.expect(line);
         // A line that breaks the state on purpose cannot keep what holds otherwise.
-        if line.cell("input") != "tamper" && line.cell("result") != "refused 191" && line.cell("result") != "refused 192" {
+        if line.cell("input") != "tamper"
+            && line.cell("result") != "refused 191"
+            && line.cell("result") != "refused 192"
+        {
             self.world.check();
         }
     }
@@ -167,12 +170,7 @@ impl Player {
         }
     }
 
-    fn trigger(
-        &mut self,
-        who: &str,
-        trigger: &str,
-        mut args: BTreeMap<String, String>,
-    ) -> Result<Vec<Event>, Refusal> {
+    fn trigger(&mut self, who: &str, trigger: &str, mut args: BTreeMap<String, String>) -> Result<Vec<Event>, Refusal> {
         let world = &mut self.world;
         let next = world.numbers.entry(who.trim_end_matches('!').to_owned()).or_default();
         let number = args.remove("#number").map_or(*next, |number| number.parse().unwrap());

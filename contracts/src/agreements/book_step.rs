@@ -1,7 +1,7 @@
 //! Books a step: events, money, load of people, indexes, terms, history, in this order.
 
-use crate::engine::{Contract, Effect, NEW, Stepped};
 use crate::datum::Datum;
+use crate::engine::{Contract, Effect, NEW, Stepped};
 use crate::records::{Agreement, StepCause};
 use crate::run::Run;
 use crate::{Refusal, keys};
@@ -155,4 +155,3 @@ pub(super) fn keep_term(run: &mut Run<'_, '_>, before: Option<&Agreement>, now: 
         run.store(keys::term(due, &now.id), &String::from(now.id.clone()));
     }
 }
-

@@ -53,9 +53,10 @@ pub(crate) fn found_standing(
 
 /// The organisations of the terms: they pay or are paid, so they need accounts now, not when the money is due.
 fn payees<'a>(contract: &'a Contract, standing: &'a Standing) -> impl Iterator<Item = &'a str> {
-    let organisations = standing.parties.iter().filter(|(role, id)| {
-        !id.is_empty() && contract.parties.get(*role).is_some_and(|kind| kind == "organisation")
-    });
+    let organisations = standing
+        .parties
+        .iter()
+        .filter(|(role, id)| !id.is_empty() && contract.parties.get(*role).is_some_and(|kind| kind == "organisation"));
     [standing.owner.as_str()].into_iter().chain(organisations.map(|(_, id)| id.as_str()))
 }
 
@@ -82,7 +83,10 @@ fn read(
     for (name, value) in args.iter().filter(|(name, _)| !["device", "currency"].contains(&name.as_str())) {
         if !terms.required.contains(name) && !terms.optional.contains_key(name) {
             let known = terms.required.iter().chain(terms.optional.keys()).cloned().collect::<Vec<_>>().join(", ");
-            return Err(Refusal::UnknownArgument { argument: name.clone(), known: format!("device, currency, {known}") });
+            return Err(Refusal::UnknownArgument {
+                argument: name.clone(),
+                known: format!("device, currency, {known}"),
+            });
         }
         read_term(run, contract, name, value, &mut standing)?;
     }
@@ -123,7 +127,10 @@ fn check_kind(run: &Run<'_, '_>, id: &str, role_kind: &str) -> Result<(), Refusa
         "person" => (&[PartyKind::Person], "a person"),
         "agent" => (&[PartyKind::Agent], "an agent"),
         "regulator" => (&[PartyKind::Regulator], "a regulator"),
-        _ => (&[PartyKind::Organisation, PartyKind::Person, PartyKind::Regulator], "an organisation, person or regulator"),
+        _ => (
+            &[PartyKind::Organisation, PartyKind::Person, PartyKind::Regulator],
+            "an organisation, person or regulator",
+        ),
     };
     let party = PartyId::try_new(id).map_err(|_| Refusal::UnknownParty { party: id.to_owned(), needs })?;
     run.named(&party, kinds, needs).map(|_| ())
@@ -162,9 +169,8 @@ pub(super) fn terms_for(run: &Run<'_, '_>, contract: &Contract, device: &DeviceI
         Some(kind) => terms.fields.get(name).is_some_and(|datum| same_shape(datum, &kind.zero())),
         None => terms.parties.contains_key(name),
     };
-    let still_typed = |(name, datum): (&String, &Datum)| {
-        contract.fields.get(name).is_none_or(|kind| same_shape(datum, &kind.zero()))
-    };
+    let still_typed =
+        |(name, datum): (&String, &Datum)| contract.fields.get(name).is_none_or(|kind| same_shape(datum, &kind.zero()));
     if !contract.standing.required.iter().all(says) || !terms.fields.iter().all(still_typed) {
         return Err(none());
     }

@@ -64,9 +64,8 @@ impl<'a> Checker<'a> {
             let Some(action) = way.cause.action() else { continue };
             let args = self.contract.actions.get(action);
             let has = |name: &str, kind| {
-                args.and_then(|args| args.get(name)).is_some_and(|(found, is_optional)| {
-                    *found == kind && (!*is_optional || kind == FieldType::Device)
-                })
+                args.and_then(|args| args.get(name))
+                    .is_some_and(|(found, is_optional)| *found == kind && (!*is_optional || kind == FieldType::Device))
             };
             let missing = self.contract.key.iter().skip(1).find(|name| !has(name, FieldType::Text)).cloned();
             if let Some(name) = missing {
@@ -114,7 +113,9 @@ impl<'a> Checker<'a> {
             let more: Vec<&str> = self.reached.iter().copied().filter(|state| !ending.contains(state)).collect();
             let more: Vec<&str> = more
                 .into_iter()
-                .filter(|state| ways_from(self.contract, state).flat_map(Transition::targets).any(|to| ending.contains(to)))
+                .filter(|state| {
+                    ways_from(self.contract, state).flat_map(Transition::targets).any(|to| ending.contains(to))
+                })
                 .collect();
             if more.is_empty() {
                 break;
@@ -156,9 +157,9 @@ impl<'a> Checker<'a> {
             let Some(mine) = cause(way) else { continue };
             let before = &self.contract.transitions[..place];
             let taken = |state: &String| {
-                before.iter().any(|other| {
-                    other.when.is_none() && other.is_from(state) && cause(other).as_ref() == Some(&mine)
-                })
+                before
+                    .iter()
+                    .any(|other| other.when.is_none() && other.is_from(state) && cause(other).as_ref() == Some(&mine))
             };
             if way.from.iter().all(taken) {
                 let hint = "put the line with the condition first, or give the other one a condition";

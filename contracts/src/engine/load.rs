@@ -112,7 +112,12 @@ impl Loader<'_> {
         };
         if let Some(by) = by {
             let key = self.key("by");
-            self.faults.add(by, &key, "is only for calls", "leave it out; triggers come from agents, terms from nobody");
+            self.faults.add(
+                by,
+                &key,
+                "is only for calls",
+                "leave it out; triggers come from agents, terms from nobody",
+            );
         }
         cause
     }
@@ -222,7 +227,12 @@ fn compile(node: &Node, key: &str, wanted: Type, names: &Names<'_>, faults: &mut
     };
     let Some(source) = faults.scalar(node, key, "a CEL expression") else { return stand_in() };
     Expression::compile(source, wanted, names).unwrap_or_else(|fault| {
-        faults.add(node, key, format!("`{source}` {fault}"), format!("write an expression that gives {}", wanted.word()));
+        faults.add(
+            node,
+            key,
+            format!("`{source}` {fault}"),
+            format!("write an expression that gives {}", wanted.word()),
+        );
         stand_in()
     })
 }

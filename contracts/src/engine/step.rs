@@ -111,7 +111,16 @@ pub fn step(
     now: Timestamp,
     people: &dyn People,
 ) -> Result<Stepped, Refusal> {
-    let mut run = Run { contract, agreement: agreement.clone(), happening, args, now, people, effects: Vec::new(), entered: false };
+    let mut run = Run {
+        contract,
+        agreement: agreement.clone(),
+        happening,
+        args,
+        now,
+        people,
+        effects: Vec::new(),
+        entered: false,
+    };
     let transition = run.choose_transition()?;
     run.carry_out(&contract.transitions[transition])?;
     Ok(Stepped { agreement: run.agreement, effects: run.effects, transition, entered: run.entered })

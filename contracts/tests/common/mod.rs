@@ -110,9 +110,8 @@ pub fn read_pem(file: &str) -> Result<String, String> {
 }
 
 pub fn genesis() -> Genesis {
-    let mut genesis = Genesis::from_yaml(GENESIS, &read_pem).unwrap_or_else(|faults| {
-        panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    });
+    let mut genesis = Genesis::from_yaml(GENESIS, &read_pem)
+        .unwrap_or_else(|faults| panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
     genesis.rules = rules();
     genesis
 }

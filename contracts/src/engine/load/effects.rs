@@ -24,7 +24,12 @@ impl Loader<'_> {
     fn effect(&mut self, item: &Node, names: &Names<'_>) -> Option<EffectSpec> {
         let Tree::Map(pairs) = &item.value else {
             let path = self.path.clone();
-            self.faults.add(item, &path, format!("is {}", item.what()), format!("write one of: {KINDS}, each with `:`"));
+            self.faults.add(
+                item,
+                &path,
+                format!("is {}", item.what()),
+                format!("write one of: {KINDS}, each with `:`"),
+            );
             return None;
         };
         let [(kind, body)] = pairs.as_slice() else {
@@ -96,7 +101,12 @@ impl Loader<'_> {
     fn needs_kind(&mut self, place: &Node, effect: &str, role: &str, kind: &str) {
         if self.contract.parties.get(role).is_none_or(|found| found != kind) {
             let key = self.key(effect);
-            self.faults.add(place, &key, format!("`{role}` is not of kind {kind}"), format!("name a role of kind {kind}"));
+            self.faults.add(
+                place,
+                &key,
+                format!("`{role}` is not of kind {kind}"),
+                format!("name a role of kind {kind}"),
+            );
         }
     }
 

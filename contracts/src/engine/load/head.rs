@@ -134,7 +134,9 @@ fn actions(node: &Node, faults: &mut Faults) -> BTreeMap<String, BTreeMap<String
                 Some(kind) => {
                     specs.insert(name.to_owned(), (kind, is_optional));
                 }
-                None => faults.add(kind, &key, format!("`{word}` is no type"), types_hint() + "; `?` after it: optional"),
+                None => {
+                    faults.add(kind, &key, format!("`{word}` is no type"), types_hint() + "; `?` after it: optional")
+                }
             }
         }
         actions.insert(action.to_owned(), specs);
