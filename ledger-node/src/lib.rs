@@ -20,6 +20,8 @@ mod execute;
 mod metrics;
 mod order;
 mod store;
+
+pub mod bench;
 pub mod testing;
 
 pub use admit::{NotNow, Refused};

@@ -62,12 +62,15 @@ pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), Node
 /// # Errors
 /// [`NodeError::NotEmpty`] when there is one already; nothing is changed then.
 pub fn init(config: &NodeConfig, mut genesis: Genesis, rules: Vec<RuleRecord>) -> Result<(), NodeError> {
-    if std::fs::read_dir(&config.data).is_ok_and(|mut files| files.next().is_some()) {
-        return Err(NodeError::NotEmpty(config.data.display().to_string()));
+    match Engine::open(config.engine(None)?) {
+        Err(OpenLedgerError::NoGenesis) => {
+            genesis.rules.extend(rules);
+            Engine::open(config.engine(Some(genesis))?)?.close();
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(NodeError::NotEmpty(config.data.display().to_string())),
     }
-    genesis.rules.extend(rules);
-    Engine::open(config.engine(Some(genesis))?)?.close();
-    Ok(())
 }
 
 impl Node {
@@ -79,8 +82,15 @@ impl Node {
         let listen = config.listen.clone();
         // Opening reads the whole log and may execute much of it again.
         let engine = tokio::task::spawn_blocking(move || open_engine(&config)).await??;
-        let bound = Bound::bind(&listen).await?;
-        Ok(Self { engine, bound })
+        Self::bind(engine, &listen).await
+    }
+
+    /// A node for a ledger that is open already.
+    ///
+    /// # Errors
+    /// [`NodeError::Bind`].
+    pub async fn bind(engine: Engine, listen: &[Listen]) -> Result<Self, NodeError> {
+        Ok(Self { engine, bound: Bound::bind(listen).await? })
     }
 
     /// Where the node really listens.
