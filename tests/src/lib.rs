@@ -1,1 +1,31 @@
-//! tally-tests
+//! The harness of the whole-plant tests: it starts the real program `tally` as child processes, beside servers that are
+//! not ours, and looks at them from outside only: over HTTP, over MQTT, at the exit codes and the files they leave.
+//!
+//! **What a test gets.** [`Site`]: a folder made by `tally init`, with the configurations of node and agent, and clients of
+//! both. [`Process`]: a child that is killed when the test ends, whatever way it ends. [`Pymodbus`], [`Asyncua`],
+//! [`Mosquitto`]: programs we did not write. [`Ear`]: what SCADA hears. [`Party`]: somebody with a key who calls contracts.
+//! [`Chain`]: the whole ledger, read over HTTP and checked from the first entry to the last.
+//!
+//! **Rules.** Nothing listens anywhere but on 127.0.0.1, on ports from [`free_port`]. A missing program fails the test and
+//! says which command installs it; nothing is skipped unseen. No test waits longer than [`PATIENCE`] for one thing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a harness fails by panicking: that is its answer
+
+mod chain;
+mod ear;
+mod party;
+mod process;
+mod programs;
+mod servers;
+mod site;
+mod tiny_disk;
+mod wait;
+
+pub use chain::{Chain, Entry};
+pub use ear::{Ear, Message};
+pub use party::{Done, Party};
+pub use process::Process;
+pub use programs::{python, root, tally, tally_command};
+pub use servers::{Asyncua, Manner, Mosquitto, Pymodbus, Rogue, Simulator, free_port, publish};
+pub use site::Site;
+pub use tiny_disk::TinyDisk;
+pub use wait::{PATIENCE, eventually, random};

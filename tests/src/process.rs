@@ -1,0 +1,145 @@
+//! A child process that does not outlive its test.
+
+use crate::PATIENCE;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// Bytes of the log shown when a test fails.
+const TAIL_BYTES: usize = 6_000;
+
+/// A running child. What it says on standard error is kept in memory: a pipe has no disk that could be full.
+pub struct Process {
+    name: String,
+    pid: u32,
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    log: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Process {
+    /// Starts `command`; the process is killed (by its own id) when this is dropped.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(name: &str, mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|fault| panic!("cannot start {name}: {fault}"));
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let log = Arc::default();
+        tokio::spawn(keep(child.stderr.take().unwrap(), Arc::clone(&log)));
+        let pid = child.id().unwrap();
+        Self { name: name.to_owned(), pid, child, stdin, lines: BufReader::new(stdout).lines(), log }
+    }
+
+    /// Runs a command to its end and gives all it said.
+    ///
+    /// # Panics
+    /// When it does not end within `longest`.
+    pub async fn run(mut command: Command, longest: Duration) -> std::process::Output {
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = timeout(longest, command.output()).await;
+        output.unwrap_or_else(|_| panic!("{command:?} does not end within {longest:?}")).unwrap()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Everything it said on standard error so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// When the system does not know.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The next line on its standard output.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn line(&mut self) -> String {
+        let line = timeout(PATIENCE, self.lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("{} said nothing for {PATIENCE:?}{}", self.name, self.tail()));
+        line.unwrap().unwrap_or_else(|| panic!("{} ended{}", self.name, self.tail()))
+    }
+
+    /// Sends a line and gives the line it is answered by.
+    ///
+    /// # Panics
+    /// When it is not answered.
+    pub async fn tell(&mut self, line: &str) -> String {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        self.line().await
+    }
+
+    /// SIGKILL, as a power cut of one program; returns when it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM; gives its exit code.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Sends a signal to this process, which we have not waited for: the id is still its own.
+    ///
+    /// # Panics
+    /// When `kill` is not there.
+    pub async fn signal(&self, signal: &str) {
+        Command::new("kill").args([format!("-{signal}"), self.pid.to_string()]).status().await.unwrap();
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        ended.unwrap_or_else(|_| panic!("{} does not end{}", self.name, self.tail())).unwrap()
+    }
+
+    /// The end of its log, for messages.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let start = log.ceil_char_boundary(log.len().saturating_sub(TAIL_BYTES));
+        format!("\n--- the end of what {} said:\n{}---", self.name, &log[start..])
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.tail());
+        }
+    }
+}
+
+async fn keep(mut from: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = vec![0; 16_384];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
+    }
+}

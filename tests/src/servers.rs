@@ -1,0 +1,178 @@
+//! Programs we did not write, as child processes, and the simulator that we did.
+
+mod ports;
+mod rogue;
+
+pub use ports::free_port;
+pub use rogue::{Manner, Rogue};
+
+use crate::programs::find;
+use crate::{PATIENCE, Process, python, root, tally_command};
+use std::path::{Path, PathBuf};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// pymodbus; commands in `tests/interop/servers/modbus_server.py`.
+pub struct Pymodbus {
+    /// Where it listens.
+    pub port: u16,
+    process: Process,
+}
+
+impl Pymodbus {
+    /// Starts it with unit 1.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start(port: u16) -> Self {
+        let mut command = Command::new(python());
+        command.arg(root().join("tests/interop/servers/modbus_server.py")).arg(port.to_string());
+        let mut process = Process::start("pymodbus", command);
+        assert_eq!(process.line().await, format!("ready {port}"));
+        Self { port, process }
+    }
+
+    /// Carries out a command.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn tell(&mut self, line: &str) {
+        assert_eq!(self.process.tell(line).await, "ok", "{line}");
+    }
+
+    /// Sets a 32-bit float, encoded by pymodbus, big-endian (`ABCD`).
+    pub async fn set_f32(&mut self, holding: u16, value: f32) {
+        self.tell(&format!("put holding {holding} FLOAT32 big {value}")).await;
+    }
+
+    /// Kills it, as a power cut would.
+    pub async fn kill(mut self) {
+        self.process.kill().await;
+    }
+}
+
+/// asyncua; commands in `tests/interop/servers/opcua_server.py`.
+pub struct Asyncua {
+    process: Process,
+}
+
+impl Asyncua {
+    /// Starts it; `security` is `none` or `basic256sha256`, its certificate lives in `pki`.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start(port: u16, security: &str, pki: &Path) -> Self {
+        let mut command = Command::new(python());
+        command.arg(root().join("tests/interop/servers/opcua_server.py")).arg(port.to_string()).arg(security).arg(pki);
+        let mut process = Process::start("asyncua", command);
+        assert_eq!(process.line().await, format!("ready {port}"));
+        Self { process }
+    }
+
+    /// Carries out a command.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn tell(&mut self, line: &str) {
+        assert_eq!(self.process.tell(line).await, "ok", "{line}");
+    }
+
+    /// Kills it, as a power cut would.
+    pub async fn kill(mut self) {
+        self.process.kill().await;
+    }
+}
+
+/// A mosquitto of our own, without persistence: what it knew is gone with it.
+pub struct Mosquitto {
+    /// Where it listens.
+    pub port: u16,
+    config: PathBuf,
+    process: Process,
+}
+
+impl Mosquitto {
+    /// Starts it; its configuration is written to `dir`.
+    ///
+    /// # Panics
+    /// When it does not listen in time.
+    pub async fn start(dir: &Path) -> Self {
+        let port = free_port();
+        let config = dir.join(format!("mosquitto-{port}.conf"));
+        std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"))
+            .unwrap();
+        let process = Self::spawn(&config, port).await;
+        Self { port, config, process }
+    }
+
+    async fn spawn(config: &Path, port: u16) -> Process {
+        let mut command = Command::new(find("mosquitto"));
+        command.arg("-c").arg(config);
+        let process = Process::start("mosquitto", command);
+        listening(port).await;
+        process
+    }
+
+    /// As a mapping or `--broker` has it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it, as a power cut would.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Starts it again on the same port.
+    pub async fn restart(&mut self) {
+        self.process = Self::spawn(&self.config, self.port).await;
+    }
+}
+
+/// Publishes with `mosquitto_pub`, as a sensor would.
+///
+/// # Panics
+/// When the broker does not take it.
+pub async fn publish(port: u16, topic: &str, payload: &str) {
+    let mut command = Command::new(find("mosquitto_pub"));
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic, "-m", payload]);
+    let output = Process::run(command, PATIENCE).await;
+    assert!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `tally sim`; commands in `simulator/README.md`.
+pub struct Simulator {
+    process: Process,
+}
+
+impl Simulator {
+    /// Starts it with a plant (YAML), which is written to `dir`.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start(dir: &Path, plant: &str) -> Self {
+        let file = dir.join("sim.test.yaml");
+        std::fs::write(&file, plant).unwrap();
+        let mut process = Process::start("tally sim", tally_command(&["sim", &file.display().to_string()]));
+        let ready = process.line().await;
+        assert!(ready.starts_with("ready"), "{ready}");
+        Self { process }
+    }
+
+    /// Carries out a command.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn tell(&mut self, line: &str) {
+        let answer = self.process.tell(line).await;
+        assert!(answer.starts_with("ok"), "{line}: {answer}");
+    }
+}
+
+async fn listening(port: u16) {
+    crate::eventually(&format!("somebody who listens on port {port}"), async || {
+        TcpStream::connect(("127.0.0.1", port)).await.ok()
+    })
+    .await;
+}

@@ -1,0 +1,75 @@
+//! One of our statements and its receipt, taken from a running node, checked by a library that is not ours (PyPI
+//! `scitt-cose`): the true ones verify, and nothing that differs from them in a single bit does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use serde_json::{Value, json};
+use tally_evidence::cbor::{int, text};
+use tally_evidence::{Checkpoint, Receipt};
+use tally_tests::{PATIENCE, Party, Process, Site, python, root};
+use tokio::process::Command;
+
+const LINE: &str = "
+plant: line
+devices:
+  - id: press-01
+    connect: modbus+tcp://127.0.0.1:1?unit=1
+    points:
+      - {id: running, at: coil:1, unit: \"1\"}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scitt_cose_verifies_statement_and_receipt_and_rejects_every_flipped_bit() {
+    let site = Site::new(LINE, None).await;
+    let _node = site.start_node().await;
+    // A tree of several entries, so that the receipt has a path.
+    let acme = Party::of(&site, "acme");
+    let pay = [("to", text("fixit")), ("amount", int(5)), ("currency", text("EUR"))];
+    for _ in 0..4 {
+        acme.call(&site.node, "accounts", "transfer", None, &pay).await;
+    }
+    let done = acme.call(&site.node, "accounts", "transfer", None, &pay).await;
+    assert_eq!(done.refusal, None);
+
+    // What the node gives to anyone who asks, not what it answered to us.
+    let statement = site.node.get_bytes(&format!("/entries/{}/statement", done.id)).await.unwrap();
+    let receipt = site.node.get_bytes(&format!("/entries/{}", done.id)).await.unwrap();
+    assert_eq!((&statement, &receipt), (&done.statement, &done.receipt));
+    let checkpoint = Checkpoint::open(&site.node.get_bytes("/checkpoint").await.unwrap(), &site.ledger_key()).unwrap();
+    assert!(!Receipt::parse(&receipt).unwrap().path.is_empty());
+
+    let files = site.outside();
+    std::fs::write(files.join("statement.cose"), &statement).unwrap();
+    std::fs::write(files.join("receipt.cose"), &receipt).unwrap();
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/scitt_check.py"));
+    command.arg(files.join("statement.cose")).arg(files.join("receipt.cose"));
+    command
+        .arg(site.dir().join("keys/acme.pub.pem"))
+        .arg(site.dir().join("keys/node.pub.pem"))
+        .arg(done.id.to_string());
+    let output = Process::run(command, PATIENCE).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    assert_eq!((&answer["statement"], &answer["receipt"]), (&json!(true), &json!(true)), "{answer}");
+    assert_eq!((&answer["issuer"], &answer["subject"]), (&json!("acme"), &json!("accounts")));
+    assert_eq!(answer["root"], hex::encode(checkpoint.root), "the receipt proves the root of the checkpoint");
+    assert_eq!((&answer["tree_size"], &answer["leaf_index"]), (&json!(checkpoint.size), &json!(done.entry)));
+    assert_eq!(answer["statement_bits"], statement.len() * 8);
+    assert_eq!(answer["receipt_bits"], receipt.len() * 8);
+    assert_eq!(answer["statement_taken"], json!([]));
+    assert_eq!(answer["id_taken"], json!([]));
+    assert_eq!(answer["keys_swapped"], false);
+    // RFC 9942 signs the root, not the size of the tree: a path can fit several sizes. Our own readers compare the size
+    // with the checkpoint of that root. No other bit may differ.
+    for forgery in answer["receipt_taken"].as_array().unwrap() {
+        assert_ne!(
+            forgery[2],
+            json!(checkpoint.size),
+            "byte {}, bit {} of the receipt is not protected",
+            forgery[0],
+            forgery[1]
+        );
+        assert_eq!(forgery[3], json!(done.entry));
+    }
+}
