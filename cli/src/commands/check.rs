@@ -1,6 +1,6 @@
 //! `tally check FILE…`: every fault at once, nothing connected.
 
-use crate::answer::{Answer, Fault, print_json};
+use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::CheckArgs;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -14,6 +14,8 @@ pub fn run(args: &CheckArgs, json: bool) -> Result<Answer, Fault> {
     let mut all_well = true;
     let mut results = Vec::new();
     for file in &args.files {
+        // A file that cannot be read is no answer about it: exit code 2, as in every command.
+        std::fs::File::open(file).context(format_args!("reading {}", file.display()))?;
         let result = check(file, args.test);
         all_well &= result.well;
         if json {

@@ -49,7 +49,10 @@ fn is_cose(headers: &HeaderMap) -> Result<(), Problem> {
 fn too_large(engine: &Engine, headers: &HeaderMap) -> Problem {
     let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let bytes_max = engine.limits().body_bytes_max;
-    crate::admit::Refused::TooLarge { bytes: said.unwrap_or(bytes_max + 1), bytes_max }.into()
+    let refused = crate::admit::Refused::TooLarge { bytes: said.unwrap_or(bytes_max + 1), bytes_max };
+    // It never comes to `Engine::submit`, where the others are counted.
+    engine.metrics().refused(refused.code());
+    refused.into()
 }
 
 /// Where the statement stands, for those who do not look into receipts.
