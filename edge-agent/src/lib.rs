@@ -1,1 +1,42 @@
-//! tally-edge-agent
+//! Tower 1: readings → sealed triggers that will not be lost; and what SCADA hears.
+//!
+//! ```text
+//! connectors ──Batch──▶ ingest ─┬─▶ vault   (numbered, salted, chained, on disk)
+//!                               ├─▶ watch   (rules) ─▶ seal ─▶ outbox (synced)
+//!                               │                                │
+//!                               └─▶ publish (live values)        ├─▶ submit ─▶ node ─▶ receipts
+//!                                                                └─▶ publish (triggers), node's events ─▶ publish
+//! api: status, metrics, statements, receipts, disclosures
+//! ```
+//! [`run`] wires it. What is true after each step when the power goes stands in `docs/decisions/008-edge-agent.md`, what an
+//! operator does about it in `docs/operator/agent.md`, what SCADA hears in `docs/formats/topics.md`.
+//!
+//! Limits: 1,000 points in under 40 MB resident; every queue is bounded and says what happens when it is full. One process
+//! at a time owns the data folder.
+//!
+//! Never here: contracts, the ledger node, a decision about money.
+
+mod agent;
+mod config;
+mod links;
+
+pub mod disclose;
+pub mod ingest;
+pub mod outbox;
+mod publish;
+pub mod receipts;
+pub mod seal;
+pub mod submit;
+pub mod vault;
+pub mod watch;
+
+mod api;
+mod systemd;
+
+mod bytes;
+pub mod error;
+pub mod status;
+pub mod store;
+
+pub use agent::{AgentError, AgentPlant, run, run_plant};
+pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode};

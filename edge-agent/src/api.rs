@@ -1,0 +1,165 @@
+//! The agent's own interface, for people, Prometheus and `tally evidence`: HTTP on a local socket or a port.
+//!
+//! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`.
+//! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. It changes nothing, and there is no login: who
+//! reaches the socket may read. One disclosure is built at a time.
+
+mod listen;
+mod problem;
+
+use crate::disclose::{Found, disclose, find};
+use crate::error::StoreError;
+use crate::status::Status;
+use crate::store::Stores;
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use problem::Problem;
+use serde_json::json;
+use std::fmt::Write;
+use std::sync::Arc;
+use tally_evidence::StatementId;
+use tally_journal::Storage;
+use tokio::sync::Semaphore;
+
+pub use listen::{ListenError, Listener, serve};
+
+/// What the interface shows.
+pub struct Api<S: Storage> {
+    /// The stores.
+    pub stores: Arc<Stores<S>>,
+    /// How the agent is.
+    pub status: Arc<Status>,
+    /// Its name.
+    pub agent: String,
+    /// The plant it reads.
+    pub plant: String,
+    /// The ledger it seals for.
+    pub ledger: String,
+    /// A disclosure may hold a day of readings in memory: one at a time.
+    pub disclosures: Semaphore,
+}
+
+type Shared<S> = State<Arc<Api<S>>>;
+
+/// All routes.
+pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
+    Router::new()
+        .route("/status", get(status::<S>))
+        .route("/live", get(live::<S>))
+        .route("/ready", get(ready::<S>))
+        .route("/metrics", get(metrics::<S>))
+        .route("/statements/{id}", get(statement::<S>))
+        .route("/receipts/{id}", get(receipt::<S>))
+        .route("/disclosures/{id}", get(disclosure::<S>))
+        .route("/dead-letters", get(dead_letters::<S>))
+        .fallback(async || Problem::not_found("path", "there is nothing here".to_owned(), "see docs/operator/agent.md"))
+        .with_state(api)
+}
+
+async fn status<S: Storage>(State(api): Shared<S>) -> Response {
+    Json(api.status.as_json(&api.agent, &api.plant, &api.ledger)).into_response()
+}
+
+async fn live<S: Storage>(State(api): Shared<S>) -> Result<&'static str, Problem> {
+    if api.status.is_alive() {
+        Ok("alive\n")
+    } else {
+        Err(Problem::not_now("hangs", "nothing is taken in any more".to_owned()))
+    }
+}
+
+async fn ready<S: Storage>(State(api): Shared<S>) -> Result<&'static str, Problem> {
+    let reasons = api.status.not_ready();
+    if reasons.is_empty() { Ok("ready\n") } else { Err(Problem::not_now("not-ready", reasons.join("; "))) }
+}
+
+/// Prometheus text format 0.0.4.
+async fn metrics<S: Storage>(State(api): Shared<S>) -> Response {
+    let mut text = String::new();
+    let down = u64::try_from(api.status.links_down()).unwrap_or(u64::MAX);
+    let ready = u64::from(api.status.not_ready().is_empty());
+    let more = [("links_down", "gauge", down), ("ready", "gauge", ready)];
+    for (name, kind, value) in api.status.count.all().into_iter().chain(more) {
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        // Writing into a String cannot fail.
+        let _ = write!(text, "# TYPE tally_agent_{name}{suffix} {kind}\ntally_agent_{name}{suffix} {value}\n");
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn statement<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let found = find_by(api, &id).await?;
+    Ok(cose(found.sealed().statement.clone()))
+}
+
+async fn receipt<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<String>) -> Result<Response, Problem> {
+    match find_by(api, &id).await? {
+        Found::Receipted(found) => {
+            let mut response = cose(found.receipt);
+            response.headers_mut().insert("tally-entry", found.entry.into());
+            if let Some(refusal) = found.refusal {
+                response.headers_mut().insert("tally-refusal", refusal.into());
+            }
+            Ok(response)
+        }
+        Found::Unanswered(_) => Err(Problem::not_found(
+            "receipt",
+            "the ledger has not answered this trigger".to_owned(),
+            "it waits in the outbox or lies with the dead letters: see /status and /dead-letters",
+        )),
+    }
+}
+
+async fn disclosure<S: Storage + Send + 'static>(
+    State(api): Shared<S>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let id = parse(&id)?;
+    let _permit = api.disclosures.acquire().await.map_err(|_| Problem::not_now("stopping", "stopping".to_owned()))?;
+    let stores = api.stores.clone();
+    let disclosed = tokio::task::spawn_blocking(move || disclose(&stores, &id)).await;
+    let bytes = disclosed.map_err(|fault| Problem::internal(&fault))??;
+    Ok(([(header::CONTENT_TYPE, "application/cbor")], bytes).into_response())
+}
+
+async fn dead_letters<S: Storage + Send + 'static>(State(api): Shared<S>) -> Result<Response, Problem> {
+    let stores = api.stores.clone();
+    let letters = tokio::task::spawn_blocking(move || stores.receipts().dead_letters()).await;
+    let letters = letters.map_err(|fault| Problem::internal(&fault))??;
+    let lines = letters.iter().map(|letter| {
+        let sealed = &letter.sealed;
+        json!({
+            "number": sealed.number, "statement": sealed.id.to_string(), "device": sealed.device,
+            "trigger": sealed.trigger, "transition": sealed.transition.word(), "at": sealed.at.to_string(),
+            "code": letter.code, "reason": letter.reason,
+        })
+    });
+    Ok(Json(lines.collect::<Vec<_>>()).into_response())
+}
+
+fn parse(id: &str) -> Result<StatementId, Problem> {
+    id.parse().map_err(|_| Problem::bad_request("statement-id", format!("`{id}` is not 64 hexadecimal digits")))
+}
+
+async fn find_by<S: Storage + Send + 'static>(State(api): Shared<S>, id: &str) -> Result<Found, Problem> {
+    let id = parse(id)?;
+    let stores = api.stores.clone();
+    let found = tokio::task::spawn_blocking(move || find(&stores, &id)).await;
+    Ok(found.map_err(|fault| Problem::internal(&fault))??)
+}
+
+fn cose(bytes: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/cose")], bytes).into_response()
+}
+
+impl From<StoreError> for Problem {
+    fn from(fault: StoreError) -> Self {
+        match fault {
+            StoreError::NotKept { .. } => Self::gone("not-kept", fault.to_string()),
+            _ => Self::internal(&fault),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Problem documents (RFC 9457).
+
+use crate::disclose::DiscloseError;
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use std::fmt::Display;
+
+/// An answer that is not the one hoped for.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    hint: &'static str,
+}
+
+impl Problem {
+    pub fn not_found(code: &'static str, detail: String, hint: &'static str) -> Self {
+        Self { status: StatusCode::NOT_FOUND, code, detail, hint }
+    }
+
+    pub fn bad_request(code: &'static str, detail: String) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code,
+            detail,
+            hint: "the id of a trigger stands on the ledger and in MQTT",
+        }
+    }
+
+    pub fn gone(code: &'static str, detail: String) -> Self {
+        Self { status: StatusCode::GONE, code, detail, hint: "make evidence files before vault_days are over" }
+    }
+
+    pub fn not_now(code: &'static str, detail: String) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code, detail, hint: "see /status" }
+    }
+
+    pub fn internal(fault: &dyn Display) -> Self {
+        let detail = fault.to_string();
+        tracing::error!("an answer of the agent's interface failed: {detail}");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal", detail, hint: "see the agent's log" }
+    }
+}
+
+impl From<DiscloseError> for Problem {
+    fn from(fault: DiscloseError) -> Self {
+        match fault {
+            DiscloseError::Unknown(_) => {
+                Self::not_found("statement", fault.to_string(), "was it sealed by another agent?")
+            }
+            DiscloseError::Store(fault) => fault.into(),
+            _ => Self::internal(&fault),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, code, detail, hint } = self;
+        let body = json!({
+            "type": format!("urn:tallystick:problem:{code}"),
+            "title": status.canonical_reason().unwrap_or("problem"),
+            "status": status.as_u16(), "code": code, "detail": detail, "hint": hint,
+        });
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
+    }
+}

@@ -1,0 +1,191 @@
+//! From the file as written to a configuration that can run.
+
+use super::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, written};
+use serde_saphyr::{Location, Spanned};
+use std::fmt::Display;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tally_evidence::{SigningKey, VerifyingKey};
+use tally_model::{PartyId, Secret};
+use zeroize::Zeroizing;
+
+/// Below this an outbox holds a handful of triggers and a vault a few minutes: a slip, not a wish.
+const BYTES_MIN: u64 = 1 << 20;
+/// Longest prefix of a topic in bytes; a topic is at most 65,535 (MQTT 3.1.1 §1.5.3), and ids take 64 a segment.
+const PREFIX_BYTES_MAX: usize = 1024;
+
+struct Checker<'a> {
+    file: &'a Path,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    faults: Vec<Fault>,
+}
+
+pub(super) fn check(
+    written: written::Written,
+    file: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<AgentConfig, ConfigError> {
+    let mut checker = Checker { file, environment, faults: Vec::new() };
+    let name = checker.keep(&written.name, PartyId::try_new(&written.name.value));
+    let ledger = checker.keep(&written.ledger, PartyId::try_new(&written.ledger.value));
+    let key = checker.signing_key(&written.key);
+    let node = checker.keep(&written.node, written.node.value.parse());
+    let ledger_key = written.ledger_key.as_ref().map(|key| checker.public_key(key));
+    let broker = written.broker.map(|broker| checker.broker(broker));
+    let listen = checker.keep(&written.listen, written.listen.value.parse());
+    let limits = checker.limits(&written.limits);
+    let pki = written.pki.map_or_else(|| checker.path("pki"), |pki| checker.path(&pki.value));
+    let (mapping, data) = (checker.path(&written.mapping.value), checker.path(&written.data.value));
+    if let (Some(name), Some(ledger), Some(key), Some(node), Some(listen), true) =
+        (name, ledger, key, node, listen, checker.faults.is_empty())
+    {
+        let (ledger, ledger_key, broker) = (ledger.to_string(), ledger_key.flatten(), broker.flatten());
+        return Ok(AgentConfig { name, ledger, mapping, data, key, pki, node, ledger_key, broker, listen, limits });
+    }
+    Err(ConfigError { file: file.to_owned(), faults: checker.faults })
+}
+
+impl Checker<'_> {
+    fn fault(&mut self, place: Location, text: impl Into<String>) {
+        self.faults.push(Fault { line: place.line(), column: place.column(), text: text.into() });
+    }
+
+    fn keep<T, E: Display>(&mut self, written: &Spanned<String>, result: Result<T, E>) -> Option<T> {
+        result.map_err(|fault| self.fault(written.referenced, fault.to_string())).ok()
+    }
+
+    fn path(&self, written: &str) -> PathBuf {
+        self.file.parent().unwrap_or_else(|| Path::new(".")).join(written)
+    }
+
+    fn read(&mut self, written: &Spanned<String>) -> Option<Zeroizing<String>> {
+        let path = self.path(&written.value);
+        let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+        self.keep(written, text.map_err(|fault| format!("{} cannot be read: {fault}", path.display())))
+    }
+
+    /// A private key that others can read is no private key.
+    fn signing_key(&mut self, written: &Spanned<String>) -> Option<SigningKey> {
+        let path = self.path(&written.value);
+        let mode = std::fs::metadata(&path).map_or(0, |found| found.permissions().mode() & 0o777);
+        if mode & 0o077 != 0 {
+            let shown = path.display();
+            self.fault(
+                written.referenced,
+                format!("{shown} may be read by others (mode {mode:o}); type `chmod 600 {shown}`"),
+            );
+            return None;
+        }
+        let pem = self.read(written)?;
+        self.keep(written, SigningKey::from_pem(&pem).map_err(|fault| format!("{}: {fault}", path.display())))
+    }
+
+    fn public_key(&mut self, written: &Spanned<String>) -> Option<VerifyingKey> {
+        let pem = self.read(written)?;
+        let shown = self.path(&written.value);
+        self.keep(written, VerifyingKey::from_pem(&pem).map_err(|fault| format!("{}: {fault}", shown.display())))
+    }
+
+    fn broker(&mut self, written: written::Broker) -> Option<BrokerConfig> {
+        let address = self.keep(&written.url, broker_address(&written.url.value));
+        let mode = match written.mode.as_ref().map(|mode| mode.value.as_str()) {
+            None | Some("point") => PublishMode::Point,
+            Some("device") => PublishMode::Device,
+            Some(found) => {
+                let text = format!("`{found}` is no mode: `point` is one topic a point, `device` one message a device");
+                self.fault(written.mode.as_ref()?.referenced, text);
+                return None;
+            }
+        };
+        let prefix = match &written.prefix {
+            Some(prefix) => self.keep(prefix, topic_prefix(&prefix.value)),
+            None => Some("tallystick".to_owned()),
+        };
+        let password = match &written.password {
+            Some(password) => Some(self.password(password, written.user.is_some())?),
+            None => None,
+        };
+        let (host, port) = address?;
+        Some(BrokerConfig { host, port, user: written.user, password, mode, prefix: prefix? })
+    }
+
+    fn password(&mut self, written: &Spanned<String>, has_user: bool) -> Option<Secret> {
+        if !has_user {
+            self.fault(written.referenced, "a password without a user; MQTT has no such login, write `user:` too");
+            return None;
+        }
+        let Some(name) = written.value.strip_prefix("env:") else { return Some(Secret::new(written.value.clone())) };
+        let found = (self.environment)(name).map(Secret::new);
+        self.keep(written, found.ok_or_else(|| format!("the environment variable {name} is not set")))
+    }
+
+    fn limits(&mut self, written: &written::Limits) -> Limits {
+        let default = Limits::default();
+        let vault_days = written.vault_days.as_ref().map_or(default.vault_days, |days| days.value);
+        if let (0, Some(days)) = (vault_days, &written.vault_days) {
+            self.fault(days.referenced, "0 days keep no evidence; the least is 1");
+        }
+        let mut size = |written: &Option<Spanned<String>>, default| match written {
+            Some(written) => self.keep(written, parse_bytes(&written.value)).unwrap_or(default),
+            None => default,
+        };
+        Limits {
+            outbox_bytes_max: size(&written.outbox_bytes_max, default.outbox_bytes_max),
+            vault_days,
+            vault_bytes_max: size(&written.vault_bytes_max, default.vault_bytes_max),
+        }
+    }
+}
+
+fn broker_address(text: &str) -> Result<(String, u16), String> {
+    let hint = "write for example `mqtt://127.0.0.1:1883`; user and password have keys of their own";
+    let url = url::Url::parse(text).map_err(|fault| format!("`{text}` is not a URL ({fault}); {hint}"))?;
+    let plain = url.username().is_empty() && matches!(url.path(), "" | "/") && url.query().is_none();
+    match url.host() {
+        Some(host) if url.scheme() == "mqtt" && plain => {
+            // `Url` keeps the brackets of an IPv6 address, sockets do not want them.
+            let host = host.to_string().trim_matches(['[', ']']).to_owned();
+            Ok((host, url.port().unwrap_or(1883)))
+        }
+        _ => Err(format!("`{text}` is not the address of a broker; {hint}")),
+    }
+}
+
+fn topic_prefix(text: &str) -> Result<String, String> {
+    let fault = |reason: &str| Err(format!("`{text}` cannot begin a topic: {reason}"));
+    match text {
+        "" => fault("it is empty"),
+        _ if text.len() > PREFIX_BYTES_MAX => fault("it has more than 1024 bytes"),
+        // MQTT 3.1.1 §4.7.1, §4.7.2, §4.7.3.
+        _ if text.contains(['+', '#', '\0']) => fault("wildcards and NUL are not allowed in it"),
+        _ if text.starts_with(['/', '$']) || text.ends_with('/') => {
+            fault("it neither begins with `/` or `$` nor ends with `/`")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// `64MiB`, `10GiB`, `1GB`, `5000000`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 9] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("", 1),
+    ];
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let unit = text[digits.len()..].trim();
+    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let bytes = digits.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    match bytes {
+        Some(bytes) if bytes >= BYTES_MIN => Ok(bytes),
+        Some(bytes) => Err(format!("{bytes} bytes are too few; the least is 1MiB")),
+        None => Err(format!("`{text}` is not a size; write for example `64MiB` or `10GiB`")),
+    }
+}

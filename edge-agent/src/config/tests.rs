@@ -1,0 +1,86 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+const GOOD: &str = "\
+name: agent-01
+ledger: press-line
+mapping: plant.yaml
+data: data
+key: agent.key
+node: unix:/run/tallystick/node.sock
+broker: {url: \"mqtt://127.0.0.1:1883\", mode: device, prefix: works/hall-1, user: agent, password: env:PASSWORD}
+listen: unix:/run/tallystick/agent.sock
+limits: {outbox_bytes_max: 1GiB, vault_days: 30, vault_bytes_max: 10 GiB}
+";
+
+fn site() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let key = SigningKey::from_secret(&[7; 32]).unwrap();
+    let file = dir.path().join("agent.key");
+    std::fs::write(&file, key.to_pem().unwrap().as_bytes()).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(dir.path().join("ledger.pem"), key.public().to_pem().unwrap()).unwrap();
+    dir
+}
+
+fn parse(dir: &Path, text: &str) -> Result<AgentConfig, ConfigError> {
+    let environment = |name: &str| (name == "PASSWORD").then(|| "secret".to_owned());
+    AgentConfig::parse(text, &dir.join("agent.yaml"), &environment)
+}
+
+#[test]
+fn the_sample_is_read() {
+    let dir = site();
+    let config = parse(dir.path(), GOOD).unwrap();
+    assert_eq!(config.data, dir.path().join("data"));
+    let broker = config.broker.unwrap();
+    assert_eq!((broker.host.as_str(), broker.port, broker.mode), ("127.0.0.1", 1883, PublishMode::Device));
+    assert_eq!(broker.password.unwrap().reveal(), "secret");
+    assert_eq!(config.limits, Limits { outbox_bytes_max: 1 << 30, vault_days: 30, vault_bytes_max: 10 << 30 });
+    assert!(config.ledger_key.is_none());
+    let pinned = parse(dir.path(), &format!("{GOOD}ledger_key: ledger.pem\n")).unwrap();
+    assert_eq!(pinned.ledger_key.unwrap().id(), config.key.public().id());
+}
+
+#[test]
+fn every_slip_is_named_with_its_line() {
+    let dir = site();
+    for (from, to, line, says) in [
+        ("name: agent-01", "name: agent 01", 1, "` ` is not allowed in a party id"),
+        ("name: agent-01", "nmae: agent-01", 1, "nmae"),
+        ("ledger: press-line", "ledger: ''", 2, "must not be empty"),
+        ("key: agent.key", "key: nowhere.key", 5, "cannot be read"),
+        ("key: agent.key", "key: ledger.pem", 5, "may be read by others"),
+        ("unix:/run/tallystick/node.sock", "http://localhost", 6, "neither `unix:` nor `tcp:`"),
+        ("mqtt://127.0.0.1:1883", "http://127.0.0.1", 7, "not the address of a broker"),
+        ("mqtt://127.0.0.1:1883", "mqtt://u:p@127.0.0.1", 7, "keys of their own"),
+        ("mode: device", "mode: both", 7, "is no mode"),
+        ("works/hall-1", "works/#", 7, "wildcards"),
+        ("user: agent, ", "", 7, "without a user"),
+        ("env:PASSWORD", "env:OTHER", 7, "OTHER is not set"),
+        ("1GiB", "1 gigabyte", 9, "is not a size"),
+        ("1GiB", "5 KiB", 9, "too few"),
+        ("vault_days: 30", "vault_days: 0", 9, "0 days"),
+    ] {
+        let error = parse(dir.path(), &GOOD.replace(from, to)).unwrap_err();
+        assert_eq!(error.faults.len(), 1, "{to}: {error}");
+        assert_eq!(error.faults[0].line, line, "{to}: {error}");
+        assert!(error.to_string().contains(says), "{to}: {error}");
+        assert!(error.to_string().contains(&format!("agent.yaml:{line}:")), "{error}");
+    }
+}
+
+#[test]
+fn all_slips_are_named_at_once() {
+    let dir = site();
+    let text =
+        GOOD.replace("agent-01", "a/b").replace("vault_days: 30", "vault_days: 0").replace("mode: device", "mode: x");
+    assert_eq!(parse(dir.path(), &text).unwrap_err().faults.len(), 3);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_a_fault(text in "(name: |key: |broker: |[\\PC\n]){0,12}") {
+        let _ = parse(Path::new("/nonexistent"), &text);
+    }
+}

@@ -1,0 +1,39 @@
+//! `agent.yaml` as written. Unknown keys are refused here, everything else is checked one step later.
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    pub name: Spanned<String>,
+    pub ledger: Spanned<String>,
+    pub mapping: Spanned<String>,
+    pub data: Spanned<String>,
+    pub key: Spanned<String>,
+    pub pki: Option<Spanned<String>>,
+    pub node: Spanned<String>,
+    pub ledger_key: Option<Spanned<String>>,
+    pub broker: Option<Broker>,
+    pub listen: Spanned<String>,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Broker {
+    pub url: Spanned<String>,
+    pub mode: Option<Spanned<String>>,
+    pub prefix: Option<Spanned<String>>,
+    pub user: Option<String>,
+    pub password: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub outbox_bytes_max: Option<Spanned<String>>,
+    pub vault_days: Option<Spanned<u16>>,
+    pub vault_bytes_max: Option<Spanned<String>>,
+}

@@ -1,0 +1,125 @@
+//! The readings behind a sealed trigger, for evidence: shown points opened, all others behind their hashes.
+//!
+//! Built on demand from the vault, and checked against the sealed root before anybody gets it. The vault is read in small
+//! pieces, so that readings go on meanwhile.
+
+use crate::error::StoreError;
+use crate::receipts::Receipted;
+use crate::seal::Sealed;
+use crate::store::Stores;
+use crate::vault::RECORDS_AT_ONCE;
+use std::collections::HashMap;
+use tally_evidence::{
+    BodyFault, Disclosure, DisclosureFault, ReadingFault, SignedStatement, StatementFault, StatementId, TriggerBody,
+    decode_reading,
+};
+use tally_journal::Storage;
+
+/// Why there is no disclosure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiscloseError {
+    /// This agent did not seal it, or no longer knows.
+    #[error("no trigger of this agent has the statement id {0}")]
+    Unknown(StatementId),
+    /// A store, or readings that are gone.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Our own statement does not parse.
+    #[error("{0}")]
+    Statement(#[from] StatementFault),
+    /// Nor its body.
+    #[error("{0}")]
+    Body(#[from] BodyFault),
+    /// A reading in the vault is none.
+    #[error("{0}")]
+    Reading(#[from] ReadingFault),
+    /// What the vault holds does not give what was sealed.
+    #[error("{0}")]
+    Disclosure(#[from] DisclosureFault),
+    /// The vault holds other readings than were sealed.
+    #[error("the readings in the vault do not give the root that was sealed: the vault was altered")]
+    OtherRoot,
+}
+
+/// A sealed trigger, wherever it is by now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// In the ledger.
+    Receipted(Box<Receipted>),
+    /// Waiting for its receipt, or a dead letter.
+    Unanswered(Sealed),
+}
+
+impl Found {
+    /// The trigger.
+    #[must_use]
+    pub fn sealed(&self) -> &Sealed {
+        match self {
+            Self::Receipted(receipted) => &receipted.sealed,
+            Self::Unanswered(sealed) => sealed,
+        }
+    }
+}
+
+/// Looks for a statement: newest receipts first, then the outbox, then the dead letters.
+///
+/// # Errors
+/// [`DiscloseError::Unknown`], or a store's.
+pub fn find<S: Storage>(stores: &Stores<S>, id: &StatementId) -> Result<Found, DiscloseError> {
+    let mut end = stores.receipts().end();
+    loop {
+        let (receipts, begin) = stores.receipts().some_before(end, RECORDS_AT_ONCE as u64)?;
+        if let Some(found) = receipts.into_iter().find(|receipted| receipted.sealed.id == *id) {
+            return Ok(Found::Receipted(Box::new(found)));
+        }
+        if begin >= end || begin <= stores.receipts().first() {
+            break;
+        }
+        end = begin;
+    }
+    let mut number = stores.outbox().first_kept();
+    loop {
+        let sealed = stores.outbox().some_from(number, RECORDS_AT_ONCE)?;
+        let Some(last) = sealed.last() else { break };
+        number = last.number + 1;
+        if let Some(found) = sealed.into_iter().find(|sealed| sealed.id == *id) {
+            return Ok(Found::Unanswered(found));
+        }
+    }
+    let dead = stores.receipts().dead_letters()?;
+    let found = dead.into_iter().map(|letter| letter.sealed).find(|sealed| sealed.id == *id);
+    found.map(Found::Unanswered).ok_or(DiscloseError::Unknown(*id))
+}
+
+/// The disclosure of a trigger, as bytes.
+///
+/// # Errors
+/// [`DiscloseError`].
+pub fn disclose<S: Storage>(stores: &Stores<S>, id: &StatementId) -> Result<Vec<u8>, DiscloseError> {
+    let found = find(stores, id)?;
+    let sealed = found.sealed();
+    let body = TriggerBody::decode(&SignedStatement::parse(&sealed.statement)?.payload)?;
+    let claim = &body.readings;
+    let (mut place, mut leaves, mut opened) = (sealed.places.0, Vec::new(), HashMap::new());
+    while place <= sealed.places.1 {
+        let numbers = claim.first..=claim.last;
+        let (stored, next) = stores.vault().read(&body.device, place, numbers, RECORDS_AT_ONCE)?;
+        for stored in stored {
+            leaves.push(stored.leaf());
+            let (reading, _) = decode_reading(&body.device, &stored.bytes)?;
+            if claim.points.contains_key(&reading.sample.point) {
+                opened.insert(stored.number, (stored.salt, stored.bytes));
+            }
+        }
+        place = next;
+    }
+    if leaves.len() as u64 != claim.last - claim.first + 1 {
+        let (device, first, last) = (body.device, claim.first, claim.last);
+        return Err(StoreError::NotKept { device, first, last }.into());
+    }
+    let open = |number: u64| opened.get(&number).cloned();
+    let disclosure = Disclosure::build(body.device.clone(), claim.first, &leaves, &open);
+    disclosure.readings(&claim.points)?;
+    if disclosure.root()? == claim.root { Ok(disclosure.encode()) } else { Err(DiscloseError::OtherRoot) }
+}

@@ -1,0 +1,205 @@
+//! Steps 4 to 7 in one place: batches → vault → watches → sealed triggers → outbox.
+//!
+//! One thread of its own, because it waits for the disk. Batches come through one bounded channel
+//! ([`tally_connector_api::SINK_BATCHES_MAX`]): when the disk is slow the channel fills and the connectors slow down.
+//!
+//! At each step, if we die here:
+//! - readings kept, not synced: they may be lost (at most the last second); no trigger speaks of them;
+//! - vault synced, outbox not: the restart decides the same firings again from the same readings and seals them;
+//! - outbox synced: the triggers are safe; the restart finds them and decides nothing twice.
+
+use crate::error::StoreError;
+use crate::seal::{Sealed, Sealer};
+use crate::status::Status;
+use crate::store::{Stores, seal_into};
+use crate::vault::{Keeping, Kept, Retained};
+use crate::watch::{SealedBefore, Verdict, Watches};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tally_connector_api::{Batch, Clock};
+use tally_journal::Storage;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+/// Readings are synced at least this often; a power cut loses this much of them (never a trigger).
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Batches handled between two looks at the clock. What is decided in one group shares its syncs.
+const GROUP_BATCHES_MAX: usize = 64;
+/// Between two looks at what may be deleted; ten seconds when the vault is above its size.
+const RETAIN_EVERY: Duration = Duration::from_secs(600);
+const RETAIN_EVERY_FULL: Duration = Duration::from_secs(10);
+/// A refused trigger is said once in this time, and counted always.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// How much the vault keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct VaultLimits {
+    /// Days of readings and receipts.
+    pub days: u16,
+    /// Bytes of readings.
+    pub bytes_max: u64,
+}
+
+/// Everything the ingest thread owns or uses.
+pub struct Ingest<S: Storage> {
+    /// Vault and outbox.
+    pub stores: Arc<Stores<S>>,
+    /// The rules.
+    pub watches: Watches,
+    /// Seals.
+    pub sealer: Sealer,
+    /// Where counters go.
+    pub status: Arc<Status>,
+    /// Told after each sync of the outbox: the number the next trigger gets.
+    pub sealed: watch::Sender<u64>,
+    /// Live values for SCADA; full means that SCADA misses some.
+    pub live: Option<mpsc::Sender<Arc<Kept>>>,
+    /// Retention runs on the same clock as the readings.
+    pub clock: Arc<dyn Clock>,
+    /// How much is kept.
+    pub limits: VaultLimits,
+}
+
+impl<S: Storage> Ingest<S> {
+    /// Works until the channel is closed and empty, then syncs everything.
+    ///
+    /// # Errors
+    /// [`StoreError`]: a store failed, nothing more may be sealed before it was opened anew.
+    pub fn run(mut self, mut source: mpsc::Receiver<Batch>, runtime: &Handle) -> Result<(), StoreError> {
+        let mut group = Vec::with_capacity(GROUP_BATCHES_MAX);
+        let (mut sync_at, mut retain_at) = (Instant::now() + SYNC_EVERY, Instant::now() + RETAIN_EVERY_FULL);
+        let mut no_room = Quiet::default();
+        loop {
+            let wait = sync_at.saturating_duration_since(Instant::now());
+            let received = runtime
+                .block_on(async { tokio::time::timeout(wait, source.recv_many(&mut group, GROUP_BATCHES_MAX)).await });
+            match received {
+                Ok(0) => return self.close(),
+                Ok(_) => self.take(group.drain(..), &mut no_room)?,
+                Err(_) => {}
+            }
+            if Instant::now() >= sync_at {
+                self.sync()?;
+                sync_at = Instant::now() + SYNC_EVERY;
+            }
+            if Instant::now() >= retain_at {
+                retain_at = Instant::now() + self.retain()?;
+            }
+            self.status.beat();
+        }
+    }
+
+    /// Takes a group of batches through steps 4 to 7.
+    fn take(&mut self, group: impl Iterator<Item = Batch>, no_room: &mut Quiet) -> Result<(), StoreError> {
+        let mut sealed = Vec::new();
+        self.keep_and_watch(group, &mut sealed, no_room)?;
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        let mut outbox = self.stores.outbox();
+        for sealed in &sealed {
+            outbox.put(sealed)?;
+        }
+        outbox.sync()?;
+        self.status.outbox(&outbox);
+        let next = outbox.next_number();
+        drop(outbox);
+        self.status.count.triggers_sealed.add(sealed.len() as u64);
+        for sealed in &sealed {
+            tracing::info!(number = sealed.number, trigger = %sealed.trigger, device = %sealed.device, transition = sealed.transition.word(), "sealed");
+        }
+        self.status.watches(self.watches.iter());
+        self.sealed.send_replace(next);
+        Ok(())
+    }
+
+    /// Steps 4, 5 and 6. When something was sealed, the readings behind it are synced before this returns.
+    fn keep_and_watch(
+        &mut self,
+        group: impl Iterator<Item = Batch>,
+        sealed: &mut Vec<Sealed>,
+        no_room: &mut Quiet,
+    ) -> Result<(), StoreError> {
+        let nothing = SealedBefore::new();
+        let Self { stores, watches, sealer, status, .. } = self;
+        let mut vault = stores.vault();
+        let mut settles = true;
+        for batch in group {
+            if batch.samples.is_empty() {
+                continue;
+            }
+            let kept = vault.keep(batch, settles)?;
+            settles = false;
+            status.count.readings.add(kept.readings.len() as u64);
+            let mut seal = |decided| {
+                let verdict = seal_into(sealed, decided, &stores.outbox(), sealer)?;
+                if verdict == Verdict::NoRoom {
+                    status.count.triggers_without_room.add(1);
+                    no_room.say(|| {
+                        tracing::error!(
+                            "the outbox is full: triggers are not sealed until the node takes some; readings go on"
+                        )
+                    });
+                }
+                Ok(verdict)
+            };
+            for reading in &kept.readings {
+                watches.observe(&vault, reading, kept.place, &nothing, true, &mut seal)?;
+            }
+            if let Some(live) = &self.live
+                && live.try_send(Arc::new(kept)).is_err()
+            {
+                status.count.live_dropped.add(1);
+            }
+        }
+        if sealed.is_empty() { Ok(()) } else { vault.sync() }
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let mut vault = self.stores.vault();
+        self.watches.release(&mut vault);
+        vault.snapshot(false)?;
+        vault.sync()?;
+        self.status.vault(&vault, self.watches.unprovable());
+        drop(vault);
+        self.status.watches(self.watches.iter());
+        Ok(())
+    }
+
+    fn retain(&mut self) -> Result<Duration, StoreError> {
+        let days = Duration::from_secs(u64::from(self.limits.days) * 86_400);
+        let since = self.clock.now().minus(days);
+        let unsent = self.stores.outbox().oldest_place();
+        let mut vault = self.stores.vault();
+        let retained = vault.retain(Keeping { since, bytes_max: self.limits.bytes_max, unsent })?;
+        drop(vault);
+        self.stores.receipts().retain(since)?;
+        self.status.held_back(&retained);
+        let is_full =
+            retained != Retained::WithinLimits || self.stores.vault().bytes_on_disk() > self.limits.bytes_max / 2;
+        Ok(if is_full { RETAIN_EVERY_FULL } else { RETAIN_EVERY })
+    }
+
+    /// The sources have stopped and everything they said is kept.
+    fn close(mut self) -> Result<(), StoreError> {
+        self.sync()?;
+        let mut vault = self.stores.vault();
+        vault.snapshot(true)?;
+        vault.sync()
+    }
+}
+
+/// Says something once in a while.
+#[derive(Default)]
+struct Quiet {
+    said: Option<Instant>,
+}
+
+impl Quiet {
+    fn say(&mut self, words: impl FnOnce()) {
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            self.said = Some(Instant::now());
+            words();
+        }
+    }
+}

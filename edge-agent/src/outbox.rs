@@ -1,0 +1,299 @@
+//! Step 7: sealed triggers on disk until the ledger has them. **After [`Outbox::sync`] a power cut loses nothing.**
+//!
+//! One journal record for each trigger ([`Sealed::encode`]); its record number *is* the trigger's number, so numbers have
+//! no gaps and none is given twice, whatever happens.
+//!
+//! **Who writes, who deletes.** The ingest thread puts in; the submit task marks done and discards whole segments.
+//!
+//! **Order.** Submitted strictly in number order, critical ones too: the ledger refuses an agent's trigger whose number is
+//! not above its last one (refusal 101), so one that overtakes would kill those it overtook. Critical ones have room of their
+//! own here, and in the node a lane of their own, into which they take along what this agent sent before.
+//!
+//! **Limits.** `outbox_bytes_max` of triggers without an answer. Alarm at half. At 15/16 only critical triggers are taken,
+//! at the limit none: a rule that still holds when there is room again is sealed then. On disk it may take half as much
+//! again, while SCADA's broker is away: triggers the ledger has are kept for it up to that.
+
+use crate::error::StoreError;
+use crate::seal::Sealed;
+use std::collections::BTreeSet;
+use tally_journal::{Journal, JournalError, Options, Storage};
+use tally_model::Priority;
+
+/// The journal's limits: small segments, so that disk comes back soon.
+#[must_use]
+pub fn journal_options(bytes_max: u64) -> Options {
+    Options { segment_bytes_max: (bytes_max / 16).clamp(64 << 10, 16 << 20), ..Options::default() }
+}
+
+/// An open outbox.
+pub struct Outbox<S: Storage> {
+    journal: Journal<S>,
+    bytes_max: u64,
+    /// Bytes of triggers without an answer.
+    pending_bytes: u64,
+    pending: u64,
+    /// Every trigger below it is answered.
+    cursor: u64,
+    /// Answered triggers behind the cursor.
+    answered: BTreeSet<u64>,
+}
+
+impl<S: Storage> Outbox<S> {
+    /// Finds what is still to be submitted: what is not among `answered`. `visit` sees every trigger still in the journal.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn begin(
+        journal: Journal<S>,
+        bytes_max: u64,
+        answered: &BTreeSet<u64>,
+        mut visit: impl FnMut(&Sealed),
+    ) -> Result<Self, StoreError> {
+        let (mut pending_bytes, mut pending) = (0, 0);
+        for record in journal.iter_from(0).map_err(fault)? {
+            let (number, bytes) = record.map_err(fault)?;
+            let sealed = decode(number, &bytes)?;
+            visit(&sealed);
+            if !answered.contains(&number) {
+                pending_bytes += bytes.len() as u64;
+                pending += 1;
+            }
+        }
+        let answered = answered.iter().copied().filter(|number| *number >= journal.first_number()).collect();
+        let cursor = journal.first_number();
+        let mut outbox = Self { journal, bytes_max, pending_bytes, pending, cursor, answered };
+        outbox.advance();
+        Ok(outbox)
+    }
+
+    /// The number the next trigger gets.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.journal.next_number()
+    }
+
+    /// Whether a trigger of this priority and size may be put in, on top of `reserved` bytes.
+    #[must_use]
+    pub fn has_room(&self, priority: Priority, bytes: usize, reserved: u64) -> bool {
+        let limit = if priority == Priority::Critical { self.bytes_max } else { self.bytes_max - self.bytes_max / 16 };
+        self.pending_bytes + reserved + bytes as u64 <= limit
+    }
+
+    /// Puts a trigger in. Durable after [`Outbox::sync`], and not before may anyone be told of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put(&mut self, sealed: &Sealed) -> Result<(), StoreError> {
+        let bytes = sealed.encode();
+        let number = self.journal.append(&bytes).map_err(fault)?;
+        debug_assert_eq!(number, sealed.number);
+        self.pending_bytes += bytes.len() as u64;
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Makes what was put in durable.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.journal.sync().map_err(fault)
+    }
+
+    /// The next trigger to submit: the oldest without an answer, once it is synced.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn next(&self) -> Result<Option<Sealed>, StoreError> {
+        self.get(self.cursor)
+    }
+
+    /// A trigger that is still in the journal and synced.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn get(&self, number: u64) -> Result<Option<Sealed>, StoreError> {
+        if number >= self.journal.durable_number() {
+            return Ok(None);
+        }
+        match self.journal.read(number).map_err(fault)? {
+            Some(bytes) => decode(number, &bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The trigger has its answer.
+    pub fn done(&mut self, sealed: &Sealed) {
+        let number = sealed.number;
+        if number < self.cursor || !self.answered.insert(number) {
+            return;
+        }
+        self.pending_bytes = self.pending_bytes.saturating_sub(sealed.encode().len() as u64);
+        self.pending = self.pending.saturating_sub(1);
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        while self.answered.remove(&self.cursor) {
+            self.cursor += 1;
+        }
+    }
+
+    /// Gives disk back: what is answered (the answers must be synced before) and told to SCADA up to `published`. When
+    /// SCADA's broker is away for long, half of `outbox_bytes_max` is kept for it and older ones are not told any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn discard(&mut self, published: u64) -> Result<(), StoreError> {
+        self.journal.discard_before(self.cursor.min(published)).map_err(fault)?;
+        let mut until = self.journal.first_number();
+        while until < self.cursor && self.journal.bytes_on_disk() > self.pending_bytes + self.bytes_max / 2 {
+            until += 1 + (self.cursor - until) / 64;
+            self.journal.discard_before(until.min(self.cursor)).map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    /// The first trigger still in the journal.
+    #[must_use]
+    pub fn first_kept(&self) -> u64 {
+        self.journal.first_number()
+    }
+
+    /// At most `count` triggers from `number` on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn some_from(&self, number: u64, count: usize) -> Result<Vec<Sealed>, StoreError> {
+        let records = self.journal.iter_from(number).map_err(fault)?.take(count);
+        records.map(|record| record.map_err(fault).and_then(|(number, bytes)| decode(number, &bytes))).collect()
+    }
+
+    /// Triggers without an answer.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// The limit on them.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// The oldest vault record that a trigger without an answer needs.
+    #[must_use]
+    pub fn oldest_place(&self) -> Option<u64> {
+        // Old triggers stand on old readings; that a later one reaches further back is rare, and its readings are also
+        // behind the running rule.
+        self.get(self.cursor).ok().flatten().map(|sealed| sealed.places.0)
+    }
+}
+
+fn fault(source: JournalError) -> StoreError {
+    StoreError::Journal { store: "outbox", source }
+}
+
+fn decode(number: u64, bytes: &[u8]) -> Result<Sealed, StoreError> {
+    let sealed = Sealed::decode(bytes).filter(|sealed| sealed.number == number);
+    sealed.ok_or(StoreError::Foreign { store: "outbox", record: number })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::tests::sealed;
+    use crate::store::open_journal;
+    use tally_journal::testing::MemStorage;
+
+    fn open(disk: &MemStorage, bytes_max: u64, answered: &[u64]) -> Outbox<MemStorage> {
+        let journal = open_journal("outbox", disk.clone(), journal_options(bytes_max)).unwrap();
+        Outbox::begin(journal, bytes_max, &answered.iter().copied().collect(), |_| ()).unwrap()
+    }
+
+    fn put(outbox: &mut Outbox<MemStorage>, priorities: &[Priority]) {
+        for priority in priorities {
+            outbox.put(&sealed(outbox.next_number(), *priority)).unwrap();
+        }
+        outbox.sync().unwrap();
+    }
+
+    /// Numbers in the order in which they are submitted.
+    fn drain(outbox: &mut Outbox<MemStorage>) -> Vec<u64> {
+        let mut order = Vec::new();
+        while let Some(next) = outbox.next().unwrap() {
+            order.push(next.number);
+            outbox.done(&next);
+        }
+        order
+    }
+
+    #[test]
+    fn strictly_in_order_because_the_ledger_takes_only_rising_numbers() {
+        let mut outbox = open(&MemStorage::new(), 1 << 20, &[]);
+        put(&mut outbox, &[Priority::Low, Priority::Critical, Priority::High, Priority::Critical]);
+        assert_eq!(drain(&mut outbox), [0, 1, 2, 3]);
+        assert_eq!((outbox.pending(), outbox.pending_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn nothing_leaves_before_its_sync() {
+        let disk = MemStorage::new();
+        let mut outbox = open(&disk, 1 << 20, &[]);
+        outbox.put(&sealed(0, Priority::Critical)).unwrap();
+        assert_eq!(outbox.next().unwrap(), None);
+        outbox.sync().unwrap();
+        assert_eq!(outbox.next().unwrap().unwrap().number, 0);
+    }
+
+    #[test]
+    fn a_power_cut_keeps_what_was_synced_and_only_what_has_no_answer_is_sent_again() {
+        let disk = MemStorage::new();
+        let mut outbox = open(&disk, 1 << 20, &[]);
+        put(&mut outbox, &[Priority::Low, Priority::Critical, Priority::Low]);
+        for number in [1, 0] {
+            let trigger = outbox.get(number).unwrap().unwrap();
+            outbox.done(&trigger);
+        }
+        let mut outbox = open(&disk.power_cut(4), 1 << 20, &[0, 1]);
+        assert_eq!((outbox.next_number(), outbox.pending()), (3, 1));
+        assert_eq!(drain(&mut outbox), [2]);
+    }
+
+    #[test]
+    fn the_last_sixteenth_is_for_critical_triggers() {
+        let mut outbox = open(&MemStorage::new(), 64 << 10, &[]);
+        let (mut normal, mut critical) = (0, 0);
+        while outbox.has_room(Priority::High, 750, 0) {
+            put(&mut outbox, &[Priority::High]);
+            normal += 1;
+        }
+        while outbox.has_room(Priority::Critical, 750, 0) {
+            put(&mut outbox, &[Priority::Critical]);
+            critical += 1;
+        }
+        assert!(normal > 70 && critical > 3, "{normal} {critical}");
+        assert!(outbox.pending_bytes() <= 64 << 10);
+    }
+
+    #[test]
+    fn disk_comes_back_and_an_absent_broker_cannot_keep_it() {
+        let mut outbox = open(&MemStorage::new(), 1 << 20, &[]);
+        put(&mut outbox, &[Priority::Low; 1000]);
+        drain(&mut outbox);
+        let before = outbox.journal.bytes_on_disk();
+        outbox.discard(0).unwrap();
+        assert!(before > 700_000 && outbox.journal.bytes_on_disk() <= (512 << 10) + (64 << 10));
+        let unpublished = outbox.first_kept();
+        assert!(unpublished > 0);
+        outbox.discard(1000).unwrap();
+        assert!(outbox.journal.bytes_on_disk() < 128 << 10);
+        assert_eq!(outbox.next_number(), 1000);
+    }
+}

@@ -1,0 +1,150 @@
+//! What SCADA hears, over MQTT (`docs/formats/topics.md`).
+//!
+//! - live values: QoS 0, retained; when the broker or this task is slow SCADA misses some, and nothing else waits;
+//! - triggers: QoS 1, in number order; one counts as told when the broker said so, and the place survives a restart;
+//! - ledger events: QoS 1, in ledger order, the place survives a restart;
+//! - how links and agent are: QoS 1, retained; the agent's last will says "offline".
+
+mod cursor;
+mod events;
+mod live;
+mod topics;
+mod triggers;
+
+use crate::config::BrokerConfig;
+use crate::error::StoreError;
+use crate::status::Status;
+use crate::store::Stores;
+use crate::vault::Kept;
+use cursor::Cursor;
+use live::Live;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tally_connector_api::StatusReporter;
+use tally_connector_mqtt::{MqttPublisher, PublisherConfig};
+use tally_journal::Storage;
+use tally_ledger_client::Client;
+use tally_model::{DeviceSpec, PartyId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use topics::Topics;
+
+/// Batches that may wait for the live task: as many as the agent takes in at once.
+const LIVE_BATCHES_MAX: usize = 128;
+/// QoS 1 messages on their way: triggers, events and states take turns.
+const IN_FLIGHT_MAX: u16 = 64;
+
+/// What publishing is told.
+pub struct Setting {
+    /// Where and how.
+    pub broker: BrokerConfig,
+    /// The agent.
+    pub agent: PartyId,
+    /// The plant.
+    pub plant: String,
+    /// Deadbands and order of points.
+    pub devices: Vec<DeviceSpec>,
+    /// Ledger events come from here.
+    pub client: Client,
+    /// Where the places are kept.
+    pub data: PathBuf,
+}
+
+/// The running publisher.
+pub struct Publishing {
+    /// Where ingest puts live values.
+    pub live: Option<mpsc::Sender<Arc<Kept>>>,
+    /// The number behind the last trigger SCADA was told of; `u64::MAX` when there is nobody to tell.
+    pub published: watch::Receiver<u64>,
+    tasks: JoinSet<()>,
+    publisher: Option<MqttPublisher>,
+}
+
+impl Publishing {
+    /// Nobody to tell.
+    pub fn off() -> Self {
+        let (_, published) = watch::channel(u64::MAX);
+        Self { live: None, published, tasks: JoinSet::new(), publisher: None }
+    }
+
+    /// Waits for the tasks after `quit` was cancelled; at most a second.
+    pub async fn stopped(mut self) {
+        let all = async {
+            while self.tasks.join_next().await.is_some() {}
+            if let Some(publisher) = &self.publisher {
+                publisher.finished().await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(1), all).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+/// Starts everything that talks to SCADA's broker.
+///
+/// # Errors
+/// [`StoreError`] when the kept places cannot be read.
+pub fn start<S: Storage + Send + 'static>(
+    setting: Setting,
+    stores: Arc<Stores<S>>,
+    status: Arc<Status>,
+    sealed: watch::Receiver<u64>,
+    quit: CancellationToken,
+) -> Result<Publishing, StoreError> {
+    let Setting { broker, agent, plant, devices, client, data } = setting;
+    let topics = Topics::new(&broker.prefix, &plant);
+    let (told, heard) = (Cursor::open(data.join("published"))?, Cursor::open(data.join("events"))?);
+    let first = told.value().parse().unwrap_or(0);
+    let (published_sender, published) = watch::channel(first);
+    let (live, batches) = mpsc::channel(LIVE_BATCHES_MAX);
+    let publisher = connect(&broker, &agent, &topics, &status, quit.clone());
+    let mut tasks = JoinSet::new();
+    let values = Live::new(broker.mode, &devices, topics.clone(), publisher.clone());
+    tasks.spawn(values.run(batches, quit.clone()));
+    let triggers = triggers::Triggers {
+        stores,
+        status: status.clone(),
+        sealed,
+        topics: topics.clone(),
+        publisher: publisher.clone(),
+        cursor: told,
+        published: published_sender,
+    };
+    tasks.spawn(triggers.run(first, quit.clone()));
+    let events = events::Events {
+        client,
+        status: status.clone(),
+        topics: topics.clone(),
+        publisher: publisher.clone(),
+        cursor: heard,
+    };
+    tasks.spawn(events.run(quit.clone()));
+    let devices = devices.iter().map(|device| device.id.clone()).collect();
+    tasks.spawn(live::tell_states(status, devices, topics, publisher.clone(), quit));
+    Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher) })
+}
+
+fn connect(
+    broker: &BrokerConfig,
+    agent: &PartyId,
+    topics: &Topics,
+    status: &Status,
+    quit: CancellationToken,
+) -> MqttPublisher {
+    let config = PublisherConfig {
+        host: broker.host.clone(),
+        port: broker.port,
+        client_id: format!("tallystick-{agent}"),
+        user: broker.user.clone(),
+        password: broker.password.clone(),
+        in_flight_max: IN_FLIGHT_MAX,
+        will: Some(topics.agent(agent, false)),
+        birth: Some(topics.agent(agent, true)),
+    };
+    let (reporter, listener) = StatusReporter::new(&format!("mqtt://{}:{}", broker.host, broker.port));
+    status.set_broker(listener);
+    MqttPublisher::start(config, quit, reporter)
+}

@@ -1,0 +1,176 @@
+//! The four journals of the agent, and how they are found again after a crash: `docs/decisions/008-edge-agent.md`.
+//!
+//! Each stands behind a std mutex of its own: held for some microseconds, and while a sync runs. Whoever needs two takes
+//! them in the order vault, outbox, receipts.
+
+use crate::error::StoreError;
+use crate::outbox::{self, Outbox};
+use crate::receipts::{self, Receipts};
+use crate::seal::{Sealed, Sealer};
+use crate::vault::{self, Vault, VaultOpening, load_secret};
+use crate::watch::{Decided, Verdict, Watches};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tally_journal::{DirStorage, Journal, Options, Storage};
+use zeroize::Zeroizing;
+
+/// The open stores.
+pub struct Stores<S: Storage> {
+    vault: Mutex<Vault<S>>,
+    outbox: Mutex<Outbox<S>>,
+    receipts: Mutex<Receipts<S>>,
+}
+
+/// The opened journals with the vault's secret, before anything is read from them.
+pub struct Journals<S: Storage> {
+    /// Readings.
+    pub vault: Journal<S>,
+    /// Sealed triggers.
+    pub outbox: Journal<S>,
+    /// Receipts.
+    pub receipts: Journal<S>,
+    /// Dead letters.
+    pub dead: Journal<S>,
+    /// Salts the readings.
+    pub secret: Zeroizing<[u8; 32]>,
+}
+
+/// Sizes of the journals.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Bytes of the vault.
+    pub vault_bytes_max: u64,
+    /// Bytes of triggers without an answer.
+    pub outbox_bytes_max: u64,
+}
+
+impl Journals<DirStorage> {
+    /// Opens (or creates) everything below `data`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(data: &Path, sizes: Sizes) -> Result<Self, StoreError> {
+        let open = |store, folder: &str, options| {
+            let storage = DirStorage::open(data.join(folder)).map_err(|source| StoreError::Open { store, source })?;
+            open_journal(store, storage, options)
+        };
+        let vault = open("vault", "vault", vault::journal_options(sizes.vault_bytes_max))?;
+        let secret = load_secret(&data.join("vault.secret"), vault.next_number() == 0)?;
+        Ok(Self {
+            vault,
+            secret,
+            outbox: open("outbox", "outbox", outbox::journal_options(sizes.outbox_bytes_max))?,
+            receipts: open("receipts", "receipts", receipts::journal_options())?,
+            dead: open("dead letters", "dead-letters", receipts::journal_options())?,
+        })
+    }
+}
+
+impl<S: Storage> Stores<S> {
+    /// Finds the state again: of the chains, of every rule, of what is to be submitted. What was decided but not sealed
+    /// when the agent died is sealed now; the number of these is the second answer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn recover(
+        journals: Journals<S>,
+        sizes: Sizes,
+        watches: &mut Watches,
+        sealer: &Sealer,
+    ) -> Result<(Self, u64), StoreError> {
+        let Journals { vault, outbox, receipts, dead, secret } = journals;
+        let opening = VaultOpening::begin(vault, secret, watches.devices())?;
+        let from = |device: &_| opening.replays_from(device);
+        let (receipts, mut answered) = Receipts::begin(receipts, dead, outbox.first_number(), from)?;
+        let numbers = std::mem::take(&mut answered.numbers);
+        let mut outbox = Outbox::begin(outbox, sizes.outbox_bytes_max, &numbers, |sealed: &Sealed| {
+            let from = opening.replays_from(&sealed.device);
+            answered.note(&sealed.device, &sealed.trigger, sealed.last, sealed.transition, from);
+        })?;
+        watches.restore(&answered.before, from);
+        let mut missed: Vec<Sealed> = Vec::new();
+        let mut seal = |decided: Decided| seal_into(&mut missed, decided, &outbox, sealer);
+        let vault = opening.replay(|vault, kept, place, is_open| {
+            watches.observe(vault, kept, place, &answered.before, is_open, &mut seal)
+        })?;
+        for ((device, _), sealed) in &answered.before {
+            let (next, claimed) = (vault.next_number(device), sealed.last().map_or(0, |(last, _)| *last));
+            if claimed >= next {
+                return Err(StoreError::VaultTooOld { device: device.clone(), next, claimed });
+            }
+        }
+        // The readings behind these are on disk: opening a journal makes durable what it finds.
+        for sealed in &missed {
+            outbox.put(sealed)?;
+        }
+        outbox.sync()?;
+        let count = missed.len() as u64;
+        let stores = Self { vault: Mutex::new(vault), outbox: Mutex::new(outbox), receipts: Mutex::new(receipts) };
+        watches.release(&mut stores.vault());
+        Ok((stores, count))
+    }
+
+    /// The vault.
+    pub fn vault(&self) -> MutexGuard<'_, Vault<S>> {
+        lock(&self.vault)
+    }
+
+    /// The outbox.
+    pub fn outbox(&self) -> MutexGuard<'_, Outbox<S>> {
+        lock(&self.outbox)
+    }
+
+    /// The receipts.
+    pub fn receipts(&self) -> MutexGuard<'_, Receipts<S>> {
+        lock(&self.receipts)
+    }
+}
+
+/// Seals a decided firing under the next number, when there is room for it.
+///
+/// # Errors
+/// None of its own; the type is what [`Watches::observe`] wants.
+pub fn seal_into<S: Storage>(
+    sealed: &mut Vec<Sealed>,
+    decided: Decided,
+    outbox: &Outbox<S>,
+    sealer: &Sealer,
+) -> Result<Verdict, StoreError> {
+    let (trigger, priority) = (decided.rule.source().id.clone(), decided.rule.source().priority);
+    let number = outbox.next_number() + sealed.len() as u64;
+    let made = match sealer.seal(number, decided) {
+        Ok(made) => made,
+        Err(fault) => {
+            tracing::error!(%trigger, %fault, "our own statement does not parse; this is a fault of the program");
+            return Ok(Verdict::NoRoom);
+        }
+    };
+    let reserved = sealed.iter().map(|sealed| sealed.encode().len() as u64).sum();
+    if !outbox.has_room(priority, made.encode().len(), reserved) {
+        return Ok(Verdict::NoRoom);
+    }
+    sealed.push(made);
+    Ok(Verdict::Sealed)
+}
+
+/// A thread that died while it held the lock left a store that is poisoned by itself, or whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a journal, and says what a power cut left half-written.
+///
+/// # Errors
+/// [`StoreError::Open`].
+pub fn open_journal<S: Storage>(store: &'static str, storage: S, options: Options) -> Result<Journal<S>, StoreError> {
+    let journal = Journal::open_on(storage, options).map_err(|source| StoreError::Open { store, source })?;
+    if let Some(repair) = journal.repaired() {
+        tracing::warn!(
+            store,
+            file = %repair.file,
+            bytes = repair.bytes,
+            "cut off what a power cut left half-written; nothing that was promised is among it"
+        );
+    }
+    Ok(journal)
+}

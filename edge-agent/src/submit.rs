@@ -1,0 +1,211 @@
+//! Step 8: the outbox's triggers to the node, oldest first, one at a time, until each has its answer.
+//!
+//! ```text
+//!            ┌────────── receipt, checked: kept ──────────┐
+//!  outbox ──▶ submit ──── refused for good: dead letter ───┴──▶ done, next
+//!            └────────── not now, no answer, bad receipt: stays, back off (200 ms … 10 s)
+//! ```
+//! One at a time, because the ledger refuses an agent's triggers that come out of order. Receipts are synced in groups: one
+//! that a crash takes is asked for again, and submitting the same bytes again gives the same receipt.
+
+mod ledger_key;
+
+use crate::error::StoreError;
+use crate::receipts::{DeadLetter, Receipted};
+use crate::seal::Sealed;
+use crate::status::{Alarm, Status};
+use crate::store::Stores;
+use std::sync::Arc;
+use std::time::Duration;
+use tally_connector_api::Backoff;
+use tally_evidence::Receipt;
+use tally_journal::Storage;
+use tally_ledger_client::{Client, SubmitError, Submitted};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use ledger_key::{KeyError, LedgerKey};
+
+/// Receipts kept before they are synced. A crash costs as many repeated submissions.
+const RECEIPTS_UNSYNCED_MAX: usize = 256;
+
+/// The node's "no" that is about who we are, not about these bytes: it may become a "yes" when somebody registers the
+/// agent, so the triggers wait instead of becoming dead letters.
+const CODES_ABOUT_US: [&str; 2] = ["unknown-signer", "unknown-key"];
+
+/// Everything the submit task uses.
+pub struct Submit<S: Storage> {
+    /// Outbox and receipts.
+    pub stores: Arc<Stores<S>>,
+    /// The node.
+    pub client: Client,
+    /// Whose receipts we take.
+    pub ledger: String,
+    /// Its key.
+    pub key: LedgerKey,
+    /// Where counters go.
+    pub status: Arc<Status>,
+    /// The number behind the last synced trigger.
+    pub sealed: watch::Receiver<u64>,
+    /// The number behind the last trigger that SCADA was told of; `u64::MAX` without a broker.
+    pub published: watch::Receiver<u64>,
+}
+
+/// What became of an attempt.
+enum Attempt {
+    /// It has its answer.
+    Done,
+    /// Nothing is decided.
+    Later(Duration),
+}
+
+impl<S: Storage + Send + 'static> Submit<S> {
+    /// Works until `stop` is cancelled and the outbox is empty or the node does not take more.
+    ///
+    /// # Errors
+    /// [`StoreError`]: a store failed.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        let mut backoff = Backoff::for_links();
+        let mut unsynced = 0;
+        loop {
+            self.sealed.borrow_and_update();
+            let next = self.on_disk(|stores| stores.outbox().next()).await?;
+            let attempt = match &next {
+                Some(sealed) => self.submit(sealed, &mut backoff).await?,
+                None => {
+                    self.settle(&mut unsynced).await?;
+                    tokio::select! {
+                        changed = self.sealed.changed() => if changed.is_err() { return Ok(()) },
+                        () = stop.cancelled() => return Ok(()),
+                    }
+                    continue;
+                }
+            };
+            match attempt {
+                Attempt::Done => {
+                    backoff.reset();
+                    unsynced += 1;
+                    if unsynced >= RECEIPTS_UNSYNCED_MAX {
+                        self.settle(&mut unsynced).await?;
+                    }
+                }
+                Attempt::Later(delay) => {
+                    self.status.count.submit_retries.add(1);
+                    self.settle(&mut unsynced).await?;
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = stop.cancelled() => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn submit(&mut self, sealed: &Sealed, backoff: &mut Backoff) -> Result<Attempt, StoreError> {
+        match self.client.submit(&sealed.statement).await {
+            Ok(submitted) => self.receipted(sealed, submitted, backoff).await,
+            Err(SubmitError::NotNow { retry_after, cause }) => {
+                self.status.node(false, cause);
+                Ok(Attempt::Later(backoff.next_delay().max(retry_after.unwrap_or_default())))
+            }
+            Err(SubmitError::Refused { code, text }) if CODES_ABOUT_US.contains(&code.as_str()) => {
+                self.status.node(false, format!("the ledger does not know this agent with this key: {text}"));
+                Ok(Attempt::Later(backoff.next_delay()))
+            }
+            Err(SubmitError::Refused { code, text }) => {
+                tracing::error!(number = sealed.number, trigger = %sealed.trigger, %code, "the node refuses a trigger for good, it goes to the dead letters: {text}");
+                self.status.node(true, "taking triggers".to_owned());
+                let letter = DeadLetter { sealed: sealed.clone(), code, reason: text };
+                let count = self
+                    .on_disk(move |stores| {
+                        stores.receipts().bury(&letter)?;
+                        // If we die here: the letter is found on opening, and the trigger counts as answered.
+                        stores.outbox().done(&letter.sealed);
+                        Ok(stores.receipts().dead_letter_count())
+                    })
+                    .await?;
+                self.status.count.triggers_dead.add(1);
+                self.status.dead_letters(count);
+                self.status.outbox(&self.stores.outbox());
+                Ok(Attempt::Done)
+            }
+        }
+    }
+
+    async fn receipted(
+        &mut self,
+        sealed: &Sealed,
+        submitted: Submitted,
+        backoff: &mut Backoff,
+    ) -> Result<Attempt, StoreError> {
+        if let Err(fault) = self.check(sealed, &submitted.receipt).await {
+            match fault {
+                KeyError::Changed { .. } => self.status.raise(Alarm::LedgerKey, fault.to_string()),
+                _ => self.status.node(false, fault.to_string()),
+            }
+            return Ok(Attempt::Later(backoff.next_delay()));
+        }
+        self.status.clear(Alarm::LedgerKey);
+        self.status.node(true, "taking triggers".to_owned());
+        let Submitted { receipt, entry, refusal } = submitted;
+        if let Some(number) = refusal {
+            tracing::warn!(number = sealed.number, trigger = %sealed.trigger, entry, refusal = number, "the contract refused a trigger");
+            self.status.count.triggers_refused.add(1);
+        }
+        let receipted = Receipted { sealed: sealed.clone(), entry, refusal, receipt };
+        self.on_disk(move |stores| {
+            stores.receipts().keep(&receipted)?;
+            stores.outbox().done(&receipted.sealed);
+            Ok(())
+        })
+        .await?;
+        self.status.count.triggers_receipted.add(1);
+        self.status.outbox(&self.stores.outbox());
+        Ok(Attempt::Done)
+    }
+
+    /// A receipt counts only when the ledger's key seals it over this very statement.
+    async fn check(&mut self, sealed: &Sealed, receipt: &[u8]) -> Result<(), KeyError> {
+        let receipt = Receipt::parse(receipt)?;
+        if receipt.ledger != self.ledger || receipt.subject != sealed.device.as_str() {
+            let (found, expected) = (receipt.ledger, self.ledger.clone());
+            return Err(KeyError::OtherLedger { found, expected });
+        }
+        let key = self.key.get(&receipt.key, &self.client).await?;
+        receipt.check(&sealed.id, &key)?;
+        Ok(())
+    }
+
+    /// Syncs receipts; only then may the outbox forget.
+    async fn settle(&mut self, unsynced: &mut usize) -> Result<(), StoreError> {
+        if *unsynced == 0 {
+            return Ok(());
+        }
+        *unsynced = 0;
+        let published = *self.published.borrow();
+        self.on_disk(move |stores| {
+            stores.receipts().sync()?;
+            stores.outbox().discard(published)
+        })
+        .await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Stores<S>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        on_disk(&self.stores, work).await
+    }
+}
+
+/// Waits for the disk on a thread that may wait.
+pub(crate) async fn on_disk<S: Storage + Send + 'static, T: Send + 'static>(
+    stores: &Arc<Stores<S>>,
+    work: impl FnOnce(&Stores<S>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let stores = Arc::clone(stores);
+    match tokio::task::spawn_blocking(move || work(&stores)).await {
+        Ok(done) => done,
+        Err(fault) => Err(StoreError::Thread(fault.to_string())),
+    }
+}

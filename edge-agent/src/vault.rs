@@ -1,0 +1,257 @@
+//! The vault: every reading, numbered and hash-chained per device, on disk.
+//!
+//! **Purpose.** Gives each sample its number, its point number, a receive time that never falls, a salted leaf and its
+//! place in the device's chain; keeps what evidence and rules need later; finds its state again after a crash.
+//!
+//! **Who writes, who deletes.** The ingest thread writes; it also calls [`Vault::retain`], which deletes whole segments by
+//! age and size, but nothing that a running rule or an unsent trigger needs.
+//!
+//! **Limits.** One journal for all devices, so that a thousand devices cost one `fdatasync`. 10,000 readings a record.
+//! Memory: some 100 bytes a point, 512 KiB of leaves a device with rules at most.
+//!
+//! # Bytes
+//! Journal records (integers little-endian, `bytes` and `text` with a u32 length in front):
+//! ```text
+//! batch     1 u8, flags u8 (bit 0: what was decided before this record is sealed or given up), device text,
+//!           number of the first reading u64, count u32, count × reading bytes (docs/formats/reading.cddl),
+//!           receive time of the last one i64 µs, chain head after it [32]
+//! snapshot  2 u8, count u32, count × (device text, next number u64, chain head [32], receive time i64 µs,
+//!           needed? u8, needed number u64, needed record u64, count u32, count × (point text, next point number u64,
+//!           latest number u64))
+//! ```
+//! A snapshot is written every 8 MiB, before anything is deleted, and on a clean stop: opening looks for the last one
+//! from the end and reads on from there (or from the oldest record that a rule still needs).
+
+mod chain;
+mod open;
+mod record;
+mod retain;
+
+use crate::error::StoreError;
+use chain::Chain;
+use record::{BatchWriter, Record};
+use std::collections::{HashMap, HashSet};
+use tally_connector_api::Batch;
+use tally_evidence::{Hash, Salt, reading_leaf};
+use tally_journal::{Journal, Options, Storage};
+use tally_model::{DeviceId, Timestamp};
+use zeroize::Zeroizing;
+
+pub use chain::KeptReading;
+pub use open::{VaultOpening, load_secret};
+pub use retain::{Keeping, Retained};
+
+/// Readings in one record; a larger batch becomes several.
+const READINGS_PER_RECORD_MAX: usize = 10_000;
+
+/// Bytes between two snapshots: opening reads at most this much more than rules need.
+const SNAPSHOT_EVERY: u64 = 8 << 20;
+
+/// The journal's limits: segments small enough that a vault of `bytes_max` can be trimmed in 16 steps.
+#[must_use]
+pub fn journal_options(bytes_max: u64) -> Options {
+    Options { segment_bytes_max: (bytes_max / 16).clamp(1 << 20, 64 << 20), ..Options::default() }
+}
+
+/// An open vault.
+pub struct Vault<S: Storage> {
+    journal: Journal<S>,
+    secret: Zeroizing<[u8; 32]>,
+    watched: HashSet<DeviceId>,
+    chains: HashMap<DeviceId, Chain>,
+    /// Bytes appended since opening, and how many of them before the last snapshot.
+    snapshot_at: u64,
+    appended: u64,
+    /// What was asked for last when deleting.
+    discarded_before: u64,
+    /// Reused for every reading and record.
+    reading: Vec<u8>,
+    record: Vec<u8>,
+}
+
+/// A batch after step 4: numbered and in the vault (not yet synced).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Which device.
+    pub device: DeviceId,
+    /// The journal record that holds the last reading.
+    pub place: u64,
+    /// In number order.
+    pub readings: Vec<KeptReading>,
+}
+
+/// A reading as it lies in the vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number.
+    pub number: u64,
+    /// Its salt.
+    pub salt: Salt,
+    /// Its canonical bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// Its leaf.
+    #[must_use]
+    pub fn leaf(&self) -> Hash {
+        reading_leaf(&self.salt, &self.bytes)
+    }
+}
+
+impl<S: Storage> Vault<S> {
+    /// Keeps a batch. `settles`: everything decided from earlier batches is sealed and synced, or given up; after a
+    /// crash rules run again only over what came since.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the vault must then be opened anew.
+    pub fn keep(&mut self, batch: Batch, settles: bool) -> Result<Kept, StoreError> {
+        let Batch { device, samples } = batch;
+        let mut kept = Kept { place: self.journal.next_number(), readings: Vec::with_capacity(samples.len()), device };
+        let mut samples = samples.into_iter().peekable();
+        let mut settles = settles;
+        while samples.peek().is_some() {
+            let chain = chain_of(&mut self.chains, &kept.device, &self.secret, &self.watched);
+            chain.anchor(self.journal.next_number());
+            let record = std::mem::take(&mut self.record);
+            let mut writer = BatchWriter::new(record, settles, &kept.device, chain.next);
+            for sample in samples.by_ref().take(READINGS_PER_RECORD_MAX) {
+                kept.readings.push(chain.keep(sample, &mut self.reading));
+                writer.push(&self.reading);
+            }
+            self.record = writer.finish(chain.received, &chain.head.0);
+            kept.place = self.journal.append(&self.record).map_err(StoreError::vault)?;
+            self.appended += self.record.len() as u64;
+            settles = false;
+        }
+        Ok(kept)
+    }
+
+    /// Makes everything kept so far durable.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.journal.sync().map_err(StoreError::vault)
+    }
+
+    /// Writes a snapshot when enough was kept since the last one, or when `always`. Only between groups: a snapshot says
+    /// that everything decided before it is settled.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn snapshot(&mut self, always: bool) -> Result<(), StoreError> {
+        if self.appended < self.snapshot_at + SNAPSHOT_EVERY && !(always && self.appended > self.snapshot_at) {
+            return Ok(());
+        }
+        let saved: Vec<_> = self.chains.values().map(Chain::save).collect();
+        self.journal.append(&record::encode_snapshot(saved.iter())).map_err(StoreError::vault)?;
+        self.snapshot_at = self.appended;
+        Ok(())
+    }
+
+    /// The leaves of readings `first..=last` of `device`.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when some are no longer kept.
+    pub fn leaves(&self, device: &DeviceId, first: u64, last: u64) -> Result<Vec<Hash>, StoreError> {
+        let gone = || StoreError::NotKept { device: device.clone(), first, last };
+        let chain = self.chains.get(device).ok_or_else(gone)?;
+        if let Some(leaves) = chain.leaves(first, last) {
+            return Ok(leaves);
+        }
+        let mut place = chain.place_before(first).ok_or_else(gone)?;
+        let mut leaves = Vec::new();
+        while place < self.journal.next_number() {
+            let (stored, next) = self.read(device, place, first..=last, RECORDS_AT_ONCE)?;
+            leaves.extend(stored.iter().map(Stored::leaf));
+            place = next;
+        }
+        if leaves.len() as u64 == last - first + 1 { Ok(leaves) } else { Err(gone()) }
+    }
+
+    /// Reads at most `records_max` records from `place` on and gives the readings of `device` among `numbers`, with the
+    /// record to go on from.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn read(
+        &self,
+        device: &DeviceId,
+        place: u64,
+        numbers: std::ops::RangeInclusive<u64>,
+        records_max: usize,
+    ) -> Result<(Vec<Stored>, u64), StoreError> {
+        let mut found = Vec::new();
+        let mut next = place;
+        let Some(chain) = self.chains.get(device) else { return Ok((found, self.journal.next_number())) };
+        for record in self.journal.iter_from(place).map_err(StoreError::vault)?.take(records_max) {
+            let (at, bytes) = record.map_err(StoreError::vault)?;
+            next = at + 1;
+            let Some(Record::Batch(batch)) = record::decode(&bytes) else { continue };
+            if batch.device != *device {
+                continue;
+            }
+            for (number, reading) in (batch.first..).zip(batch.readings) {
+                if numbers.contains(&number) {
+                    found.push(Stored { number, salt: chain.salt(number), bytes: reading.to_vec() });
+                }
+            }
+            if batch.first > *numbers.end() {
+                return Ok((found, self.journal.next_number()));
+            }
+        }
+        if next == place {
+            next = self.journal.next_number();
+        }
+        Ok((found, next))
+    }
+
+    /// Rules need nothing of `device` before reading `number` any more.
+    pub fn release(&mut self, device: &DeviceId, number: u64) {
+        if let Some(chain) = self.chains.get_mut(device) {
+            chain.release(number);
+        }
+    }
+
+    /// A journal record at or before the one that holds reading `number`, as long as a rule may need it.
+    #[must_use]
+    pub fn place_before(&self, device: &DeviceId, number: u64) -> Option<u64> {
+        self.chains.get(device)?.place_before(number)
+    }
+
+    /// Number the next reading of `device` gets.
+    #[must_use]
+    pub fn next_number(&self, device: &DeviceId) -> u64 {
+        self.chains.get(device).map_or(0, |chain| chain.next)
+    }
+
+    /// The latest receive time on disk: the clock must not start before it.
+    #[must_use]
+    pub fn latest(&self) -> Timestamp {
+        self.chains.values().map(|chain| chain.received).max().unwrap_or_default()
+    }
+
+    /// Device, next number and chain head of every chain, for people; in no order.
+    pub fn heads(&self) -> impl Iterator<Item = (&DeviceId, u64, Hash)> {
+        self.chains.values().map(|chain| (&chain.device, chain.next, chain.head.0))
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.journal.bytes_on_disk()
+    }
+}
+
+/// Records looked at before a lock is given back.
+pub(crate) const RECORDS_AT_ONCE: usize = 256;
+
+fn chain_of<'a>(
+    chains: &'a mut HashMap<DeviceId, Chain>,
+    device: &DeviceId,
+    secret: &[u8; 32],
+    watched: &HashSet<DeviceId>,
+) -> &'a mut Chain {
+    chains.entry(device.clone()).or_insert_with(|| Chain::start(device, secret, watched.contains(device)))
+}

@@ -1,0 +1,211 @@
+//! Opening a vault: the state of every chain, and the readings that rules must see again.
+
+use super::chain::{Chain, KeptReading};
+use super::record::{self, Batch, Record, Saved};
+use super::{Vault, chain_of};
+use crate::error::StoreError;
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use tally_evidence::{decode_reading, reading_leaf};
+use tally_journal::{Journal, Storage};
+use tally_model::DeviceId;
+use zeroize::Zeroizing;
+
+/// A vault whose journal is open and whose last snapshot is found, before its readings are walked through.
+pub struct VaultOpening<S: Storage> {
+    vault: Vault<S>,
+    /// The last snapshot and its record.
+    saved: HashMap<DeviceId, Saved>,
+    snapshot: Option<u64>,
+}
+
+impl<S: Storage> VaultOpening<S> {
+    /// Finds the last snapshot in the vault's journal. `watched` are the devices that rules look at.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn begin(
+        journal: Journal<S>,
+        secret: Zeroizing<[u8; 32]>,
+        watched: HashSet<DeviceId>,
+    ) -> Result<Self, StoreError> {
+        let (snapshot, saved) = last_snapshot(&journal)?;
+        let saved = saved.into_iter().map(|saved| (saved.device.clone(), saved)).collect();
+        let (chains, reading, record) = (HashMap::new(), Vec::new(), Vec::new());
+        let (snapshot_at, appended, discarded_before) = (0, 0, 0);
+        let vault =
+            Vault { journal, secret, watched, chains, snapshot_at, appended, discarded_before, reading, record };
+        Ok(Self { vault, saved, snapshot })
+    }
+
+    /// The first reading of `device` that its rules must see again.
+    #[must_use]
+    pub fn replays_from(&self, device: &DeviceId) -> u64 {
+        match self.saved.get(device) {
+            Some(saved) => saved.needed.map_or(saved.next, |(number, _)| number),
+            None => 0,
+        }
+    }
+
+    /// Walks through the readings that rules must see again, in order, and gives the vault. `visit` gets each reading of
+    /// a watched device, the journal record that holds it, and whether what follows from it may be undecided: `false`
+    /// says that every trigger it gave is sealed or was given up.
+    ///
+    /// # Errors
+    /// [`StoreError`], among them [`StoreError::Chain`] when readings and heads do not fit.
+    pub fn replay(
+        mut self,
+        mut visit: impl FnMut(&Vault<S>, &KeptReading, u64, bool) -> Result<(), StoreError>,
+    ) -> Result<Vault<S>, StoreError> {
+        let (start, settled) = (self.start(), self.settled()?);
+        let mut place = start;
+        while place < self.vault.journal.next_number() {
+            let bytes = self.vault.journal.read(place).map_err(StoreError::vault)?.unwrap_or_default();
+            match record::decode(&bytes) {
+                Some(Record::Snapshot(_)) if Some(place) == self.snapshot => self.restore(),
+                Some(Record::Snapshot(_)) => {}
+                Some(Record::Batch(batch)) => {
+                    let kept = if self.snapshot.is_some_and(|snapshot| place < snapshot) {
+                        self.look_back(&batch, place)?
+                    } else {
+                        self.vault.follow(&batch, place)?
+                    };
+                    let from = self.replays_from(&batch.device);
+                    for reading in kept.iter().filter(|kept| kept.reading.number >= from) {
+                        visit(&self.vault, reading, place, place >= settled)?;
+                    }
+                }
+                None => return Err(StoreError::Foreign { store: "vault", record: place }),
+            }
+            place += 1;
+        }
+        Ok(self.vault)
+    }
+
+    /// Where walking begins: at the last snapshot, or before it when a rule needs more.
+    fn start(&self) -> u64 {
+        let Some(snapshot) = self.snapshot else { return self.vault.journal.first_number() };
+        let watched = self.saved.values().filter(|saved| self.vault.watched.contains(&saved.device));
+        let needed = watched.filter_map(|saved| saved.needed).map(|(_, place)| place);
+        needed.min().unwrap_or(snapshot).min(snapshot).max(self.vault.journal.first_number())
+    }
+
+    /// The first record from which something may be undecided: the last batch that settled what came before it.
+    fn settled(&self) -> Result<u64, StoreError> {
+        let journal = &self.vault.journal;
+        let from = self.snapshot.unwrap_or(journal.first_number());
+        for place in (from..journal.next_number()).rev() {
+            let bytes = journal.read(place).map_err(StoreError::vault)?.unwrap_or_default();
+            if matches!(record::decode(&bytes), Some(Record::Batch(Batch { settles: true, .. }))) {
+                return Ok(place);
+            }
+        }
+        Ok(from)
+    }
+
+    /// From here on the chains are known.
+    fn restore(&mut self) {
+        for saved in self.saved.values() {
+            let Vault { chains, secret, watched, .. } = &mut self.vault;
+            chain_of(chains, &saved.device, secret, watched).restore(saved.clone());
+        }
+    }
+
+    /// Readings before the snapshot that a rule still needs: only watched devices, only from the needed number on.
+    /// Their heads are those of the chain as far as it is known; nothing is decided from them.
+    fn look_back(&mut self, batch: &Batch<'_>, place: u64) -> Result<Vec<KeptReading>, StoreError> {
+        let from = self.replays_from(&batch.device);
+        let Vault { chains, secret, watched, .. } = &mut self.vault;
+        let last = batch.first + batch.readings.len() as u64;
+        if !watched.contains(&batch.device) || last <= from {
+            return Ok(Vec::new());
+        }
+        let chain = chain_of(chains, &batch.device, secret, watched);
+        chain.next = batch.first;
+        chain.anchor(place);
+        read_batch(chain, batch, place)
+    }
+}
+
+impl<S: Storage> Vault<S> {
+    /// A batch behind the last snapshot: it must continue the chain and lead to its own head.
+    fn follow(&mut self, batch: &Batch<'_>, place: u64) -> Result<Vec<KeptReading>, StoreError> {
+        let is_first = !self.chains.contains_key(&batch.device);
+        let chain = chain_of(&mut self.chains, &batch.device, &self.secret, &self.watched);
+        let fault = || StoreError::Chain { device: batch.device.clone(), number: batch.first };
+        if is_first && batch.first > 0 || batch.first != chain.next {
+            return Err(fault());
+        }
+        chain.anchor(place);
+        let kept = read_batch(chain, batch, place)?;
+        if chain.head.0 == batch.head { Ok(kept) } else { Err(fault()) }
+    }
+}
+
+fn read_batch(chain: &mut Chain, batch: &Batch<'_>, place: u64) -> Result<Vec<KeptReading>, StoreError> {
+    let foreign = |_| StoreError::Foreign { store: "vault", record: place };
+    let mut kept = Vec::with_capacity(batch.readings.len());
+    for (number, bytes) in (batch.first..).zip(&batch.readings) {
+        let (reading, point_number) = decode_reading(&batch.device, bytes).map_err(foreign)?;
+        if reading.number != number {
+            return Err(StoreError::Chain { device: batch.device.clone(), number });
+        }
+        let leaf = reading_leaf(&chain.salt(number), bytes);
+        kept.push(chain.follow(reading, point_number, leaf));
+    }
+    Ok(kept)
+}
+
+/// Looks from the end for the last snapshot. Without one nothing was ever deleted.
+fn last_snapshot<S: Storage>(journal: &Journal<S>) -> Result<(Option<u64>, Vec<Saved>), StoreError> {
+    for place in (journal.first_number()..journal.next_number()).rev() {
+        let bytes = journal.read(place).map_err(StoreError::vault)?.unwrap_or_default();
+        if !record::is_snapshot(&bytes) {
+            continue;
+        }
+        return match record::decode(&bytes) {
+            Some(Record::Snapshot(saved)) => Ok((Some(place), saved)),
+            _ => Err(StoreError::Foreign { store: "vault", record: place }),
+        };
+    }
+    Ok((None, Vec::new()))
+}
+
+/// Reads the vault's secret, or makes a new one when `may_create`. Written and synced before anything is salted with it.
+///
+/// # Errors
+/// [`StoreError::SecretLost`] when there is none and a vault that needs it.
+pub fn load_secret(file: &Path, may_create: bool) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    match File::open(file) {
+        Ok(mut found) => {
+            let mut bytes = Zeroizing::new(Vec::with_capacity(64));
+            found.read_to_end(&mut bytes).map_err(StoreError::file(file))?;
+            // A power cut while it was being made may leave it short; nothing was salted with it then.
+            match bytes.as_slice().try_into() {
+                Ok(bytes) => {
+                    *secret = bytes;
+                    return Ok(secret);
+                }
+                Err(_) if may_create => {}
+                Err(_) => return Err(StoreError::SecretLost { file: file.to_owned() }),
+            }
+        }
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound && may_create => {}
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StoreError::SecretLost { file: file.to_owned() });
+        }
+        Err(fault) => return Err(StoreError::file(file)(fault)),
+    }
+    getrandom::fill(&mut secret[..]).map_err(|_| StoreError::Randomness)?;
+    let write = |mut made: File| made.write_all(&secret[..]).and_then(|()| made.sync_all());
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+    made.and_then(write).map_err(StoreError::file(file))?;
+    if let Some(folder) = file.parent() {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::file(folder))?;
+    }
+    Ok(secret)
+}

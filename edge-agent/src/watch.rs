@@ -1,0 +1,215 @@
+//! Step 5: every rule watches the readings of its device, and what it says is turned into a claim about readings.
+//!
+//! The same code runs over fresh readings and, after a restart, over those of the vault. What is already sealed then
+//! only sets the rule's state; what was decided but not sealed when the agent died is decided again, from the same
+//! readings, to the same effect (`docs/decisions/008-edge-agent.md`).
+
+use crate::error::StoreError;
+use crate::vault::{KeptReading, Vault};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tally_evidence::{ReadingsClaim, Transition, root_of};
+use tally_journal::Storage;
+use tally_model::{DeviceId, PointId, TriggerId};
+use tally_rules::{Firing, Rule, Watch};
+
+/// What is sealed already, for each trigger of each device: the deciding reading and which way.
+pub type SealedBefore = HashMap<(DeviceId, TriggerId), Vec<(u64, Transition)>>;
+
+/// A firing with the readings it stands on: ready to be sealed.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    /// Which rule.
+    pub rule: Arc<Rule>,
+    /// What it said.
+    pub firing: Firing,
+    /// The readings behind it.
+    pub claim: ReadingsClaim,
+    /// Vault records of the first and the last of these readings.
+    pub places: (u64, u64),
+}
+
+/// What became of a decided firing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sealed.
+    Sealed,
+    /// There is no room: the rule goes back to where it was and is judged again at the next reading.
+    NoRoom,
+}
+
+/// All rules of a plant.
+#[derive(Default)]
+pub struct Watches {
+    devices: HashMap<DeviceId, DeviceWatch>,
+    /// Firings that were not sealed because a point of their rule was never read: nobody could check them.
+    unprovable: u64,
+}
+
+#[derive(Default)]
+struct DeviceWatch {
+    watches: Vec<Watch>,
+    /// Every point that some rule reads or discloses.
+    points: HashMap<PointId, Watched>,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Point number and number of its latest reading.
+    latest: Option<(u64, u64)>,
+    /// Places in `watches` of the rules that read it.
+    readers: Vec<usize>,
+}
+
+impl Watches {
+    /// Watches that know nothing yet.
+    #[must_use]
+    pub fn new(rules: &[Arc<Rule>]) -> Self {
+        let mut watches = Self::default();
+        for rule in rules {
+            let device = watches.devices.entry(rule.source().device.clone()).or_default();
+            let place = device.watches.len();
+            device.watches.push(Watch::new(Arc::clone(rule)));
+            for point in rule.reads() {
+                device.points.entry(point).or_default().readers.push(place);
+            }
+            for point in rule.disclosed() {
+                device.points.entry(point).or_default();
+            }
+        }
+        watches
+    }
+
+    /// The devices that have rules.
+    #[must_use]
+    pub fn devices(&self) -> HashSet<DeviceId> {
+        self.devices.keys().cloned().collect()
+    }
+
+    /// Sets every rule to what was sealed last before the readings that will be replayed.
+    pub fn restore(&mut self, before: &SealedBefore, replays_from: impl Fn(&DeviceId) -> u64) {
+        for (device, watched) in &mut self.devices {
+            let from = replays_from(device);
+            for watch in &mut watched.watches {
+                let sealed = before.get(&(device.clone(), watch.rule().source().id.clone()));
+                let last = sealed.into_iter().flatten().rfind(|(last, _)| *last < from);
+                watch.restore_raised(last.is_some_and(|(_, transition)| *transition == Transition::Raised));
+            }
+        }
+    }
+
+    /// Takes in one reading. `before` is what is sealed already (empty while running); `is_open` says whether a firing
+    /// may still have to be sealed. `seal` gets what is decided.
+    ///
+    /// # Errors
+    /// Whatever the vault or `seal` answer.
+    pub fn observe<S: Storage>(
+        &mut self,
+        vault: &Vault<S>,
+        kept: &KeptReading,
+        place: u64,
+        before: &SealedBefore,
+        is_open: bool,
+        seal: &mut dyn FnMut(Decided) -> Result<Verdict, StoreError>,
+    ) -> Result<(), StoreError> {
+        let reading = &kept.reading;
+        let Some(device) = self.devices.get_mut(&reading.device) else { return Ok(()) };
+        let Some(point) = device.points.get_mut(&reading.sample.point) else { return Ok(()) };
+        point.latest = Some((kept.point_number, reading.number));
+        let readers = point.readers.clone();
+        for reader in readers {
+            let Some(watch) = device.watches.get_mut(reader) else { continue };
+            let fired = watch.observe(reading);
+            if let Some(transition) = sealed_at(before, &reading.device, watch, reading.number) {
+                force(watch, transition == Transition::Raised);
+                continue;
+            }
+            let Some(firing) = fired else { continue };
+            let was_raised = firing.transition == tally_rules::Transition::Cleared;
+            let decided = if is_open { claim(vault, watch.rule(), &device.points, firing, kept, place)? } else { None };
+            let verdict = match decided {
+                Some(decided) => seal(decided)?,
+                None => {
+                    self.unprovable += u64::from(is_open);
+                    Verdict::NoRoom
+                }
+            };
+            if verdict == Verdict::NoRoom
+                && let Some(watch) = device.watches.get_mut(reader)
+            {
+                watch.restore_raised(was_raised);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the vault what no rule needs any more.
+    pub fn release<S: Storage>(&self, vault: &mut Vault<S>) {
+        for (id, device) in &self.devices {
+            let rules = device.watches.iter().filter_map(Watch::first_needed);
+            let shown = device.points.values().filter_map(|point| point.latest).map(|(_, number)| number);
+            let needed = rules.chain(shown).min().unwrap_or_else(|| vault.next_number(id));
+            vault.release(id, needed);
+        }
+    }
+
+    /// Every watch, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Watch> {
+        self.devices.values().flat_map(|device| &device.watches)
+    }
+
+    /// Firings that could not be sealed because a point of their rule was never read.
+    #[must_use]
+    pub fn unprovable(&self) -> u64 {
+        self.unprovable
+    }
+}
+
+fn sealed_at(before: &SealedBefore, device: &DeviceId, watch: &Watch, number: u64) -> Option<Transition> {
+    if before.is_empty() {
+        return None;
+    }
+    let sealed = before.get(&(device.clone(), watch.rule().source().id.clone()))?;
+    sealed.iter().find(|(last, _)| *last == number).map(|(_, transition)| *transition)
+}
+
+/// Puts a rule where the sealed trigger left it. Going over "raised" also ends an on-delay that is running, as the
+/// sealed transition did.
+fn force(watch: &mut Watch, is_raised: bool) {
+    watch.restore_raised(true);
+    watch.restore_raised(is_raised);
+}
+
+/// The readings behind a firing. `None` when a point the rule reads was never read, so that nobody could check it.
+///
+/// The range begins at the latest reading of a shown point if that is older than what the rule looked at: a point that
+/// is claimed must be shown.
+fn claim<S: Storage>(
+    vault: &Vault<S>,
+    rule: &Arc<Rule>,
+    points: &HashMap<PointId, Watched>,
+    firing: Firing,
+    kept: &KeptReading,
+    place: u64,
+) -> Result<Option<Decided>, StoreError> {
+    let device = &kept.reading.device;
+    let latest = |point: &PointId| points.get(point).and_then(|watched| watched.latest);
+    if rule.reads().iter().any(|point| latest(point).is_none()) {
+        return Ok(None);
+    }
+    let shown: Vec<_> = rule.disclosed().into_iter().filter_map(|point| Some((latest(&point)?, point))).collect();
+    let first = shown.iter().map(|((_, number), _)| *number).fold(firing.first, u64::min);
+    let last = kept.reading.number;
+    let leaves = match vault.leaves(device, first, last) {
+        Ok(leaves) => leaves,
+        Err(fault) if fault.is_passing() => {
+            tracing::error!(trigger = %rule.source().id, %fault, "a trigger cannot be sealed, because its readings are gone");
+            return Ok(None);
+        }
+        Err(fault) => return Err(fault),
+    };
+    let points = shown.into_iter().map(|((point_number, _), point)| (point, point_number)).collect();
+    let claim = ReadingsClaim { first, last, root: root_of(&leaves), head: kept.head, points };
+    let places = (vault.place_before(device, first).unwrap_or(place), place);
+    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places }))
+}
