@@ -17,11 +17,11 @@ use crate::status::Status;
 use crate::store::Stores;
 use crate::vault::Kept;
 use cursor::Cursor;
-use live::Live;
+use live::{Connects, Live};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::StatusReporter;
+use tally_connector_api::{LinkStatus, StatusReporter};
 use tally_connector_mqtt::{MqttPublisher, PublisherConfig};
 use tally_journal::Storage;
 use tally_ledger_client::Client;
@@ -100,9 +100,10 @@ pub fn start<S: Storage + Send + 'static>(
     let first = told.value().parse().unwrap_or(0);
     let (published_sender, published) = watch::channel(first);
     let (live, batches) = mpsc::channel(LIVE_BATCHES_MAX);
-    let publisher = connect(&broker, &agent, &topics, &status, quit.clone());
+    let (publisher, link) = connect(&broker, &agent, &topics, quit.clone());
+    status.set_broker(link.clone());
     let mut tasks = JoinSet::new();
-    let values = Live::new(broker.mode, &devices, topics.clone(), publisher.clone());
+    let values = Live::new(broker.mode, &devices, topics.clone(), publisher.clone(), Connects::new(link.clone()));
     tasks.spawn(values.run(batches, quit.clone()));
     let triggers = triggers::Triggers {
         stores,
@@ -123,7 +124,7 @@ pub fn start<S: Storage + Send + 'static>(
     };
     tasks.spawn(events.run(quit.clone()));
     let devices = devices.iter().map(|device| device.id.clone()).collect();
-    tasks.spawn(live::tell_states(status, devices, topics, publisher.clone(), quit));
+    tasks.spawn(live::tell_states(status, devices, topics, publisher.clone(), Connects::new(link), quit));
     Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher) })
 }
 
@@ -131,9 +132,8 @@ fn connect(
     broker: &BrokerConfig,
     agent: &PartyId,
     topics: &Topics,
-    status: &Status,
     quit: CancellationToken,
-) -> MqttPublisher {
+) -> (MqttPublisher, watch::Receiver<LinkStatus>) {
     let config = PublisherConfig {
         host: broker.host.clone(),
         port: broker.port,
@@ -145,6 +145,5 @@ fn connect(
         birth: Some(topics.agent(agent, true)),
     };
     let (reporter, listener) = StatusReporter::new(&format!("mqtt://{}:{}", broker.host, broker.port));
-    status.set_broker(listener);
-    MqttPublisher::start(config, quit, reporter)
+    (MqttPublisher::start(config, quit, reporter), listener)
 }

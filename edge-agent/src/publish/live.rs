@@ -7,10 +7,10 @@ use crate::vault::{Kept, KeptReading};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::LinkState;
-use tally_connector_mqtt::Publisher;
+use tally_connector_api::{LinkState, LinkStatus};
+use tally_connector_mqtt::{PublishError, Publisher};
 use tally_model::{DeviceId, DeviceSpec, NoValue, PointId, Sample};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How often states of links are looked at.
@@ -23,6 +23,24 @@ pub(super) struct Live<P> {
     deadbands: HashMap<(DeviceId, PointId), Band>,
     topics: Topics,
     publisher: P,
+    broker: Connects,
+}
+
+/// Notices a new connection to the broker, which may have forgotten what it kept.
+pub(super) struct Connects {
+    listener: watch::Receiver<LinkStatus>,
+    seen: u64,
+}
+
+impl Connects {
+    pub fn new(listener: watch::Receiver<LinkStatus>) -> Self {
+        Self { listener, seen: 0 }
+    }
+
+    fn is_new(&mut self) -> bool {
+        let connects = self.listener.borrow().connects;
+        std::mem::replace(&mut self.seen, connects) != connects
+    }
 }
 
 struct Band {
@@ -32,12 +50,12 @@ struct Band {
 }
 
 impl<P: Publisher> Live<P> {
-    pub fn new(mode: PublishMode, devices: &[DeviceSpec], topics: Topics, publisher: P) -> Self {
+    pub fn new(mode: PublishMode, devices: &[DeviceSpec], topics: Topics, publisher: P, broker: Connects) -> Self {
         let points = devices.iter().flat_map(|device| device.points.iter().map(|point| (device.id.clone(), point)));
         let deadbands = points.filter_map(|(device, point)| {
             Some(((device, point.id.clone()), Band { width: point.deadband?, last: None }))
         });
-        Self { mode, deadbands: deadbands.collect(), topics, publisher }
+        Self { mode, deadbands: deadbands.collect(), topics, publisher, broker }
     }
 
     pub async fn run(mut self, mut batches: mpsc::Receiver<Arc<Kept>>, quit: CancellationToken) {
@@ -47,9 +65,8 @@ impl<P: Publisher> Live<P> {
     }
 
     fn publish(&mut self, kept: &Kept) {
-        let connected = self.publisher.is_connected();
-        if !connected {
-            // What a deadband held back would be missing after the reconnect: the next value goes out in any case.
+        if !self.publisher.is_connected() || self.broker.is_new() {
+            // What a deadband holds back would be missing at the broker: the next value goes out in any case.
             self.deadbands.values_mut().for_each(|band| band.last = None);
         }
         let changed: Vec<_> = kept.readings.iter().filter(|kept| self.is_news(kept)).collect();
@@ -103,12 +120,16 @@ pub(super) async fn tell_states<P: Publisher>(
     devices: Vec<DeviceId>,
     topics: Topics,
     publisher: P,
+    mut broker: Connects,
     quit: CancellationToken,
 ) {
     let mut told: HashMap<DeviceId, LinkState> = HashMap::new();
     let mut every = tokio::time::interval(STATES_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while quit.run_until_cancelled(every.tick()).await.is_some() {
+        if broker.is_new() {
+            told.clear();
+        }
         for device in &devices {
             let Some(state) = status.link_state(device) else { continue };
             if told.get(device).is_some_and(|told| is_same(told, &state)) {
@@ -119,8 +140,8 @@ pub(super) async fn tell_states<P: Publisher>(
                 Some(Ok(())) => {
                     told.insert(device.clone(), state);
                 }
+                Some(Err(PublishError::Stopped)) | None => return,
                 Some(Err(fault)) => tracing::warn!(%device, %fault, "the state of a link cannot be published"),
-                None => return,
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::submit::on_disk;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_mqtt::Publisher;
+use tally_connector_mqtt::{PublishError, Publisher};
 use tally_evidence::{SignedStatement, TriggerBody};
 use tally_journal::Storage;
 use tokio::sync::watch;
@@ -85,6 +85,8 @@ impl<S: Storage + Send + 'static, P: Publisher> Triggers<S, P> {
         let message = self.topics.trigger(&sealed, call(&sealed));
         match self.publisher.publish(message).await {
             Ok(()) => self.status.count.triggers_published.add(1),
+            // Not told: it comes again in the next life. `quit` ends this wait.
+            Err(PublishError::Stopped) => std::future::pending().await,
             Err(fault) => {
                 tracing::error!(number, %fault, "a trigger cannot be published");
                 self.status.count.triggers_unpublished.add(1);

@@ -1,0 +1,157 @@
+//! What SCADA hears, through a real broker.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use common::{Node, Site, wait};
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tally_edge_agent::{BrokerConfig, PublishMode};
+use tally_simulator::start_broker;
+
+/// Hears everything below `tallystick/`.
+#[derive(Clone, Default)]
+struct Ear(Arc<Mutex<Vec<Heard>>>);
+
+#[derive(Debug, Clone)]
+struct Heard {
+    topic: String,
+    json: Value,
+    retained: bool,
+}
+
+impl Ear {
+    async fn open(port: u16) -> Self {
+        let mut options = MqttOptions::new(format!("ear-{port}-{:?}", std::time::Instant::now()), "127.0.0.1", port);
+        options.set_keep_alive(Duration::from_secs(5));
+        let (client, mut events) = AsyncClient::new(options, 16);
+        client.subscribe("tallystick/#", QoS::AtLeastOnce).await.unwrap();
+        let (ear, subscribed) = (Self::default(), Arc::new(Mutex::new(false)));
+        let (heard, done) = (ear.clone(), subscribed.clone());
+        tokio::spawn(async move {
+            let _client = client;
+            while let Ok(event) = events.poll().await {
+                match event {
+                    Event::Incoming(Packet::SubAck(_)) => *done.lock().unwrap() = true,
+                    Event::Incoming(Packet::Publish(publish)) => heard.0.lock().unwrap().push(Heard {
+                        topic: publish.topic.clone(),
+                        json: serde_json::from_slice(&publish.payload).unwrap(),
+                        retained: publish.retain,
+                    }),
+                    _ => {}
+                }
+            }
+        });
+        wait("subscription", || *subscribed.lock().unwrap()).await;
+        ear
+    }
+
+    fn on(&self, topic: &str) -> Vec<Value> {
+        self.0.lock().unwrap().iter().filter(|heard| heard.topic == topic).map(|heard| heard.json.clone()).collect()
+    }
+
+    async fn until(&self, topic: &str, count: usize) -> Vec<Value> {
+        wait(topic, || self.on(topic).len() >= count).await;
+        self.on(topic)
+    }
+}
+
+fn broker(port: u16, mode: PublishMode) -> BrokerConfig {
+    let host = "127.0.0.1".to_owned();
+    BrokerConfig { host, port, user: None, password: None, mode, prefix: "tallystick".to_owned() }
+}
+
+const TRIGGERS: &str = "tallystick/press-line/press-01/triggers/bearing-worn";
+const EVENTS: &str = "tallystick/press-line/ledger/order.opened/mo-1";
+const AGENT: &str = "tallystick/press-line/agent/agent-01/status";
+const DEVICE: &str = "tallystick/press-line/press-01/status";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_triggers_events_and_states_have_their_topics() {
+    let (node, mosquitto) = (Node::start().await, start_broker(0).unwrap());
+    let ear = Ear::open(mosquitto.port()).await;
+    let mut site = Site::new(&node.address).with_broker(broker(mosquitto.port(), PublishMode::Point));
+    // `secret` rises by 7 a row: with this deadband every second value is told.
+    site.plant.devices[0].points[2].deadband = Some(10.0);
+    let agent = site.start();
+    let values = ear.until("tallystick/press-line/press-01/vibration", 5).await;
+    assert_eq!((&values[0]["u"], &values[0]["q"]), (&json!("mm/s"), &json!("good")), "{:?}", values[0]);
+    assert!(values[0]["v"].as_f64().unwrap() > 1.9 && values[0]["t"].as_str().unwrap().ends_with('Z'));
+    let numbers: Vec<_> = values.iter().map(|value| value["n"].as_u64().unwrap()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 3), "three points take turns: {numbers:?}");
+    let secrets = ear.until("tallystick/press-line/press-01/secret", 3).await;
+    let steps: Vec<_> = secrets.iter().take(3).map(|value| value["v"].as_f64().unwrap()).collect();
+    assert!(steps.windows(2).all(|pair| (pair[1] - pair[0] - 14.0).abs() < 0.1), "{steps:?}");
+
+    let triggers = ear.until(TRIGGERS, 2).await;
+    for (place, (told, body)) in triggers.iter().zip(node.bodies()).enumerate() {
+        assert_eq!(told["number"], json!(place));
+        assert_eq!(told["transition"], body.transition.word());
+        assert_eq!(told["statement"], node.ids()[place].to_string());
+        assert_eq!(told["readings"], json!({"first": body.readings.first, "last": body.readings.last}));
+    }
+    assert!(triggers[0]["call"]["with"]["peak"].as_f64().unwrap() > 9.0);
+    assert_eq!((&triggers[0]["priority"], &triggers[1]["call"]), (&json!("high"), &Value::Null));
+    let ids: Vec<_> = ear.until(EVENTS, 2).await.iter().map(|event| event["id"].clone()).collect();
+    assert_eq!(ids, ["1.0", "1.1"]);
+    assert_eq!(ear.until(DEVICE, 1).await.last().unwrap()["state"], "up");
+    assert_eq!(ear.until(AGENT, 1).await[0], json!({"state": "online"}));
+    agent.wait_for("triggers_published", 2).await;
+    agent.stop().await;
+    assert_eq!(ear.until(AGENT, 2).await[1], json!({"state": "offline"}));
+    // Whoever comes later finds the last values and states.
+    let late = Ear::open(mosquitto.port()).await;
+    late.until("tallystick/press-line/press-01/running", 1).await;
+    late.until(AGENT, 1).await;
+    assert!(late.0.lock().unwrap().iter().all(|heard| heard.retained));
+    assert!(late.on(TRIGGERS).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_message_a_device_and_cycle() {
+    let (node, mosquitto) = (Node::start().await, start_broker(0).unwrap());
+    let ear = Ear::open(mosquitto.port()).await;
+    let site = Site::new(&node.address).with_broker(broker(mosquitto.port(), PublishMode::Device));
+    let agent = site.start();
+    let cycles = ear.until("tallystick/press-line/press-01", 3).await;
+    let points = &cycles[1]["points"];
+    assert_eq!(points["running"]["v"], json!(true), "{cycles:?}");
+    assert_eq!(points["vibration"]["u"], "mm/s");
+    assert_eq!(cycles[2]["n"].as_u64().unwrap(), cycles[1]["n"].as_u64().unwrap() + 3);
+    assert!(ear.on("tallystick/press-line/press-01/vibration").is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_and_events_wait_for_an_absent_broker_across_a_restart() {
+    let node = Node::start().await;
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let site = Site::new(&node.address).with_broker(broker(port, PublishMode::Point));
+    let agent = site.start();
+    agent.wait_for("triggers_receipted", 2).await;
+    assert!(agent.status().await["broker"].as_str().unwrap().starts_with("down"));
+    agent.stop().await;
+    let mosquitto = start_broker(port).unwrap();
+    let ear = Ear::open(port).await;
+    let agent = site.start();
+    let told = ear.until(TRIGGERS, 4).await;
+    let numbers: Vec<_> = told.iter().map(|trigger| trigger["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers[..4], [0, 1, 2, 3]);
+    ear.until(EVENTS, 2).await;
+    agent.stop().await;
+    // Told once: the next life goes on behind what the broker has.
+    let before = ear.on(TRIGGERS).len();
+    let agent = site.start();
+    let told = ear.until(TRIGGERS, before + 1).await;
+    assert_eq!(told[before]["number"], json!(before));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(ear.on(EVENTS).len(), 2);
+    agent.stop().await;
+    drop(mosquitto);
+}
