@@ -210,6 +210,7 @@ impl Record for Standing {
     }
 }
 
+#[allow(clippy::ptr_arg)] // the values of a map are `String`s
 fn write_text(to: &mut Writer, text: &String) {
     to.text(text);
 }

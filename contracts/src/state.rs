@@ -10,12 +10,15 @@ pub trait StateRead {
     fn scan(&self, prefix: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)>;
 }
 
+/// What a write leaves under its key: a value, or nothing.
+type Written = Option<Vec<u8>>;
+
 /// Writes over a base that is not touched; reads see both.
 pub struct Overlay<'a> {
     base: &'a dyn StateRead,
-    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    changes: BTreeMap<Vec<u8>, Written>,
     /// What each write since the last savepoint replaced, oldest first.
-    undo: Vec<(Vec<u8>, Option<Option<Vec<u8>>>)>,
+    undo: Vec<(Vec<u8>, Option<Written>)>,
 }
 
 impl<'a> Overlay<'a> {
@@ -68,8 +71,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Keys beginning with `prefix` written since the last savepoint, each with its value before and now.
-    #[allow(clippy::type_complexity)] // key, before, now
-    pub(crate) fn touched(&self, prefix: &[u8]) -> Vec<(&[u8], Option<Vec<u8>>, Option<Vec<u8>>)> {
+    pub(crate) fn touched(&self, prefix: &[u8]) -> Vec<(&[u8], Written, Written)> {
         let mut seen = BTreeSet::new();
         let mut touched = Vec::new();
         for (key, before) in self.undo.iter().filter(|(key, _)| key.starts_with(prefix)) {

@@ -6,6 +6,7 @@
 use super::contract::{Cause, Contract, EffectSpec, NEW, Transition};
 use crate::datum::FieldType;
 use crate::yaml::{Faults, Node, Tree};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Checks a contract whose lines are all readable.
@@ -234,8 +235,8 @@ impl<'a> Checker<'a> {
                         let found = format!("money stays in escrow: {}", path.join(" → "));
                         self.fault_at(way, found, "write `release: rest` as the last effect");
                     }
-                    if !seen.contains_key(&(target, held)) {
-                        seen.insert((target, held), path);
+                    if let Entry::Vacant(place) = seen.entry((target, held)) {
+                        place.insert(path);
                         waiting.push_back((target, held));
                     }
                 }

@@ -6,6 +6,7 @@ use super::{Candidate, Scope, TriggerFacts};
 use crate::datum::Datum;
 use crate::records::Agreement;
 use crate::refusal::Refusal;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tally_evidence::PartyKind;
@@ -113,7 +114,7 @@ pub fn step(
 ) -> Result<Stepped, Refusal> {
     let mut run = Run {
         contract,
-        agreement: agreement.clone(),
+        agreement: Cow::Borrowed(agreement),
         happening,
         args,
         now,
@@ -123,12 +124,13 @@ pub fn step(
     };
     let transition = run.choose_transition()?;
     run.carry_out(&contract.transitions[transition])?;
-    Ok(Stepped { agreement: run.agreement, effects: run.effects, transition, entered: run.entered })
+    Ok(Stepped { agreement: run.agreement.into_owned(), effects: run.effects, transition, entered: run.entered })
 }
 
 struct Run<'a> {
     contract: &'a Contract,
-    agreement: Agreement,
+    /// Copied only when a transition was found: most triggers on an open agreement are merely noted.
+    agreement: Cow<'a, Agreement>,
     happening: &'a Happening<'a>,
     args: &'a BTreeMap<String, Datum>,
     now: Timestamp,
@@ -161,7 +163,7 @@ impl Run<'_> {
     fn choose_transition(&self) -> Result<usize, Refusal> {
         self.check_role(|_| true)?;
         if self.agreement.ended {
-            let Agreement { id, state, .. } = &self.agreement;
+            let Agreement { id, state, .. } = &*self.agreement;
             return Err(Refusal::AgreementEnded { agreement: id.to_string(), state: state.clone() });
         }
         let here: Vec<_> = self.caused().filter(|(_, way)| way.is_from(&self.agreement.state)).collect();
@@ -214,12 +216,17 @@ impl Run<'_> {
         Err(Refusal::WrongRole { signer: caller.id.into(), action: (*action).into(), role: role.clone(), holder })
     }
 
+    /// For a caller with what would be possible; a trigger asks nobody, and its refusal is only noted.
     fn wrong_state(&self) -> Refusal {
+        let allowed = match self.happening {
+            Happening::Call(..) => self.contract.possible(&self.agreement.state).join(", "),
+            Happening::Trigger(..) | Happening::Term => String::new(),
+        };
         Refusal::WrongState {
+            allowed,
             agreement: self.agreement.id.to_string(),
             state: self.agreement.state.clone(),
             action: self.action().to_owned(),
-            allowed: self.contract.possible(&self.agreement.state).join(", "),
         }
     }
 
@@ -230,7 +237,7 @@ impl Run<'_> {
                 target = Some(otherwise);
             }
         }
-        self.agreement.updated = self.now;
+        self.agreement.to_mut().updated = self.now;
         if let Some(state) = target {
             self.enter(state)?;
         }
@@ -239,15 +246,16 @@ impl Run<'_> {
 
     /// Entering a state, also the same one again, starts its term anew.
     fn enter(&mut self, state: String) -> Result<(), Refusal> {
-        self.agreement.ended = self.contract.ends.contains(&state);
-        self.agreement.state = state;
+        let agreement = self.agreement.to_mut();
+        agreement.ended = self.contract.ends.contains(&state);
+        agreement.state = state;
         self.entered = true;
         let ways = self.contract.transitions.iter().filter(|way| way.is_from(&self.agreement.state));
-        let term = ways.filter_map(|way| match &way.cause {
+        let mut term = ways.filter_map(|way| match &way.cause {
             Cause::Term(term) => Some(term),
             _ => None,
         });
-        self.agreement.due = match term.last() {
+        let due = match term.next() {
             Some(term) => {
                 let micros = term.integer(&self.scope(None)).map_err(|reason| arithmetic(term.source(), reason))?;
                 let micros = u64::try_from(micros)
@@ -256,6 +264,7 @@ impl Run<'_> {
             }
             None => None,
         };
+        self.agreement.to_mut().due = due;
         Ok(())
     }
 
@@ -301,7 +310,7 @@ impl Run<'_> {
         for (field, expression) in assignments {
             values.push((field.clone(), self.value(expression)?));
         }
-        self.agreement.fields.extend(values);
+        self.agreement.to_mut().fields.extend(values);
         Ok(())
     }
 
@@ -333,7 +342,7 @@ impl Run<'_> {
         if person.is_none() && otherwise.is_none() {
             return Err(Refusal::NobodyFits { agreement: self.agreement.id.to_string(), role: role.to_owned() });
         }
-        self.agreement.parties.insert(role.to_owned(), person.clone().unwrap_or_default());
+        self.agreement.to_mut().parties.insert(role.to_owned(), person.clone().unwrap_or_default());
         let nobody = person.is_none();
         self.effects.push(Effect::Chosen { role: role.to_owned(), person });
         Ok(otherwise.filter(|_| nobody).cloned())
