@@ -10,7 +10,7 @@ use tally_model::DeviceId;
 #[non_exhaustive]
 pub enum StoreError {
     /// A journal does not open.
-    #[error("the {store} does not open: {source}")]
+    #[error("the {store} does not open: {source}{}", cause(.source))]
     Open {
         /// `vault`, `outbox`, `receipts`, `dead letters`.
         store: &'static str,
@@ -18,7 +18,7 @@ pub enum StoreError {
         source: OpenError,
     },
     /// A journal failed while running; nothing more is sealed until it was opened anew.
-    #[error("the {store} failed: {source}{}", hint(.source))]
+    #[error("the {store} failed: {source}{}", cause(.source))]
     Journal {
         /// Which one.
         store: &'static str,
@@ -117,11 +117,15 @@ impl StoreError {
     }
 }
 
-fn hint(source: &JournalError) -> &'static str {
-    use std::error::Error;
-    let full = source
-        .source()
-        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
-        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::StorageFull);
-    if full { ": the disk is full; free space or lower `limits` in agent.yaml" } else { "" }
+/// What the system said, which the journal's own words leave to its `source`, and what to do where that is clear.
+fn cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(std::io::ErrorKind::StorageFull) => {
+                format!(": {cause}; free space or lower `limits` in agent.yaml")
+            }
+            _ => format!(": {cause}{}", self::cause(cause)),
+        },
+        None => String::new(),
+    }
 }
