@@ -72,14 +72,14 @@ impl TinyDisk {
         }
     }
 
-    /// There is room again.
+    /// There is room again. (A limit ends with its process; whoever runs still is not to run on.)
     ///
     /// # Panics
     /// When that cannot be done.
-    pub fn free(&self, process: &Process) {
+    pub fn free(&self, process: &mut Process) {
         if self.is_mounted {
             std::fs::remove_file(self.folder.join("ballast")).unwrap();
-        } else {
+        } else if process.is_running() {
             self.limit(process, "unlimited");
         }
     }

@@ -1,0 +1,129 @@
+//! The agent, as a process, with Debian's mosquitto on both sides: sensors that publish there are read, and SCADA hears
+//! there what the agent says, in both topic layouts. Nothing that counts is lost while the broker is away.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use serde_json::json;
+use std::path::Path;
+use tally_tests::{Ear, Mosquitto, Pymodbus, Site, eventually, free_port, publish};
+
+fn line(broker: &str, press: u16) -> String {
+    format!(
+        r#"
+plant: line
+devices:
+  - id: hall
+    connect: "{broker}"
+    every: 100ms
+    points:
+      - {{id: temperature, at: "hall/climate#/temperature", type: f64, unit: Cel}}
+      - {{id: humidity, at: "hall/climate#/air/humidity", unit: "%"}}
+      - {{id: level, at: "hall/tank/level", type: f64, unit: m}}
+  - id: press-01
+    connect: "modbus+tcp://127.0.0.1:{press}?unit=1"
+    every: 100ms
+    points:
+      - {{id: load, at: holding:0, type: f32, unit: "%"}}
+      - {{id: stopped, at: coil:0, unit: "1"}}
+triggers:
+  - id: emergency-stop
+    device: press-01
+    when: stopped
+    priority: high
+"#
+    )
+}
+
+struct Plant {
+    broker: Mosquitto,
+    press: Pymodbus,
+    site: Site,
+    ear: Ear,
+}
+
+impl Plant {
+    async fn start(outside: &Path) -> Self {
+        let broker = Mosquitto::start(outside).await;
+        let press = Pymodbus::start(free_port()).await;
+        let site = Site::new(&line(&broker.url(), press.port), Some(&broker.url())).await;
+        let ear = Ear::listen(broker.port).await;
+        Self { broker, press, site, ear }
+    }
+
+    /// The sensor says it again and again, as sensors do: what is published while the agent is away is nobody's.
+    async fn sensor_says(&self, temperature: f64, topic: &str, pointer: &str) {
+        let payload = format!(r#"{{"temperature": {temperature}, "air": {{"humidity": 45}}}}"#);
+        let mark = self.ear.mark();
+        eventually("the value of the sensor", async || {
+            publish(self.broker.port, "hall/climate", &payload).await;
+            let heard = self.ear.since(mark);
+            heard.iter().find(|m| m.topic == topic && m.json.pointer(pointer) == Some(&json!(temperature))).map(|_| ())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sensors_are_heard_and_mosquitto_may_be_killed() {
+    let outside = tempfile::tempdir().unwrap();
+    let mut plant = Plant::start(outside.path()).await;
+    let _node = plant.site.start_node().await;
+    let mut agent = plant.site.start_agent().await;
+    let topic = "tallystick/line/hall/temperature";
+    plant.sensor_says(21.25, topic, "/v").await;
+    plant.sensor_says(-3.5, topic, "/v").await;
+    let mark = plant.ear.mark();
+    publish(plant.broker.port, "hall/tank/level", "1.75").await;
+    plant.ear.value(mark, "tallystick/line/hall/level", &json!(1.75)).await;
+    // A payload that makes no sense is a reading without a value, and the other point of the topic is not harmed.
+    let mark = plant.ear.mark();
+    publish(plant.broker.port, "hall/climate", r#"{"temperature": "warm", "air": {"humidity": 46}}"#).await;
+    plant.ear.until(mark, topic, |json| json["e"] == "nonsense").await;
+    plant.ear.value(mark, "tallystick/line/hall/humidity", &json!(46)).await;
+
+    // While the broker is away, the PLC is read on, and a trigger is sealed that SCADA must hear later (QoS 1).
+    plant.broker.kill().await;
+    let before = plant.site.readings("press-01").await;
+    plant.press.tell("set coil 0 1").await;
+    eventually("readings of the neighbour while the broker is away", async || {
+        (plant.site.readings("press-01").await > before + 5).then_some(())
+    })
+    .await;
+    let mark = plant.ear.mark();
+    plant.broker.restart().await;
+    plant.sensor_says(8.125, topic, "/v").await;
+    let raised = "tallystick/line/press-01/triggers/emergency-stop";
+    plant.ear.until(mark, raised, |json| json["transition"] == "raised").await;
+    let mark = plant.ear.mark();
+    plant.press.set_f32(0, 12.5).await;
+    plant.ear.value(mark, "tallystick/line/press-01/load", &json!(12.5)).await;
+    assert!(agent.is_running(), "{}", agent.tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_message_per_device_and_cycle_and_a_last_will() {
+    let outside = tempfile::tempdir().unwrap();
+    let mut plant = Plant::start(outside.path()).await;
+    plant.site.edit("agent.yaml", "mode: point", "mode: device");
+    let _node = plant.site.start_node().await;
+    let mut agent = plant.site.start_agent().await;
+    let mark = plant.ear.mark();
+    plant.press.set_f32(0, 99.5).await;
+    let heard = plant.ear.until(mark, "tallystick/line/press-01", |json| json.to_string().contains("99.5")).await;
+    let (load, stopped) = (find(&heard.json, "load"), find(&heard.json, "stopped"));
+    assert_eq!((&load["v"], &load["u"]), (&json!(99.5), &json!("%")), "{heard:?}");
+    assert_eq!(stopped["v"], json!(false), "{heard:?}");
+    // In this layout no point has a topic of its own.
+    let points = plant.ear.since(0).into_iter().find(|message| message.topic == "tallystick/line/press-01/load");
+    assert!(points.is_none(), "{points:?}");
+    let status = "tallystick/line/agent/agent-01/status";
+    plant.ear.until(0, status, |json| json.to_string().contains("online")).await;
+    let mark = plant.ear.mark();
+    agent.kill().await;
+    plant.ear.until(mark, status, |json| json.to_string().contains("offline")).await;
+}
+
+/// The object of a point, wherever the message keeps its points.
+fn find<'a>(message: &'a serde_json::Value, point: &str) -> &'a serde_json::Value {
+    let found = message.get(point).or_else(|| message.get("points").and_then(|points| points.get(point)));
+    found.unwrap_or_else(|| panic!("no {point} in {message}"))
+}
