@@ -57,8 +57,8 @@ fn start_logging(cli: &Cli) {
     use tracing_subscriber::EnvFilter;
     let quiet =
         if matches!(cli.command, Command::Agent(_) | Command::Node(_) | Command::Sim(_)) { "info" } else { "warn" };
-    // The OPC UA library logs every failed attempt as an error; our links log the first failure and the recovery.
-    let quiet = format!("{quiet},opcua_client=off,opcua_core=off,opcua_crypto=off,opcua_server=off");
+    // The OPC UA and broker libraries log every failed attempt as an error; our links log the first failure and the recovery.
+    let quiet = format!("{quiet},opcua_client=off,opcua_core=off,opcua_crypto=off,opcua_server=off,rumqttd=off");
     let filter = EnvFilter::try_from_env("TALLY_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)

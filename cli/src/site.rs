@@ -11,6 +11,7 @@ use tally_model::RuleSource;
 
 /// Files that ship inside the program, so that `tally init` and `tally demo` need nothing beside it.
 const PLANT: &str = include_str!("../../mappings/plants/press-line.yaml");
+const RECORDING: &str = include_str!("../../mappings/plants/recordings/press-bearing.csv");
 const SIM: &str = include_str!("../../simulator/examples/press-line.yaml");
 const CONTRACT: &str = include_str!("../../contracts/library/maintenance-order.yaml");
 
@@ -83,12 +84,15 @@ impl Site {
     /// When the mapping has faults or a file cannot be written.
     pub fn create(dir: &Path, options: &Options) -> Result<Self, Fault> {
         for folder in ["keys", "rules", "contracts", "pki", "node", "agent"] {
-            let folder = dir.join(folder);
-            std::fs::create_dir_all(&folder).context(format_args!("making {}", folder.display()))?;
+            make_folder(&dir.join(folder))?;
         }
         let mapping = match &options.mapping {
             Some(file) => file.canonicalize().context(file.display())?,
-            None => write_new(dir, "plant.yaml", PLANT)?,
+            None => {
+                make_folder(&dir.join("recordings"))?;
+                write_new(dir, "recordings/press-bearing.csv", RECORDING)?;
+                write_new(dir, "plant.yaml", PLANT)?
+            }
         };
         let plant = load_plant(&mapping, &options.variables)?;
         let ledger_key = keys::create(&dir.join("keys/node.key"))?.public().clone();
@@ -138,6 +142,10 @@ fn load_plant(mapping: &Path, variables: &[(String, String)]) -> Result<Plant, F
         given.or_else(|| std::env::var(name).ok()).or_else(later)
     };
     tally_mappings::load(mapping, &lookup).map_err(|faults| faults.render(false).into())
+}
+
+fn make_folder(folder: &Path) -> Result<(), Fault> {
+    std::fs::create_dir_all(folder).context(format_args!("making {}", folder.display()))
 }
 
 fn write_new(dir: &Path, name: &str, text: &str) -> Result<PathBuf, Fault> {

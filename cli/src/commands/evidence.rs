@@ -3,6 +3,7 @@
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::EvidenceArgs;
 use crate::shutdown::runtime;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tally_evidence::{EvidenceFile, SignedStatement, StatementKind};
 use tally_ledger_client::Client;
@@ -49,6 +50,9 @@ pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Fault> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(folder).context(format_args!("writing {shown}"))?;
     std::io::Write::write_all(&mut temporary, bytes).context(format_args!("writing {shown}"))?;
+    // Evidence is for others to read; a temporary file begins as readable for its owner only.
+    let readable = std::fs::Permissions::from_mode(0o644);
+    temporary.as_file().set_permissions(readable).context(format_args!("writing {shown}"))?;
     temporary.as_file().sync_all().context(format_args!("writing {shown}"))?;
     temporary.persist(file).context(format_args!("writing {shown}"))?;
     Ok(())

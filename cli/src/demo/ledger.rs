@@ -80,14 +80,17 @@ impl Ledger {
                 let amount = money(&data["amount"], &data["currency"]);
                 Step::Paid { line: format!("{subject}: {amount} paid to {}", word(&data["to"])), order: subject }
             }
-            "agreement.opened" => Step::Told(format!("{subject} opened: {}", details(data))),
+            "agreement.opened" => {
+                let (contract, device, owner) = (word(&data["contract"]), word(&data["device"]), word(&data["owner"]));
+                Step::Told(format!("{subject} opened: {contract} for {device}, {owner} pays"))
+            }
             "agreement.moved" => Step::Told(format!("{subject}: {} → {}", word(&data["from"]), word(&data["to"]))),
             "escrow.held" | "escrow.released" => {
                 let amount = money(&data["amount"], &data["currency"]);
                 let verb = if kind == "escrow.held" { "held in escrow" } else { "released from escrow" };
                 Step::Told(format!("{subject}: {amount} {verb}"))
             }
-            "entry.refused" => Step::Told(format!("refused: {}", details(data))),
+            "entry.refused" => Step::Told(format!("refused ({}): {}", word(&data["refusal"]), word(&data["text"]))),
             _ => return None,
         })
     }
@@ -104,9 +107,4 @@ impl Ledger {
         screen.say("balance", if conserved { "totals are conserved" } else { "totals are NOT conserved" });
         Ok(conserved)
     }
-}
-
-fn details(data: &Value) -> String {
-    let fields = data.as_object().into_iter().flatten();
-    fields.map(|(name, value)| format!("{name} {}", word(value))).collect::<Vec<_>>().join(", ")
 }

@@ -148,7 +148,11 @@ fn outcome_words(outcome: &OutcomeRecord) -> String {
     if !outcome.is_done() {
         return format!("refused ({})", outcome.refusal);
     }
-    let kinds: Vec<_> = outcome.events.iter().map(|event| event.kind.as_str()).collect();
+    let runs = outcome.events.chunk_by(|one, next| one.kind == next.kind).map(|run| match run {
+        [event] => event.kind.clone(),
+        run => format!("{} × {}", run.len(), run[0].kind),
+    });
+    let kinds: Vec<_> = runs.collect();
     if kinds.is_empty() { "done".to_owned() } else { format!("done: {}", kinds.join(", ")) }
 }
 
