@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tally_evidence::SigningKey;
-use tally_tests::{PATIENCE, Process, Site, root, tally_command};
+use tally_tests::{PATIENCE, Process, Pymodbus, Site, eventually, free_port, root, tally_command};
 
 /// What a run of the program gave.
 struct Ran {
@@ -266,12 +266,6 @@ async fn questions_and_calls_to_a_running_node_and_agent() {
     assert_eq!(balance["conserved"], true);
     tally(&["status", "--agent", &agent_at]).await.is(0).says("press-01");
     assert!(tally(&["status", "--agent", &agent_at, "--json"]).await.is(0).json().is_object());
-    let nothing = site.outside().join("none.tally");
-    let evidence = ["evidence", "mo-1", "--node", &node_at, "--agent", &agent_at, "-o", &nothing.display().to_string()];
-    let answer = tally(&evidence).await;
-    assert!(matches!(answer.code, Some(1 | 2)), "{}", answer.err);
-    assert!(!nothing.exists());
-
     let pay = |amount: &'static str| {
         ["call", "accounts", "transfer", "--as", "acme", "--arg", "to=fixit", "--arg", "currency=EUR", "--arg", amount]
     };
@@ -300,6 +294,66 @@ async fn questions_and_calls_to_a_running_node_and_agent() {
 
     assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
     assert_eq!(node.terminate().await.code(), Some(0), "{}", node.tail());
+}
+
+/// From a coil to an evidence file, with nothing but the commands of the manual.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_shown_accepted_and_proved() {
+    let mut press = Pymodbus::start(free_port()).await;
+    let line = LINE.replace("127.0.0.1:1?", &format!("127.0.0.1:{}?", press.port));
+    let site = Site::new(&line, None).await;
+    let (_node, _agent) = (site.start_node().await, site.start_agent().await);
+    let at = |name: &str| format!("unix:{}", site.dir().join(name).display());
+    let (node, agent) = (at("node.sock"), at("agent.sock"));
+    press.tell("set coil 1 1").await;
+    let orders = eventually("an order", async || {
+        let orders = tally(&["orders", "--node", &node, "--device", "press-01", "--json"]).await.is(0).json();
+        (!orders.as_array().unwrap().is_empty()).then_some(orders)
+    });
+    let order = orders.await[0].clone();
+    assert_eq!((&order["id"], &order["state"]), (&"mo-1".into(), &"reported".into()), "{order}");
+    let technician = order["parties"]["technician"].as_str().unwrap();
+    tally(&["orders", "--node", &node, "--state", "reported"]).await.is(0).says("mo-1").says(technician);
+    assert_eq!(
+        tally(&["orders", "--node", &node, "--state", "confirmed", "--json"]).await.is(0).json(),
+        serde_json::json!([])
+    );
+    tally(&["order", "mo-1", "--node", &node]).await.is(0).says("reported").says("bearing-worn");
+
+    let key = |party: &str| site.dir().join(format!("keys/{party}.key")).display().to_string();
+    let accept = async |party: &str| {
+        let key = key(party);
+        let call = [
+            "call",
+            "maintenance-order",
+            "accept",
+            "--agreement",
+            "mo-1",
+            "--as",
+            party,
+            "--key",
+            &key,
+            "--node",
+            &node,
+        ];
+        tally(&call).await
+    };
+    // Who is not the technician may not; who is, may once.
+    accept("acme").await.is(1).says("refused (152)");
+    accept(technician).await.is(0).says("done: entry");
+    accept(technician).await.is(1).says("refused (172)");
+    assert_eq!(tally(&["order", "mo-1", "--node", &node, "--json"]).await.is(0).json()["state"], "accepted");
+
+    let file = site.outside().join("mo-1.tally").display().to_string();
+    let evidence = ["evidence", "mo-1", "--node", &node, "--agent", &agent, "-o", &file];
+    tally(&evidence).await.is(0).says("tally verify");
+    let ledger_key = site.dir().join("keys/node.pub.pem").display().to_string();
+    tally(&["verify", &file, "--ledger-key", &ledger_key]).await.is(0).says("Every link holds");
+    // There is no evidence about an order that does not exist.
+    let nothing = site.outside().join("none.tally");
+    let evidence = ["evidence", "mo-99", "--node", &node, "--agent", &agent, "-o", &nothing.display().to_string()];
+    tally(&evidence).await.is(1).says("mo-99");
+    assert!(!nothing.exists());
 }
 
 #[tokio::test]

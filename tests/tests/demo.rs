@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tally_evidence::VerifyingKey;
-use tally_tests::{Process, random, tally_command};
+use tally_tests::{Mosquitto, Process, random, tally_command};
 use tally_verifier::{Step, verify};
 
 /// The promise of the manual.
@@ -47,6 +47,27 @@ async fn the_demo_pays_an_order_and_its_evidence_holds_and_no_forgery_of_it() {
     let (code, _, err) = tally(&["demo", "--once", "--dir", &dir.display().to_string()]).await;
     assert_eq!(code, Some(2), "{err}");
     assert!(err.contains("not empty"), "{err}");
+}
+
+/// Without `--once` it runs until Ctrl-C; then it stops its children in good order. Here with a broker that is not ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_demo_and_leaves_nobody_behind() {
+    let outside = tempfile::tempdir().unwrap();
+    let broker = Mosquitto::start(outside.path()).await;
+    let dir = outside.path().join("endless").display().to_string();
+    let mut demo = Process::start("tally demo", tally_command(&["demo", "--dir", &dir, "--broker", &broker.url()]));
+    while !demo.line().await.contains("sealed by the agent") {}
+    assert!(children(&dir).len() >= 3, "sim, node and agent: {:?}", children(&dir));
+    demo.signal("INT").await;
+    assert_eq!(demo.ended().await.code(), Some(0), "{}", demo.tail());
+    assert_eq!(children(&dir), Vec::<String>::new());
+}
+
+/// Command lines of running processes that name a folder.
+fn children(dir: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    lines.map(|line| line.replace('\0', " ")).filter(|line| line.contains(dir) && !line.contains(" demo ")).collect()
 }
 
 async fn verified_by_the_program(dir: &Path, file: &Path) {

@@ -127,3 +127,39 @@ fn find<'a>(message: &'a serde_json::Value, point: &str) -> &'a serde_json::Valu
     let found = message.get(point).or_else(|| message.get("points").and_then(|points| points.get(point)));
     found.unwrap_or_else(|| panic!("no {point} in {message}"))
 }
+
+/// QoS 1 on our side too: what the broker has not confirmed is told after a restart of the agent, and what it has is not
+/// told again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_scada_has_not_heard_survives_a_restart_and_is_told_once() {
+    let outside = tempfile::tempdir().unwrap();
+    let mut plant = Plant::start(outside.path()).await;
+    let _node = plant.site.start_node().await;
+    let mut agent = plant.site.start_agent().await;
+    let topic = "tallystick/line/press-01/triggers/emergency-stop";
+    plant.press.tell("set coil 0 1").await;
+    plant.ear.until(0, topic, |json| json["transition"] == "raised").await;
+    // The ledger's own words are passed on as well: at least the genesis.
+    plant.ear.until(0, "tallystick/line/ledger/registry.genesis/press-line", |json| json["specversion"] == "1.0").await;
+
+    plant.broker.kill().await;
+    plant.press.tell("set coil 0 0").await;
+    eventually("a second trigger", async || (plant.site.counter("triggers_sealed").await == 2).then_some(())).await;
+    assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
+    plant.broker.restart().await;
+    let mark = plant.ear.mark();
+    let mut agent = plant.site.start_agent().await;
+    plant.ear.until(mark, topic, |json| json["transition"] == "cleared").await;
+    assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
+
+    // Everything is told now: another restart repeats neither triggers nor ledger events.
+    let mark = plant.ear.mark();
+    let _agent = plant.site.start_agent().await;
+    plant.press.set_f32(0, 77.5).await;
+    plant.ear.value(mark, "tallystick/line/press-01/load", &json!(77.5)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let told =
+        |message: &tally_tests::Message| message.topic.contains("/triggers/") || message.topic.contains("/ledger/");
+    let repeated: Vec<_> = plant.ear.since(mark).into_iter().filter(told).collect();
+    assert!(repeated.is_empty(), "{repeated:?}");
+}

@@ -6,12 +6,19 @@ use crate::shutdown::runtime;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tally_evidence::{EvidenceFile, SignedStatement, StatementKind};
-use tally_ledger_client::Client;
+use tally_ledger_client::{Client, RequestError};
 use tally_verifier::verify;
 
 pub fn run(args: &EvidenceArgs, json: bool) -> Result<Answer, Fault> {
     let (node, agent) = (Client::new(args.node.node.clone()), Client::new(args.agent.clone()));
-    let bytes = runtime()?.block_on(collect(&args.id, &node, &agent))?;
+    let runtime = runtime()?;
+    if let Err(RequestError::Refused { status: 404, .. }) =
+        runtime.block_on(node.get_json(&format!("/agreements/{}", args.id)))
+    {
+        eprintln!("there is no order {}; `tally orders` lists them", args.id);
+        return Ok(Answer::No);
+    }
+    let bytes = runtime.block_on(collect(&args.id, &node, &agent))?;
     write_whole(&args.output, &bytes)?;
     let report = verify(&bytes, None);
     if json {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 /// Below the range from which Linux takes ports for outgoing connections (32768…60999): otherwise, while a server is
@@ -18,7 +19,9 @@ static CLAIMS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 /// When all are taken.
 #[must_use]
 pub fn free_port() -> u16 {
-    let dir = std::env::temp_dir().join("tally-test-ports");
+    // One folder a user: files of another could not be locked.
+    let user = std::fs::metadata("/proc/self").unwrap().uid();
+    let dir = std::env::temp_dir().join(format!("tally-test-ports-{user}"));
     std::fs::create_dir_all(&dir).unwrap();
     let mut claims = CLAIMS.lock().unwrap();
     // Different processes begin in different places, so that they seldom meet.
