@@ -5,6 +5,7 @@
 
 pub use ciborium::Value as Cbor;
 use ciborium::value::Integer;
+use std::cmp::Ordering;
 
 /// Deepest nesting we read: our formats need 8, the rest is head-room, an attacker's million levels are refused.
 const DEPTH_MAX: usize = 32;
@@ -40,8 +41,8 @@ pub enum CborFault {
 /// Writes deterministic CBOR.
 #[must_use]
 pub fn encode(value: &Cbor) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(128);
-    write(&sorted(value), &mut bytes);
+    let mut bytes = Vec::with_capacity(256);
+    write_sorted(value, &mut bytes);
     bytes
 }
 
@@ -56,38 +57,83 @@ pub fn decode(bytes: &[u8]) -> Result<Cbor, CborFault> {
     if !rest.is_empty() {
         return Err(CborFault::Trailing(rest.len()));
     }
-    let mut again = Vec::with_capacity(bytes.len());
-    write(&value, &mut again);
-    // Written back as decoded it must be the same bytes, and no map may be out of order or hold a key twice.
-    if again != bytes || !is_sorted(&value) {
+    // No map may be out of order or hold a key twice, and written back it must be the same bytes.
+    if !is_sorted(&value) {
         return Err(CborFault::NotDeterministic);
     }
-    Ok(value)
+    let mut again = Vec::with_capacity(bytes.len());
+    write_sorted(&value, &mut again);
+    if again == bytes { Ok(value) } else { Err(CborFault::NotDeterministic) }
 }
 
-fn write(value: &Cbor, bytes: &mut Vec<u8>) {
-    // Writing a Value into a Vec has no failing case: Vec never refuses, and a Value holds nothing unserialisable.
-    let written = ciborium::ser::into_writer(value, bytes);
-    debug_assert!(written.is_ok());
+/// Writes with every map in order.
+fn write_sorted(value: &Cbor, bytes: &mut Vec<u8>) {
+    match value {
+        Cbor::Array(items) => {
+            write_head(4, items.len() as u64, bytes);
+            items.iter().for_each(|item| write_sorted(item, bytes));
+        }
+        Cbor::Map(pairs) => {
+            write_head(5, pairs.len() as u64, bytes);
+            let mut pairs: Vec<_> = pairs.iter().collect();
+            pairs.sort_by(|a, b| key_order(&a.0, &b.0));
+            for (key, value) in pairs {
+                write_sorted(key, bytes);
+                write_sorted(value, bytes);
+            }
+        }
+        Cbor::Tag(tag, inner) => {
+            write_head(6, *tag, bytes);
+            write_sorted(inner, bytes);
+        }
+        Cbor::Text(text) => {
+            write_head(3, text.len() as u64, bytes);
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        Cbor::Bytes(content) => {
+            write_head(2, content.len() as u64, bytes);
+            bytes.extend_from_slice(content);
+        }
+        Cbor::Integer(number) => match u64::try_from(*number) {
+            Ok(number) => write_head(0, number, bytes),
+            // −1−n (§3.1); the range of a CBOR integer ends at −2⁶⁴.
+            Err(_) => write_head(1, u64::try_from(-1 - i128::from(*number)).unwrap_or(u64::MAX), bytes),
+        },
+        other => {
+            // Floats in their shortest form, and the simple values. Writing into a Vec has no failing case.
+            let written = ciborium::ser::into_writer(other, bytes);
+            debug_assert!(written.is_ok());
+        }
+    }
+}
+
+/// Major type and argument of an item, in the shortest form (§4.2.1).
+fn write_head(major: u8, argument: u64, bytes: &mut Vec<u8>) {
+    let be = argument.to_be_bytes();
+    let (short, tail) = match argument {
+        0..24 => (be[7], &be[8..]),
+        24..=0xff => (24, &be[7..]),
+        0x100..=0xffff => (25, &be[6..]),
+        0x1_0000..=0xffff_ffff => (26, &be[4..]),
+        _ => (27, &be[..]),
+    };
+    bytes.push(major << 5 | short);
+    bytes.extend_from_slice(tail);
+}
+
+/// The order of two keys by their encoded bytes (RFC 8949 §4.2.1).
+fn key_order(a: &Cbor, b: &Cbor) -> Ordering {
+    match (a, b) {
+        // In the shortest form a longer text has a greater head.
+        (Cbor::Text(a), Cbor::Text(b)) => (a.len(), a.as_str()).cmp(&(b.len(), b.as_str())),
+        _ => key_bytes(a).cmp(&key_bytes(b)),
+    }
 }
 
 fn key_bytes(key: &Cbor) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16);
-    write(key, &mut bytes);
+    write_sorted(key, &mut bytes);
     bytes
-}
-
-fn sorted(value: &Cbor) -> Cbor {
-    match value {
-        Cbor::Array(items) => Cbor::Array(items.iter().map(sorted).collect()),
-        Cbor::Tag(tag, inner) => Cbor::Tag(*tag, Box::new(sorted(inner))),
-        Cbor::Map(pairs) => {
-            let mut pairs: Vec<_> = pairs.iter().map(|(key, value)| (sorted(key), sorted(value))).collect();
-            pairs.sort_by_cached_key(|(key, _)| key_bytes(key));
-            Cbor::Map(pairs)
-        }
-        other => other.clone(),
-    }
 }
 
 fn is_sorted(value: &Cbor) -> bool {
@@ -95,7 +141,7 @@ fn is_sorted(value: &Cbor) -> bool {
         Cbor::Array(items) => items.iter().all(is_sorted),
         Cbor::Tag(_, inner) => is_sorted(inner),
         Cbor::Map(pairs) => {
-            pairs.windows(2).all(|pair| key_bytes(&pair[0].0) < key_bytes(&pair[1].0))
+            pairs.windows(2).all(|pair| key_order(&pair[0].0, &pair[1].0).is_lt())
                 && pairs.iter().all(|(key, value)| is_sorted(key) && is_sorted(value))
         }
         _ => true,
@@ -312,10 +358,28 @@ mod tests {
         assert!(matches!(decode(&[0x81; 1000]), Err(CborFault::Syntax(_))));
     }
 
+    #[test]
+    fn numbers_of_every_size_are_written_as_ciborium_does() {
+        for shift in 0..64 {
+            for number in [1u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
+                for number in [i128::from(number), -1 - i128::from(number)] {
+                    let value = Cbor::Integer(number.try_into().unwrap());
+                    let mut by_ciborium = Vec::new();
+                    ciborium::ser::into_writer(&value, &mut by_ciborium).unwrap();
+                    assert_eq!(encode(&value), by_ciborium, "{number}");
+                    assert_eq!(decode(&by_ciborium), Ok(value));
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic_and_what_decodes_is_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(value) = decode(&bytes) {
+                let mut by_ciborium = Vec::new();
+                ciborium::ser::into_writer(&value, &mut by_ciborium).unwrap();
+                prop_assert_eq!(&by_ciborium, &bytes);
                 prop_assert_eq!(encode(&value), bytes);
             }
         }
