@@ -6,7 +6,7 @@
 //! on the same disk: the same blocks appended and synced with nothing else, and seals verified on one core with nothing else.
 
 use crate::engine::{Engine, EngineConfig, Ticket};
-use crate::order::{BlockLimits, OpenLedgerError};
+use crate::order::{BlockLimits, OpenLedgerError, Phases};
 use crate::testing::{Plant, PlantFault};
 use crate::{NotNow, SubmitError};
 use serde::Serialize;
@@ -113,6 +113,14 @@ pub struct BenchReport {
     pub paced_p50_ms: f64,
     /// The same.
     pub paced_p99_ms: f64,
+    /// Share of that time in which the contracts ran.
+    pub share_execute: f64,
+    /// Share in which outcomes and trees were hashed.
+    pub share_prove: f64,
+    /// Share in which the log was written and synced.
+    pub share_log: f64,
+    /// Share in which state and indexes were written.
+    pub share_index: f64,
     /// Baseline: blocks of that size appended and synced a second, nothing else.
     pub baseline_syncs_per_second: f64,
     /// Baseline: seals verified a second on one core, nothing else.
@@ -133,6 +141,14 @@ impl fmt::Display for BenchReport {
             f,
             "  {} blocks, {:.0} entries on average, {} at most, {:.0} log bytes a trigger",
             self.blocks, self.block_entries_mean, self.block_entries_max, self.log_bytes_per_trigger
+        )?;
+        writeln!(
+            f,
+            "  order thread: execute {:.0} %, prove {:.0} %, log and sync {:.0} %, index {:.0} % of the time",
+            self.share_execute * 100.0,
+            self.share_prove * 100.0,
+            self.share_log * 100.0,
+            self.share_index * 100.0
         )?;
         writeln!(
             f,
@@ -175,11 +191,14 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
     let (paced, fast) = split(lanes, paced_count);
     let paced_ms = run_paced(&engine, &paced)?;
     let from = engine.store().head().map_or(0, |head| head.checkpoint.height + 1);
+    let before = engine.metrics().phases();
     let bytes_before = engine.store().log_bytes();
     let began = Instant::now();
     let loaded_ms = run_fast(&engine, fast)?;
     let seconds = began.elapsed().as_secs_f64();
     let bytes = engine.store().log_bytes() - bytes_before;
+    let after = engine.metrics().phases();
+    let share = |phase: fn(&Phases) -> f64| (phase(&after) - phase(&before)) / seconds;
     let sizes = block_sizes(&engine, from);
     engine.close();
     let mean = mean(&sizes);
@@ -198,6 +217,10 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
         log_bytes_per_trigger: bytes as f64 / loaded_ms.len().max(1) as f64,
         paced_p50_ms: percentile(&paced_ms, 0.50),
         paced_p99_ms: percentile(&paced_ms, 0.99),
+        share_execute: share(|phases| phases.execute),
+        share_prove: share(|phases| phases.prove),
+        share_log: share(|phases| phases.log),
+        share_index: share(|phases| phases.index),
         baseline_syncs_per_second: syncs,
         baseline_verifications_per_second: verify.0,
         baseline_admissions_per_second: verify.1,

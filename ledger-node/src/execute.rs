@@ -43,7 +43,9 @@ pub fn execute(
     first_entry: u64,
     statements: &[CheckedStatement],
 ) -> Executed {
-    let terms = kernel.due_terms(state, block.time, TERMS_MAX);
+    // Looking at the first term is cheap, listing a thousand is not, and mostly none is due.
+    let is_due = kernel.next_due(state).is_some_and(|due| due <= block.time);
+    let terms = if is_due { kernel.due_terms(state, block.time, TERMS_MAX) } else { Vec::new() };
     let mut overlay = Overlay::new(state);
     let mut outcomes = Vec::with_capacity(terms.len() + statements.len());
     for (agreement, due) in &terms {

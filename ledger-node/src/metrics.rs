@@ -1,8 +1,8 @@
 //! Numbers for Prometheus. The labels are the codes of the errors, so text and counter cannot drift apart.
 
-use crate::order::Made;
+use crate::order::{Made, Phases};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
 
@@ -17,6 +17,7 @@ pub struct Metrics {
     blocks: IntCounter,
     entries: IntCounter,
     terms: IntCounter,
+    phases: CounterVec,
     sync_seconds: Histogram,
     block_seconds: Histogram,
     block_entries: Histogram,
@@ -42,6 +43,10 @@ impl Metrics {
             blocks: make.counter("tally_blocks_total", "blocks committed since start")?,
             entries: make.counter("tally_entries_total", "entries committed since start")?,
             terms: make.counter("tally_terms_total", "terms that ran out since start")?,
+            phases: make.keep(CounterVec::new(
+                Opts::new("tally_block_phase_seconds_total", "where the time of blocks went"),
+                &["phase"],
+            )?)?,
             sync_seconds: make.histogram("tally_log_sync_seconds", "append and sync of a block", SECONDS)?,
             block_seconds: make.histogram("tally_block_seconds", "a block from queue to answer", SECONDS)?,
             block_entries: make.histogram("tally_block_entries", "entries of a block", (1.0, 13))?,
@@ -68,11 +73,21 @@ impl Metrics {
         for number in made.refusals.iter().filter(|number| **number != 0) {
             self.contract_refused.with_label_values(&[&number.to_string()]).inc();
         }
-        self.sync_seconds.observe(made.synced_seconds);
+        self.sync_seconds.observe(made.seconds.log);
+        let Phases { execute, prove, log, index } = made.seconds;
+        for (phase, seconds) in [("execute", execute), ("prove", prove), ("log", log), ("index", index)] {
+            self.phases.with_label_values(&[phase]).inc_by(seconds);
+        }
         self.block_seconds.observe(seconds);
         self.block_entries.observe(f64::from(u32::try_from(made.refusals.len()).unwrap_or(u32::MAX)));
         self.height.set(i64::try_from(made.height).unwrap_or(i64::MAX));
         self.queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
+    }
+
+    /// Where the time of all blocks went.
+    pub fn phases(&self) -> Phases {
+        let seconds = |phase| self.phases.with_label_values(&[phase]).get();
+        Phases { execute: seconds("execute"), prove: seconds("prove"), log: seconds("log"), index: seconds("index") }
     }
 
     /// In Prometheus' text format.

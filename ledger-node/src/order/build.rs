@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::execute::{Executed, execute};
 use crate::store::{BlockRecord, CommitError, Head, NewBlock, Store, StoreOpenError, WriterState};
 use std::sync::Arc;
+use std::time::Instant;
 use tally_contracts::{Block, Genesis, Kernel, Refusal, StateRead, genesis_body};
 use tally_evidence::{Checkpoint, Hash, SigningKey, StateTree, StatementKind, leaf_hash, root_of, sign};
 use tally_model::{PartyId, Timestamp};
@@ -31,12 +32,26 @@ pub(crate) struct Made {
     /// Of each entry: 0, or the number of its refusal.
     pub refusals: Vec<u16>,
     pub terms: usize,
-    pub synced_seconds: f64,
+    pub seconds: Phases,
     pub is_stuck: bool,
+}
+
+/// Where the time of a block went, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Phases {
+    /// The contracts.
+    pub execute: f64,
+    /// Outcomes, trees, checkpoint.
+    pub prove: f64,
+    /// Append and sync.
+    pub log: f64,
+    /// State and indexes, and what is published.
+    pub index: f64,
 }
 
 /// What a block came to, before it is kept.
 struct Draft {
+    seconds: Phases,
     checkpoint: Checkpoint,
     executed: Executed,
     outcomes: Vec<Vec<u8>>,
@@ -214,9 +229,11 @@ impl Builder {
         let height = previous.map_or(0, |previous| previous.height + 1);
         let first_entry = previous.map_or(0, |previous| previous.size);
         let block = Block { ledger: self.ledger.clone(), height, time };
+        let began = Instant::now();
         let state = self.store.state()?;
         let executed = execute(&self.kernel, &state as &dyn StateRead, &block, first_entry, statements);
         state.check()?;
+        let execute = began.elapsed().as_secs_f64();
         let outcomes: Vec<_> = executed.outcomes.iter().map(tally_evidence::OutcomeRecord::encode).collect();
         let leaves: Vec<Hash> = outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
         let mut state_tree = self.store.state_tree();
@@ -233,18 +250,20 @@ impl Builder {
             time,
             previous: previous.map_or([0; 32], Checkpoint::digest),
         };
-        Ok(Draft { checkpoint, executed, outcomes, state_tree })
+        let prove = began.elapsed().as_secs_f64() - execute;
+        let seconds = Phases { execute, prove, ..Phases::default() };
+        Ok(Draft { seconds, checkpoint, executed, outcomes, state_tree })
     }
 
     fn keep(&mut self, draft: Draft, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
         let (height, size) = (draft.checkpoint.height, draft.checkpoint.size);
         let head = Head { sealed: draft.checkpoint.seal(&self.key), checkpoint: draft.checkpoint.clone() };
         let refusals = draft.executed.entry_outcomes().iter().map(|outcome| outcome.refusal).collect();
-        let (terms, is_stuck) = (draft.executed.terms.len(), draft.executed.is_stuck());
+        let (terms, is_stuck, mut seconds) = (draft.executed.terms.len(), draft.executed.is_stuck(), draft.seconds);
         let block = new_block(draft, head, statements);
-        let synced_seconds = self.store.commit(block, &mut self.writer)?;
+        (seconds.log, seconds.index) = self.store.commit(block, &mut self.writer)?;
         let first_entry = size - statements.len() as u64;
-        Ok(Made { height, first_entry, size, refusals, terms, synced_seconds, is_stuck })
+        Ok(Made { height, first_entry, size, refusals, terms, seconds, is_stuck })
     }
 
     fn block_time(&self) -> Timestamp {

@@ -10,7 +10,7 @@
 mod build;
 mod queue;
 
-pub(crate) use build::{Builder, GenesisEntry, Made};
+pub(crate) use build::{Builder, GenesisEntry, Made, Phases};
 pub use build::{DivergedIn, OpenLedgerError};
 pub(crate) use queue::{NotQueued, Queue};
 

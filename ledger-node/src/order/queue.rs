@@ -23,14 +23,20 @@ pub struct Queue {
     urgent_max: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lanes {
     urgent: VecDeque<CheckedStatement>,
     normal: VecDeque<CheckedStatement>,
     bytes: usize,
     is_closed: bool,
-    /// With how many waiting statements the taker wants to be woken.
+    /// With how many waiting statements the taker wants to be woken; never while it is not asleep.
     wake_at: usize,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self { urgent: VecDeque::new(), normal: VecDeque::new(), bytes: 0, is_closed: false, wake_at: usize::MAX }
+    }
 }
 
 /// Why a statement was not queued.
@@ -76,7 +82,13 @@ impl Queue {
         let lane = if is_urgent { &mut lanes.urgent } else { &mut lanes.normal };
         lane.push_back(statement);
         lanes.bytes = bytes;
-        if lanes.len() >= lanes.wake_at {
+        let is_awaited = lanes.len() >= lanes.wake_at;
+        if is_awaited {
+            lanes.wake_at = usize::MAX;
+        }
+        drop(lanes);
+        // Behind the lock, and only when the taker sleeps: waking costs a system call.
+        if is_awaited {
             self.arrived.notify_one();
         }
         Ok(())
@@ -121,14 +133,15 @@ impl Queue {
     }
 
     fn wait<'a>(&'a self, mut lanes: MutexGuard<'a, Lanes>, count: usize, until: Instant) -> MutexGuard<'a, Lanes> {
-        lanes.wake_at = count;
         while lanes.len() < count && !lanes.is_closed {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
+            lanes.wake_at = count;
             lanes = self.arrived.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        lanes.wake_at = usize::MAX;
         lanes
     }
 

@@ -226,17 +226,17 @@ impl Store {
         self.log.blocks()
     }
 
-    /// Log, sync, index, publish. Gives the seconds the log took.
-    pub(crate) fn commit(&self, block: NewBlock, writer: &mut WriterState) -> Result<f64, CommitError> {
+    /// Log, sync, index, publish. Gives the seconds that log and index took.
+    pub(crate) fn commit(&self, block: NewBlock, writer: &mut WriterState) -> Result<(f64, f64), CommitError> {
         let checkpoint = &block.head.checkpoint;
         let statements = block.statements.iter().map(|(bytes, _)| bytes.as_ref());
         let (record, spans) = block::encode(checkpoint.height, checkpoint.time, &block.head.sealed, statements);
         let began = std::time::Instant::now();
         self.log.append(checkpoint.height, &record)?;
-        let synced = began.elapsed().as_secs_f64();
+        let log = began.elapsed().as_secs_f64();
         drop(record);
         self.apply(block, spans, writer)?;
-        Ok(synced)
+        Ok((log, began.elapsed().as_secs_f64() - log))
     }
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.
