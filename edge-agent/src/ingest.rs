@@ -10,7 +10,7 @@
 
 use crate::error::StoreError;
 use crate::seal::{Sealed, Sealer};
-use crate::status::Status;
+use crate::status::{Alarm, Status};
 use crate::store::{Stores, seal_into};
 use crate::vault::{Keeping, Kept, Retained};
 use crate::watch::{SealedBefore, Verdict, Watches};
@@ -28,8 +28,6 @@ const GROUP_BATCHES_MAX: usize = 64;
 /// Between two looks at what may be deleted; ten seconds when the vault is above its size.
 const RETAIN_EVERY: Duration = Duration::from_secs(600);
 const RETAIN_EVERY_FULL: Duration = Duration::from_secs(10);
-/// A refused trigger is said once in this time, and counted always.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// How much the vault keeps.
 #[derive(Debug, Clone, Copy)]
@@ -68,14 +66,13 @@ impl<S: Storage> Ingest<S> {
     pub fn run(mut self, mut source: mpsc::Receiver<Batch>, runtime: &Handle) -> Result<(), StoreError> {
         let mut group = Vec::with_capacity(GROUP_BATCHES_MAX);
         let (mut sync_at, mut retain_at) = (Instant::now() + SYNC_EVERY, Instant::now() + RETAIN_EVERY_FULL);
-        let mut no_room = Quiet::default();
         loop {
             let wait = sync_at.saturating_duration_since(Instant::now());
             let received = runtime
                 .block_on(async { tokio::time::timeout(wait, source.recv_many(&mut group, GROUP_BATCHES_MAX)).await });
             match received {
                 Ok(0) => return self.close(),
-                Ok(_) => self.take(group.drain(..), &mut no_room)?,
+                Ok(_) => self.take(group.drain(..))?,
                 Err(_) => {}
             }
             if Instant::now() >= sync_at {
@@ -89,10 +86,13 @@ impl<S: Storage> Ingest<S> {
         }
     }
 
-    /// Takes a group of batches through steps 4 to 7.
-    fn take(&mut self, group: impl Iterator<Item = Batch>, no_room: &mut Quiet) -> Result<(), StoreError> {
+    /// Takes a group of batches through steps 4 to 7. When this returns, every trigger they gave is safe.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing more may be sealed before the stores were opened anew.
+    pub fn take(&mut self, group: impl IntoIterator<Item = Batch>) -> Result<(), StoreError> {
         let mut sealed = Vec::new();
-        self.keep_and_watch(group, &mut sealed, no_room)?;
+        self.keep_and_watch(group, &mut sealed)?;
         if sealed.is_empty() {
             return Ok(());
         }
@@ -116,9 +116,8 @@ impl<S: Storage> Ingest<S> {
     /// Steps 4, 5 and 6. When something was sealed, the readings behind it are synced before this returns.
     fn keep_and_watch(
         &mut self,
-        group: impl Iterator<Item = Batch>,
+        group: impl IntoIterator<Item = Batch>,
         sealed: &mut Vec<Sealed>,
-        no_room: &mut Quiet,
     ) -> Result<(), StoreError> {
         let nothing = SealedBefore::new();
         let Self { stores, watches, sealer, status, .. } = self;
@@ -135,11 +134,10 @@ impl<S: Storage> Ingest<S> {
                 let verdict = seal_into(sealed, decided, &stores.outbox(), sealer)?;
                 if verdict == Verdict::NoRoom {
                     status.count.triggers_without_room.add(1);
-                    no_room.say(|| {
-                        tracing::error!(
-                            "the outbox is full: triggers are not sealed until the node takes some; readings go on"
-                        )
-                    });
+                    status.raise(
+                        Alarm::OutboxFull,
+                        "the outbox is full: triggers are not sealed until the node takes some; readings go on",
+                    );
                 }
                 Ok(verdict)
             };
@@ -155,7 +153,11 @@ impl<S: Storage> Ingest<S> {
         if sealed.is_empty() { Ok(()) } else { vault.sync() }
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
+    /// Makes readings durable, and lets the vault forget what no rule needs.
+    ///
+    /// # Errors
+    /// As [`Ingest::take`].
+    pub fn sync(&mut self) -> Result<(), StoreError> {
         let mut vault = self.stores.vault();
         self.watches.release(&mut vault);
         vault.snapshot(false)?;
@@ -186,20 +188,5 @@ impl<S: Storage> Ingest<S> {
         let mut vault = self.stores.vault();
         vault.snapshot(true)?;
         vault.sync()
-    }
-}
-
-/// Says something once in a while.
-#[derive(Default)]
-struct Quiet {
-    said: Option<Instant>,
-}
-
-impl Quiet {
-    fn say(&mut self, words: impl FnOnce()) {
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            self.said = Some(Instant::now());
-            words();
-        }
     }
 }
