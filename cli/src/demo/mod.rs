@@ -67,8 +67,13 @@ impl Demo {
             ("BROKER_PORT".to_owned(), broker_port),
             ("CNC_PASSWORD".to_owned(), hex::encode(password()?)),
         ];
-        let options =
-            site::Options { broker: broker_url.clone(), variables: environment.clone(), ..site::Options::press_line() };
+        let options = site::Options {
+            broker: broker_url.clone(),
+            variables: environment.clone(),
+            // Enough for days of failing bearings.
+            money: 1000 * site::MONEY,
+            ..site::Options::press_line()
+        };
         let site = Site::create(&dir, &options)?;
         screen.say("demo", &format!("its files are in {}", dir.display()));
         let mut sim = Child::start("sim", &["sim".as_ref(), site.sim.as_os_str()], &dir, &environment)?;
