@@ -1,6 +1,7 @@
 //! How long one input takes: `cargo run --release -p tally-contracts --example speed`.
 //!
-//! The base state is a `BTreeMap` in memory; a node adds what its index costs. One thread, no signatures, no disk.
+//! The base state is a `BTreeMap` in memory; a node adds what its index costs. One thread, no signatures, no disk. The best
+//! block says what it costs when nobody else uses the machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
 
 #[path = "../tests/common/mod.rs"]
@@ -55,7 +56,7 @@ fn run(kernel: &Kernel, world: &mut World, count: u64, number: &mut u64, what: &
         .collect();
     let signer = common::party("agent-01");
     let key = common::key_id("agent-01");
-    let (mut spent, mut events) = (0.0, 0);
+    let (mut spent, mut best, mut events) = (0.0, f64::MAX, 0);
     for chunk in bodies.chunks(usize::try_from(BLOCK).unwrap()) {
         let started = Instant::now();
         let block = Block { ledger: common::LEDGER.into(), height: 1, time: world.now };
@@ -65,7 +66,9 @@ fn run(kernel: &Kernel, world: &mut World, count: u64, number: &mut u64, what: &
             events += kernel.execute(&mut overlay, &block, &input).unwrap().len();
         }
         let changes = overlay.into_changes();
-        spent += started.elapsed().as_secs_f64();
+        let block_spent = started.elapsed().as_secs_f64();
+        spent += block_spent;
+        best = block_spent.min(best);
         for (key, value) in changes {
             match value {
                 Some(value) => world.state.insert(key, value),
@@ -73,8 +76,10 @@ fn run(kernel: &Kernel, world: &mut World, count: u64, number: &mut u64, what: &
             };
         }
     }
+    let (count, block) = (f64::from(u32::try_from(count).unwrap()), f64::from(u32::try_from(BLOCK).unwrap()));
     println!(
-        "{words}: {:.2} µs each ({count} inputs, {events} events)",
-        spent * 1e6 / f64::from(u32::try_from(count).unwrap())
+        "{words}: {:.2} µs each, {:.2} µs in the best block ({events} events)",
+        spent * 1e6 / count,
+        best * 1e6 / block
     );
 }

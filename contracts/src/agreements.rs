@@ -13,6 +13,7 @@ use crate::records::{Agreement, Deployed, Party, StepCause};
 use crate::run::Run;
 use crate::{Kernel, Refusal, StateRead, keys};
 use people::Registered;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tally_evidence::cbor::{Cbor, int, text};
@@ -51,7 +52,8 @@ pub(crate) fn call(
     let agreement = load(run, &body.contract, id)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
     let args = contract.read_args(action, &body.args, true)?;
-    let stepped = step(&contract, &agreement, &happening, &args, run.block.time, &Registered(run.state))?;
+    let stepped =
+        step(&contract, Cow::Borrowed(&agreement), &happening, &args, run.block.time, &Registered(run.state))?;
     book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry))
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn trigger(
     };
     let agreement = load(run, &call.contract, &id)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
-    match step(&contract, &agreement, &happening, &args, run.block.time, &Registered(run.state)) {
+    match step(&contract, Cow::Borrowed(&agreement), &happening, &args, run.block.time, &Registered(run.state)) {
         Ok(stepped) => book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry)),
         Err(Refusal::WrongState { .. } | Refusal::GuardRefused { .. }) => {
             note_on(run, entry, agreement, body);
@@ -179,7 +181,7 @@ fn open(
     let id = format!("{}-{number}", contract.prefix);
     let id = AgreementId::try_new(&id).map_err(|_| crate::records::corrupt(&keys::counter(&contract.prefix)))?;
     let blank = blank(contract, id, device, &terms, run);
-    let stepped: Stepped = step(contract, &blank, happening, args, run.block.time, &Registered(run.state))?;
+    let stepped: Stepped = step(contract, Cow::Owned(blank), happening, args, run.block.time, &Registered(run.state))?;
     run.store(keys::counter(&contract.prefix), &number);
     book_step::book(run, contract, None, stepped, StepCause::Entry(entry))
 }
@@ -191,20 +193,9 @@ fn blank(
     terms: &crate::records::Standing,
     run: &Run<'_, '_>,
 ) -> Agreement {
-    let mut parties: BTreeMap<_, _> = contract.parties.keys().map(|role| (role.clone(), String::new())).collect();
+    let (mut parties, mut fields) = contract.blank.clone();
     parties.insert("owner".to_owned(), terms.owner.to_string());
-    let mut fields: BTreeMap<_, _> = contract.fields.iter().map(|(name, kind)| (name.clone(), kind.zero())).collect();
     fields.insert("device".to_owned(), Datum::Text(device.to_string()));
-    for (name, default) in &contract.standing.optional {
-        match default {
-            Datum::Text(party) if parties.contains_key(name) => {
-                parties.insert(name.clone(), party.clone());
-            }
-            default => {
-                fields.insert(name.clone(), default.clone());
-            }
-        }
-    }
     let known = |name: &&String| contract.parties.contains_key(*name) || contract.fields.contains_key(*name);
     parties.extend(terms.parties.iter().filter(|(name, _)| known(name)).map(|(name, id)| (name.clone(), id.clone())));
     fields.extend(terms.fields.iter().filter(|(name, _)| known(name)).map(|(name, it)| (name.clone(), it.clone())));

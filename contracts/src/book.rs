@@ -56,11 +56,16 @@ impl Run<'_, '_> {
 
     /// From the payer's account into the escrow of an agreement.
     pub(crate) fn hold(&mut self, id: &AgreementId, payer: &str, currency: &str, amount: i64) -> Result<(), Refusal> {
-        let escrow = keys::escrow_id(id);
-        if self.account(&escrow)?.is_none() {
-            self.put_account(&escrow, &new_account(payer, currency));
+        let (source, escrow) = (keys::account_id(payer, currency), keys::escrow_id(id));
+        if self.account(&escrow)?.is_some() {
+            return self.post(&source, &escrow, amount);
         }
-        self.post(&keys::account_id(payer, currency), &escrow, amount)
+        // The usual case: the escrow is new and holds just this.
+        let mut account = self.needed(&source)?;
+        account.balance = debit(&source, account.balance, amount)?;
+        self.put_account(&source, &account);
+        self.put_account(&escrow, &Account { balance: amount, ..new_account(payer, currency) });
+        Ok(())
     }
 
     /// From the escrow of an agreement to an account; an empty escrow disappears.

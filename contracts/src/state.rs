@@ -96,6 +96,9 @@ impl StateRead for Overlay<'_> {
     fn scan(&self, prefix: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let written: Vec<_> =
             self.changes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)).collect();
+        if written.is_empty() {
+            return self.base.scan(prefix, limit);
+        }
         // Each write can hide at most one pair of the base.
         let mut merged: BTreeMap<_, _> =
             self.base.scan(prefix, limit.saturating_add(written.len())).into_iter().collect();

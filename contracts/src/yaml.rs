@@ -7,6 +7,13 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_saphyr::Spanned;
 use std::fmt;
 
+/// Deepest nesting: a contract needs 6; each level costs stack.
+const DEPTH_MAX: usize = 24;
+/// Most nodes, repeated ones counted each time: the longest contract has some thousands.
+const NODES_MAX: usize = 50_000;
+/// Most uses of anchors.
+const ALIASES_MAX: usize = 500;
+
 /// A node and where it stands.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -26,7 +33,11 @@ pub(crate) enum Tree {
 
 /// Reads a text; a text that is no YAML has one fault.
 pub(crate) fn parse(text: &str) -> Result<Node, Fault> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_nodes: NODES_MAX, max_aliases: ALIASES_MAX },
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|fault| {
         let (line, column) = fault.location().map_or((0, 0), |place| (place.line(), place.column()));
         Fault {

@@ -188,6 +188,33 @@ fn what_is_no_contract_is_one_fault() {
     assert!(Contract::from_yaml(&long).unwrap_err()[0].found.contains("bytes"));
 }
 
+/// Depth costs stack; what digs for it is refused before it gets there.
+#[test]
+fn bottomless_texts_are_refused() {
+    let deep = |open: &str, close: &str, times: usize| format!("{}{}", open.repeat(times), close.repeat(times));
+    for text in [deep("[", "]", 30_000), deep("{a: ", "}", 10_000), deep("- ", "", 30_000), "&a [*a]".to_owned()] {
+        assert!(Contract::from_yaml(&text).is_err());
+    }
+    let bomb = (1..20).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, level| {
+        let uses = vec![format!("*a{}", level - 1); 9].join(", ");
+        format!("{text}a{level}: &a{level} [{uses}]\n")
+    });
+    assert!(Contract::from_yaml(&bomb).is_err());
+    let guards = [
+        deep("(", ")", 900),
+        deep("!", "", 1_900),
+        deep("[", "]", 900),
+        "a.".repeat(900),
+        "a".to_owned() + &"[0]".repeat(600),
+        "1+".repeat(900) + "1",
+        "true?1:".repeat(270) + "1",
+    ];
+    for guard in guards {
+        let found = faults("args.amount <= price,", &format!("\"{guard}\","));
+        assert!(found.contains("on[1].when"), "{}: {found}", &guard[..9]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -296,6 +296,19 @@ fn every_mistake_of_a_genesis_file_at_once() {
     assert_eq!(Genesis::from_yaml(&inline, &read_pem).unwrap().parties[0].key.id(), common::key_id("acme"));
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(100))]
+
+    #[test]
+    fn damaged_genesis_files_never_panic(start in 0usize..2000, length in 1usize..60, text in "\\PC{0,20}") {
+        let whole: Vec<char> = GENESIS.chars().collect();
+        let start = start.min(whole.len());
+        let end = (start + length).min(whole.len());
+        let damaged: String = whole[..start].iter().copied().chain(text.chars()).chain(whole[end..].iter().copied()).collect();
+        let _ = Genesis::from_yaml(&damaged, &read_pem);
+    }
+}
+
 #[test]
 fn a_trigger_asks_for_no_more_than_its_rule() {
     let kernel = Kernel::new();

@@ -7,6 +7,7 @@ use crate::engine::{Happening, step};
 use crate::records::{Agreement, StepCause};
 use crate::run::Run;
 use crate::{Kernel, Refusal, keys};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tally_evidence::cbor::int;
@@ -20,7 +21,8 @@ pub(crate) fn term(kernel: &Kernel, run: &mut Run<'_, '_>, id: &AgreementId, due
     let agreement = running(run, id, due)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
     let args = BTreeMap::new();
-    let stepped = step(&contract, &agreement, &Happening::Term, &args, run.block.time, &Registered(run.state))?;
+    let stepped =
+        step(&contract, Cow::Borrowed(&agreement), &Happening::Term, &args, run.block.time, &Registered(run.state))?;
     book(run, &contract, Some(&agreement), stepped, StepCause::Term(due))
 }
 

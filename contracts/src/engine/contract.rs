@@ -45,7 +45,12 @@ pub struct Contract {
     pub ends: BTreeSet<String>,
     /// What leads where; the first that fits is taken.
     pub transitions: Vec<Transition>,
+    /// Roles and fields of an agreement before anything is known: nobody, zero, or what holds otherwise.
+    pub(crate) blank: Blank,
 }
+
+/// Role to nobody, and field to its first value.
+pub(crate) type Blank = (BTreeMap<String, String>, BTreeMap<String, Datum>);
 
 /// What the owner of a device fixes before anything happens.
 #[derive(Debug, Default)]

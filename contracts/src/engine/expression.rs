@@ -5,7 +5,7 @@
 //! Integer overflow and division by zero are errors of CEL, and become refusals.
 
 use super::Scope;
-use super::types::{Names, Type, infer};
+use super::types::{Names, Type, check_depth, infer};
 use crate::datum::{Datum, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use cel::common::ast::{Expr, LiteralValue};
 use cel::{Context, Env, Program, Value};
@@ -13,6 +13,10 @@ use std::sync::{Arc, LazyLock};
 
 /// Longest expression, bytes: conditions are read by people.
 const EXPRESSION_BYTES_MAX: usize = 2_000;
+
+/// Deepest brackets. The parser of CEL takes 150 kB of stack per bracket in a debug build, so its own limit of 96 comes too
+/// late for a thread with 2 MiB.
+const BRACKETS_MAX: usize = 8;
 
 /// The standard functions of CEL, declared once per process.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
@@ -38,12 +42,14 @@ impl Expression {
         if source.len() > EXPRESSION_BYTES_MAX {
             return Err(format!("has {} bytes, at most {EXPRESSION_BYTES_MAX} are allowed", source.len()));
         }
+        check_brackets(source)?;
         let program = ENVIRONMENT.compile(source).map_err(|faults| {
             let first = faults.errors.first();
             first.map_or_else(String::new, |fault| {
                 format!("is no CEL: {} (at {}:{} of it)", fault.msg.trim(), fault.pos.0, fault.pos.1)
             })
         })?;
+        check_depth(program.expression())?;
         let found = infer(program.expression(), names)?;
         if !wanted.takes(found) {
             return Err(format!("gives {}, needed is {}", found.word(), wanted.word()));
@@ -106,6 +112,22 @@ impl Form {
             },
         }
     }
+}
+
+/// Counts brackets, also those inside texts: nobody needs so many there either.
+fn check_brackets(source: &str) -> Result<(), String> {
+    let mut depth = 0_usize;
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > BRACKETS_MAX {
+            return Err(format!("has more than {BRACKETS_MAX} brackets inside each other"));
+        }
+    }
+    Ok(())
 }
 
 fn datum_of(value: Value) -> Result<Datum, String> {

@@ -100,28 +100,19 @@ pub struct Stepped {
     pub entered: bool,
 }
 
-/// Takes the first transition that fits.
+/// Takes the first transition that fits. The agreement is copied only when there is one.
 ///
 /// # Errors
 /// Role, state and condition in this order ([`Refusal`] 152, 171–173), then whatever the effects need.
 pub fn step(
     contract: &Contract,
-    agreement: &Agreement,
+    agreement: Cow<'_, Agreement>,
     happening: &Happening<'_>,
     args: &BTreeMap<String, Datum>,
     now: Timestamp,
     people: &dyn People,
 ) -> Result<Stepped, Refusal> {
-    let mut run = Run {
-        contract,
-        agreement: Cow::Borrowed(agreement),
-        happening,
-        args,
-        now,
-        people,
-        effects: Vec::new(),
-        entered: false,
-    };
+    let mut run = Run { contract, agreement, happening, args, now, people, effects: Vec::new(), entered: false };
     let transition = run.choose_transition()?;
     run.carry_out(&contract.transitions[transition])?;
     Ok(Stepped { agreement: run.agreement.into_owned(), effects: run.effects, transition, entered: run.entered })
@@ -129,7 +120,6 @@ pub fn step(
 
 struct Run<'a> {
     contract: &'a Contract,
-    /// Copied only when a transition was found: most triggers on an open agreement are merely noted.
     agreement: Cow<'a, Agreement>,
     happening: &'a Happening<'a>,
     args: &'a BTreeMap<String, Datum>,

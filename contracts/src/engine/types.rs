@@ -85,6 +85,34 @@ pub(crate) fn dotted(expression: &IdedExpr) -> Option<String> {
     }
 }
 
+/// Deepest expression: the parser bounds brackets, but `1+1+1+…` is a tree as deep as it is long, and each level costs
+/// stack when it is checked and when it is evaluated.
+const DEPTH_MAX: usize = 64;
+
+/// Refuses an expression that is too deep, without recursion.
+pub(crate) fn check_depth(expression: &IdedExpr) -> Result<(), String> {
+    let mut waiting = vec![(expression, 1)];
+    while let Some((expression, depth)) = waiting.pop() {
+        if depth > DEPTH_MAX {
+            return Err(format!("is nested more than {DEPTH_MAX} deep"));
+        }
+        match &expression.expr {
+            Expr::Call(call) => {
+                waiting.extend(call.target.as_deref().into_iter().chain(&call.args).map(|child| (child, depth + 1)));
+            }
+            Expr::Select(select) => waiting.push((&select.operand, depth + 1)),
+            Expr::List(list) => waiting.extend(list.elements.iter().map(|child| (child, depth + 1))),
+            Expr::Comprehension(it) => {
+                let parts = [&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result];
+                waiting.extend(parts.map(|child| (child, depth + 1)));
+            }
+            // Maps and structs are refused as such; names and literals have no children.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The type of an expression, or what is wrong with it.
 pub(crate) fn infer(expression: &IdedExpr, names: &Names<'_>) -> Result<Type, String> {
     match &expression.expr {

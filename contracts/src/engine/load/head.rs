@@ -1,6 +1,6 @@
 //! Everything of a contract but its transitions: name, parties, fields, key, standing terms, actions, ends.
 
-use super::super::contract::{Contract, NEW, ROLE_KINDS, STANDING, Standing};
+use super::super::contract::{Blank, Contract, NEW, ROLE_KINDS, STANDING, Standing};
 use super::super::expression::Expression;
 use super::super::types::{Names, Type};
 use super::compile;
@@ -33,6 +33,7 @@ pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Con
     let key = section.need("key", faults).map(|node| key(node, &fields, faults)).unwrap_or_default();
     required_names(section.node, &parties, &fields, faults);
     let standing = section.take("standing").map(|node| standing(node, &parties, &fields, faults)).unwrap_or_default();
+    let blank = blank(&parties, &fields, &standing);
     Some(Contract {
         name: name?,
         version: version?,
@@ -45,7 +46,24 @@ pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Con
         actions,
         ends,
         transitions: Vec::new(),
+        blank,
     })
+}
+
+fn blank(parties: &BTreeMap<String, String>, fields: &BTreeMap<String, FieldType>, standing: &Standing) -> Blank {
+    let mut blank_parties: BTreeMap<_, _> = parties.keys().map(|role| (role.clone(), String::new())).collect();
+    let mut blank_fields: BTreeMap<_, _> = fields.iter().map(|(name, kind)| (name.clone(), kind.zero())).collect();
+    for (name, default) in &standing.optional {
+        match default {
+            Datum::Text(party) if parties.contains_key(name) => {
+                blank_parties.insert(name.clone(), party.clone());
+            }
+            default => {
+                blank_fields.insert(name.clone(), default.clone());
+            }
+        }
+    }
+    (blank_parties, blank_fields)
 }
 
 fn contract_name(node: &Node, faults: &mut Faults) -> Option<ContractName> {
