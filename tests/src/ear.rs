@@ -5,7 +5,7 @@ use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +31,8 @@ struct Heard {
     /// All messages in order of arrival; a test lasts seconds, so none is thrown away.
     messages: Mutex<Vec<Message>>,
     more: Notify,
-    connected: Notify,
+    /// How often the broker confirmed our subscription: once, and once more after each time it was away.
+    subscriptions: watch::Sender<u32>,
 }
 
 impl Heard {
@@ -52,9 +53,25 @@ impl Ear {
         let heard: Arc<Heard> = Arc::default();
         let task = tokio::spawn(hear(client, events, Arc::clone(&heard)));
         let ear = Self { heard, task };
-        let subscribed = tokio::time::timeout(PATIENCE, ear.heard.connected.notified()).await;
-        subscribed.expect("the broker takes subscriptions");
+        ear.subscribed(1).await;
         ear
+    }
+
+    /// How often the broker confirmed the subscription so far.
+    #[must_use]
+    pub fn subscriptions(&self) -> u32 {
+        *self.heard.subscriptions.borrow()
+    }
+
+    /// Waits until the broker has confirmed the subscription so often. What is published before that reaches nobody: a
+    /// broker that was killed has forgotten its subscribers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn subscribed(&self, often: u32) {
+        let mut subscriptions = self.heard.subscriptions.subscribe();
+        let confirmed = tokio::time::timeout(PATIENCE, subscriptions.wait_for(|count| *count >= often)).await;
+        confirmed.expect("the broker takes subscriptions").unwrap();
     }
 
     /// How many messages were heard so far: a place to wait from.
@@ -126,7 +143,7 @@ async fn hear(client: AsyncClient, mut events: EventLoop, heard: Arc<Heard>) {
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => client.try_subscribe("tallystick/#", QoS::AtLeastOnce).unwrap(),
-            Ok(Event::Incoming(Packet::SubAck(_))) => heard.connected.notify_one(),
+            Ok(Event::Incoming(Packet::SubAck(_))) => heard.subscriptions.send_modify(|count| *count += 1),
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 // Not JSON is as good as nothing heard: whoever waits for it is told what came.
                 let json = serde_json::from_slice(&publish.payload)

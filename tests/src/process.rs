@@ -108,7 +108,8 @@ impl Process {
     /// # Panics
     /// When `kill` is not there.
     pub async fn signal(&self, signal: &str) {
-        Command::new("kill").args([format!("-{signal}"), self.pid.to_string()]).status().await.unwrap();
+        // Its output is of no interest: the process may have ended by itself a moment ago.
+        Command::new("kill").args([format!("-{signal}"), self.pid.to_string()]).output().await.unwrap();
     }
 
     /// Waits until it ends.

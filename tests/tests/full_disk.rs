@@ -8,7 +8,7 @@ use std::time::Duration;
 use tally_evidence::Transition;
 use tally_evidence::cbor::{int, text};
 use tally_ledger_client::{RequestError, SubmitError};
-use tally_tests::{Chain, Done, Party, Process, Pymodbus, Site, TinyDisk, eventually, free_port};
+use tally_tests::{Chain, Done, Manner, Party, Process, Rogue, Site, TinyDisk, eventually};
 
 fn line(press: u16) -> String {
     format!(
@@ -127,20 +127,20 @@ async fn vault_and_outbox_of_the_agent_on_a_small_disk() {
 }
 
 async fn vault_and_outbox_of_the_agent(disk: impl FnOnce(&Path) -> TinyDisk) {
-    let mut press = Pymodbus::start(free_port()).await;
+    let press = Rogue::start(Manner::Good(0)).await;
     let site = Site::new(&line(press.port), None).await;
     let disk = disk(&site.dir().join("agent"));
     let mut node = site.start_node().await;
     let mut agent = Process::start("tally agent", disk.command(&site.command("agent")));
     site.agent_live(&mut agent).await;
     // Four triggers: two are on the ledger, two are sealed while the node is away.
-    toggle(&mut press, &site, 2).await;
+    toggle(&press, &site, 2).await;
     eventually("two triggers on the ledger", async || (triggers(&site).await == 2).then_some(())).await;
     assert_eq!(node.terminate().await.code(), Some(0));
-    toggle(&mut press, &site, 4).await;
+    toggle(&press, &site, 4).await;
 
     disk.fill(&agent);
-    press.tell("set coil 0 1").await;
+    press.behave(Manner::Good(1));
     let said = not_ready(&mut agent, &site.agent).await;
     assert!(said.contains("vault") || said.contains("outbox"), "{said}");
     names_the_cause(&said);
@@ -163,10 +163,10 @@ async fn vault_and_outbox_of_the_agent(disk: impl FnOnce(&Path) -> TinyDisk) {
 }
 
 /// Sets and clears the coil until `count` triggers are sealed altogether.
-async fn toggle(press: &mut Pymodbus, site: &Site, count: u64) {
+async fn toggle(press: &Rogue, site: &Site, count: u64) {
     let start = site.counter("triggers_sealed").await;
     for number in start..count {
-        press.tell(&format!("set coil 0 {}", (number + 1) % 2)).await;
+        press.behave(Manner::Good(u8::from(number % 2 == 0)));
         eventually("a sealed trigger", async || (site.counter("triggers_sealed").await > number).then_some(())).await;
     }
 }

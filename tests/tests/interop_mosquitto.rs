@@ -4,7 +4,7 @@
 
 use serde_json::json;
 use std::path::Path;
-use tally_tests::{Ear, Mosquitto, Pymodbus, Site, eventually, free_port, publish};
+use tally_tests::{Ear, Mosquitto, Process, Pymodbus, Site, eventually, free_port, publish};
 
 fn line(broker: &str, press: u16) -> String {
     format!(
@@ -49,6 +49,15 @@ impl Plant {
         Self { broker, press, site, ear }
     }
 
+    /// The agent is held until SCADA is back: what is published before reaches nobody, and the agent could not know.
+    async fn restart_broker(&mut self, agent: &Process) {
+        let often = self.ear.subscriptions();
+        agent.signal("STOP").await;
+        self.broker.restart().await;
+        self.ear.subscribed(often + 1).await;
+        agent.signal("CONT").await;
+    }
+
     /// The sensor says it again and again, as sensors do: what is published while the agent is away is nobody's.
     async fn sensor_says(&self, temperature: f64, topic: &str, pointer: &str) {
         let payload = format!(r#"{{"temperature": {temperature}, "air": {{"humidity": 45}}}}"#);
@@ -89,7 +98,7 @@ async fn sensors_are_heard_and_mosquitto_may_be_killed() {
     })
     .await;
     let mark = plant.ear.mark();
-    plant.broker.restart().await;
+    plant.restart_broker(&agent).await;
     plant.sensor_says(8.125, topic, "/v").await;
     let raised = "tallystick/line/press-01/triggers/emergency-stop";
     plant.ear.until(mark, raised, |json| json["transition"] == "raised").await;
@@ -146,10 +155,16 @@ async fn what_scada_has_not_heard_survives_a_restart_and_is_told_once() {
     plant.press.tell("set coil 0 0").await;
     eventually("a second trigger", async || (plant.site.counter("triggers_sealed").await == 2).then_some(())).await;
     assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
+    let often = plant.ear.subscriptions();
     plant.broker.restart().await;
+    plant.ear.subscribed(often + 1).await;
     let mark = plant.ear.mark();
     let mut agent = plant.site.start_agent().await;
     plant.ear.until(mark, topic, |json| json["transition"] == "cleared").await;
+    let noted = "tallystick/line/ledger/trigger.noted/press-01";
+    plant.ear.until(mark, noted, |json| json["data"]["number"] == 1).await;
+    // Heard by us is not yet confirmed to the agent: the broker's PUBACK may still be on its way.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
 
     // Everything is told now: another restart repeats neither triggers nor ledger events.

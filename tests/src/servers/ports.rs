@@ -20,7 +20,7 @@ static CLAIMS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 #[must_use]
 pub fn free_port() -> u16 {
     // One folder a user: files of another could not be locked.
-    let user = std::fs::metadata("/proc/self").unwrap().uid();
+    let user = tempfile::tempfile().unwrap().metadata().unwrap().uid();
     let dir = std::env::temp_dir().join(format!("tally-test-ports-{user}"));
     std::fs::create_dir_all(&dir).unwrap();
     let mut claims = CLAIMS.lock().unwrap();
