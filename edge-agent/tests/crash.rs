@@ -33,7 +33,7 @@ use tokio::sync::watch;
 
 const LIVES: usize = 6;
 const GROUPS_PER_LIFE: usize = 25;
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 struct Random(u64);
 
@@ -377,6 +377,6 @@ fn decisions_follow_from_the_surviving_readings_and_nothing_else() {
         proved += shown;
     }
     // A test in which nothing dies and nothing fires has tested nothing.
-    assert!(deaths > 30 && triggers > 1_000 && proved > 100, "{deaths} deaths, {triggers} triggers, {proved} proved");
+    assert!(deaths > 20 && triggers > 800 && proved > 100, "{deaths} deaths, {triggers} triggers, {proved} proved");
     println!("{deaths} deaths, {triggers} triggers, {proved} proved");
 }

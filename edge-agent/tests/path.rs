@@ -190,3 +190,42 @@ async fn one_data_folder_one_agent() {
     assert!(site.start().task.await.unwrap().unwrap_err().to_string().contains("in use"));
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_outbox_refuses_triggers_loudly_and_takes_readings() {
+    let node = Node::start().await;
+    node.set(Mood::NotNow);
+    let mut site = Site::new(&node.address);
+    // Room for four triggers of some 700 bytes.
+    site.config.limits.outbox_bytes_max = 3_200;
+    let agent = site.start();
+    let status = agent.wait_for("triggers_without_room", 1).await;
+    assert_eq!(status["ready"], false, "{status:#}");
+    let alarms = status["alarms"].to_string();
+    assert!(alarms.contains("the outbox is full") && alarms.contains("wait for the node"), "{alarms}");
+    let sealed = status["counters"]["triggers_sealed"].as_u64().unwrap();
+    assert!((3..=4).contains(&sealed), "{sealed}");
+    let readings = status["counters"]["readings"].as_u64().unwrap();
+    agent.wait_for("readings", readings + 10).await;
+    node.set(Mood::Takes);
+    node.wait_for(7).await;
+    let status = agent.wait_for("triggers_receipted", 7).await;
+    assert_eq!((&status["ready"], &status["alarms"]), (&true.into(), &serde_json::json!([])), "{status:#}");
+    agent.stop().await;
+    // Rules went back to where they were: no cleared without its raised, no number missing.
+    check_story(&node.bodies());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_older_than_its_triggers_is_not_continued() {
+    let node = Node::start().await;
+    let site = Site::new(&node.address);
+    let agent = site.start();
+    agent.wait_for("triggers_receipted", 1).await;
+    agent.stop().await;
+    std::fs::remove_dir_all(site.config.data.join("vault")).unwrap();
+    let refused = site.start().task.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("older than outbox and receipts"), "{refused}");
+    std::fs::remove_file(site.config.data.join("vault.secret")).unwrap();
+    assert!(site.start().task.await.unwrap().is_err());
+}

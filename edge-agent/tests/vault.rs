@@ -1,0 +1,204 @@
+//! The vault by itself: numbers, times, leaves beyond memory, what it gives up and what it refuses to open.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::HashSet;
+use tally_connector_api::Batch;
+use tally_edge_agent::error::StoreError;
+use tally_edge_agent::store::open_journal;
+use tally_edge_agent::vault::{Keeping, Retained, Vault, VaultOpening, load_secret};
+use tally_evidence::{ChainHead, decode_reading, root_of};
+use tally_journal::Options;
+use tally_journal::testing::MemStorage;
+use tally_model::{DeviceId, PointId, Quality, Sample, Timestamp, Unit, Value};
+
+fn device() -> DeviceId {
+    DeviceId::try_new("press-01").unwrap()
+}
+
+fn open_with(disk: &MemStorage, secret: u8, watched: bool) -> Result<Vault<MemStorage>, StoreError> {
+    let options = Options { segment_bytes_max: 5_000, ..Options::default() };
+    let journal = open_journal("vault", disk.clone(), options)?;
+    let watched: HashSet<_> = watched.then(device).into_iter().collect();
+    VaultOpening::begin(journal, [secret; 32].into(), watched)?.replay(|_, _, _, _| Ok(()))
+}
+
+fn open(disk: &MemStorage) -> Vault<MemStorage> {
+    open_with(disk, 9, true).unwrap()
+}
+
+/// `count` samples of points that take turns, received from `at` on, a millisecond apart.
+fn batch(at: i64, count: usize) -> Batch {
+    let samples = (0..count).map(|place| {
+        let received = Timestamp::from_micros(at + i64::try_from(place).unwrap() * 1_000);
+        Sample {
+            point: PointId::try_new(["p", "q"][place % 2]).unwrap(),
+            outcome: Ok(Value::Integer(i64::try_from(place).unwrap())),
+            unit: Unit::one(),
+            quality: Quality::Good,
+            source_time: received,
+            received,
+        }
+    });
+    Batch { device: device(), samples: samples.collect() }
+}
+
+#[test]
+fn a_clock_set_back_stops_neither_numbers_nor_times() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    let first = vault.keep(batch(1_000_000, 3), true).unwrap();
+    let second = vault.keep(batch(400_000, 3), true).unwrap();
+    vault.sync().unwrap();
+    drop(vault);
+    let third = open(&disk.power_cut(1)).keep(batch(0, 2), true).unwrap();
+    let all: Vec<_> = [first, second, third].into_iter().flat_map(|kept| kept.readings).collect();
+    let numbers: Vec<_> = all.iter().map(|kept| kept.reading.number).collect();
+    assert_eq!(numbers, (0..8).collect::<Vec<_>>());
+    assert!(all.windows(2).all(|pair| pair[0].reading.sample.received <= pair[1].reading.sample.received));
+    // The source time is the device's own word and stays as it is.
+    assert_eq!(all[7].reading.sample.source_time, Timestamp::from_micros(1_000));
+    let mut head = ChainHead::start(&device());
+    for (number, kept) in all.iter().enumerate() {
+        head = head.extend(&kept.leaf);
+        assert_eq!(kept.head, head.0);
+        // Each batch begins with `p` again.
+        let of_point = all[..number].iter().filter(|other| other.reading.sample.point == kept.reading.sample.point);
+        assert_eq!(kept.point_number, of_point.count() as u64);
+    }
+}
+
+#[test]
+fn unsynced_readings_may_go_and_their_numbers_are_given_again() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    vault.keep(batch(0, 10), true).unwrap();
+    vault.sync().unwrap();
+    vault.keep(batch(50_000, 10), true).unwrap();
+    drop(vault);
+    let mut vault = open(&disk.power_cut(3));
+    assert_eq!(vault.next_number(&device()), 10);
+    assert_eq!(vault.keep(batch(60_000, 1), true).unwrap().readings[0].reading.number, 10);
+}
+
+#[test]
+fn leaves_beyond_memory_come_from_disk() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    let mut leaves = Vec::new();
+    for round in 0..60 {
+        let kept = vault.keep(batch(round * 400_000, 400), true).unwrap();
+        leaves.extend(kept.readings.into_iter().map(|kept| kept.leaf));
+    }
+    for (first, last) in [(0, 23_999), (100, 20_000), (7_000, 7_300), (23_000, 23_999), (5, 5)] {
+        let found = vault.leaves(&device(), first, last).unwrap();
+        let expected = &leaves[usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()];
+        assert_eq!(root_of(&found), root_of(expected), "{first}..={last}");
+    }
+    vault.sync().unwrap();
+    // After a restart as well.
+    let vault = open(&disk.power_cut(2));
+    assert_eq!(vault.leaves(&device(), 0, 23_999).unwrap(), leaves);
+    let gone = vault.leaves(&device(), 23_000, 24_000).unwrap_err();
+    assert!(matches!(gone, StoreError::NotKept { last: 24_000, .. }) && gone.is_passing());
+}
+
+#[test]
+fn a_large_batch_becomes_several_records() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    let kept = vault.keep(batch(0, 25_000), true).unwrap();
+    assert_eq!((kept.readings.len(), kept.place), (25_000, 2));
+    vault.sync().unwrap();
+    let vault = open(&disk.restart());
+    assert_eq!(vault.next_number(&device()), 25_000);
+    let (stored, _) = vault.read(&device(), 0, 9_999..=10_000, 100).unwrap();
+    let numbers: Vec<_> =
+        stored.iter().map(|stored| decode_reading(&device(), &stored.bytes).unwrap().0.number).collect();
+    assert_eq!(numbers, [9_999, 10_000]);
+}
+
+fn filled(disk: &MemStorage) -> Vault<MemStorage> {
+    let mut vault = open(disk);
+    for round in 0..100 {
+        vault.keep(batch(round * 1_000_000, 20), true).unwrap();
+    }
+    vault.sync().unwrap();
+    vault
+}
+
+fn keeping(since_seconds: i64, bytes_max: u64, unsent: Option<u64>) -> Keeping {
+    Keeping { since: Timestamp::from_micros(since_seconds * 1_000_000), bytes_max, unsent }
+}
+
+#[test]
+fn old_readings_go_and_the_chain_goes_on() {
+    let disk = MemStorage::new();
+    let mut vault = filled(&disk);
+    vault.release(&device(), 2_000);
+    let before = vault.bytes_on_disk();
+    assert_eq!(vault.retain(keeping(60, u64::MAX, None)).unwrap(), Retained::WithinLimits);
+    assert!(vault.bytes_on_disk() < before * 2 / 3, "{} of {before}", vault.bytes_on_disk());
+    let heads: Vec<_> = vault.heads().map(|(device, next, head)| (device.clone(), next, head)).collect();
+    drop(vault);
+    let mut vault = open(&disk.power_cut(5));
+    assert_eq!(vault.heads().map(|(device, next, head)| (device.clone(), next, head)).collect::<Vec<_>>(), heads);
+    let kept = vault.keep(batch(200_000_000, 2), true).unwrap();
+    // Numbers of the device and of its points go on although the readings before them are gone.
+    assert_eq!((kept.readings[0].reading.number, kept.readings[0].point_number), (2_000, 1_000));
+}
+
+#[test]
+fn what_rules_or_unsent_triggers_need_is_kept_above_all_limits() {
+    let disk = MemStorage::new();
+    let mut vault = filled(&disk);
+    vault.release(&device(), 100);
+    let before = vault.bytes_on_disk();
+    assert_eq!(vault.retain(keeping(1_000, 10_000, None)).unwrap(), Retained::HeldBack(Some(device())));
+    vault.leaves(&device(), 100, 1_999).unwrap();
+    assert!(vault.bytes_on_disk() > before / 2);
+    vault.release(&device(), 2_000);
+    assert_eq!(vault.retain(keeping(1_000, 10_000, Some(50))).unwrap(), Retained::HeldBack(None));
+    assert!(!vault.read(&device(), 50, 1_000..=1_005, 100).unwrap().0.is_empty());
+    assert_eq!(vault.retain(keeping(0, 30_000, None)).unwrap(), Retained::WithinLimits);
+    assert!(vault.bytes_on_disk() <= 30_000);
+}
+
+#[test]
+fn a_vault_that_cannot_grow_says_so_each_time_without_growing() {
+    let disk = MemStorage::new();
+    let mut vault = filled(&disk);
+    vault.release(&device(), 100);
+    vault.retain(keeping(1_000, 10_000, None)).unwrap();
+    let before = vault.bytes_on_disk();
+    for _ in 0..50 {
+        vault.retain(keeping(1_000, 10_000, None)).unwrap();
+    }
+    assert_eq!(vault.bytes_on_disk(), before);
+}
+
+#[test]
+fn another_secret_is_noticed() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    vault.keep(batch(0, 5), true).unwrap();
+    vault.sync().unwrap();
+    drop(vault);
+    let fault = open_with(&disk.restart(), 8, true).err().unwrap();
+    assert!(matches!(fault, StoreError::Chain { number: 0, .. }), "{fault}");
+    open_with(&disk.restart(), 9, false).unwrap();
+}
+
+#[test]
+fn a_secret_is_made_once_and_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vault.secret");
+    let made = load_secret(&file, true).unwrap();
+    assert_eq!(load_secret(&file, false).unwrap(), made);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::write(&file, b"short").unwrap();
+    assert!(matches!(load_secret(&file, false).unwrap_err(), StoreError::SecretLost { .. }));
+    std::fs::remove_file(&file).unwrap();
+    assert!(load_secret(&file, false).unwrap_err().to_string().contains("restore it from backup"));
+}
