@@ -33,10 +33,12 @@ pub mod watch;
 mod api;
 mod systemd;
 
+pub mod bench;
 mod bytes;
 pub mod error;
 pub mod status;
 pub mod store;
 
 pub use agent::{AgentError, AgentPlant, run, run_plant};
+pub use bench::bench_vault;
 pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode};
