@@ -67,7 +67,7 @@ pub fn decode(bytes: &[u8]) -> Result<Cbor, CborFault> {
 }
 
 /// Writes with every map in order.
-fn write_sorted(value: &Cbor, bytes: &mut Vec<u8>) {
+pub(crate) fn write_sorted(value: &Cbor, bytes: &mut Vec<u8>) {
     match value {
         Cbor::Array(items) => {
             write_head(4, items.len() as u64, bytes);
@@ -86,10 +86,7 @@ fn write_sorted(value: &Cbor, bytes: &mut Vec<u8>) {
             write_head(6, *tag, bytes);
             write_sorted(inner, bytes);
         }
-        Cbor::Text(text) => {
-            write_head(3, text.len() as u64, bytes);
-            bytes.extend_from_slice(text.as_bytes());
-        }
+        Cbor::Text(text) => write_text(text, bytes),
         Cbor::Bytes(content) => {
             write_head(2, content.len() as u64, bytes);
             bytes.extend_from_slice(content);
@@ -107,8 +104,14 @@ fn write_sorted(value: &Cbor, bytes: &mut Vec<u8>) {
     }
 }
 
+/// Writes a text.
+pub(crate) fn write_text(text: &str, bytes: &mut Vec<u8>) {
+    write_head(3, text.len() as u64, bytes);
+    bytes.extend_from_slice(text.as_bytes());
+}
+
 /// Major type and argument of an item, in the shortest form (§4.2.1).
-fn write_head(major: u8, argument: u64, bytes: &mut Vec<u8>) {
+pub(crate) fn write_head(major: u8, argument: u64, bytes: &mut Vec<u8>) {
     let be = argument.to_be_bytes();
     let (short, tail) = match argument {
         0..24 => (be[7], &be[8..]),

@@ -3,7 +3,7 @@
 //! The outcomes of a block are the leaves of a small RFC 9162 tree; its root stands in the block's checkpoint.
 
 use crate::StatementId;
-use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
+use crate::cbor::{self, Cbor, CborFault, Fields, int, text};
 use std::collections::BTreeMap;
 
 /// What caused the outcome.
@@ -56,27 +56,33 @@ impl OutcomeRecord {
         self.refusal == 0
     }
 
-    /// As CBOR bytes.
+    /// As CBOR bytes. Written field by field in canonical order: a ledger does this for each entry, and copying every event
+    /// into a value first would cost more than all the rest.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let events = self.events.iter().map(|event| {
-            let data = map(event.data.iter().map(|(name, value)| (name.as_str(), value.clone())));
-            map([("kind", text(event.kind.clone())), ("subject", text(event.subject.clone())), ("data", data)])
-        });
-        let mut fields = vec![
-            ("height", int(self.height)),
-            ("refusal", int(self.refusal)),
-            ("events", Cbor::Array(events.collect())),
-        ];
+        let mut bytes = Vec::with_capacity(512);
+        cbor::write_head(5, 5, &mut bytes);
         match &self.place {
             Place::Entry { index, statement } => {
-                fields.extend([("entry", int(*index)), ("statement", bytes(statement.0))]);
+                write_field("entry", &int(*index), &mut bytes);
+                self.write_common(&mut bytes);
+                write_field("statement", &cbor::bytes(statement.0), &mut bytes);
             }
             Place::Term { agreement, due } => {
-                fields.extend([("agreement", text(agreement.clone())), ("due", int(*due))]);
+                write_field("due", &int(*due), &mut bytes);
+                self.write_common(&mut bytes);
+                write_field("agreement", &text(agreement.as_str()), &mut bytes);
             }
         }
-        cbor::encode(&map(fields))
+        bytes
+    }
+
+    fn write_common(&self, bytes: &mut Vec<u8>) {
+        cbor::write_text("events", bytes);
+        cbor::write_head(4, self.events.len() as u64, bytes);
+        self.events.iter().for_each(|event| event.write(bytes));
+        write_field("height", &int(self.height), bytes);
+        write_field("refusal", &int(self.refusal), bytes);
     }
 
     /// From CBOR bytes, strictly.
@@ -102,6 +108,29 @@ impl OutcomeRecord {
     }
 }
 
+impl Event {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        cbor::write_head(5, 3, bytes);
+        cbor::write_text("data", bytes);
+        cbor::write_head(5, self.data.len() as u64, bytes);
+        let mut data: Vec<_> = self.data.iter().collect();
+        // The order of texts by their encoded bytes: a longer one has the greater head.
+        data.sort_by_key(|(name, _)| (name.len(), *name));
+        for (name, value) in data {
+            write_field(name, value, bytes);
+        }
+        cbor::write_text("kind", bytes);
+        cbor::write_text(&self.kind, bytes);
+        cbor::write_text("subject", bytes);
+        cbor::write_text(&self.subject, bytes);
+    }
+}
+
+fn write_field(name: &str, value: &Cbor, bytes: &mut Vec<u8>) {
+    cbor::write_text(name, bytes);
+    cbor::write_sorted(value, bytes);
+}
+
 fn decode_event(value: Cbor) -> Result<Event, CborFault> {
     let mut fields = Fields::new(value, "event")?;
     let event = Event {
@@ -122,7 +151,14 @@ mod tests {
         let event = Event {
             kind: "agreement.opened".into(),
             subject: "mo-1".into(),
-            data: [("state".to_owned(), text("reported"))].into(),
+            // Not in the order in which a BTreeMap has them: shorter names go first.
+            data: [
+                ("amount".to_owned(), int(5)),
+                ("to".to_owned(), text("acme")),
+                ("state".to_owned(), text("reported")),
+                ("more".to_owned(), cbor::map([("a", Cbor::Null), ("bb", int(1))])),
+            ]
+            .into(),
         };
         let places = [
             Place::Entry { index: 3, statement: StatementId([1; 32]) },
@@ -130,6 +166,7 @@ mod tests {
         ];
         for place in places {
             let record = OutcomeRecord { place, height: 2, refusal: 0, events: vec![event.clone()] };
+            // Decoding is strict: it would refuse fields out of order.
             assert_eq!(OutcomeRecord::decode(&record.encode()), Ok(record));
         }
     }

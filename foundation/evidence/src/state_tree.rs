@@ -13,33 +13,38 @@
 //! Because the bit is hashed along, the way to a key is fixed at every node: a way that ends in another key's leaf proves
 //! that the key is not there.
 //!
-//! In memory: some 230 bytes a key. Nodes are shared between a tree and its clones, so a clone is a cheap, fixed snapshot.
+//! In memory: some 210 bytes a key. Changes are made in place; a batch costs less than its changes one by one.
 
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map};
 use crate::{Hash, sha256};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 /// Root of the state without keys; SHA-256 gives it for no input anyone knows.
 const EMPTY_STATE: Hash = [0; 32];
 
-/// The tree. Cloning it is cheap.
-#[derive(Debug, Clone, Default)]
+/// The tree.
+#[derive(Debug, Default)]
 pub struct StateTree {
-    root: Option<Arc<Node>>,
+    root: Below,
 }
+
+type Below = Option<Box<Node>>;
 
 #[derive(Debug)]
 enum Node {
     Leaf(Leaf),
-    /// `key` is any key below: all share the bits before `bit`.
-    Inner {
-        hash: Hash,
-        key: Hash,
-        bit: u8,
-        left: Arc<Node>,
-        right: Arc<Node>,
-    },
+    Inner(Inner),
+}
+
+/// Has keys on both sides, except while changes are being made below it.
+#[derive(Debug)]
+struct Inner {
+    hash: Hash,
+    /// A key that is or was below: all share its bits before `bit`.
+    key: Hash,
+    bit: u8,
+    left: Below,
+    right: Below,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,15 +80,15 @@ impl StateTree {
     pub fn prove(&self, key: &[u8]) -> StateProof {
         let key = sha256(key);
         let mut steps = Vec::new();
-        let mut next = self.root.as_ref();
+        let mut next = &self.root;
         loop {
-            match next.map(AsRef::as_ref) {
+            match next.as_deref() {
                 None => return StateProof { leaf: None, steps },
                 Some(Node::Leaf(leaf)) => return StateProof { leaf: Some((leaf.key, leaf.value)), steps },
-                Some(Node::Inner { bit, left, right, .. }) => {
+                Some(Node::Inner(Inner { bit, left, right, .. })) => {
                     let (taken, sibling) = if bit_of(&key, *bit) { (right, left) } else { (left, right) };
-                    steps.push((*bit, sibling.hash()));
-                    next = Some(taken);
+                    steps.push((*bit, sibling.as_ref().map_or(EMPTY_STATE, |node| node.hash())));
+                    next = taken;
                 }
             }
         }
@@ -94,13 +99,14 @@ impl Node {
     fn hash(&self) -> Hash {
         match self {
             Self::Leaf(leaf) => leaf_hash(leaf),
-            Self::Inner { hash, .. } => *hash,
+            Self::Inner(inner) => inner.hash,
         }
     }
 
     const fn key(&self) -> &Hash {
         match self {
-            Self::Leaf(Leaf { key, .. }) | Self::Inner { key, .. } => key,
+            Self::Leaf(leaf) => &leaf.key,
+            Self::Inner(inner) => &inner.key,
         }
     }
 }
@@ -125,26 +131,49 @@ fn parting(a: &Hash, b: &Hash) -> Option<u8> {
 }
 
 /// `changes` are sorted, no key twice, and all belong below `node`'s place.
-fn apply(node: Option<Arc<Node>>, changes: &[Change]) -> Option<Arc<Node>> {
+fn apply(node: Below, changes: &[Change]) -> Below {
     let ([first, ..], [.., last]) = (changes, changes) else { return node };
-    let Some(node) = node else { return build(&leaves_of(changes)) };
-    match node.as_ref() {
+    let Some(mut node) = node else { return build(&leaves_of(changes)) };
+    match node.as_mut() {
         Node::Leaf(leaf) => build(&with_leaf(leaf, changes)),
-        Node::Inner { key, bit, left, right, .. } => {
+        Node::Inner(inner) => {
             // Where the first of the changed keys leaves this node's common way; between `first` and `last` none leaves it
             // earlier, for they are sorted.
-            let leaves_at = [parting(key, &first.0), parting(key, &last.0)].into_iter().flatten().min();
-            let (at, below) = match leaves_at {
-                Some(earlier) if earlier < *bit => match bit_of(key, earlier) {
-                    false => (earlier, (Some(Arc::clone(&node)), None)),
-                    true => (earlier, (None, Some(Arc::clone(&node)))),
-                },
-                _ => (*bit, (Some(Arc::clone(left)), Some(Arc::clone(right)))),
-            };
-            let (to_left, to_right) = changes.split_at(changes.partition_point(|change| !bit_of(&change.0, at)));
-            join(at, apply(below.0, to_left), apply(below.1, to_right))
+            let leaves_at = [parting(&inner.key, &first.0), parting(&inner.key, &last.0)].into_iter().flatten().min();
+            match leaves_at {
+                Some(earlier) if earlier < inner.bit => {
+                    let (to_left, to_right) = part(changes, earlier);
+                    if bit_of(&inner.key, earlier) {
+                        join(earlier, apply(None, to_left), apply(Some(node), to_right))
+                    } else {
+                        join(earlier, apply(Some(node), to_left), apply(None, to_right))
+                    }
+                }
+                _ => {
+                    let (to_left, to_right) = part(changes, inner.bit);
+                    inner.left = apply(inner.left.take(), to_left);
+                    inner.right = apply(inner.right.take(), to_right);
+                    settle(node)
+                }
+            }
         }
     }
+}
+
+/// Those with a 0 at `bit`, and those with a 1.
+fn part(changes: &[Change], bit: u8) -> (&[Change], &[Change]) {
+    changes.split_at(changes.partition_point(|change| !bit_of(&change.0, bit)))
+}
+
+/// An inner node behind a change below it: hashed again, or gone when a side is empty.
+fn settle(mut node: Box<Node>) -> Below {
+    if let Node::Inner(inner) = node.as_mut() {
+        match (&inner.left, &inner.right) {
+            (Some(left), Some(right)) => inner.hash = inner_hash(inner.bit, &left.hash(), &right.hash()),
+            _ => return inner.left.take().or_else(|| inner.right.take()),
+        }
+    }
+    Some(node)
 }
 
 fn leaves_of(changes: &[Change]) -> Vec<Leaf> {
@@ -162,19 +191,19 @@ fn with_leaf(leaf: &Leaf, changes: &[Change]) -> Vec<Leaf> {
 }
 
 /// A tree of sorted leaves.
-fn build(leaves: &[Leaf]) -> Option<Arc<Node>> {
+fn build(leaves: &[Leaf]) -> Below {
     let ([first, ..], [.., last]) = (leaves, leaves) else { return None };
-    let Some(at) = parting(&first.key, &last.key) else { return Some(Arc::new(Node::Leaf(*first))) };
+    let Some(at) = parting(&first.key, &last.key) else { return Some(Box::new(Node::Leaf(*first))) };
     let (left, right) = leaves.split_at(leaves.partition_point(|leaf| !bit_of(&leaf.key, at)));
     join(at, build(left), build(right))
 }
 
-fn join(bit: u8, left: Option<Arc<Node>>, right: Option<Arc<Node>>) -> Option<Arc<Node>> {
+fn join(bit: u8, left: Below, right: Below) -> Below {
     match (left, right) {
         (Some(left), Some(right)) => {
             let hash = inner_hash(bit, &left.hash(), &right.hash());
             let key = *left.key();
-            Some(Arc::new(Node::Inner { hash, key, bit, left, right }))
+            Some(Box::new(Node::Inner(Inner { hash, key, bit, left: Some(left), right: Some(right) })))
         }
         (only, None) | (None, only) => only,
     }
@@ -308,16 +337,6 @@ mod tests {
         assert_eq!(tree.root(), sha256(&[&[1, 0][..], &leaf(b"b", b"2"), &leaf(b"a", b"1")].concat()));
         tree.apply([(&b"b"[..], None), (&b"a"[..], Some(&b"3"[..])), (&b"a"[..], None)]);
         assert_eq!(tree.root(), [0; 32]);
-    }
-
-    #[test]
-    fn a_snapshot_stays_what_it_was() {
-        let mut tree = tree_of(&[(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())].into());
-        let (snapshot, root) = (tree.clone(), tree.root());
-        tree.apply([(&b"a"[..], Some(&b"9"[..]))]);
-        assert_eq!(snapshot.root(), root);
-        assert_eq!(snapshot.prove(b"a").verify(&root, b"a", Some(b"1")), Ok(()));
-        assert_ne!(tree.root(), root);
     }
 
     #[test]
