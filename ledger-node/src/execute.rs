@@ -4,7 +4,8 @@
 //! outcomes on every machine, which is what opening a ledger relies on when it executes the log's tail again.
 
 use crate::admit::{Body, CheckedStatement};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use tally_contracts::{Block, Input, Kernel, Overlay, StateRead};
 use tally_evidence::{Event, OutcomeRecord, Place};
 use tally_model::{AgreementId, Timestamp};
@@ -35,6 +36,51 @@ impl Executed {
     }
 }
 
+/// Keys and prefixes remembered for one block: what all its statements share (parties, devices, rules, terms of business).
+const REMEMBERED_MAX: usize = 16_384;
+/// Pairs of a remembered scan; longer ones are read again.
+const PAIRS_MAX: usize = 64;
+
+type Pair = (Vec<u8>, Vec<u8>);
+/// Prefix and limit of a scan to what it gave.
+type Scans = HashMap<(Vec<u8>, usize), Vec<Pair>>;
+
+/// The state before a block, remembering what was read: the statements of a block ask for the same few records again and
+/// again, and the state does not change under them (what they write goes into the overlay).
+struct Remembering<'a> {
+    state: &'a dyn StateRead,
+    values: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
+    scans: RefCell<Scans>,
+}
+
+impl StateRead for Remembering<'_> {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        if let Some(value) = self.values.borrow().get(key) {
+            return Some(value.clone());
+        }
+        // What is not there is mostly the id of something new, which nobody asks for twice.
+        let value = self.state.get(key)?;
+        let mut values = self.values.borrow_mut();
+        if values.len() < REMEMBERED_MAX {
+            values.insert(key.to_vec(), value.clone());
+        }
+        Some(value)
+    }
+
+    fn scan(&self, prefix: &[u8], limit: usize) -> Vec<Pair> {
+        let asked = (prefix.to_vec(), limit);
+        if let Some(pairs) = self.scans.borrow().get(&asked) {
+            return pairs.clone();
+        }
+        let pairs = self.state.scan(prefix, limit);
+        let mut scans = self.scans.borrow_mut();
+        if scans.len() < REMEMBERED_MAX && pairs.len() <= PAIRS_MAX {
+            scans.insert(asked, pairs.clone());
+        }
+        pairs
+    }
+}
+
 /// Executes a block whose first entry gets the index `first_entry`.
 pub fn execute(
     kernel: &Kernel,
@@ -46,7 +92,8 @@ pub fn execute(
     // Looking at the first term is cheap, listing a thousand is not, and mostly none is due.
     let is_due = kernel.next_due(state).is_some_and(|due| due <= block.time);
     let terms = if is_due { kernel.due_terms(state, block.time, TERMS_MAX) } else { Vec::new() };
-    let mut overlay = Overlay::new(state);
+    let state = Remembering { state, values: RefCell::default(), scans: RefCell::default() };
+    let mut overlay = Overlay::new(&state);
     let mut outcomes = Vec::with_capacity(terms.len() + statements.len());
     for (agreement, due) in &terms {
         let input = Input::Term { agreement, due: *due };

@@ -225,7 +225,7 @@ async fn an_index_damaged_anywhere_is_rebuilt() {
     let index = dir.path().join("state.redb");
     let whole = std::fs::read(&index).unwrap();
     let mut random = tally_journal::testing::Random(7);
-    for _ in 0..60 {
+    for _ in 0..30 {
         let mut damaged = whole.clone();
         for _ in 0..=random.below(40) {
             let place = random.below(damaged.len());

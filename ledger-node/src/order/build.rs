@@ -55,7 +55,6 @@ struct Draft {
     checkpoint: Checkpoint,
     executed: Executed,
     outcomes: Vec<Vec<u8>>,
-    state_tree: StateTree,
 }
 
 /// Which part of a block came out differently.
@@ -167,7 +166,9 @@ impl Builder {
 
     /// Makes the block of these statements and keeps it. On `Ok` it is there for ever.
     pub fn make(&mut self, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
-        let draft = self.draft(self.block_time(), statements)?;
+        let store = Arc::clone(&self.store);
+        let mut tree = store.state_tree();
+        let draft = self.draft(self.block_time(), statements, &mut tree)?;
         if let Some(broken) = draft.executed.outcomes.iter().find(|outcome| outcome.refusal >= BROKEN_FROM) {
             // Nothing of this block is on the disk. Opening checks the whole state against the log, or rebuilds it.
             return Err(CommitError::Broken { number: broken.refusal, text: Refusal::describe(broken.refusal) });
@@ -178,7 +179,9 @@ impl Builder {
     /// Makes block 0; refuses a genesis that the contracts refuse, before anything is written.
     pub fn begin(&mut self, genesis: &GenesisEntry, at: Timestamp) -> Result<(), OpenLedgerError> {
         let statements = std::slice::from_ref(&genesis.0);
-        let draft = self.draft(self.now().max(at), statements)?;
+        let store = Arc::clone(&self.store);
+        let mut tree = store.state_tree();
+        let draft = self.draft(self.now().max(at), statements, &mut tree)?;
         if let Some(refused) = draft.executed.outcomes.iter().find(|outcome| !outcome.is_done()) {
             let text = Refusal::describe(refused.refusal).to_owned();
             return Err(OpenLedgerError::GenesisRefused { number: refused.refusal, text });
@@ -213,7 +216,9 @@ impl Builder {
             statement.map_err(|source| OpenLedgerError::Statement { height, place, source })
         };
         let checked = statements.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
-        let draft = self.draft(time, &checked)?;
+        let store = Arc::clone(&self.store);
+        let mut tree = store.state_tree();
+        let draft = self.draft(time, &checked, &mut tree)?;
         if let Some(what) = difference(&draft.checkpoint, &head.checkpoint) {
             return Err(OpenLedgerError::Diverged { height, what });
         }
@@ -223,7 +228,12 @@ impl Builder {
         Ok(self.store.apply(block, spans, &mut self.writer)?)
     }
 
-    fn draft(&self, time: Timestamp, statements: &[CheckedStatement]) -> Result<Draft, CommitError> {
+    fn draft(
+        &self,
+        time: Timestamp,
+        statements: &[CheckedStatement],
+        tree: &mut StateTree,
+    ) -> Result<Draft, CommitError> {
         let previous = self.store.head();
         let previous = previous.as_ref().map(|head| &head.checkpoint);
         let height = previous.map_or(0, |previous| previous.height + 1);
@@ -236,15 +246,14 @@ impl Builder {
         let execute = began.elapsed().as_secs_f64();
         let outcomes: Vec<_> = executed.outcomes.iter().map(tally_evidence::OutcomeRecord::encode).collect();
         let leaves: Vec<Hash> = outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
-        let mut state_tree = self.store.state_tree();
-        state_tree.apply(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+        tree.apply(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         let (size, root) = self.store.grow(statements.iter().map(|statement| statement.id));
         let checkpoint = Checkpoint {
             ledger: self.ledger.clone(),
             height,
             size,
             root,
-            state: state_tree.root(),
+            state: tree.root(),
             outcomes: root_of(&leaves),
             outcome_count: outcomes.len() as u64,
             time,
@@ -252,7 +261,7 @@ impl Builder {
         };
         let prove = began.elapsed().as_secs_f64() - execute;
         let seconds = Phases { execute, prove, ..Phases::default() };
-        Ok(Draft { seconds, checkpoint, executed, outcomes, state_tree })
+        Ok(Draft { seconds, checkpoint, executed, outcomes })
     }
 
     fn keep(&mut self, draft: Draft, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
@@ -278,9 +287,9 @@ impl Builder {
 }
 
 fn new_block(draft: Draft, head: Head, statements: &[CheckedStatement]) -> NewBlock {
-    let Draft { executed, outcomes, state_tree, .. } = draft;
+    let Draft { executed, outcomes, .. } = draft;
     let statements = statements.iter().map(|statement| (Arc::clone(&statement.bytes), statement.id)).collect();
-    NewBlock { head, statements, terms: executed.terms, outcomes, changes: executed.changes, state_tree }
+    NewBlock { head, statements, terms: executed.terms, outcomes, changes: executed.changes }
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

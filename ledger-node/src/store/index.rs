@@ -23,8 +23,8 @@ use tally_model::{AgreementId, Timestamp};
 const CACHE_BYTES: usize = 32 << 20;
 /// Blocks after which the index is made durable: at most so many are executed again after a crash.
 const FLUSH_BLOCKS: u32 = 256;
-/// Entries after which it is: about a second of the fastest plant we promise.
-const FLUSH_ENTRIES: u64 = 20_000;
+/// Entries after which it is: some seconds of executing again.
+const FLUSH_ENTRIES: u64 = 50_000;
 /// Version of the tables below; another one found means: rebuild.
 const FORMAT: u64 = 1;
 

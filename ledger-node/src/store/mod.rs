@@ -25,7 +25,7 @@ pub use rows::BlockRow;
 use index::{FlushPolicy, Index, IndexChange};
 use log::Log;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use tally_evidence::{Checkpoint, Hash, StateProof, StateTree, StatementId, Tree, leaf_hash};
 use tally_journal::JournalError;
 use tally_model::{AgreementId, Timestamp};
@@ -37,7 +37,8 @@ pub struct Store {
     index: Index,
     /// All entries. Grows before the log has them, so only sizes up to the head's are anyone's business.
     tree: RwLock<Tree>,
-    /// The state at the head. Replaced whole; clones of it are snapshots.
+    /// The state at the head. The order thread holds its lock from the first change to the publishing of the head, so for
+    /// readers tree and head always belong together.
     state_tree: RwLock<StateTree>,
     head: watch::Sender<Option<Arc<Head>>>,
 }
@@ -82,8 +83,6 @@ pub struct NewBlock {
     pub outcomes: Vec<Vec<u8>>,
     /// What it changes in the state.
     pub changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// The state behind it.
-    pub state_tree: StateTree,
 }
 
 /// Where an entry is.
@@ -197,7 +196,6 @@ impl Store {
     /// Proof of what a state key is at the head, with the head it was made for.
     #[must_use]
     pub fn prove_state(&self, key: &[u8]) -> Option<(StateProof, Arc<Head>)> {
-        // Both are replaced under the write lock, so under the read lock they belong together.
         let tree = self.state_tree.read().unwrap_or_else(PoisonError::into_inner);
         let head = self.head()?;
         Some((tree.prove(key), head))
@@ -216,9 +214,9 @@ impl Store {
         (tree.size(), tree.root())
     }
 
-    /// A snapshot of the state tree at the head.
-    pub(crate) fn state_tree(&self) -> StateTree {
-        self.state_tree.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The state tree, for the order thread alone. If its changes are not committed, the node stops.
+    pub(crate) fn state_tree(&self) -> RwLockWriteGuard<'_, StateTree> {
+        self.state_tree.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of blocks in the log.
@@ -246,7 +244,7 @@ impl Store {
         spans: Vec<(u32, u32)>,
         writer: &mut WriterState,
     ) -> Result<(), CommitError> {
-        let NewBlock { head, statements, terms, outcomes, changes, state_tree } = block;
+        let NewBlock { head, statements, terms, outcomes, changes } = block;
         let ids = statements.iter().map(|(_, id)| *id);
         let row = BlockRow {
             first_entry: head.checkpoint.size - statements.len() as u64,
@@ -259,8 +257,6 @@ impl Store {
         let digest = head.checkpoint.digest();
         let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: &changes, digest };
         self.index.apply(&change, writer.0.is_due(statements.len() as u64))?;
-        let mut kept = self.state_tree.write().unwrap_or_else(PoisonError::into_inner);
-        *kept = state_tree;
         self.head.send_replace(Some(Arc::new(head)));
         Ok(())
     }
