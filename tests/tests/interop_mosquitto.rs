@@ -118,7 +118,7 @@ async fn one_message_per_device_and_cycle_and_a_last_will() {
     let mark = plant.ear.mark();
     plant.press.set_f32(0, 99.5).await;
     let heard = plant.ear.until(mark, "tallystick/line/press-01", |json| json.to_string().contains("99.5")).await;
-    let (load, stopped) = (find(&heard.json, "load"), find(&heard.json, "stopped"));
+    let (load, stopped) = (&heard.json["points"]["load"], &heard.json["points"]["stopped"]);
     assert_eq!((&load["v"], &load["u"]), (&json!(99.5), &json!("%")), "{heard:?}");
     assert_eq!(stopped["v"], json!(false), "{heard:?}");
     // In this layout no point has a topic of its own.
@@ -129,12 +129,6 @@ async fn one_message_per_device_and_cycle_and_a_last_will() {
     let mark = plant.ear.mark();
     agent.kill().await;
     plant.ear.until(mark, status, |json| json.to_string().contains("offline")).await;
-}
-
-/// The object of a point, wherever the message keeps its points.
-fn find<'a>(message: &'a serde_json::Value, point: &str) -> &'a serde_json::Value {
-    let found = message.get(point).or_else(|| message.get("points").and_then(|points| points.get(point)));
-    found.unwrap_or_else(|| panic!("no {point} in {message}"))
 }
 
 /// QoS 1 on our side too: what the broker has not confirmed is told after a restart of the agent, and what it has is not
