@@ -82,6 +82,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Age
 /// # Errors
 /// [`AgentError`].
 pub async fn run_plant(config: AgentConfig, plant: AgentPlant, stop: CancellationToken) -> Result<(), AgentError> {
+    check_names(&config, &plant)?;
     let status = Arc::new(Status::default());
     let links = links::make(&plant.devices, &Identity { agent: config.name.clone(), pki: config.pki.clone() })?;
     let listener = Listener::open(&config.listen).await?;
@@ -90,6 +91,28 @@ pub async fn run_plant(config: AgentConfig, plant: AgentPlant, stop: Cancellatio
     let key = LedgerKey::new(config.ledger_key.clone(), config.data.join("ledger.pem"))?;
     let agent = Agent { config, plant, status, stores };
     agent.run(links, listener, watches, key, stop).await
+}
+
+/// Names that would mix with the agent's own topics (`docs/formats/topics.md`).
+fn check_names(config: &AgentConfig, plant: &AgentPlant) -> Result<(), AgentError> {
+    if config.broker.is_none() {
+        return Ok(());
+    }
+    for device in &plant.devices {
+        let point = device.points.iter().map(|point| point.id.as_str()).find(|id| matches!(*id, "status" | "triggers"));
+        let name = match device.id.as_str() {
+            id @ ("ledger" | "agent") => Some(id),
+            _ => point,
+        };
+        if let Some(name) = name {
+            let text = format!(
+                "device `{}`: `{name}` is the name of a topic of ours (docs/formats/topics.md); rename it, or leave out `broker`",
+                device.id
+            );
+            return Err(AgentError::Mapping(text));
+        }
+    }
+    Ok(())
 }
 
 type Disk = DirStorage;

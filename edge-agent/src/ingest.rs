@@ -108,7 +108,6 @@ impl<S: Storage> Ingest<S> {
         for sealed in &sealed {
             tracing::info!(number = sealed.number, trigger = %sealed.trigger, device = %sealed.device, transition = sealed.transition.word(), "sealed");
         }
-        self.status.watches(self.watches.iter());
         self.sealed.send_replace(next);
         Ok(())
     }

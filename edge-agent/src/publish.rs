@@ -103,7 +103,14 @@ pub fn start<S: Storage + Send + 'static>(
     let (publisher, link) = connect(&broker, &agent, &topics, quit.clone());
     status.set_broker(link.clone());
     let mut tasks = JoinSet::new();
-    let values = Live::new(broker.mode, &devices, topics.clone(), publisher.clone(), Connects::new(link.clone()));
+    let values = Live::new(
+        broker.mode,
+        &devices,
+        topics.clone(),
+        publisher.clone(),
+        Connects::new(link.clone()),
+        status.clone(),
+    );
     tasks.spawn(values.run(batches, quit.clone()));
     let triggers = triggers::Triggers {
         stores,

@@ -155,3 +155,12 @@ async fn triggers_and_events_wait_for_an_absent_broker_across_a_restart() {
     agent.stop().await;
     drop(mosquitto);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_would_mix_with_our_topics_are_refused() {
+    let node = Node::start().await;
+    let mut site = Site::new(&node.address).with_broker(broker(1, PublishMode::Point));
+    site.plant.devices[0].points[2] = common::point("status", "1");
+    let refused = site.start().task.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("`status` is the name of a topic of ours"), "{refused}");
+}

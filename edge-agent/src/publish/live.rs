@@ -24,6 +24,9 @@ pub(super) struct Live<P> {
     topics: Topics,
     publisher: P,
     broker: Connects,
+    status: Arc<Status>,
+    /// What the publisher had dropped by the last batch.
+    dropped: u64,
 }
 
 /// Notices a new connection to the broker, which may have forgotten what it kept.
@@ -50,12 +53,19 @@ struct Band {
 }
 
 impl<P: Publisher> Live<P> {
-    pub fn new(mode: PublishMode, devices: &[DeviceSpec], topics: Topics, publisher: P, broker: Connects) -> Self {
+    pub fn new(
+        mode: PublishMode,
+        devices: &[DeviceSpec],
+        topics: Topics,
+        publisher: P,
+        broker: Connects,
+        status: Arc<Status>,
+    ) -> Self {
         let points = devices.iter().flat_map(|device| device.points.iter().map(|point| (device.id.clone(), point)));
         let deadbands = points.filter_map(|(device, point)| {
             Some(((device, point.id.clone()), Band { width: point.deadband?, last: None }))
         });
-        Self { mode, deadbands: deadbands.collect(), topics, publisher, broker }
+        Self { mode, deadbands: deadbands.collect(), topics, publisher, broker, status, dropped: 0 }
     }
 
     pub async fn run(mut self, mut batches: mpsc::Receiver<Arc<Kept>>, quit: CancellationToken) {
@@ -65,9 +75,14 @@ impl<P: Publisher> Live<P> {
     }
 
     fn publish(&mut self, kept: &Kept) {
-        if !self.publisher.is_connected() || self.broker.is_new() {
+        let is_connected = self.publisher.is_connected();
+        if !is_connected || self.broker.is_new() {
             // What a deadband holds back would be missing at the broker: the next value goes out in any case.
             self.deadbands.values_mut().for_each(|band| band.last = None);
+        }
+        if !is_connected {
+            self.status.count.live_dropped.add(kept.readings.len() as u64);
+            return;
         }
         let changed: Vec<_> = kept.readings.iter().filter(|kept| self.is_news(kept)).collect();
         match self.mode {
@@ -81,6 +96,8 @@ impl<P: Publisher> Live<P> {
                 self.publisher.try_publish_lossy(self.topics.device(&kept.device, changed.into_iter()));
             }
         }
+        let dropped = self.publisher.dropped();
+        self.status.count.live_dropped.add(dropped - std::mem::replace(&mut self.dropped, dropped));
     }
 
     fn is_news(&mut self, kept: &KeptReading) -> bool {

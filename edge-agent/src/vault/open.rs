@@ -2,7 +2,7 @@
 
 use super::chain::{Chain, KeptReading};
 use super::record::{self, Batch, Record, Saved};
-use super::{Vault, chain_of};
+use super::{RECORDS_AT_ONCE, Vault, chain_of};
 use crate::error::StoreError;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -60,29 +60,35 @@ impl<S: Storage> VaultOpening<S> {
         mut self,
         mut visit: impl FnMut(&Vault<S>, &KeptReading, u64, bool) -> Result<(), StoreError>,
     ) -> Result<Vault<S>, StoreError> {
-        let (start, settled) = (self.start(), self.settled()?);
-        let mut place = start;
+        let (mut place, settled) = (self.start(), self.settled()?);
         while place < self.vault.journal.next_number() {
-            let bytes = self.vault.journal.read(place).map_err(StoreError::vault)?.unwrap_or_default();
-            match record::decode(&bytes) {
-                Some(Record::Snapshot(_)) if Some(place) == self.snapshot => self.restore(),
-                Some(Record::Snapshot(_)) => {}
-                Some(Record::Batch(batch)) => {
-                    let kept = if self.snapshot.is_some_and(|snapshot| place < snapshot) {
-                        self.look_back(&batch, place)?
-                    } else {
-                        self.vault.follow(&batch, place)?
-                    };
-                    let from = self.replays_from(&batch.device);
-                    for reading in kept.iter().filter(|kept| kept.reading.number >= from) {
-                        visit(&self.vault, reading, place, place >= settled)?;
+            for (at, bytes) in some_from(&self.vault.journal, place)? {
+                place = at + 1;
+                let Some(record) = record::decode(&bytes) else {
+                    return Err(StoreError::Foreign { store: "vault", record: at });
+                };
+                match record {
+                    Record::Snapshot(_) if Some(at) == self.snapshot => self.restore(),
+                    Record::Snapshot(_) => {}
+                    Record::Batch(batch) => {
+                        let from = self.replays_from(&batch.device);
+                        for kept in self.take_batch(&batch, at)? {
+                            if kept.reading.number >= from {
+                                visit(&self.vault, &kept, at, at >= settled)?;
+                            }
+                        }
                     }
                 }
-                None => return Err(StoreError::Foreign { store: "vault", record: place }),
             }
-            place += 1;
         }
         Ok(self.vault)
+    }
+
+    fn take_batch(&mut self, batch: &Batch<'_>, place: u64) -> Result<Vec<KeptReading>, StoreError> {
+        match self.snapshot {
+            Some(snapshot) if place < snapshot => self.look_back(batch, place),
+            _ => self.vault.follow(batch, place),
+        }
     }
 
     /// Where walking begins: at the last snapshot, or before it when a rule needs more.
@@ -97,13 +103,9 @@ impl<S: Storage> VaultOpening<S> {
     fn settled(&self) -> Result<u64, StoreError> {
         let journal = &self.vault.journal;
         let from = self.snapshot.unwrap_or(journal.first_number());
-        for place in (from..journal.next_number()).rev() {
-            let bytes = journal.read(place).map_err(StoreError::vault)?.unwrap_or_default();
-            if matches!(record::decode(&bytes), Some(Record::Batch(Batch { settles: true, .. }))) {
-                return Ok(place);
-            }
-        }
-        Ok(from)
+        let settles = |bytes: &[u8]| matches!(record::decode(bytes), Some(Record::Batch(Batch { settles: true, .. })));
+        let found = find_last(journal, from, settles)?;
+        Ok(found.map_or(from, |(place, _)| place))
     }
 
     /// From here on the chains are known.
@@ -161,17 +163,38 @@ fn read_batch(chain: &mut Chain, batch: &Batch<'_>, place: u64) -> Result<Vec<Ke
 
 /// Looks from the end for the last snapshot. Without one nothing was ever deleted.
 fn last_snapshot<S: Storage>(journal: &Journal<S>) -> Result<(Option<u64>, Vec<Saved>), StoreError> {
-    for place in (journal.first_number()..journal.next_number()).rev() {
-        let bytes = journal.read(place).map_err(StoreError::vault)?.unwrap_or_default();
-        if !record::is_snapshot(&bytes) {
-            continue;
-        }
-        return match record::decode(&bytes) {
-            Some(Record::Snapshot(saved)) => Ok((Some(place), saved)),
-            _ => Err(StoreError::Foreign { store: "vault", record: place }),
-        };
+    let Some((place, bytes)) = find_last(journal, journal.first_number(), record::is_snapshot)? else {
+        return Ok((None, Vec::new()));
+    };
+    match record::decode(&bytes) {
+        Some(Record::Snapshot(saved)) => Ok((Some(place), saved)),
+        _ => Err(StoreError::Foreign { store: "vault", record: place }),
     }
-    Ok((None, Vec::new()))
+}
+
+/// The last record from `from` on that is wanted, found from the end in steps.
+fn find_last<S: Storage>(
+    journal: &Journal<S>,
+    from: u64,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+    let mut end = journal.next_number();
+    while end > from {
+        let begin = end.saturating_sub(RECORDS_AT_ONCE as u64).max(from);
+        let records = some_from(journal, begin)?;
+        let before_end = records.into_iter().filter(|(place, _)| *place < end);
+        if let Some(found) = before_end.rev().find(|(_, bytes)| wanted(bytes)) {
+            return Ok(Some(found));
+        }
+        end = begin;
+    }
+    Ok(None)
+}
+
+/// Some records from `place` on: many small reads would be slow, all at once would be large.
+fn some_from<S: Storage>(journal: &Journal<S>, place: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let records = journal.iter_from(place).map_err(StoreError::vault)?.take(RECORDS_AT_ONCE);
+    records.map(|record| record.map_err(StoreError::vault)).collect()
 }
 
 /// Reads the vault's secret, or makes a new one when `may_create`. Written and synced before anything is salted with it.
