@@ -29,10 +29,24 @@ pub trait Context<T> {
     fn context(self, what: impl std::fmt::Display) -> Result<T, Fault>;
 }
 
-impl<T, E: std::fmt::Display> Context<T> for Result<T, E> {
+impl<T, E: Into<Fault>> Context<T> for Result<T, E> {
     fn context(self, what: impl std::fmt::Display) -> Result<T, Fault> {
-        self.map_err(|fault| format!("{what}: {fault}").into())
+        self.map_err(|fault| format!("{what}: {}", with_causes(fault.into().as_ref())).into())
     }
+}
+
+/// A fault and what caused it, each cause once: some libraries repeat theirs in their own text.
+pub fn with_causes(fault: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = fault.to_string();
+    let mut cause = fault.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = next.source();
+    }
+    text
 }
 
 /// Prints `value` as one JSON document.

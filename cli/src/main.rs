@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(fault) => {
-            eprintln!("tally: {fault}");
+            eprintln!("tally: {}", answer::with_causes(fault.as_ref()));
             ExitCode::from(2)
         }
     }

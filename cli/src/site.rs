@@ -83,11 +83,16 @@ impl Site {
     /// # Errors
     /// When the mapping has faults or a file cannot be written.
     pub fn create(dir: &Path, options: &Options) -> Result<Self, Fault> {
+        // A given mapping is looked at before anything is made: a fault in it leaves no half-made site behind.
+        let given = options.mapping.as_deref().map(|file| file.canonicalize().context(file.display())).transpose()?;
+        if let Some(file) = &given {
+            load_plant(file, &options.variables)?;
+        }
         for folder in ["keys", "rules", "contracts", "pki", "node", "agent"] {
             make_folder(&dir.join(folder))?;
         }
-        let mapping = match &options.mapping {
-            Some(file) => file.canonicalize().context(file.display())?,
+        let mapping = match given {
+            Some(file) => file,
             None => {
                 make_folder(&dir.join("recordings"))?;
                 write_new(dir, "recordings/press-bearing.csv", RECORDING)?;

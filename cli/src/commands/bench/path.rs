@@ -80,10 +80,10 @@ impl BenchPlant {
         without_broker(&site.agent)?;
         let node = Child::start("node", &["node".as_ref(), "--config".as_ref(), site.node.as_os_str()], dir, &[])?;
         let client = Client::new(site.node_address.clone());
-        wait_until("the node", || async { client.get_json("/ready").await.is_ok() }).await?;
+        wait_until("the node", || async { client.get_bytes("/ready").await.is_ok() }).await?;
         let agent = Child::start("agent", &["agent".as_ref(), "--config".as_ref(), site.agent.as_os_str()], dir, &[])?;
         let status = Client::new(site.agent_address.clone());
-        wait_until("the agent", || async { status.get_json("/ready").await.is_ok() }).await?;
+        wait_until("the agent", || async { status.get_bytes("/ready").await.is_ok() }).await?;
         // Let every rule see its register at rest.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(Self { sim, client, agent, _node: node })
