@@ -9,9 +9,9 @@
 //! - outbox synced: the triggers are safe; the restart finds them and decides nothing twice.
 
 use crate::error::StoreError;
-use crate::seal::{Sealed, Sealer};
+use crate::seal::Sealer;
 use crate::status::{Alarm, Status};
-use crate::store::{Stores, seal_into};
+use crate::store::{Sealing, Stores};
 use crate::vault::{Keeping, Kept, Retained};
 use crate::watch::{SealedBefore, Verdict, Watches};
 use std::sync::Arc;
@@ -91,13 +91,14 @@ impl<S: Storage> Ingest<S> {
     /// # Errors
     /// [`StoreError`]; nothing more may be sealed before the stores were opened anew.
     pub fn take(&mut self, group: impl IntoIterator<Item = Batch>) -> Result<(), StoreError> {
-        let mut sealed = Vec::new();
-        self.keep_and_watch(group, &mut sealed)?;
+        let mut sealing = Sealing::default();
+        self.keep_and_watch(group, &mut sealing)?;
+        let sealed = sealing.sealed();
         if sealed.is_empty() {
             return Ok(());
         }
         let mut outbox = self.stores.outbox();
-        for sealed in &sealed {
+        for sealed in sealed {
             outbox.put(sealed)?;
         }
         outbox.sync()?;
@@ -105,7 +106,7 @@ impl<S: Storage> Ingest<S> {
         let next = outbox.next_number();
         drop(outbox);
         self.status.count.triggers_sealed.add(sealed.len() as u64);
-        for sealed in &sealed {
+        for sealed in sealed {
             tracing::info!(number = sealed.number, trigger = %sealed.trigger, device = %sealed.device, transition = sealed.transition.word(), "sealed");
         }
         self.sealed.send_replace(next);
@@ -116,7 +117,7 @@ impl<S: Storage> Ingest<S> {
     fn keep_and_watch(
         &mut self,
         group: impl IntoIterator<Item = Batch>,
-        sealed: &mut Vec<Sealed>,
+        sealing: &mut Sealing,
     ) -> Result<(), StoreError> {
         let nothing = SealedBefore::new();
         let Self { stores, watches, sealer, status, .. } = self;
@@ -130,7 +131,7 @@ impl<S: Storage> Ingest<S> {
             settles = false;
             status.count.readings.add(kept.readings.len() as u64);
             let mut seal = |decided| {
-                let verdict = seal_into(sealed, decided, &stores.outbox(), sealer)?;
+                let verdict = sealing.seal(decided, &stores.outbox(), sealer);
                 if verdict == Verdict::NoRoom {
                     status.count.triggers_without_room.add(1);
                     status.raise(
@@ -138,7 +139,7 @@ impl<S: Storage> Ingest<S> {
                         "the outbox is full: triggers are not sealed until the node takes some; readings go on",
                     );
                 }
-                Ok(verdict)
+                verdict
             };
             for reading in &kept.readings {
                 watches.observe(&vault, reading, kept.place, &nothing, true, &mut seal)?;
@@ -149,7 +150,7 @@ impl<S: Storage> Ingest<S> {
                 status.count.live_dropped.add(1);
             }
         }
-        if sealed.is_empty() { Ok(()) } else { vault.sync() }
+        if sealing.sealed().is_empty() { Ok(()) } else { vault.sync() }
     }
 
     /// Makes readings durable, and lets the vault forget what no rule needs.

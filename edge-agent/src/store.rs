@@ -88,8 +88,8 @@ impl<S: Storage> Stores<S> {
             answered.note(&sealed.device, &sealed.trigger, sealed.last, sealed.transition, from);
         })?;
         watches.restore(&answered.before, from);
-        let mut missed: Vec<Sealed> = Vec::new();
-        let mut seal = |decided: Decided| seal_into(&mut missed, decided, &outbox, sealer);
+        let mut missed = Sealing::default();
+        let mut seal = |decided: Decided| missed.seal(decided, &outbox, sealer);
         let vault = opening.replay(|vault, kept, place, is_open| {
             watches.observe(vault, kept, place, &answered.before, is_open, &mut seal)
         })?;
@@ -100,11 +100,11 @@ impl<S: Storage> Stores<S> {
             }
         }
         // The readings behind these are on disk: opening a journal makes durable what it finds.
-        for sealed in &missed {
+        for sealed in missed.sealed() {
             outbox.put(sealed)?;
         }
         outbox.sync()?;
-        let count = missed.len() as u64;
+        let count = missed.sealed().len() as u64;
         let stores = Self { vault: Mutex::new(vault), outbox: Mutex::new(outbox), receipts: Mutex::new(receipts) };
         watches.release(&mut stores.vault());
         Ok((stores, count))
@@ -126,31 +126,40 @@ impl<S: Storage> Stores<S> {
     }
 }
 
-/// Seals a decided firing under the next number, when there is room for it.
-///
-/// # Errors
-/// None of its own; the type is what [`Watches::observe`] wants.
-pub fn seal_into<S: Storage>(
-    sealed: &mut Vec<Sealed>,
-    decided: Decided,
-    outbox: &Outbox<S>,
-    sealer: &Sealer,
-) -> Result<Verdict, StoreError> {
-    let (trigger, priority) = (decided.rule.source().id.clone(), decided.rule.source().priority);
-    let number = outbox.next_number() + sealed.len() as u64;
-    let made = match sealer.seal(number, decided) {
-        Ok(made) => made,
-        Err(fault) => {
-            tracing::error!(%trigger, %fault, "our own statement does not parse; this is a fault of the program");
-            return Ok(Verdict::NoRoom);
+/// Triggers sealed together, on their way into the outbox.
+#[derive(Default)]
+pub struct Sealing {
+    sealed: Vec<Sealed>,
+    /// What they will take there.
+    bytes: u64,
+}
+
+impl Sealing {
+    /// Seals a decided firing under the next number, when there is room for it.
+    pub fn seal<S: Storage>(&mut self, decided: Decided, outbox: &Outbox<S>, sealer: &Sealer) -> Verdict {
+        let (trigger, priority) = (decided.rule.source().id.clone(), decided.rule.source().priority);
+        let number = outbox.next_number() + self.sealed.len() as u64;
+        let made = match sealer.seal(number, decided) {
+            Ok(made) => made,
+            Err(fault) => {
+                tracing::error!(%trigger, %fault, "our own statement does not parse; this is a fault of the program");
+                return Verdict::NoRoom;
+            }
+        };
+        let bytes = made.encode().len();
+        if !outbox.has_room(priority, bytes, self.bytes) {
+            return Verdict::NoRoom;
         }
-    };
-    let reserved = sealed.iter().map(|sealed| sealed.encode().len() as u64).sum();
-    if !outbox.has_room(priority, made.encode().len(), reserved) {
-        return Ok(Verdict::NoRoom);
+        self.bytes += bytes as u64;
+        self.sealed.push(made);
+        Verdict::Sealed
     }
-    sealed.push(made);
-    Ok(Verdict::Sealed)
+
+    /// In number order.
+    #[must_use]
+    pub fn sealed(&self) -> &[Sealed] {
+        &self.sealed
+    }
 }
 
 /// A thread that died while it held the lock left a store that is poisoned by itself, or whole.

@@ -102,7 +102,7 @@ impl Watches {
     /// may still have to be sealed. `seal` gets what is decided.
     ///
     /// # Errors
-    /// Whatever the vault or `seal` answer.
+    /// Whatever the vault answers.
     pub fn observe<S: Storage>(
         &mut self,
         vault: &Vault<S>,
@@ -110,15 +110,17 @@ impl Watches {
         place: u64,
         before: &SealedBefore,
         is_open: bool,
-        seal: &mut dyn FnMut(Decided) -> Result<Verdict, StoreError>,
+        seal: &mut dyn FnMut(Decided) -> Verdict,
     ) -> Result<(), StoreError> {
         let reading = &kept.reading;
         let Some(device) = self.devices.get_mut(&reading.device) else { return Ok(()) };
         let Some(point) = device.points.get_mut(&reading.sample.point) else { return Ok(()) };
         point.latest = Some((kept.point_number, reading.number));
-        let readers = point.readers.clone();
+        // Looked up again, so that a claim can look at all points meanwhile.
+        let readers =
+            device.points.get(&reading.sample.point).map(|point| point.readers.as_slice()).unwrap_or_default();
         for reader in readers {
-            let Some(watch) = device.watches.get_mut(reader) else { continue };
+            let Some(watch) = device.watches.get_mut(*reader) else { continue };
             let fired = watch.observe(reading);
             if let Some(transition) = sealed_at(before, &reading.device, watch, reading.number) {
                 force(watch, transition == Transition::Raised);
@@ -128,15 +130,13 @@ impl Watches {
             let was_raised = firing.transition == tally_rules::Transition::Cleared;
             let decided = if is_open { claim(vault, watch.rule(), &device.points, firing, kept, place)? } else { None };
             let verdict = match decided {
-                Some(decided) => seal(decided)?,
+                Some(decided) => seal(decided),
                 None => {
                     self.unprovable += u64::from(is_open);
                     Verdict::NoRoom
                 }
             };
-            if verdict == Verdict::NoRoom
-                && let Some(watch) = device.watches.get_mut(reader)
-            {
+            if verdict == Verdict::NoRoom {
                 watch.restore_raised(was_raised);
             }
         }
