@@ -170,7 +170,7 @@ impl Agent {
 
         let api = tokio::spawn(api::serve(listener, api::routes(Arc::new(self.api())), quit.clone()));
         let publishing = self.publish(sealed_seen.clone(), &quit)?;
-        let ingest = self.ingest(watches, source, sealed, publishing.live.clone(), clock.clone());
+        let mut ingest = self.ingest(watches, source, sealed, publishing.live.clone(), clock.clone());
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
         let running = links::start(links, &sink, &clock, &self.status);
@@ -178,39 +178,46 @@ impl Agent {
         let watchdog = systemd::started(self.status.clone(), quit.clone());
         tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = self.plant.devices.len(), triggers = self.plant.rules.len(), "the agent runs");
 
-        let mut ingest = ingest;
         let failed = tokio::select! {
             () = stop.cancelled() => None,
             ended = &mut ingest => Some(ingest_ended(ended)),
             ended = &mut submit => Some(submit_ended(ended)),
         };
-        systemd::stopping();
-        if let Some(fault) = &failed {
-            self.status.raise(Alarm::Failed, format!("failed: {fault}"));
-        }
-        // Sources first; then everything they said is kept and sealed; then it gets a last chance to be submitted.
-        running.stop().await;
-        let mut result = failed.map_or(Ok(()), Err);
-        if result.is_ok() {
-            result = match ingest.await {
-                Ok(Ok(())) => Ok(()),
-                ended => Err(ingest_ended(ended)),
-            };
-        }
-        drain.cancel();
-        if result.is_ok() {
-            result = self.last_submit(&mut submit).await;
-        }
-        submit.abort();
+        let result = self.wind_down(failed, running, ingest, submit, drain).await;
         quit.cancel();
         publishing.stopped().await;
         let _ = tokio::time::timeout(Duration::from_secs(1), api).await;
         watchdog.abort();
-        tracing::info!(
-            waiting = self.stores.outbox().pending(),
-            "the agent stopped; what waits in the outbox is submitted at the next start"
-        );
+        let waiting = self.stores.outbox().pending();
+        tracing::info!(waiting, "the agent stopped; what waits in the outbox is submitted at the next start");
         result
+    }
+
+    /// Sources first; then everything they said is kept and sealed; then it gets a last chance to be submitted.
+    async fn wind_down(
+        &self,
+        failed: Option<AgentError>,
+        running: links::Running,
+        ingest: oneshot::Receiver<Result<(), StoreError>>,
+        mut submit: JoinHandle<Result<(), StoreError>>,
+        drain: CancellationToken,
+    ) -> Result<(), AgentError> {
+        systemd::stopping();
+        if let Some(fault) = failed {
+            self.status.raise(Alarm::Failed, format!("failed: {fault}"));
+            running.stop().await;
+            submit.abort();
+            return Err(fault);
+        }
+        running.stop().await;
+        match ingest.await {
+            Ok(Ok(())) => {}
+            ended => return Err(ingest_ended(ended)),
+        }
+        drain.cancel();
+        let last = self.last_submit(&mut submit).await;
+        submit.abort();
+        last
     }
 
     async fn last_submit(&self, submit: &mut JoinHandle<Result<(), StoreError>>) -> Result<(), AgentError> {
