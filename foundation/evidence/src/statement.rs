@@ -10,7 +10,7 @@
 
 use crate::{KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey, cbor};
 use cbor::{Cbor, CborFault, int, text};
-use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
+use coset::{CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 use std::fmt;
 use tally_model::PartyId;
 
@@ -119,20 +119,10 @@ impl SignedStatement {
     /// # Errors
     /// [`StatementFault`], never [`StatementFault::Seal`]: the seal is checked separately.
     pub fn parse(bytes: &[u8]) -> Result<Self, StatementFault> {
-        cbor::decode(bytes)?;
-        let sign1 = CoseSign1::from_tagged_slice(bytes).map_err(|fault| StatementFault::NotSign1(fault.to_string()))?;
-        let signature = sign1
-            .signature
-            .as_slice()
-            .try_into()
-            .map_err(|_| StatementFault::Header("an ES256 signature has 64 bytes"))?;
-        if !sign1.unprotected.is_empty() {
-            return Err(StatementFault::Header("nothing may stand in the unprotected header"));
-        }
-        let to_be_signed = sign1.tbs_data(&[]);
-        let protected = sign1.protected.original_data.as_deref().unwrap_or_default();
-        let headers = Headers::read(&cbor::decode(protected)?)?;
-        let payload = sign1.payload.ok_or(StatementFault::Header("the payload must be attached"))?;
+        let [protected, payload, signature] = take_apart(cbor::decode(bytes)?)?;
+        let signature = signature.try_into().map_err(|_| StatementFault::Header("an ES256 signature has 64 bytes"))?;
+        let headers = Headers::read(&cbor::decode(&protected)?)?;
+        let to_be_signed = sig_structure(&protected, &payload);
         let id = StatementId(crate::sha256(&to_be_signed));
         let Headers { kind, issuer, subject, audience, issued_at, key } = headers;
         Ok(Self { id, kind, issuer, subject, audience, issued_at, key, payload, to_be_signed, signature })
@@ -151,6 +141,37 @@ impl SignedStatement {
     pub fn seal_holds_under(&self, key: &VerifyingKey) -> bool {
         key.verify(&self.to_be_signed, &self.signature)
     }
+}
+
+/// Protected header, payload and signature of a `COSE_Sign1` (RFC 9052 §4.2) with its tag, attached payload, and nothing
+/// unprotected.
+fn take_apart(value: Cbor) -> Result<[Vec<u8>; 3], StatementFault> {
+    let not_sign1 = |reason: &str| StatementFault::NotSign1(reason.to_owned());
+    let Cbor::Tag(18, sign1) = value else { return Err(not_sign1("the tag 18 is missing")) };
+    let items = sign1.into_array().map_err(|_| not_sign1("it is no array"))?;
+    let items: [Cbor; 4] = items.try_into().map_err(|_| not_sign1("it has not four elements"))?;
+    match items {
+        [_, Cbor::Map(unprotected), ..] if !unprotected.is_empty() => {
+            Err(StatementFault::Header("nothing may stand in the unprotected header"))
+        }
+        [_, _, Cbor::Null, _] => Err(StatementFault::Header("the payload must be attached")),
+        [Cbor::Bytes(protected), Cbor::Map(_), Cbor::Bytes(payload), Cbor::Bytes(signature)] => {
+            Ok([protected, payload, signature])
+        }
+        _ => Err(not_sign1("its elements are not bstr, map, bstr, bstr")),
+    }
+}
+
+/// What is signed (RFC 9052 §4.4): `["Signature1", protected, external_aad = h'', payload]`.
+fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32 + protected.len() + payload.len());
+    cbor::write_head(4, 4, &mut bytes);
+    cbor::write_text("Signature1", &mut bytes);
+    for part in [protected, &[], payload] {
+        cbor::write_head(2, part.len() as u64, &mut bytes);
+        bytes.extend_from_slice(part);
+    }
+    bytes
 }
 
 /// The protected header, taken apart.
@@ -264,6 +285,15 @@ mod tests {
         assert_eq!(parsed.check_seal(key.public()), Ok(()));
         let other = SigningKey::from_secret(&[1; 32]).unwrap();
         assert_eq!(parsed.check_seal(other.public()), Err(StatementFault::Seal));
+    }
+
+    #[test]
+    fn what_is_signed_is_what_a_cose_library_says() {
+        let (_, bytes) = statement();
+        let sign1 = coset::CoseSign1::from_tagged_slice(&bytes).unwrap();
+        let parsed = SignedStatement::parse(&bytes).unwrap();
+        assert_eq!(parsed.to_be_signed, sign1.tbs_data(&[]));
+        assert_eq!(parsed.id, StatementId(crate::sha256(&sign1.tbs_data(&[]))));
     }
 
     #[test]
