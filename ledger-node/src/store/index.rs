@@ -15,6 +15,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 use tally_contracts::StateRead;
 use tally_evidence::{Hash, StatementId};
 use tally_model::{AgreementId, Timestamp};
@@ -73,6 +74,9 @@ pub struct IndexChange<'a> {
 
 /// The open index.
 pub struct Index {
+    /// The statements as of the last block, open once a block instead of once a question: every statement asks. The lock is
+    /// held to look up one row, and by the order thread to put in the next. Dropped before the database it reads.
+    statements: RwLock<ReadOnlyTable<&'static [u8; 32], u64>>,
     db: Database,
 }
 
@@ -93,11 +97,11 @@ impl Index {
         if !db.check_integrity()? {
             return Err(IndexFault::Damaged("a page is not what was written".to_owned()));
         }
-        let index = Self { db };
-        let write = index.db.begin_write()?;
+        let write = db.begin_write()?;
         make_tables(&write)?;
         write.commit()?;
-        Ok(index)
+        let statements = RwLock::new(db.begin_read()?.open_table(STATEMENTS)?);
+        Ok(Self { statements, db })
     }
 
     /// Up to which block it is complete, with the digest of that block's checkpoint.
@@ -130,6 +134,8 @@ impl Index {
         write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
         // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
         write.commit()?;
+        let statements = self.db.begin_read()?.open_table(STATEMENTS)?;
+        *self.statements.write().unwrap_or_else(PoisonError::into_inner) = statements;
         Ok(())
     }
 
@@ -147,7 +153,7 @@ impl Index {
     }
 
     pub fn entry_of(&self, statement: &StatementId) -> Result<Option<u64>, IndexFault> {
-        let table = self.db.begin_read()?.open_table(STATEMENTS)?;
+        let table = self.statements.read().unwrap_or_else(PoisonError::into_inner);
         Ok(table.get(&statement.0)?.map(|row| row.value()))
     }
 
