@@ -204,7 +204,7 @@ impl Engine {
         let mut builder = Builder::new(Arc::clone(&store), key.clone(), ledger.clone(), clock);
         if store.blocks_in_log() == 0 {
             let genesis = genesis.ok_or(OpenLedgerError::NoGenesis)?;
-            builder.begin(&GenesisEntry::new(&genesis, &ledger, &key)?, genesis.at)?;
+            builder.begin(GenesisEntry::new(&genesis, &ledger, &key)?, genesis.at)?;
         } else {
             builder.catch_up(opened.tail)?;
         }

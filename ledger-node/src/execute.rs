@@ -6,8 +6,9 @@
 use crate::admit::{Body, CheckedStatement};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use tally_contracts::{Block, Input, Kernel, Overlay, StateRead};
-use tally_evidence::{Event, OutcomeRecord, Place};
+use std::sync::Arc;
+use tally_contracts::{Block, Input, Kernel, Overlay, Refusal, StateRead};
+use tally_evidence::{Event, OutcomeRecord, Place, StatementId};
 use tally_model::{AgreementId, Timestamp};
 
 /// Terms that fire in one block at most; the rest fires in the next. Bounds the time a block takes after a long night.
@@ -18,21 +19,46 @@ pub const TERMS_MAX: usize = 1_000;
 pub struct Executed {
     /// Terms that ran out, in order.
     pub terms: Vec<(AgreementId, Timestamp)>,
-    /// Outcomes: of the terms, then of the entries.
-    pub outcomes: Vec<OutcomeRecord>,
+    /// The entries, in order.
+    pub entries: Vec<ExecutedEntry>,
+    /// Encoded outcomes: of the terms, then of the entries.
+    pub outcomes: Vec<Vec<u8>>,
+    /// Their refusals; 0 for what was done.
+    pub refusals: Vec<u16>,
     /// State keys with their new values; `None` means deleted.
     pub changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Whether the registry was called: keys and revocations change only there.
+    pub touches_registry: bool,
+}
+
+/// What is left of a statement when it was executed.
+#[derive(Debug)]
+pub struct ExecutedEntry {
+    pub id: StatementId,
+    pub subject: String,
+    pub bytes: Arc<[u8]>,
+    /// 0 when done.
+    pub refusal: u16,
 }
 
 impl Executed {
-    /// The outcomes of the entries.
-    pub fn entry_outcomes(&self) -> &[OutcomeRecord] {
-        self.outcomes.get(self.terms.len()..).unwrap_or_default()
+    /// Whether terms ran out and nothing was done at all: making the next block at once would not help either.
+    pub fn is_stuck(&self) -> bool {
+        !self.terms.is_empty() && self.refusals.iter().all(|refusal| *refusal != 0)
     }
 
-    /// Whether terms ran out and none of them did anything: making the next block at once would not help either.
-    pub fn is_stuck(&self) -> bool {
-        !self.terms.is_empty() && self.outcomes.iter().all(|outcome| !outcome.is_done())
+    fn push(&mut self, place: Place, height: u64, done: Result<Vec<Event>, Refusal>) -> u16 {
+        let (refusal, events) = match done {
+            Ok(events) => (0, events),
+            Err(refusal) => {
+                tracing::debug!(?place, %refusal, "the contracts refused");
+                (refusal.number(), Vec::new())
+            }
+        };
+        // Encoded at once: the events are still in the processor's cache, and their memory serves the next statement.
+        self.outcomes.push(OutcomeRecord { place, height, refusal, events }.encode());
+        self.refusals.push(refusal);
+        refusal
     }
 }
 
@@ -87,25 +113,40 @@ pub fn execute(
     state: &dyn StateRead,
     block: &Block,
     first_entry: u64,
-    statements: &[CheckedStatement],
+    statements: Vec<CheckedStatement>,
 ) -> Executed {
-    // Looking at the first term is cheap, listing a thousand is not, and mostly none is due.
-    let is_due = kernel.next_due(state).is_some_and(|due| due <= block.time);
-    let terms = if is_due { kernel.due_terms(state, block.time, TERMS_MAX) } else { Vec::new() };
+    let count = statements.len();
     let state = Remembering { state, values: RefCell::default(), scans: RefCell::default() };
     let mut overlay = Overlay::new(&state);
-    let mut outcomes = Vec::with_capacity(terms.len() + statements.len());
-    for (agreement, due) in &terms {
-        let input = Input::Term { agreement, due: *due };
+    let mut executed = Executed {
+        terms: due_terms(kernel, &state, block.time),
+        entries: Vec::with_capacity(count),
+        outcomes: Vec::with_capacity(count),
+        refusals: Vec::with_capacity(count),
+        changes: BTreeMap::new(),
+        touches_registry: false,
+    };
+    for place in 0..executed.terms.len() {
+        let (agreement, due) = executed.terms[place].clone();
+        let done = kernel.execute(&mut overlay, block, &Input::Term { agreement: &agreement, due });
         let place = Place::Term { agreement: agreement.as_str().to_owned(), due: due.as_micros() };
-        outcomes.push(outcome(place, block.height, kernel.execute(&mut overlay, block, &input)));
+        executed.push(place, block.height, done);
     }
     for (entry, statement) in (first_entry..).zip(statements) {
-        let place = Place::Entry { index: entry, statement: statement.id };
-        let done = kernel.execute(&mut overlay, block, &input(entry, statement));
-        outcomes.push(outcome(place, block.height, done));
+        let done = kernel.execute(&mut overlay, block, &input(entry, &statement));
+        let CheckedStatement { id, subject, bytes, body, .. } = statement;
+        executed.touches_registry |= matches!(&body, Body::Call(call) if call.contract.as_str() == "registry");
+        let refusal = executed.push(Place::Entry { index: entry, statement: id }, block.height, done);
+        executed.entries.push(ExecutedEntry { id, subject, bytes, refusal });
     }
-    Executed { terms, outcomes, changes: overlay.into_changes() }
+    executed.changes = overlay.into_changes();
+    executed
+}
+
+/// Looking at the first term is cheap, listing a thousand is not, and mostly none is due.
+fn due_terms(kernel: &Kernel, state: &dyn StateRead, now: Timestamp) -> Vec<(AgreementId, Timestamp)> {
+    let is_due = kernel.next_due(state).is_some_and(|due| due <= now);
+    if is_due { kernel.due_terms(state, now, TERMS_MAX) } else { Vec::new() }
 }
 
 fn input(entry: u64, statement: &CheckedStatement) -> Input<'_> {
@@ -113,15 +154,5 @@ fn input(entry: u64, statement: &CheckedStatement) -> Input<'_> {
     match &statement.body {
         Body::Trigger(body) => Input::Trigger { entry, signer, key, body },
         Body::Call(body) => Input::Call { entry, signer, key, body },
-    }
-}
-
-fn outcome(place: Place, height: u64, done: Result<Vec<Event>, tally_contracts::Refusal>) -> OutcomeRecord {
-    match done {
-        Ok(events) => OutcomeRecord { place, height, refusal: 0, events },
-        Err(refusal) => {
-            tracing::debug!(?place, %refusal, "the contracts refused");
-            OutcomeRecord { place, height, refusal: refusal.number(), events: Vec::new() }
-        }
     }
 }

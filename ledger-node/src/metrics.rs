@@ -68,9 +68,9 @@ impl Metrics {
 
     pub fn block_made(&self, made: &Made, seconds: f64, queued: usize) {
         self.blocks.inc();
-        self.entries.inc_by(made.refusals.len() as u64);
+        self.entries.inc_by(made.entries.len() as u64);
         self.terms.inc_by(made.terms as u64);
-        for number in made.refusals.iter().filter(|number| **number != 0) {
+        for number in made.entries.iter().map(|entry| entry.refusal).filter(|number| *number != 0) {
             self.contract_refused.with_label_values(&[&number.to_string()]).inc();
         }
         self.sync_seconds.observe(made.seconds.log);
@@ -79,7 +79,7 @@ impl Metrics {
             self.phases.with_label_values(&[phase]).inc_by(seconds);
         }
         self.block_seconds.observe(seconds);
-        self.block_entries.observe(f64::from(u32::try_from(made.refusals.len()).unwrap_or(u32::MAX)));
+        self.block_entries.observe(f64::from(u32::try_from(made.entries.len()).unwrap_or(u32::MAX)));
         self.height.set(i64::try_from(made.height).unwrap_or(i64::MAX));
         self.queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
     }

@@ -2,7 +2,7 @@
 
 use crate::admit::{CheckedStatement, Refused};
 use crate::clock::Clock;
-use crate::execute::{Executed, execute};
+use crate::execute::{Executed, ExecutedEntry, execute};
 use crate::store::{BlockRecord, CommitError, Head, NewBlock, Store, StoreOpenError, WriterState};
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,8 +29,8 @@ pub(crate) struct Made {
     pub height: u64,
     pub first_entry: u64,
     pub size: u64,
-    /// Of each entry: 0, or the number of its refusal.
-    pub refusals: Vec<u16>,
+    pub entries: Vec<ExecutedEntry>,
+    pub touches_registry: bool,
     pub terms: usize,
     pub seconds: Phases,
     pub is_stuck: bool,
@@ -54,7 +54,6 @@ struct Draft {
     seconds: Phases,
     checkpoint: Checkpoint,
     executed: Executed,
-    outcomes: Vec<Vec<u8>>,
 }
 
 /// Which part of a block came out differently.
@@ -165,28 +164,27 @@ impl Builder {
     }
 
     /// Makes the block of these statements and keeps it. On `Ok` it is there for ever.
-    pub fn make(&mut self, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
+    pub fn make(&mut self, statements: Vec<CheckedStatement>) -> Result<Made, CommitError> {
         let store = Arc::clone(&self.store);
         let mut tree = store.state_tree();
         let draft = self.draft(self.block_time(), statements, &mut tree)?;
-        if let Some(broken) = draft.executed.outcomes.iter().find(|outcome| outcome.refusal >= BROKEN_FROM) {
+        if let Some(broken) = draft.executed.refusals.iter().find(|refusal| **refusal >= BROKEN_FROM) {
             // Nothing of this block is on the disk. Opening checks the whole state against the log, or rebuilds it.
-            return Err(CommitError::Broken { number: broken.refusal, text: Refusal::describe(broken.refusal) });
+            return Err(CommitError::Broken { number: *broken, text: Refusal::describe(*broken) });
         }
-        self.keep(draft, statements)
+        self.keep(draft)
     }
 
     /// Makes block 0; refuses a genesis that the contracts refuse, before anything is written.
-    pub fn begin(&mut self, genesis: &GenesisEntry, at: Timestamp) -> Result<(), OpenLedgerError> {
-        let statements = std::slice::from_ref(&genesis.0);
+    pub fn begin(&mut self, genesis: GenesisEntry, at: Timestamp) -> Result<(), OpenLedgerError> {
         let store = Arc::clone(&self.store);
         let mut tree = store.state_tree();
-        let draft = self.draft(self.now().max(at), statements, &mut tree)?;
-        if let Some(refused) = draft.executed.outcomes.iter().find(|outcome| !outcome.is_done()) {
-            let text = Refusal::describe(refused.refusal).to_owned();
-            return Err(OpenLedgerError::GenesisRefused { number: refused.refusal, text });
+        let draft = self.draft(self.now().max(at), vec![genesis.0], &mut tree)?;
+        if let Some(refused) = draft.executed.refusals.iter().find(|refusal| **refusal != 0) {
+            let text = Refusal::describe(*refused).to_owned();
+            return Err(OpenLedgerError::GenesisRefused { number: *refused, text });
         }
-        self.keep(draft, statements)?;
+        self.keep(draft)?;
         // So that a ledger that was only begun opens without executing anything.
         self.flush().map_err(OpenLedgerError::from)
     }
@@ -218,20 +216,20 @@ impl Builder {
         let checked = statements.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
         let store = Arc::clone(&self.store);
         let mut tree = store.state_tree();
-        let draft = self.draft(time, &checked, &mut tree)?;
+        let draft = self.draft(time, checked, &mut tree)?;
         if let Some(what) = difference(&draft.checkpoint, &head.checkpoint) {
             return Err(OpenLedgerError::Diverged { height, what });
         }
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
-        let block = new_block(draft, head, &checked);
+        let block = new_block(draft.executed, head).0;
         Ok(self.store.apply(block, spans, &mut self.writer)?)
     }
 
     fn draft(
         &self,
         time: Timestamp,
-        statements: &[CheckedStatement],
+        statements: Vec<CheckedStatement>,
         tree: &mut StateTree,
     ) -> Result<Draft, CommitError> {
         let previous = self.store.head();
@@ -244,10 +242,9 @@ impl Builder {
         let executed = execute(&self.kernel, &state as &dyn StateRead, &block, first_entry, statements);
         state.check()?;
         let execute = began.elapsed().as_secs_f64();
-        let outcomes: Vec<_> = executed.outcomes.iter().map(tally_evidence::OutcomeRecord::encode).collect();
-        let leaves: Vec<Hash> = outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
+        let leaves: Vec<Hash> = executed.outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
         tree.apply(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
-        let (size, root) = self.store.grow(statements.iter().map(|statement| statement.id));
+        let (size, root) = self.store.grow(executed.entries.iter().map(|entry| entry.id));
         let checkpoint = Checkpoint {
             ledger: self.ledger.clone(),
             height,
@@ -255,24 +252,25 @@ impl Builder {
             root,
             state: tree.root(),
             outcomes: root_of(&leaves),
-            outcome_count: outcomes.len() as u64,
+            outcome_count: executed.outcomes.len() as u64,
             time,
             previous: previous.map_or([0; 32], Checkpoint::digest),
         };
         let prove = began.elapsed().as_secs_f64() - execute;
         let seconds = Phases { execute, prove, ..Phases::default() };
-        Ok(Draft { seconds, checkpoint, executed, outcomes })
+        Ok(Draft { seconds, checkpoint, executed })
     }
 
-    fn keep(&mut self, draft: Draft, statements: &[CheckedStatement]) -> Result<Made, CommitError> {
-        let (height, size) = (draft.checkpoint.height, draft.checkpoint.size);
-        let head = Head { sealed: draft.checkpoint.seal(&self.key), checkpoint: draft.checkpoint.clone() };
-        let refusals = draft.executed.entry_outcomes().iter().map(|outcome| outcome.refusal).collect();
-        let (terms, is_stuck, mut seconds) = (draft.executed.terms.len(), draft.executed.is_stuck(), draft.seconds);
-        let block = new_block(draft, head, statements);
+    fn keep(&mut self, draft: Draft) -> Result<Made, CommitError> {
+        let Draft { mut seconds, checkpoint, executed } = draft;
+        let (height, size) = (checkpoint.height, checkpoint.size);
+        let (terms, is_stuck, touches_registry) =
+            (executed.terms.len(), executed.is_stuck(), executed.touches_registry);
+        let head = Head { sealed: checkpoint.seal(&self.key), checkpoint };
+        let (block, entries) = new_block(executed, head);
         (seconds.log, seconds.index) = self.store.commit(block, &mut self.writer)?;
-        let first_entry = size - statements.len() as u64;
-        Ok(Made { height, first_entry, size, refusals, terms, seconds, is_stuck })
+        let first_entry = size - entries.len() as u64;
+        Ok(Made { height, first_entry, size, entries, touches_registry, terms, seconds, is_stuck })
     }
 
     fn block_time(&self) -> Timestamp {
@@ -286,10 +284,10 @@ impl Builder {
     }
 }
 
-fn new_block(draft: Draft, head: Head, statements: &[CheckedStatement]) -> NewBlock {
-    let Draft { executed, outcomes, .. } = draft;
-    let statements = statements.iter().map(|statement| (Arc::clone(&statement.bytes), statement.id)).collect();
-    NewBlock { head, statements, terms: executed.terms, outcomes, changes: executed.changes }
+fn new_block(executed: Executed, head: Head) -> (NewBlock, Vec<ExecutedEntry>) {
+    let Executed { terms, entries, outcomes, changes, .. } = executed;
+    let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
+    (NewBlock { head, statements, terms, outcomes, changes }, entries)
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

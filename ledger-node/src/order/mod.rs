@@ -14,8 +14,9 @@ pub(crate) use build::{Builder, GenesisEntry, Made, Phases};
 pub use build::{DivergedIn, OpenLedgerError};
 pub(crate) use queue::{NotQueued, Queue};
 
-use crate::admit::{Body, CheckedStatement, InFlight, Signers};
+use crate::admit::{CheckedStatement, InFlight, Signers};
 use crate::engine::{Committed, NodeState};
+use crate::execute::ExecutedEntry;
 use crate::metrics::Metrics;
 use crate::store::CommitError;
 use queue::Take;
@@ -107,27 +108,22 @@ impl OrderThread {
     /// Says whether its terms are stuck.
     fn make_block(&mut self, statements: Vec<CheckedStatement>) -> Result<bool, CommitError> {
         let began = Instant::now();
-        let made = self.builder.make(&statements)?;
-        if statements.iter().any(touches_registry) {
+        let made = self.builder.make(statements)?;
+        if made.touches_registry {
             self.signers.forget();
         }
         self.metrics.block_made(&made, began.elapsed().as_secs_f64(), self.queue.len());
-        let answers = statements.into_iter().zip(&made.refusals).zip(made.first_entry..);
-        self.inflight.settle(answers.map(|((statement, refusal), entry)| {
-            let CheckedStatement { id, subject, .. } = statement;
-            (id, Committed { id, subject, entry, height: made.height, size: made.size, refusal: *refusal })
+        let Made { height, size, first_entry, entries, is_stuck, .. } = made;
+        self.inflight.settle((first_entry..).zip(entries).map(|(entry, executed)| {
+            let ExecutedEntry { id, subject, refusal, .. } = executed;
+            (id, Committed { id, subject, entry, height, size, refusal })
         }));
-        Ok(made.is_stuck)
+        Ok(is_stuck)
     }
 }
 
 fn is_past(instant: Instant) -> bool {
     instant <= Instant::now()
-}
-
-/// Keys and revocations change only here.
-fn touches_registry(statement: &CheckedStatement) -> bool {
-    matches!(&statement.body, Body::Call(call) if call.contract.as_str() == "registry")
 }
 
 /// Says that the thread is gone, however it went.

@@ -67,7 +67,7 @@ pub struct IndexChange<'a> {
     pub row: &'a BlockRow,
     pub outcomes: &'a [Vec<u8>],
     pub terms: &'a [(AgreementId, Timestamp)],
-    pub state: &'a BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Digest of the block's checkpoint.
     pub digest: Hash,
 }
@@ -121,7 +121,7 @@ impl Index {
     }
 
     /// Writes one block.
-    pub fn apply(&self, change: &IndexChange<'_>, is_durable: bool) -> Result<(), IndexFault> {
+    pub fn apply(&self, mut change: IndexChange<'_>, is_durable: bool) -> Result<(), IndexFault> {
         let mut write = self.db.begin_write()?;
         if is_durable {
             // Opening after a crash then needs no walk over the whole file.
@@ -129,8 +129,8 @@ impl Index {
         } else {
             write.set_durability(Durability::None)?;
         }
-        write_state(&write, change.state)?;
-        write_block(&write, change)?;
+        write_state(&write, std::mem::take(&mut change.state))?;
+        write_block(&write, &change)?;
         write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
         // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
         write.commit()?;
@@ -241,7 +241,7 @@ fn make_tables(write: &WriteTransaction) -> Result<(), IndexFault> {
     Ok(())
 }
 
-fn write_state(write: &WriteTransaction, changes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), IndexFault> {
+fn write_state(write: &WriteTransaction, changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), IndexFault> {
     let mut table = write.open_table(STATE)?;
     for (key, value) in changes {
         match value {

@@ -255,8 +255,8 @@ impl Store {
         };
         let height = head.checkpoint.height;
         let digest = head.checkpoint.digest();
-        let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: &changes, digest };
-        self.index.apply(&change, writer.0.is_due(statements.len() as u64))?;
+        let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: changes, digest };
+        self.index.apply(change, writer.0.is_due(statements.len() as u64))?;
         self.head.send_replace(Some(Arc::new(head)));
         Ok(())
     }
