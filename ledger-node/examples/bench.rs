@@ -3,6 +3,10 @@
 
 use tally_ledger_node::bench::{BenchOptions, bench_triggers};
 
+/// As in `tally`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().unwrap_or_else(|| "target/bench-ledger".to_owned());
