@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest time the order thread may be away on the disk while we still tell systemd that all is well.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How long a failed ledger goes on answering before the node ends: time for whoever waits for an answer, asks `/ready` or
+/// scrapes `/metrics` to be told the reason. Longer would only keep the plant waiting for the restart.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +108,8 @@ impl Node {
         &self.engine
     }
 
-    /// Serves until `stop` is cancelled or the ledger fails; then finishes what was taken, at most 5 s for the requests.
+    /// Serves until `stop` is cancelled, or until some seconds after the ledger failed; then finishes what was taken, at most 1 s
+    /// for the requests in hand.
     ///
     /// # Errors
     /// [`NodeError::Failed`].
@@ -141,18 +145,39 @@ fn open_engine(config: &NodeConfig) -> Result<Engine, NodeError> {
     }
 }
 
-/// Until stopped. A failed ledger keeps serving `/ready` (503) and `/metrics`, so that the operator is told why, until systemd
-/// or the operator stops it.
+/// Until stopped, or until a failed ledger has said so for [`LAST_WORDS`]: `/ready` (503), `/status` and `/metrics` give the
+/// reason. Only opening the log again tells what is on the disk, and only a new process does that; so ending is what gets the
+/// plant its ledger back, under systemd and in a container alike (`docs/decisions/006-ledger-node.md`).
 async fn watch(engine: &Engine, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = pulse(engine) => {}
+        reason = failure(engine) => tracing::error!(%reason, "the ledger stopped; the node ends in {LAST_WORDS:?}"),
+    }
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(LAST_WORDS) => {}
+    }
+}
+
+/// Comes when the ledger has failed, with the reason.
+async fn failure(engine: &Engine) -> String {
+    let mut state = engine.watch_state();
+    let failed = state.wait_for(|state| matches!(state, NodeState::Failed(_))).await.map(|state| state.clone());
+    match failed {
+        Ok(NodeState::Failed(reason)) => reason,
+        // The sender lives in the engine, which we hold.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Tells systemd that all is well, as long as it is. Never comes.
+async fn pulse(engine: &Engine) {
     // systemd wants a sign twice in each period (sd_watchdog_enabled(3)).
     let period = sd_notify::watchdog_enabled().map_or(Duration::from_secs(5), |period| period / 2);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(period) => {}
-        }
-        // A failed node gives no more signs: where the unit has a watchdog, it is started again.
-        if engine.state() == NodeState::Running && engine.silence() < SILENCE_MAX {
+        tokio::time::sleep(period).await;
+        if engine.silence() < SILENCE_MAX {
             notify(NotifyState::Watchdog);
         }
     }
