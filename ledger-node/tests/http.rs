@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tally_evidence::{
     Checkpoint, EvidenceFile, OutcomeRecord, Receipt, SignedStatement, StateProof, VerifyingKey, cbor,
 };
@@ -350,7 +350,7 @@ async fn events_are_followed_resumed_and_waited_for() {
     assert_eq!(event.json["data"]["refusal"], refused.refusal.unwrap());
     assert!(matches!(client.events_after("nonsense").next().await, Some(Err(RequestError::Refused { .. }))));
     // Stopping ends the streams; it does not wait for them.
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     node.stop().await;
     assert!(began.elapsed() < Duration::from_secs(4));
     let rest: Vec<_> = resumed.collect().await;
@@ -380,8 +380,103 @@ async fn a_failed_disk_is_told_and_nothing_more_is_shown() {
     let status = node.tcp().get_json("/status").await.unwrap();
     assert_eq!(status["state"], "failed");
     assert!(String::from_utf8(node.get("/metrics", "*/*").await.2).unwrap().contains("tally_failed 1"));
-    node.stop.cancel();
-    assert!(matches!(node.serving.await.unwrap(), Err(NodeError::Failed(_))));
+    // Nobody stops it: it ends by itself, as a failure, so that whoever started it starts it again.
+    let ended = tokio::time::timeout(Duration::from_secs(20), node.serving).await;
+    let Ok(Ok(Err(NodeError::Failed(reason)))) = ended else { panic!("{ended:?}") };
+    assert_eq!(reason, status["failure"].as_str().unwrap());
+    assert!(TcpStream::connect(node.tcp).await.is_err());
+}
+
+#[tokio::test]
+async fn a_body_announced_too_large_is_refused_before_it_is_sent() {
+    let plant = plant();
+    let node = Served::with(&plant, |config| config.limits.body_bytes_max = 4_096).await;
+    for said in ["4097", "9223372036854775807", "18446744073709551615"] {
+        let head = format!(
+            "POST /entries HTTP/1.1\r\nhost: n\r\ncontent-type: application/cose\r\ncontent-length: {said}\r\n\r\n"
+        );
+        let began = Instant::now();
+        // Not a byte of the body, and no `connection: close`: the node answers and closes by itself.
+        let (status, _, answer) = node.raw(head.as_bytes()).await;
+        // The last one is more than HTTP can say; hyper refuses it in its own words.
+        match said {
+            "18446744073709551615" => assert!((400..500).contains(&status), "{status}"),
+            _ => assert_eq!((status, code(&answer).as_str()), (413, "too-large"), "{said}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(3), "{said}: {:?}", began.elapsed());
+    }
+    // One that sends all the same is told as well: the answer comes before the closing.
+    let refused = node.tcp().submit(&vec![0; 8 << 20]).await;
+    assert!(matches!(&refused, Err(SubmitError::Refused { code, .. }) if code == "too-large"), "{refused:?}");
+    assert_eq!(node.tcp().submit(&plant.worn(0, 0, "bearing").unwrap()).await.unwrap().entry, 1);
+}
+
+/// Sends one byte after another, slowly, until the other side closes; gives what it answered and when it closed.
+async fn dribble(node: SocketAddr, head: &str) -> (String, Duration) {
+    let began = Instant::now();
+    let (mut reader, mut writer) = TcpStream::connect(node).await.unwrap().into_split();
+    writer.write_all(head.as_bytes()).await.unwrap();
+    let writing = tokio::spawn(async move {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    // A reset ends it as well as a close.
+    let _ = tokio::time::timeout(Duration::from_secs(30), reader.read_to_end(&mut answer)).await.unwrap();
+    let closed = began.elapsed();
+    writing.abort();
+    (String::from_utf8_lossy(&answer).into_owned(), closed)
+}
+
+#[tokio::test]
+async fn whoever_dribbles_is_let_go() {
+    let plant = plant();
+    let node = Served::new(&plant).await;
+    let body = "POST /entries HTTP/1.1\r\nhost: n\r\ncontent-type: application/cose\r\ncontent-length: 100000\r\n\r\n";
+    let (head, body, idle) =
+        tokio::join!(dribble(node.tcp, "GET /status HTTP/1.1\r\nx: "), dribble(node.tcp, body), async {
+            let began = Instant::now();
+            let mut stream = TcpStream::connect(node.tcp).await.unwrap();
+            let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut [0; 64])).await.unwrap();
+            (read.unwrap_or(0), began.elapsed())
+        });
+    let seconds = |from, to| Duration::from_secs(from)..Duration::from_secs(to);
+    assert!(seconds(9, 20).contains(&head.1) && !head.0.contains(" 200 "), "{head:?}");
+    assert!(seconds(4, 9).contains(&body.1) && body.0.starts_with("HTTP/1.1 408 "), "{body:?}");
+    assert!(idle.0 == 0 && seconds(9, 20).contains(&idle.1), "{idle:?}");
+    assert_eq!(node.tcp().submit(&plant.worn(0, 0, "bearing").unwrap()).await.unwrap().entry, 1);
+}
+
+#[tokio::test]
+async fn stopping_waits_for_nobody_who_is_still_sending() {
+    let plant = plant();
+    let node = Served::new(&plant).await;
+    let mut hanging = Vec::new();
+    for half in [
+        "",
+        "POST /entr",
+        "GET /status HTTP/1.1\r\nhost: n\r\n",
+        "POST /entries HTTP/1.1\r\nhost: n\r\ncontent-type: application/cose\r\ncontent-length: 100\r\n\r\n",
+        "POST /entries HTTP/1.1\r\nhost: n\r\ncontent-type: application/cose\r\ncontent-length: 100\r\n\r\nhalf",
+        "GET /live HTTP/1.1\r\nhost: n\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(node.tcp).await.unwrap();
+        stream.write_all(half.as_bytes()).await.unwrap();
+        hanging.push(stream);
+    }
+    // All of them are accepted and read.
+    assert_eq!(node.get("/live", "*/*").await.0, 200);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    node.stop().await;
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    for (number, stream) in hanging.iter_mut().enumerate() {
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut rest)).await.unwrap();
+        let rest = String::from_utf8_lossy(&rest);
+        assert_eq!(rest.starts_with("HTTP/1.1 200 "), number == 5, "{rest}");
+    }
 }
 
 #[tokio::test]

@@ -1,23 +1,18 @@
-//! Sockets: bound, accepted, served, drained.
+//! Sockets: bound, accepted, drained. What happens on a connection stands in [`connection`](super::connection).
 //!
-//! **Limits.** 256 connections over all sockets; further ones wait in the kernel's backlog. A connection has 10 s to send a
-//! whole request head (this also closes idle ones), so a client that dribbles bytes holds a place for 10 s, not for ever.
-//! When stopping, running requests get 5 s.
+//! **Limits.** 256 connections over all sockets; further ones wait in the kernel's backlog.
 
+use super::connection::{End, Stream, serve};
 use crate::config::Listen;
 use axum::Router;
-use axum::extract::Request;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -25,14 +20,8 @@ use tokio_util::task::TaskTracker;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 256;
-/// Time for a request's head, and for an idle connection.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// Bytes of a request's head and of the reading buffer.
-const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Pause after a failed accept (no file descriptors left), so that it does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Time for running requests when stopping.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Why a socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -107,12 +96,16 @@ impl Bound {
             stop: stop.clone(),
             connections: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            cut_off: Arc::default(),
         };
         let accepting = self.sockets.into_iter().map(|socket| server.clone().accept(socket));
         futures_util::future::join_all(accepting).await;
         server.connections.close();
-        if tokio::time::timeout(DRAIN_TIME, server.connections.wait()).await.is_err() {
-            tracing::warn!(connections = server.connections.len(), "closed connections whose requests did not end");
+        // Each ends by itself, at most `connection::DRAIN_TIME` after the stop.
+        server.connections.wait().await;
+        let connections = server.cut_off.load(Ordering::Relaxed);
+        if connections > 0 {
+            tracing::warn!(connections, "closed connections whose requests did not end");
         }
     }
 }
@@ -157,6 +150,8 @@ struct Server {
     stop: CancellationToken,
     connections: TaskTracker,
     permits: Arc<Semaphore>,
+    /// Connections whose request was being handled and did not end in time after the stop.
+    cut_off: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -174,9 +169,11 @@ impl Server {
             };
             match accepted {
                 Ok(stream) => {
-                    let connection = self.clone().connection(stream);
+                    let (router, stop, cut_off) = (self.router.clone(), self.stop.clone(), self.cut_off.clone());
                     self.connections.spawn(async move {
-                        connection.await;
+                        if serve(stream, router, stop).await == End::CutOff {
+                            cut_off.fetch_add(1, Ordering::Relaxed);
+                        }
                         drop(permit);
                     });
                 }
@@ -187,26 +184,7 @@ impl Server {
             }
         }
     }
-
-    async fn connection(self, stream: Box<dyn Stream>) {
-        let service = TowerToHyperService::new(tower::util::MapRequest::new(self.router, |request: Request<_>| {
-            request.map(axum::body::Body::new)
-        }));
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER_BYTES_MAX);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            // A client that went away or broke the protocol is its own business.
-            _ = connection.as_mut() => return,
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
-    }
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 async fn accept_one(socket: &Socket) -> io::Result<Box<dyn Stream>> {
     match socket {

@@ -1,10 +1,11 @@
 //! The node's HTTP API: statements and receipts in the shape of SCRAPI (draft-ietf-scitt-scrapi-09), everything else plain
 //! JSON. Reference: `docs/formats/api.md`.
 //!
-//! **Limits.** Statements: as many at once as the queue takes, urgent ones included; a body of `limits.body_bytes_max`; 10 s.
-//! Reading: 64 requests at once, 30 s. Event streams: 64 ([`events`]). Beyond that the answer is 503 at once (load shed), never
+//! **Limits.** Statements: as many at once as the queue takes, urgent ones included; a body of `limits.body_bytes_max`,
+//! 5 s for it; 10 s in all. Reading: 64 requests at once, 30 s. Event streams: 64 ([`events`]). Beyond that the answer is 503 at once (load shed), never
 //! a queue. `/live`, `/ready`, `/metrics` and `/status` are never shed.
 
+mod connection;
 mod entries;
 mod events;
 mod evidence;
