@@ -164,16 +164,19 @@ fn device(unit: u16) -> Result<DeviceSpec, BenchError> {
             unit: Unit::one(),
             deadband: None,
             range: None,
+            options: Default::default(),
         })
     };
     Ok(DeviceSpec {
         id: DeviceId::try_new(format!("press-{unit:02}"))?,
-        endpoint: Endpoint::ModbusTcp { host: "127.0.0.1".to_owned(), port: 502, unit: 1 },
+        endpoint: Endpoint::parse("modbus+tcp://127.0.0.1")?,
         security: Security::default(),
         every: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
         registers_per_request_max: 124,
         gap_max: 0,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points: (0..POINTS).map(point).collect::<Result<_, _>>()?,
     })
 }

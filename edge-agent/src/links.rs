@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tally_connector_api::{Batch, Clock, Link, LinkContext, StatusReporter};
 use tally_connector_replay::AtEnd;
-use tally_model::{DeviceSpec, Endpoint, PartyId, Security};
+use tally_model::{DeviceSpec, Endpoint, ModbusLine, PartyId, Security, Tls};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,10 +42,10 @@ pub struct Identity {
 /// What makes two devices share a connection.
 #[derive(PartialEq)]
 enum Shared {
-    /// One socket; the units behind it are asked in turn.
+    /// One socket or serial line; the units behind it are asked in turn.
     Modbus {
-        host: String,
-        port: u16,
+        line: ModbusLine,
+        tls: Tls,
     },
     OpcUa {
         url: String,
@@ -86,7 +86,7 @@ pub fn make(devices: &[DeviceSpec], identity: &Identity) -> Result<Vec<Box<dyn L
 fn shared(device: &DeviceSpec) -> Shared {
     let security = || device.security.clone();
     match &device.endpoint {
-        Endpoint::ModbusTcp { host, port, .. } => Shared::Modbus { host: host.clone(), port: *port },
+        Endpoint::Modbus { line, .. } => Shared::Modbus { line: line.clone(), tls: device.security.tls.clone() },
         Endpoint::OpcUa { url } => Shared::OpcUa { url: url.clone(), security: security() },
         // The policy is OPC UA's: it must not part two sensors.
         Endpoint::Mqtt { host, port } => Shared::Mqtt {
@@ -178,6 +178,8 @@ mod tests {
             timeout: Duration::from_secs(1),
             registers_per_request_max: 125,
             gap_max: 8,
+            modbus: Default::default(),
+            opcua: Default::default(),
             points: Vec::new(),
         }
     }

@@ -66,7 +66,7 @@ fn the_demo_plant_says_what_the_demo_expects() {
     let plant = plant(&folder("plants/press-line.yaml"));
     assert_eq!(plant.name, "press-line");
     let [press, cnc, hall] = plant.devices.as_slice() else { panic!("three devices") };
-    assert_eq!(press.endpoint, Endpoint::ModbusTcp { host: "127.0.0.1".into(), port: 5020, unit: 1 });
+    assert_eq!(press.endpoint, Endpoint::parse("modbus+tcp://127.0.0.1:5020?unit=1").unwrap());
     assert_eq!((press.every, press.timeout), (Duration::from_millis(100), Duration::from_secs(1)));
     let vibration = press.points.iter().find(|point| point.id.as_str() == "vibration").unwrap();
     assert_eq!(vibration.address, Address::Modbus { table: ModbusTable::Holding, offset: 18, bit: None });

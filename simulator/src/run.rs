@@ -8,7 +8,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tally_model::{Endpoint, Value};
+use tally_model::{Endpoint, ModbusLine, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -160,30 +160,32 @@ impl SimHandle {
     }
 
     async fn start_servers(&mut self, devices: Vec<DeviceConfig>) -> Result<(), SimError> {
-        let mut gateways: BTreeMap<(String, u16), Vec<(u8, DeviceConfig)>> = BTreeMap::new();
+        let mut gateways: BTreeMap<ModbusLine, Vec<(u8, DeviceConfig)>> = BTreeMap::new();
         for device in devices {
             match device.serve.clone() {
                 // All units of one host and port share a socket, like devices behind a gateway.
-                Endpoint::ModbusTcp { host, port, unit } => {
-                    gateways.entry((host, port)).or_default().push((unit, device));
-                }
+                Endpoint::Modbus { line, unit } => gateways.entry(line).or_default().push((unit, device)),
                 Endpoint::OpcUa { url } => self.start_opcua(device, &url).await?,
                 Endpoint::Mqtt { host, port } => self.start_mqtt(device, host, port),
                 Endpoint::Replay { .. } => {}
             }
         }
-        for ((host, port), units) in gateways {
-            self.start_modbus(&host, port, units).await?;
+        for (line, units) in gateways {
+            self.start_modbus(line, units).await?;
         }
         Ok(())
     }
 
-    async fn start_modbus(&mut self, host: &str, port: u16, units: Vec<(u8, DeviceConfig)>) -> Result<(), SimError> {
+    async fn start_modbus(&mut self, line: ModbusLine, units: Vec<(u8, DeviceConfig)>) -> Result<(), SimError> {
+        let ModbusLine::Tcp { host, port } = &line else {
+            return Err(SimError::Modbus(format!("`{line}` is not served yet")));
+        };
+        let (host, port) = (host.as_str(), *port);
         let names: Vec<_> = units.iter().map(|(_, device)| device.id.to_string()).collect();
         let (listener, port) = bind(&names.join(", "), host, port).await?;
         let mut served = BTreeMap::new();
         for (unit, device) in units {
-            let url = Endpoint::ModbusTcp { host: host.to_owned(), port, unit }.to_string();
+            let url = Endpoint::Modbus { line: ModbusLine::Tcp { host: host.to_owned(), port }, unit }.to_string();
             self.addresses.insert(device.id.to_string(), url);
             served.insert(unit, (device.id, device.signals));
         }

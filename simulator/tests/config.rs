@@ -28,7 +28,7 @@ fn device(serve: &str, more: &str) -> String {
 #[test]
 fn addresses_are_filled_from_the_environment() {
     let config = parse(&device("modbus+tcp://${SET}:${PORT:-5020}?unit=3", "    signals: []")).unwrap();
-    assert_eq!(config.devices[0].serve, Endpoint::ModbusTcp { host: "secret".into(), port: 5020, unit: 3 });
+    assert_eq!(config.devices[0].serve, Endpoint::parse("modbus+tcp://secret:5020?unit=3").unwrap());
     let fault = parse(&device("mqtt://${HOST}", "    signals: []")).unwrap_err();
     assert_eq!(fault, "sim.yaml:3:12: `HOST` is not set; set it or write `${HOST:-default}`");
 }

@@ -99,6 +99,7 @@ fn spec(port: u16, device: &tally_simulator::DeviceConfig) -> DeviceSpec {
         unit: Unit::one(),
         deadband: None,
         range: None,
+        options: Default::default(),
     });
     DeviceSpec {
         id: DeviceId::try_new("hall").unwrap(),
@@ -108,6 +109,8 @@ fn spec(port: u16, device: &tally_simulator::DeviceConfig) -> DeviceSpec {
         timeout: Duration::from_secs(1),
         registers_per_request_max: 125,
         gap_max: 0,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points: points.collect(),
     }
 }

@@ -54,6 +54,8 @@ fn specs(config: &SimConfig, handle: &SimHandle) -> Vec<DeviceSpec> {
         timeout: Duration::from_millis(150),
         registers_per_request_max: 125,
         gap_max: 16,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points: device
             .signals
             .iter()
@@ -68,6 +70,7 @@ fn specs(config: &SimConfig, handle: &SimHandle) -> Vec<DeviceSpec> {
                 unit: Unit::one(),
                 deadband: None,
                 range: None,
+                options: Default::default(),
             })
             .collect(),
     });
@@ -194,7 +197,7 @@ async fn addresses_nobody_serves_are_refused_one_by_one() {
     beyond.order = ByteOrder::Abcd;
     devices[0].points.push(beyond);
     devices[1].endpoint =
-        Endpoint::ModbusTcp { host: "127.0.0.1".into(), port: handle.port("press").unwrap(), unit: 9 };
+        Endpoint::parse(&format!("modbus+tcp://127.0.0.1:{}?unit=9", handle.port("press").unwrap())).unwrap();
     devices[1].id = DeviceId::try_new("nobody").unwrap();
     let mut reader = Reader::start(devices);
     reader.until("press", "beyond", |outcome| *outcome == Err(NoValue::NoSuchAddress)).await;

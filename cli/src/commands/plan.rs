@@ -37,7 +37,7 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<Answer, Fault> {
 fn describe(device: &DeviceSpec) -> Result<String, Fault> {
     let at = || format!("{} at {}", device.id, device.endpoint);
     Ok(match &device.endpoint {
-        Endpoint::ModbusTcp { .. } => tally_connector_modbus::plan(device).context(at())?.to_string(),
+        Endpoint::Modbus { .. } => tally_connector_modbus::plan(device).context(at())?.to_string(),
         Endpoint::OpcUa { .. } => tally_connector_opcua::plan(device).context(at())?.to_string(),
         Endpoint::Mqtt { .. } => tally_connector_mqtt::plan(device).context(at())?.to_string(),
         Endpoint::Replay { file } => format!("{} replays {}", device.id, file.display()),

@@ -37,7 +37,7 @@ impl LinkConfig {
 /// Host, port and unit of a Modbus device.
 pub(crate) fn modbus_endpoint<'e>(device: &DeviceId, endpoint: &'e Endpoint) -> Result<(&'e str, u16, u8), PlanFault> {
     match endpoint {
-        Endpoint::ModbusTcp { host, port, unit } => Ok((host, *port, *unit)),
+        Endpoint::Modbus { line: tally_model::ModbusLine::Tcp { host, port }, unit } => Ok((host, *port, *unit)),
         other => Err(PlanFault::Endpoint { device: device.clone(), endpoint: other.to_string() }),
     }
 }

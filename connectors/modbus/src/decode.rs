@@ -1,11 +1,13 @@
 //! From raw words to values. Pure: no socket, no clock, never panics, whatever the words are.
 //!
 //! Byte orders (A is the most significant byte): `CDAB` and `DCBA` reverse the words, `BADC` and `DCBA` swap the
-//! bytes inside each word; that covers 16, 32 and 64 bits. Texts keep their words in order and only swap bytes.
-//! The published vectors are in `testcases/vectors.csv`.
+//! bytes inside each word; that covers 16, 32 and 64 bits. The eight-letter orders are those in which a 64-bit value
+//! is kept as two 32-bit halves. Texts keep their words in order and only swap bytes. An 8-bit value is the low byte of
+//! its word. The published vectors are `docs/formats/modbus-vectors.csv`.
 
 use crate::{PlannedPoint, Request};
-use tally_model::{ByteOrder, Encoding, NoValue, Outcome, PointSpec, Quality, Sample, Timestamp, Value};
+use std::collections::BTreeMap;
+use tally_model::{BitField, ByteOrder, Encoding, NoValue, Outcome, PointSpec, Quality, Sample, Timestamp, Value};
 
 /// Decodes the answer to `request` and appends one sample per point, in the request's order. Bits come as one word
 /// each, 0 or 1. Words that are missing make [`NoValue::Nonsense`]. `now` is receive time and source time, because
@@ -27,7 +29,7 @@ fn decode_point(point: &PlannedPoint, words: &[u16]) -> Outcome {
     let place = usize::from(point.place);
     let words = words.get(place..place + usize::from(point.width)).ok_or(NoValue::Nonsense)?;
     match (point.bit, words) {
-        (Some(bit), [word]) => Ok(Value::Bool(word.in_order(point.spec.order) >> bit & 1 == 1)),
+        (Some(bit), [word]) => Ok(Value::Bool(in_order(*word, point.spec.order) >> bit & 1 == 1)),
         _ => decode(&point.spec, words),
     }
 }
@@ -35,60 +37,98 @@ fn decode_point(point: &PlannedPoint, words: &[u16]) -> Outcome {
 /// Decodes the words of one point, which are exactly those it occupies.
 ///
 /// # Errors
-/// [`NoValue::Nonsense`] for too few or too many words and for texts that are not UTF-8, [`NoValue::NotANumber`] for
-/// NaN and infinities, also after scaling, [`NoValue::OutOfRange`] outside the point's range.
+/// [`NoValue::Nonsense`] for too few or too many words, for texts that are not UTF-8 and for BCD digits above 9,
+/// [`NoValue::NotANumber`] for NaN and infinities, also after scaling, [`NoValue::OutOfRange`] outside the point's
+/// range and for numbers without a label where there are labels.
 pub fn decode(spec: &PointSpec, words: &[u16]) -> Outcome {
-    let order = spec.order;
-    let value = match (spec.encoding, words) {
-        (Encoding::Bool, [word]) => return Ok(Value::Bool(*word != 0)),
-        (Encoding::Text, _) if words.len() == usize::from(spec.registers()) => return text(spec, words),
-        (Encoding::U16, [_]) => Raw::Unsigned(joined(words, order)),
-        (Encoding::I16, [word]) => Raw::Signed(i64::from(word.in_order(order).cast_signed())),
-        (Encoding::U32, [_, _]) => Raw::Unsigned(joined(words, order)),
-        (Encoding::I32, [_, _]) => Raw::Signed(i64::from(low_32(joined(words, order)).cast_signed())),
-        (Encoding::F32, [_, _]) => Raw::Float(f64::from(f32::from_bits(low_32(joined(words, order))))),
-        (Encoding::U64, [_, _, _, _]) => Raw::Unsigned(joined(words, order)),
-        (Encoding::I64, [_, _, _, _]) => Raw::Signed(joined(words, order).cast_signed()),
-        (Encoding::F64, [_, _, _, _]) => Raw::Float(f64::from_bits(joined(words, order))),
-        _ => return Err(NoValue::Nonsense),
-    };
-    in_range(spec, scaled(spec, value)?)
+    if words.len() != usize::from(spec.registers()) {
+        return Err(NoValue::Nonsense);
+    }
+    if spec.encoding.is_text() {
+        return text(spec, words);
+    }
+    let Some(raw) = raw(spec, words)? else { return Ok(Value::Bool(words.iter().any(|word| *word != 0))) };
+    let raw = spec.options.bits.map_or(raw, |bits| raw.part(bits));
+    match &spec.options.labels {
+        Some(labels) => raw.label(labels),
+        None => in_range(spec, scaled(spec, raw)?),
+    }
 }
 
 /// A number as the device holds it.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Raw {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
 }
 
-trait Word {
-    fn in_order(self, order: ByteOrder) -> u16;
-}
-
-impl Word for u16 {
-    /// The word with its bytes the right way round.
-    fn in_order(self, order: ByteOrder) -> u16 {
-        match order {
-            ByteOrder::Abcd | ByteOrder::Cdab => self,
-            ByteOrder::Badc | ByteOrder::Dcba => self.swap_bytes(),
+impl Raw {
+    /// The bits of a field; of a signed number the field's highest bit is the sign. Floats have no fields.
+    fn part(self, bits: BitField) -> Self {
+        let (unused, width) = (63_u8.saturating_sub(bits.high), bits.width());
+        let (left, right) = (u32::from(unused), u32::from(64_u8.saturating_sub(width)));
+        match self {
+            Self::Unsigned(number) => Self::Unsigned(number.wrapping_shl(left).wrapping_shr(right)),
+            Self::Signed(number) => Self::Signed(number.wrapping_shl(left).wrapping_shr(right)),
+            float @ Self::Float(_) => float,
         }
     }
-}
 
-/// Up to four words as one number, most significant first.
-fn joined(words: &[u16], order: ByteOrder) -> u64 {
-    let join = |number: u64, word: &u16| number << 16 | u64::from(word.in_order(order));
-    match order {
-        ByteOrder::Abcd | ByteOrder::Badc => words.iter().fold(0, join),
-        ByteOrder::Cdab | ByteOrder::Dcba => words.iter().rev().fold(0, join),
+    fn label(self, labels: &BTreeMap<i64, String>) -> Outcome {
+        let number = match self {
+            Self::Unsigned(number) => i64::try_from(number).ok(),
+            Self::Signed(number) => Some(number),
+            Self::Float(_) => None,
+        };
+        let label = number.and_then(|number| labels.get(&number)).ok_or(NoValue::OutOfRange)?;
+        Ok(Value::Text(label.clone()))
     }
 }
 
+/// The number in the words; `None` for a flag, which is none.
 #[allow(clippy::cast_possible_truncation)] // the cut is the purpose: two words are 32 bits
-const fn low_32(number: u64) -> u32 {
-    number as u32
+fn raw(spec: &PointSpec, words: &[u16]) -> Result<Option<Raw>, NoValue> {
+    let bits = joined(words, spec.order);
+    Ok(Some(match spec.encoding {
+        Encoding::Bool => return Ok(None),
+        Encoding::U8 => Raw::Unsigned(bits & 0xff),
+        Encoding::I8 => Raw::Signed(i64::from((bits as u8).cast_signed())),
+        Encoding::U16 | Encoding::U32 | Encoding::U64 => Raw::Unsigned(bits),
+        Encoding::I16 => Raw::Signed(i64::from((bits as u16).cast_signed())),
+        Encoding::I32 => Raw::Signed(i64::from((bits as u32).cast_signed())),
+        Encoding::I64 => Raw::Signed(bits.cast_signed()),
+        Encoding::F16 => Raw::Float(half::f16::from_bits(bits as u16).to_f64()),
+        Encoding::F32 => Raw::Float(f64::from(f32::from_bits(bits as u32))),
+        Encoding::F64 => Raw::Float(f64::from_bits(bits)),
+        Encoding::Bcd16 | Encoding::Bcd32 | Encoding::Bcd64 => Raw::Unsigned(decimal(bits)?),
+        Encoding::Text | Encoding::TextLow | Encoding::TextHigh | Encoding::Auto => return Err(NoValue::Nonsense),
+    }))
+}
+
+/// The number whose decimal digits are the nibbles. A nibble above 9 is no digit: the register holds something else.
+fn decimal(bits: u64) -> Result<u64, NoValue> {
+    (0..16).rev().try_fold(0_u64, |number, place| match bits >> (4 * place) & 0xf {
+        digit @ 0..=9 => Ok(number * 10 + digit),
+        _ => Err(NoValue::Nonsense),
+    })
+}
+
+/// The word with its bytes the right way round.
+const fn in_order(word: u16, order: ByteOrder) -> u16 {
+    if order.swaps_bytes() { word.swap_bytes() } else { word }
+}
+
+/// Up to four words as one number, most significant first. Orders of 64 bits leave shorter values as they are, except
+/// for the bytes inside a word.
+fn joined(words: &[u16], order: ByteOrder) -> u64 {
+    let join = |number: u64, word: &u16| number << 16 | u64::from(in_order(*word, order));
+    match (order, words) {
+        (ByteOrder::Cdab | ByteOrder::Dcba, _) => words.iter().rev().fold(0, join),
+        (ByteOrder::Cdabghef | ByteOrder::Dcbahgfe, [a, b, c, d]) => [b, a, d, c].into_iter().fold(0, join),
+        (ByteOrder::Efghabcd | ByteOrder::Fehgbadc, [a, b, c, d]) => [c, d, a, b].into_iter().fold(0, join),
+        _ => words.iter().fold(0, join),
+    }
 }
 
 /// Integers stay integers unless scaled; scaling happens in doubles.
@@ -113,10 +153,18 @@ fn in_range(spec: &PointSpec, value: Value) -> Outcome {
 }
 
 fn text(spec: &PointSpec, words: &[u16]) -> Outcome {
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.in_order(spec.order).to_be_bytes()).collect();
+    let bytes = words.iter().map(|word| in_order(*word, spec.order).to_be_bytes());
+    let mut bytes: Vec<u8> = match spec.encoding {
+        Encoding::TextLow => bytes.map(|[_, low]| low).collect(),
+        Encoding::TextHigh => bytes.map(|[high, _]| high).collect(),
+        _ => bytes.flatten().collect(),
+    };
     bytes.truncate(usize::from(spec.length));
+    // A device that writes a shorter text over a longer one ends it with a NUL and leaves the rest.
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    bytes.truncate(end);
     let text = String::from_utf8(bytes).map_err(|_| NoValue::Nonsense)?;
-    Ok(Value::Text(text.trim_end_matches(['\0', ' ']).to_owned()))
+    Ok(Value::Text(text.trim_end_matches(' ').to_owned()))
 }
 
 #[cfg(test)]
@@ -137,6 +185,7 @@ mod tests {
             unit: Unit::one(),
             deadband: None,
             range: None,
+            options: Default::default(),
         }
     }
 
@@ -151,6 +200,10 @@ mod tests {
             (ByteOrder::Cdab, "GHEFCDAB"),
             (ByteOrder::Badc, "BADCFEHG"),
             (ByteOrder::Dcba, "HGFEDCBA"),
+            (ByteOrder::Cdabghef, "CDABGHEF"),
+            (ByteOrder::Dcbahgfe, "DCBAHGFE"),
+            (ByteOrder::Efghabcd, "EFGHABCD"),
+            (ByteOrder::Fehgbadc, "FEHGBADC"),
         ] {
             assert_eq!(joined(&words(wire), order), letters, "{order:?}");
         }
@@ -182,39 +235,73 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_cut_out_and_signed_like_their_number() {
+        let mut point = spec(Encoding::U16, ByteOrder::Abcd);
+        let mut field = |encoding, low, high, words: &[u16]| {
+            point.encoding = encoding;
+            point.options.bits = Some(BitField { low, high });
+            decode(&point, words)
+        };
+        assert_eq!(field(Encoding::U16, 4, 7, &[0x12a5]), Ok(Value::Integer(10)));
+        assert_eq!(field(Encoding::I16, 4, 7, &[0x12a5]), Ok(Value::Integer(-6)));
+        assert_eq!(field(Encoding::U32, 12, 19, &[0x0001, 0x2000]), Ok(Value::Integer(0x12)));
+        assert_eq!(field(Encoding::U64, 0, 63, &[u16::MAX; 4]), Ok(Value::Unsigned(u64::MAX)));
+        assert_eq!(field(Encoding::U64, 63, 63, &[0x8000, 0, 0, 0]), Ok(Value::Integer(1)));
+    }
+
+    #[test]
+    fn numbers_with_names_are_texts_and_others_are_no_value() {
+        let mut point = spec(Encoding::U16, ByteOrder::Abcd);
+        point.options.bits = BitField::parse("0-1");
+        point.options.labels = Some(BTreeMap::from([(0, "stopped".to_owned()), (2, "running".to_owned())]).into());
+        assert_eq!(decode(&point, &[0xff02]), Ok(Value::Text("running".to_owned())));
+        assert_eq!(decode(&point, &[0xff00]), Ok(Value::Text("stopped".to_owned())));
+        assert_eq!(decode(&point, &[0xff01]), Err(NoValue::OutOfRange));
+    }
+
+    #[test]
     fn too_few_words_make_no_sense() {
         assert_eq!(decode(&spec(Encoding::F32, ByteOrder::Abcd), &[1]), Err(NoValue::Nonsense));
         assert_eq!(decode(&spec(Encoding::Auto, ByteOrder::Abcd), &[]), Err(NoValue::Nonsense));
     }
 
-    const ENCODINGS: [Encoding; 11] = [
+    const ENCODINGS: [Encoding; 19] = [
         Encoding::Bool,
+        Encoding::U8,
+        Encoding::I8,
         Encoding::U16,
         Encoding::I16,
         Encoding::U32,
         Encoding::I32,
         Encoding::U64,
         Encoding::I64,
+        Encoding::F16,
         Encoding::F32,
         Encoding::F64,
+        Encoding::Bcd16,
+        Encoding::Bcd32,
+        Encoding::Bcd64,
         Encoding::Text,
+        Encoding::TextLow,
+        Encoding::TextHigh,
         Encoding::Auto,
     ];
-    const ORDERS: [ByteOrder; 4] = [ByteOrder::Abcd, ByteOrder::Cdab, ByteOrder::Badc, ByteOrder::Dcba];
 
     proptest! {
         #[test]
         fn whatever_the_words_no_panic_and_no_unbelievable_value(
             words in proptest::collection::vec(any::<u16>(), 0..130),
             encoding in proptest::sample::select(&ENCODINGS[..]),
-            order in proptest::sample::select(&ORDERS[..]),
+            order in proptest::sample::select(&ByteOrder::ALL[..]),
             scale in any::<f64>(),
             length in any::<u16>(),
             place in any::<u16>(),
             width in 0_u16..130,
             bit in proptest::option::of(0_u8..16),
+            field in proptest::option::of((0_u8..64, 0_u8..64)),
         ) {
             let mut point = spec(encoding, order);
+            point.options.bits = field.map(|(a, b)| BitField { low: a.min(b), high: a.max(b) });
             point.scale = scale;
             point.length = length;
             point.range = Some((-1e6, 1e6));
@@ -233,18 +320,17 @@ mod tests {
         #[test]
         fn what_is_written_in_an_order_is_read_in_it(
             number in any::<u64>(),
-            order in proptest::sample::select(&ORDERS[..]),
+            order in proptest::sample::select(&ByteOrder::ALL[..]),
         ) {
-            let mut bytes = number.to_be_bytes();
-            match order {
-                ByteOrder::Abcd => {}
-                ByteOrder::Dcba => bytes.reverse(),
-                ByteOrder::Badc => bytes.chunks_mut(2).for_each(<[u8]>::reverse),
-                ByteOrder::Cdab => {
-                    bytes.reverse();
-                    bytes.chunks_mut(2).for_each(<[u8]>::reverse);
-                }
-            }
+            let place = |letter: char| number.to_be_bytes()[letter as usize - 'A' as usize];
+            let letters = match order {
+                ByteOrder::Abcd => "ABCDEFGH",
+                ByteOrder::Cdab => "GHEFCDAB",
+                ByteOrder::Badc => "BADCFEHG",
+                ByteOrder::Dcba => "HGFEDCBA",
+                long => long.word(),
+            };
+            let bytes: Vec<u8> = letters.chars().map(place).collect();
             let words: Vec<u16> = bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
             prop_assert_eq!(decode(&spec(Encoding::U64, order), &words), Ok(Value::from_u64(number)));
             prop_assert_eq!(decode(&spec(Encoding::I64, order), &words), Ok(Value::Integer(number.cast_signed())));

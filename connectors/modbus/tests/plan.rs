@@ -82,7 +82,7 @@ fn what_cannot_work_is_said_before_connecting() {
 fn one_link_is_one_host_and_port() {
     assert!(matches!(tally_connector_modbus::link(Vec::new()), Err(PlanFault::NoDevices)));
     let (one, mut two) = (with(&["a coil:1"]), with(&["a coil:1"]));
-    two.endpoint = Endpoint::ModbusTcp { host: "127.0.0.1".into(), port: 503, unit: 1 };
+    two.endpoint = Endpoint::parse("modbus+tcp://127.0.0.1:503?unit=1").unwrap();
     let fault = tally_connector_modbus::link(vec![one, two]).err().unwrap();
     assert!(matches!(fault, PlanFault::OtherHost { .. }), "{fault}");
 }

@@ -126,6 +126,8 @@ pub(crate) mod tests {
             timeout: Duration::from_secs(1),
             registers_per_request_max: 125,
             gap_max: 0,
+            modbus: Default::default(),
+            opcua: Default::default(),
             points,
         }
     }

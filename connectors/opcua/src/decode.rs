@@ -104,11 +104,15 @@ fn encoded(encoding: Encoding, value: Value) -> Outcome {
     match encoding {
         Encoding::Auto => Ok(value),
         Encoding::Bool => flag(&value),
-        Encoding::Text => match value {
+        Encoding::Text | Encoding::TextLow | Encoding::TextHigh => match value {
             Value::Text(_) => Ok(value),
             _ => Err(NoValue::Nonsense),
         },
-        Encoding::F32 | Encoding::F64 => float(&value),
+        Encoding::F16 | Encoding::F32 | Encoding::F64 => float(&value),
+        Encoding::U8 => whole_within(&value, 0, u8::MAX.into()),
+        Encoding::I8 => whole_within(&value, i8::MIN.into(), i8::MAX.into()),
+        // Decimal digits in nibbles are a matter of registers.
+        Encoding::Bcd16 | Encoding::Bcd32 | Encoding::Bcd64 => Err(NoValue::Nonsense),
         Encoding::U16 => whole_within(&value, 0, u16::MAX.into()),
         Encoding::I16 => whole_within(&value, i16::MIN.into(), i16::MAX.into()),
         Encoding::U32 => whole_within(&value, 0, u32::MAX.into()),

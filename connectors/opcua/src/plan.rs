@@ -167,6 +167,7 @@ pub(crate) mod tests {
             unit: Unit::one(),
             deadband: None,
             range: None,
+            options: Default::default(),
         }
     }
 
@@ -180,6 +181,8 @@ pub(crate) mod tests {
             timeout: Duration::from_secs(1),
             registers_per_request_max: 125,
             gap_max: 8,
+            modbus: Default::default(),
+            opcua: Default::default(),
             points,
         }
     }

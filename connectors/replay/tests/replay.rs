@@ -25,6 +25,7 @@ fn point(id: &str, column: &str, encoding: Encoding) -> PointSpec {
         unit: Unit::try_new("mm/s").unwrap(),
         deadband: None,
         range: None,
+        options: Default::default(),
     }
 }
 
@@ -37,6 +38,8 @@ fn device(id: &str, file: &Path, points: Vec<PointSpec>) -> DeviceSpec {
         timeout: Duration::from_secs(1),
         registers_per_request_max: 125,
         gap_max: 0,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points,
     }
 }

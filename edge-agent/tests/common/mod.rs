@@ -198,6 +198,7 @@ pub fn point(id: &str, unit: &str) -> PointSpec {
         unit: Unit::try_new(unit).unwrap(),
         deadband: None,
         range: None,
+        options: Default::default(),
     }
 }
 
@@ -210,6 +211,8 @@ pub fn device(endpoint: Endpoint) -> DeviceSpec {
         timeout: Duration::from_millis(500),
         registers_per_request_max: 125,
         gap_max: 8,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points: vec![point("vibration", "mm/s"), point("running", "1"), point("secret", "1")],
     }
 }

@@ -37,8 +37,7 @@ impl ModbusTable {
 /// A checked address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
-    /// `holding:17`, `input:0`, `coil:1`, `discrete:5`: table and zero-based protocol address, as on the wire;
-    /// `holding:40017` and the like (data model numbers 40001…) are taken as protocol address 16.
+    /// Table and zero-based protocol address, as on the wire; the spellings are in [`Address::parse_modbus`].
     Modbus {
         /// Which table.
         table: ModbusTable,
@@ -55,6 +54,8 @@ pub enum Address {
         index: u16,
         /// Identifier with its type letter: `s=Spindle.Load`, `i=2258`, `g=…`, `b=…`.
         identifier: String,
+        /// Way into an array or structure, as a JSON pointer (RFC 6901): `s=Axes#/2/Position`. `None` for the whole value.
+        pointer: Option<String>,
     },
     /// `topic/of/sensor` for a raw payload, `topic/of/sensor#/a/b` for a JSON pointer (RFC 6901) into a JSON payload.
     Mqtt {
@@ -80,39 +81,6 @@ pub struct AddressFault {
 }
 
 impl Address {
-    /// Reads a Modbus address.
-    ///
-    /// # Errors
-    /// [`AddressFault`] with the reason.
-    pub fn parse_modbus(text: &str) -> Result<Self, AddressFault> {
-        let fault =
-            |reason: &str| AddressFault { found: text.to_owned(), what: "a Modbus address", reason: reason.to_owned() };
-        let (word, place) = text
-            .split_once(':')
-            .ok_or_else(|| fault("write the table and the number, for example `holding:16` or `coil:1`"))?;
-        let (table, model_base) = match word {
-            "coil" => (ModbusTable::Coil, 1),
-            "discrete" => (ModbusTable::Discrete, 10_001),
-            "input" => (ModbusTable::Input, 30_001),
-            "holding" => (ModbusTable::Holding, 40_001),
-            _ => return Err(fault("the tables are `coil`, `discrete`, `input`, `holding`")),
-        };
-        let (number, bit) = match place.split_once('.') {
-            Some((number, bit)) if !table.is_bits() => {
-                let bit = bit.parse().ok().filter(|bit| *bit < 16).ok_or_else(|| fault("bits are numbered 0 to 15"))?;
-                (number, Some(bit))
-            }
-            Some(_) => return Err(fault("a coil or discrete input has no bits of its own")),
-            None => (place, None),
-        };
-        let number: u32 = number.parse().map_err(|_| fault("the number is a whole number from 0 to 65535"))?;
-        // Data model numbers (40001…49999) are recognised only in the table they belong to; coils have no such range.
-        let in_model_range = model_base > 1 && (model_base..model_base + 9_999).contains(&number);
-        let offset = if in_model_range { number - model_base } else { number };
-        let offset = u16::try_from(offset).map_err(|_| fault("the number is a whole number from 0 to 65535"))?;
-        Ok(Self::Modbus { table, offset, bit })
-    }
-
     /// Reads an OPC UA node id.
     ///
     /// # Errors
@@ -133,12 +101,20 @@ impl Address {
         } else {
             (None, 0, text)
         };
+        // The last `#/`, because an identifier may hold one too; `s=a#/b#` is the node `a#/b` as a whole.
+        let (identifier, pointer) = match identifier.strip_suffix('#') {
+            Some(whole) => (whole, None),
+            None => match identifier.rsplit_once("#/") {
+                Some((identifier, pointer)) => (identifier, Some(format!("/{pointer}"))),
+                None => (identifier, None),
+            },
+        };
         match identifier.split_once('=') {
             Some(("s" | "g" | "b", rest)) if !rest.is_empty() => {}
             Some(("i", number)) if number.parse::<u32>().is_ok() => {}
             _ => return Err(fault(EXAMPLE)),
         }
-        Ok(Self::OpcUa { namespace, index, identifier: identifier.to_owned() })
+        Ok(Self::OpcUa { namespace, index, identifier: identifier.to_owned(), pointer })
     }
 
     /// Reads an MQTT topic with an optional JSON pointer.
@@ -184,9 +160,18 @@ impl fmt::Display for Address {
         match self {
             Self::Modbus { table, offset, bit: None } => write!(f, "{}:{offset}", table.word()),
             Self::Modbus { table, offset, bit: Some(bit) } => write!(f, "{}:{offset}.{bit}", table.word()),
-            Self::OpcUa { namespace: Some(uri), identifier, .. } => write!(f, "nsu={uri};{identifier}"),
-            Self::OpcUa { index: 0, identifier, .. } => f.write_str(identifier),
-            Self::OpcUa { index, identifier, .. } => write!(f, "ns={index};{identifier}"),
+            Self::OpcUa { namespace, index, identifier, pointer } => {
+                match (namespace, index) {
+                    (Some(uri), _) => write!(f, "nsu={uri};{identifier}")?,
+                    (None, 0) => f.write_str(identifier)?,
+                    (None, index) => write!(f, "ns={index};{identifier}")?,
+                }
+                match pointer {
+                    Some(pointer) => write!(f, "#{pointer}"),
+                    None if identifier.contains("#/") || identifier.ends_with('#') => f.write_str("#"),
+                    None => Ok(()),
+                }
+            }
             Self::Mqtt { topic, pointer: None } => f.write_str(topic),
             Self::Mqtt { topic, pointer: Some(pointer) } => write!(f, "{topic}#{pointer}"),
             Self::Column(column) => write!(f, "column:{column}"),
@@ -199,22 +184,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modbus_numbers_as_on_the_wire_and_as_in_manuals() {
-        let at = |text| Address::parse_modbus(text).unwrap();
-        assert_eq!(at("holding:16"), at("holding:40017"));
-        assert_eq!(at("coil:1"), Address::Modbus { table: ModbusTable::Coil, offset: 1, bit: None });
-        assert_eq!(at("input:3.15"), Address::Modbus { table: ModbusTable::Input, offset: 3, bit: Some(15) });
-        for text in ["16", "register:1", "holding:x", "holding:70000", "coil:1.2", "input:3.16"] {
-            assert!(Address::parse_modbus(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn node_ids_by_uri_and_index() {
         let at = Address::parse_opcua("nsu=urn:factory:cnc;s=Spindle.Load").unwrap();
         assert_eq!(at.to_string(), "nsu=urn:factory:cnc;s=Spindle.Load");
         assert_eq!(Address::parse_opcua("i=2258").unwrap().to_string(), "i=2258");
-        for text in ["", "Spindle", "ns=x;s=a", "ns=2", "i=abc", "s="] {
+        for text in ["ns=2;s=Axes#/2/Position", "i=2258#/BuildInfo", "s=odd#/name#", "s=odd#/name#/0"] {
+            assert_eq!(Address::parse_opcua(text).unwrap().to_string(), text);
+        }
+        let Address::OpcUa { identifier, pointer, .. } = Address::parse_opcua("s=odd#/name#/0").unwrap() else {
+            panic!()
+        };
+        assert_eq!((identifier.as_str(), pointer.as_deref()), ("s=odd#/name", Some("/0")));
+        for text in ["", "Spindle", "ns=x;s=a", "ns=2", "i=abc", "s=", "s=#/0"] {
             assert!(Address::parse_opcua(text).is_err(), "{text}");
         }
     }

@@ -1,5 +1,10 @@
 //! Where a device is reached: the `connect:` line of a mapping.
 
+mod modbus;
+
+pub use modbus::{ModbusLine, Parity, SerialLine};
+
+use modbus::modbus;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -15,6 +20,9 @@ pub enum EndpointFault {
     /// A URL without a host.
     #[error("`{0}` names no host")]
     NoHost(String),
+    /// A serial endpoint without a serial line.
+    #[error("`{0}` names no serial line; write for example `modbus+rtu:///dev/ttyUSB0?baud=19200&unit=3`")]
+    NoSerialLine(String),
     /// A query parameter nobody reads.
     #[error("unknown parameter `{found}`; allowed: {allowed}")]
     Parameter {
@@ -38,13 +46,12 @@ pub enum EndpointFault {
 /// A checked endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
-    /// `modbus+tcp://host:port?unit=1`, default port 502, default unit 1.
-    ModbusTcp {
-        /// Host name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// Unit identifier 0–255 (Modbus Messaging on TCP/IP V1.0b §4.4.2.2).
+    /// `modbus+tcp://host:port?unit=1` and its relatives, see [`ModbusLine`]; default unit 1.
+    Modbus {
+        /// What it is reached over; several units may share it.
+        line: ModbusLine,
+        /// Unit identifier 0–255 (Modbus Messaging on TCP/IP V1.0b §4.4.2.2), on serial lines 1–247 (Modbus over
+        /// Serial Line V1.02 §2.2).
         unit: u8,
     },
     /// `opc.tcp://host:port/path`, default port 4840.
@@ -68,7 +75,17 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// The schemes a mapping may use.
-    pub const SCHEMES: &'static [&'static str] = &["modbus+tcp://", "opc.tcp://", "mqtt://", "replay:"];
+    pub const SCHEMES: &'static [&'static str] = &[
+        "modbus+tcp://",
+        "modbus+tls://",
+        "modbus+rtu://",
+        "modbus+rtu+tcp://",
+        "modbus+ascii://",
+        "modbus+ascii+tcp://",
+        "opc.tcp://",
+        "mqtt://",
+        "replay:",
+    ];
 
     /// Reads a `connect:` text.
     ///
@@ -80,10 +97,10 @@ impl Endpoint {
         }
         let url = url::Url::parse(text).map_err(|fault| EndpointFault::NotAUrl(text.to_owned(), fault.to_string()))?;
         let host = || url.host_str().map(str::to_owned).ok_or_else(|| EndpointFault::NoHost(text.to_owned()));
+        if let Some(kind) = url.scheme().strip_prefix("modbus+") {
+            return modbus(&url, text, kind);
+        }
         match url.scheme() {
-            "modbus+tcp" => {
-                Ok(Self::ModbusTcp { host: host()?, port: url.port().unwrap_or(502), unit: modbus_unit(&url)? })
-            }
             "opc.tcp" => {
                 host()?;
                 no_parameters(&url)?;
@@ -98,21 +115,6 @@ impl Endpoint {
     }
 }
 
-fn modbus_unit(url: &url::Url) -> Result<u8, EndpointFault> {
-    let mut unit = 1;
-    for (key, value) in url.query_pairs() {
-        if key != "unit" {
-            return Err(EndpointFault::Parameter { found: key.into_owned(), allowed: "unit" });
-        }
-        unit = value.parse().map_err(|_| EndpointFault::ParameterValue {
-            key: "unit",
-            found: value.into_owned(),
-            expected: "a unit identifier from 0 to 255",
-        })?;
-    }
-    Ok(unit)
-}
-
 fn no_parameters(url: &url::Url) -> Result<(), EndpointFault> {
     match url.query_pairs().next() {
         Some((key, _)) => Err(EndpointFault::Parameter { found: key.into_owned(), allowed: "none" }),
@@ -123,7 +125,8 @@ fn no_parameters(url: &url::Url) -> Result<(), EndpointFault> {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ModbusTcp { host, port, unit } => write!(f, "modbus+tcp://{host}:{port}?unit={unit}"),
+            Self::Modbus { line, unit } if line.serial().is_some() => write!(f, "{line}&unit={unit}"),
+            Self::Modbus { line, unit } => write!(f, "{line}?unit={unit}"),
             Self::OpcUa { url } => f.write_str(url),
             Self::Mqtt { host, port } => write!(f, "mqtt://{host}:{port}"),
             Self::Replay { file } => write!(f, "replay:{}", file.display()),
@@ -137,19 +140,12 @@ mod tests {
 
     #[test]
     fn defaults_are_the_registered_ports() {
-        let modbus = Endpoint::parse("modbus+tcp://10.0.0.7").unwrap();
-        assert_eq!(modbus, Endpoint::ModbusTcp { host: "10.0.0.7".into(), port: 502, unit: 1 });
         assert_eq!(Endpoint::parse("mqtt://broker").unwrap(), Endpoint::Mqtt { host: "broker".into(), port: 1883 });
     }
 
     #[test]
     fn faults_name_what_was_found() {
         assert!(matches!(Endpoint::parse("http://x"), Err(EndpointFault::Scheme(s)) if s == "http"));
-        assert!(matches!(
-            Endpoint::parse("modbus+tcp://x?unit=300"),
-            Err(EndpointFault::ParameterValue { key: "unit", .. })
-        ));
-        assert!(matches!(Endpoint::parse("modbus+tcp://x?slave=3"), Err(EndpointFault::Parameter { .. })));
         assert!(matches!(Endpoint::parse("press"), Err(EndpointFault::NotAUrl(..))));
     }
 }

@@ -44,7 +44,9 @@ struct Frame {
 impl Frame {
     fn device(self, id: DeviceId, endpoint: Endpoint, security: Security, points: Vec<PointSpec>) -> DeviceSpec {
         let Self { every, timeout, registers_per_request_max, gap_max } = self;
-        DeviceSpec { id, endpoint, security, every, timeout, registers_per_request_max, gap_max, points }
+        let modbus = tally_model::ModbusOptions::default();
+        let opcua = tally_model::OpcUaOptions::default();
+        DeviceSpec { id, endpoint, security, every, timeout, registers_per_request_max, gap_max, modbus, opcua, points }
     }
 }
 
@@ -285,14 +287,14 @@ impl Checker<'_> {
             let fault = site.key("policy").fault("the password goes over the wire without encryption").warning();
             self.report(fault.hint("write `policy: best`"));
         }
-        Security { policy, user: written.user.clone(), password }
+        Security { policy, user: written.user.clone(), password, ..Security::default() }
     }
 
     /// Two devices that are the same unit behind the same address are probably a copied line.
     fn shared_units(&mut self, specs: &[(DeviceSpec, Site<'_>)]) {
         for (index, (spec, site)) in specs.iter().enumerate() {
             let twin = specs[..index].iter().find(|(other, _)| other.endpoint == spec.endpoint);
-            if let (Some((twin, _)), Endpoint::ModbusTcp { .. }) = (twin, &spec.endpoint) {
+            if let (Some((twin, _)), Endpoint::Modbus { .. }) = (twin, &spec.endpoint) {
                 let fault =
                     site.key("connect").fault(format!("`{}` is the same Modbus unit as `{}`", spec.id, twin.id));
                 self.report(fault.warning().hint("give one of them another `unit=`, or make them one device"));
@@ -306,6 +308,7 @@ fn endpoint_fault(site: &Site<'_>, text: &str, fault: &EndpointFault) -> crate::
         EndpointFault::NotAUrl(_, reason) => format!("not an address: {reason}"),
         EndpointFault::Scheme(_) => "no connector speaks this protocol".to_owned(),
         EndpointFault::NoHost(_) => "the address names no host".to_owned(),
+        EndpointFault::NoSerialLine(_) => "the address names no serial line".to_owned(),
         EndpointFault::Parameter { found, .. } => format!("unknown parameter `{found}`"),
         EndpointFault::ParameterValue { key, expected, .. } => format!("`{key}` must be {expected}"),
     });
@@ -320,6 +323,7 @@ fn endpoint_fault(site: &Site<'_>, text: &str, fault: &EndpointFault) -> crate::
             shown.allowed(Endpoint::SCHEMES.join(", ")).hint(hint)
         }
         EndpointFault::Parameter { allowed, .. } => shown.allowed(*allowed),
+        EndpointFault::NoSerialLine(_) => shown.hint("write for example `modbus+rtu:///dev/ttyUSB0?baud=19200&unit=3`"),
         _ => shown
             .hint("write for example `modbus+tcp://10.0.0.7:502?unit=1`, `opc.tcp://host:4840`, `mqtt://broker:1883`"),
     }

@@ -4,6 +4,7 @@ mod addresses;
 mod cases;
 mod devices;
 mod environment;
+mod names;
 mod points;
 mod site;
 mod triggers;
@@ -64,6 +65,7 @@ pub(crate) fn check(
     if written.plant.as_deref().is_some_and(|name| name.trim().is_empty()) {
         checker.report(site.key("plant").fault("a plant has a name"));
     }
+    checker.names(written, &site, sheets);
     let (devices, outlines) = checker.devices(written, &site, sheets);
     let (rules, trigger_ids) = checker.triggers(written, &site, &outlines);
     let tests = checker.cases(written, &site, &outlines, &trigger_ids);

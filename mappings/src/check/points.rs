@@ -290,6 +290,7 @@ fn spec(id: &PointId, address: Option<Address>, encoding: Encoding, scale: f64, 
         unit: Unit::one(),
         deadband: None,
         range: None,
+        options: Default::default(),
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn check(
 /// Modbus devices with port 0 on one host share a gateway, so there the unit must differ.
 fn is_exclusive(serve: &Endpoint) -> bool {
     match serve {
-        Endpoint::ModbusTcp { .. } => true,
+        Endpoint::Modbus { .. } => true,
         Endpoint::OpcUa { url } => url::Url::parse(url).is_ok_and(|url| url.port() != Some(0)),
         Endpoint::Mqtt { .. } | Endpoint::Replay { .. } => false,
     }
@@ -157,7 +157,7 @@ impl Checker<'_> {
         let address = self.keep(
             written.at.referenced,
             match serve {
-                Endpoint::ModbusTcp { .. } => Address::parse_modbus(&written.at.value),
+                Endpoint::Modbus { .. } => Address::parse_modbus(&written.at.value),
                 Endpoint::OpcUa { .. } => Address::parse_opcua(&written.at.value),
                 Endpoint::Mqtt { .. } => Address::parse_mqtt(&written.at.value),
                 Endpoint::Replay { .. } => Address::parse_column(&written.at.value),
@@ -271,7 +271,9 @@ fn encoding_of(address: &Address, written: Option<Encoding>, length: u16) -> Res
         None => Err(format!("`{address}` needs a `type`, for example `type: f32`")),
         Some(other) if is_bit => Err(format!("`{address}` is a bit, so its type is `bool`, not `{other:?}`")),
         Some(Encoding::Auto) => Err("Modbus carries no types, `type: auto` cannot work".into()),
-        Some(Encoding::Text) if length == 0 || length > 250 => Err("a text needs `length: ` 1 to 250 bytes".into()),
+        Some(encoding) if encoding.is_text() && (length == 0 || length > 250) => {
+            Err("a text needs `length: ` 1 to 250 bytes".into())
+        }
         Some(encoding) => Ok(encoding),
     }
 }

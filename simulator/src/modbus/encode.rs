@@ -7,10 +7,11 @@ impl SignalConfig {
     /// Registers or bits the signal occupies.
     pub(crate) fn width(&self) -> u16 {
         match self.encoding {
-            Encoding::Bool | Encoding::U16 | Encoding::I16 | Encoding::Auto => 1,
-            Encoding::U32 | Encoding::I32 | Encoding::F32 => 2,
-            Encoding::U64 | Encoding::I64 | Encoding::F64 => 4,
             Encoding::Text => self.length.div_ceil(2),
+            Encoding::TextLow | Encoding::TextHigh => self.length,
+            Encoding::F64 => 4,
+            Encoding::F32 => 2,
+            encoding => u16::from(encoding.whole_bits().unwrap_or(16).div_ceil(16)),
         }
     }
 }
@@ -39,7 +40,13 @@ fn encoded(signal: &SignalConfig, value: &Value, bit: Option<u8>) -> Vec<u16> {
     };
     let bits = match signal.encoding {
         Encoding::Bool => return vec![in_order(u16::from(number >= 0.5) << bit.unwrap_or(0), signal.order)],
-        Encoding::Text => return text(signal, value),
+        Encoding::Text | Encoding::TextLow | Encoding::TextHigh => return text(signal, value),
+        Encoding::U8 => whole.clamp(0, i128::from(u8::MAX)) as u64,
+        Encoding::I8 => u64::from((whole.clamp(i128::from(i8::MIN), i128::from(i8::MAX)) as i8).cast_unsigned()),
+        Encoding::Bcd16 => bcd(whole, 4),
+        Encoding::Bcd32 => bcd(whole, 8),
+        Encoding::Bcd64 => bcd(whole, 16),
+        Encoding::F16 => u64::from(half::f16::from_f64(number).to_bits()),
         Encoding::U16 => whole.clamp(0, i128::from(u16::MAX)) as u64,
         Encoding::U32 => whole.clamp(0, i128::from(u32::MAX)) as u64,
         Encoding::U64 => whole.clamp(0, i128::from(u64::MAX)) as u64,
@@ -51,15 +58,40 @@ fn encoded(signal: &SignalConfig, value: &Value, bit: Option<u8>) -> Vec<u16> {
     };
     let mut words: Vec<u16> =
         (0..signal.width()).rev().map(|place| in_order((bits >> (16 * place)) as u16, signal.order)).collect();
-    if matches!(signal.order, ByteOrder::Cdab | ByteOrder::Dcba) {
-        words.reverse();
-    }
+    order_words(&mut words, signal.order);
     words
+}
+
+/// The words, most significant first, as they lie in the device.
+fn order_words(words: &mut [u16], order: ByteOrder) {
+    match order {
+        ByteOrder::Abcd | ByteOrder::Badc => {}
+        ByteOrder::Cdab | ByteOrder::Dcba => words.reverse(),
+        ByteOrder::Cdabghef | ByteOrder::Dcbahgfe => words.chunks_mut(2).for_each(<[u16]>::reverse),
+        ByteOrder::Efghabcd | ByteOrder::Fehgbadc => words.rotate_left(words.len() / 2),
+    }
+}
+
+/// Decimal digits, one a nibble.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to what fits
+fn bcd(whole: i128, digits: u32) -> u64 {
+    let mut left = whole.clamp(0, 10_i128.pow(digits) - 1) as u64;
+    let mut bits = 0;
+    for digit in 0..digits {
+        bits |= (left % 10) << (4 * digit);
+        left /= 10;
+    }
+    bits
 }
 
 fn text(signal: &SignalConfig, value: &Value) -> Vec<u16> {
     let mut bytes = value.to_string().into_bytes();
     bytes.resize(usize::from(signal.length), 0);
+    match signal.encoding {
+        Encoding::TextLow => return bytes.into_iter().map(u16::from).collect(),
+        Encoding::TextHigh => return bytes.into_iter().map(|byte| u16::from(byte) << 8).collect(),
+        _ => {}
+    }
     let pairs = bytes.chunks(2);
     pairs
         .map(|pair| {
@@ -70,8 +102,5 @@ fn text(signal: &SignalConfig, value: &Value) -> Vec<u16> {
 }
 
 fn in_order(word: u16, order: ByteOrder) -> u16 {
-    match order {
-        ByteOrder::Abcd | ByteOrder::Cdab => word,
-        ByteOrder::Badc | ByteOrder::Dcba => word.swap_bytes(),
-    }
+    if order.swaps_bytes() { word.swap_bytes() } else { word }
 }

@@ -115,7 +115,7 @@ fn namespaces(signals: &[SignalConfig]) -> Vec<String> {
 
 fn variable(signal: &SignalConfig, namespaces: &[String]) -> Result<Variable, SimError> {
     let fault = |reason: &str| SimError::OpcUa(format!("signal `{}` at `{}`: {reason}", signal.id, signal.address));
-    let Address::OpcUa { namespace, index, identifier } = &signal.address else {
+    let Address::OpcUa { namespace, index, identifier, pointer: _ } = &signal.address else {
         return Err(fault("that is no node id"));
     };
     let place = namespace.as_ref().and_then(|uri| namespaces.iter().position(|known| known == uri));
@@ -133,15 +133,17 @@ fn variable(signal: &SignalConfig, namespaces: &[String]) -> Result<Variable, Si
 fn data_type(encoding: Encoding) -> DataTypeId {
     match encoding {
         Encoding::Bool => DataTypeId::Boolean,
-        Encoding::U16 => DataTypeId::UInt16,
+        Encoding::U8 => DataTypeId::Byte,
+        Encoding::I8 => DataTypeId::SByte,
+        Encoding::U16 | Encoding::Bcd16 => DataTypeId::UInt16,
         Encoding::I16 => DataTypeId::Int16,
-        Encoding::U32 => DataTypeId::UInt32,
+        Encoding::U32 | Encoding::Bcd32 => DataTypeId::UInt32,
         Encoding::I32 => DataTypeId::Int32,
-        Encoding::U64 => DataTypeId::UInt64,
+        Encoding::U64 | Encoding::Bcd64 => DataTypeId::UInt64,
         Encoding::I64 => DataTypeId::Int64,
-        Encoding::F32 => DataTypeId::Float,
+        Encoding::F16 | Encoding::F32 => DataTypeId::Float,
         Encoding::F64 => DataTypeId::Double,
-        Encoding::Text => DataTypeId::String,
+        Encoding::Text | Encoding::TextLow | Encoding::TextHigh => DataTypeId::String,
         Encoding::Auto => DataTypeId::BaseDataType,
     }
 }

@@ -26,44 +26,29 @@ pub fn point(text: &str) -> PointSpec {
         unit: Unit::one(),
         deadband: None,
         range: None,
+        options: Default::default(),
     }
 }
 
 pub fn encoding(word: &str) -> Encoding {
-    match word {
-        "bool" => Encoding::Bool,
-        "u16" => Encoding::U16,
-        "i16" => Encoding::I16,
-        "u32" => Encoding::U32,
-        "i32" => Encoding::I32,
-        "u64" => Encoding::U64,
-        "i64" => Encoding::I64,
-        "f32" => Encoding::F32,
-        "f64" => Encoding::F64,
-        "text" => Encoding::Text,
-        other => panic!("no encoding `{other}`"),
-    }
+    serde_json::from_value(word.into()).unwrap_or_else(|_| panic!("no encoding `{word}`"))
 }
 
 pub fn order(word: &str) -> ByteOrder {
-    match word {
-        "ABCD" => ByteOrder::Abcd,
-        "CDAB" => ByteOrder::Cdab,
-        "BADC" => ByteOrder::Badc,
-        "DCBA" => ByteOrder::Dcba,
-        other => panic!("no order `{other}`"),
-    }
+    ByteOrder::ALL.into_iter().find(|order| order.word() == word).unwrap_or_else(|| panic!("no order `{word}`"))
 }
 
 pub fn device(id: &str, port: u16, unit: u8, points: Vec<PointSpec>) -> DeviceSpec {
     DeviceSpec {
         id: DeviceId::try_new(id).unwrap(),
-        endpoint: Endpoint::ModbusTcp { host: "127.0.0.1".into(), port, unit },
+        endpoint: Endpoint::parse(&format!("modbus+tcp://127.0.0.1:{port}?unit={unit}")).unwrap(),
         security: Security::default(),
         every: Duration::from_millis(50),
         timeout: Duration::from_millis(150),
         registers_per_request_max: 125,
         gap_max: 8,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points,
     }
 }

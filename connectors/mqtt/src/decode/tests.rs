@@ -17,6 +17,7 @@ pub(crate) fn spec(id: &str, at: &str) -> PointSpec {
         unit: Unit::one(),
         deadband: None,
         range: None,
+        options: Default::default(),
     }
 }
 

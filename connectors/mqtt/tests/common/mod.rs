@@ -151,6 +151,7 @@ pub fn point(id: &str, at: &str, encoding: Encoding) -> PointSpec {
         unit: Unit::try_new("Cel").unwrap(),
         deadband: None,
         range: None,
+        options: Default::default(),
     }
 }
 
@@ -163,6 +164,8 @@ pub fn device(port: u16, points: Vec<PointSpec>) -> DeviceSpec {
         timeout: Duration::from_secs(1),
         registers_per_request_max: 125,
         gap_max: 0,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points,
     }
 }

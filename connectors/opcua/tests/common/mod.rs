@@ -169,11 +169,13 @@ pub fn cnc(port: u16, policy: OpcUaPolicy) -> DeviceSpec {
     DeviceSpec {
         id: DeviceId::try_new("cnc-02").unwrap(),
         endpoint: Endpoint::parse(&format!("opc.tcp://127.0.0.1:{port}")).unwrap(),
-        security: Security { policy, user: None, password: None },
+        security: Security { policy, ..Security::default() },
         every: Duration::from_millis(50),
         timeout: Duration::from_secs(1),
         registers_per_request_max: 125,
         gap_max: 0,
+        modbus: Default::default(),
+        opcua: Default::default(),
         points: vec![
             point("load", "nsu=urn:factory:cnc;s=Spindle.Load", Encoding::Auto),
             point("parts", "nsu=urn:factory:cnc;i=1001", Encoding::U32),

@@ -17,7 +17,7 @@ pub(in crate::check) enum Protocol {
 impl Protocol {
     pub(in crate::check) const fn of(endpoint: &Endpoint) -> Self {
         match endpoint {
-            Endpoint::ModbusTcp { .. } => Self::Modbus,
+            Endpoint::Modbus { .. } => Self::Modbus,
             Endpoint::OpcUa { .. } => Self::OpcUa,
             Endpoint::Mqtt { .. } => Self::Mqtt,
             Endpoint::Replay { .. } => Self::Replay,
@@ -26,12 +26,8 @@ impl Protocol {
 
     /// From the first word of an endpoint that is wrong further on.
     pub(in crate::check) fn guess(connect: &str) -> Option<Self> {
-        let known = [
-            ("modbus+tcp:", Self::Modbus),
-            ("opc.tcp:", Self::OpcUa),
-            ("mqtt:", Self::Mqtt),
-            ("replay:", Self::Replay),
-        ];
+        let known =
+            [("modbus+", Self::Modbus), ("opc.tcp:", Self::OpcUa), ("mqtt:", Self::Mqtt), ("replay:", Self::Replay)];
         known.into_iter().find(|(scheme, _)| connect.starts_with(scheme)).map(|(_, protocol)| protocol)
     }
 
@@ -99,12 +95,12 @@ impl Checker<'_> {
                 };
                 Address::Modbus { table, offset, bit }
             }
-            Address::OpcUa { namespace, index, identifier } => {
+            Address::OpcUa { namespace, index, identifier, pointer } => {
                 let identifier = match identifier.strip_prefix("s=") {
                     Some(name) => format!("s={prefix}{name}"),
                     None => identifier,
                 };
-                Address::OpcUa { namespace, index, identifier }
+                Address::OpcUa { namespace, index, identifier, pointer }
             }
             Address::Mqtt { topic, pointer } => Address::Mqtt { topic: format!("{prefix}{topic}"), pointer },
             column @ Address::Column(_) => column,

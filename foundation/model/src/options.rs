@@ -1,0 +1,66 @@
+//! What few points and few devices need: everything here has a default that fits most.
+
+use crate::ModbusTable;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What few points need.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PointOptions {
+    /// A sampling period of its own, instead of the device's.
+    pub every: Option<Duration>,
+    /// Only these bits of a whole number.
+    pub bits: Option<BitField>,
+    /// Names of numbers (an enumeration): the value is the name; a number without a name is
+    /// [`crate::NoValue::OutOfRange`].
+    pub labels: Option<Arc<BTreeMap<i64, String>>>,
+}
+
+/// Neighbouring bits of a whole number, numbered from 0, the least significant, after its bytes were put in order.
+/// Of a signed number the field is signed too: its highest bit is the sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BitField {
+    /// Least significant bit.
+    pub low: u8,
+    /// Most significant bit, at least `low`.
+    pub high: u8,
+}
+
+impl BitField {
+    /// Reads `4-7`, or `4` for one bit; `None` when it is neither or reaches beyond bit 63.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+        (low <= high && high < 64).then_some(Self { low, high })
+    }
+
+    /// How many bits.
+    #[must_use]
+    pub const fn width(self) -> u8 {
+        self.high.saturating_sub(self.low) + 1
+    }
+}
+
+/// What Modbus devices differ in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModbusOptions {
+    /// Least time between an answer and the next question to this device, for devices that dislike bursts.
+    pub pause: Duration,
+    /// Wait after connecting before the first question.
+    pub pause_after_connect: Duration,
+    /// A connection idle for longer is closed and opened anew before it is used, for devices that drop idle
+    /// connections without a word; `None` trusts it.
+    pub idle_max: Option<Duration>,
+    /// How often a question is repeated when the device says it is busy (exceptions 05 and 06).
+    pub busy_retries: u8,
+    /// Most bits in one request; `None` is what the protocol allows (2,000, Modbus V1.1b3 §6.1).
+    pub bits_per_request_max: Option<u16>,
+    /// Addresses no request may touch, not even to save another request.
+    pub forbidden: Vec<(ModbusTable, RangeInclusive<u16>)>,
+    /// After a timeout on a line without transaction ids (RTU, ASCII): how long a late answer may still come. Nothing is
+    /// asked meanwhile, and what comes is thrown away. `None` is the device's `timeout` once more.
+    pub late_max: Option<Duration>,
+}
