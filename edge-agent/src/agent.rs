@@ -17,6 +17,7 @@ use std::time::Duration;
 use tally_connector_api::{Batch, Clock, SINK_BATCHES_MAX, SystemClock};
 use tally_journal::DirStorage;
 use tally_ledger_client::Client;
+use tally_mappings::{reserved_device, reserved_point};
 use tally_model::DeviceSpec;
 use tally_rules::Rule;
 use tokio::runtime::Handle;
@@ -93,22 +94,15 @@ pub async fn run_plant(config: AgentConfig, plant: AgentPlant, stop: Cancellatio
     agent.run(links, listener, watches, key, stop).await
 }
 
-/// Names that would mix with the agent's own topics (`docs/formats/topics.md`).
+/// Names that would mix with the agent's own topics (`docs/formats/topics.md`). A mapping file with one is not even loaded.
 fn check_names(config: &AgentConfig, plant: &AgentPlant) -> Result<(), AgentError> {
     if config.broker.is_none() {
         return Ok(());
     }
     for device in &plant.devices {
-        let point = device.points.iter().map(|point| point.id.as_str()).find(|id| matches!(*id, "status" | "triggers"));
-        let name = match device.id.as_str() {
-            id @ ("ledger" | "agent") => Some(id),
-            _ => point,
-        };
-        if let Some(name) = name {
-            let text = format!(
-                "device `{}`: `{name}` is the name of a topic of ours (docs/formats/topics.md); rename it, or leave out `broker`",
-                device.id
-            );
+        let point = || device.points.iter().find_map(|point| reserved_point(point.id.as_str()));
+        if let Some(reserved) = reserved_device(device.id.as_str()).or_else(point) {
+            let text = format!("device `{}`: {reserved}; {}", device.id, reserved.hint);
             return Err(AgentError::Mapping(text));
         }
     }
@@ -169,7 +163,7 @@ impl Agent {
         let _guards = (quit.clone().drop_guard(), drain.clone().drop_guard());
 
         let api = tokio::spawn(api::serve(listener, api::routes(Arc::new(self.api())), quit.clone()));
-        let publishing = self.publish(sealed_seen.clone(), &quit)?;
+        let publishing = self.publish(sealed_seen.clone(), &clock, &quit)?;
         let mut ingest = self.ingest(watches, source, sealed, publishing.live.clone(), clock.clone());
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
@@ -273,6 +267,7 @@ impl Agent {
     fn publish(
         &self,
         sealed: watch::Receiver<u64>,
+        clock: &Arc<dyn Clock>,
         quit: &CancellationToken,
     ) -> Result<publish::Publishing, AgentError> {
         let Some(broker) = &self.config.broker else { return Ok(publish::Publishing::off()) };
@@ -283,6 +278,7 @@ impl Agent {
             devices: self.plant.devices.clone(),
             client: Client::new(self.config.node.clone()),
             data: self.config.data.clone(),
+            clock: clock.clone(),
         };
         Ok(publish::start(setting, self.stores.clone(), self.status.clone(), sealed, quit.clone())?)
     }

@@ -9,7 +9,7 @@ use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tally_edge_agent::{BrokerConfig, PublishMode};
+use tally_edge_agent::{BrokerConfig, PublishMode, SpoolLimits};
 use tally_simulator::start_broker;
 
 /// Hears everything below `tallystick/`.
@@ -61,7 +61,7 @@ impl Ear {
 
 fn broker(port: u16, mode: PublishMode) -> BrokerConfig {
     let host = "127.0.0.1".to_owned();
-    BrokerConfig { host, port, user: None, password: None, mode, prefix: "tallystick".to_owned() }
+    BrokerConfig { host, port, user: None, password: None, mode, prefix: "tallystick".to_owned(), history: SpoolLimits::default() }
 }
 
 const TRIGGERS: &str = "tallystick/press-line/press-01/triggers/bearing-worn";
@@ -162,5 +162,5 @@ async fn names_that_would_mix_with_our_topics_are_refused() {
     let mut site = Site::new(&node.address).with_broker(broker(1, PublishMode::Point));
     site.plant.devices[0].points[2] = common::point("status", "1");
     let refused = site.start().task.await.unwrap().unwrap_err();
-    assert!(refused.to_string().contains("`status` is the name of a topic of ours"), "{refused}");
+    assert!(refused.to_string().contains("`status` is the MQTT topic of the state of the device's link"), "{refused}");
 }

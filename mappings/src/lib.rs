@@ -20,6 +20,7 @@ mod check;
 mod expression_place;
 mod fault;
 mod load;
+mod names;
 mod plant;
 mod schema;
 mod shape;
@@ -29,6 +30,7 @@ mod yaml;
 
 pub use fault::{Fault, Faults, Severity};
 pub use load::load;
+pub use names::{ReservedName, reserved_device, reserved_point};
 pub use plant::{Expectation, Plant, TestCase};
 pub use schema::{json_schema, sheet_json_schema};
 pub use testing::{TestReport, run_tests};
