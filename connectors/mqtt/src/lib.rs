@@ -21,6 +21,7 @@ mod error;
 mod link;
 mod plan;
 mod publish;
+pub mod sparkplug;
 
 pub use decode::{DecodeFault, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX, decode};
 pub use error::{PlanFault, PublishError};

@@ -1,0 +1,482 @@
+//! The task that owns the edge node's connection.
+//!
+//! ```text
+//! Connecting ─ CONNACK ─► Subscribing ─ SUBACK ─► Waiting for the primary host ─ online ─► Born ─► …
+//!     ▲                        │                              │ offline, or 30 s            │ fails │ offline
+//!     └── next server; back off after each round ◄────────────┴─────────────────────────────┴───────┘
+//! ```
+//! Leaving a session on purpose: NDEATH with QoS 1, its PUBACK (half a second at most), DISCONNECT. Leaving before the birth:
+//! the socket is closed without DISCONNECT, so that the server says the NDEATH it holds for us. A birth certificate must be
+//! the first message an edge node publishes (tck-id-principles-birth-certificates-order), and a death must be heard
+//! (tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath): this is how both hold.
+
+use super::bdseq::BdSeq;
+use super::host::{Heard, HostWatch};
+use super::session::{Out, Session, asks_for_rebirth};
+use super::{Counts, EdgeNodeConfig, Payload, Progress, Update};
+use crate::error::link_fault;
+use rumqttc::{
+    AsyncClient, Event, EventLoop, LastWill, Outgoing, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
+};
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tally_connector_api::{Backoff, Clock, LinkFault, StatusReporter, SystemClock};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+/// Messages handed to rumqttc at a time: what is beyond waits with us, where a rebirth can go before it.
+const HANDED_MAX: u64 = 32;
+
+/// A server that does not answer our subscriptions within this time is no use.
+const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long a server that knows nothing of the primary host is waited at before the next one is tried.
+const HOST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Time for the PUBACK of an NDEATH; the agent gives us a second in all.
+const FAREWELL_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// A session that lasted this long was a good one: the next outage starts with a short back-off again.
+const GOOD_SESSION_MIN: Duration = Duration::from_secs(10);
+
+/// How often the rate of historical values is looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Largest packets. A birth has all metrics of a device in one message.
+const PACKET_BYTES_MAX: usize = 16 << 20;
+
+/// What the task is connected to.
+pub(super) struct Inputs {
+    pub live: mpsc::Receiver<Update>,
+    pub history: mpsc::Receiver<Update>,
+    pub told: watch::Sender<Progress>,
+    pub stop: CancellationToken,
+    pub status: StatusReporter,
+    pub counts: Arc<Counts>,
+}
+
+pub(super) struct Task {
+    config: EdgeNodeConfig,
+    session: Session,
+    bd_seq: BdSeq,
+    inputs: Inputs,
+    /// One for each server: hosts count their sessions per server.
+    hosts: Vec<Option<HostWatch>>,
+    /// Where we are, or go next.
+    server: usize,
+    backoff: Backoff,
+    clock: SystemClock,
+    tick: Interval,
+    /// Historical values that may be said before the next tick.
+    history_budget: u32,
+    /// The last update taken in.
+    seen: u64,
+}
+
+/// One connection, from connect to end.
+struct Connection {
+    client: AsyncClient,
+    phase: Phase,
+    /// To be handed to rumqttc, in order.
+    waiting: VecDeque<Out>,
+    /// Messages so far: taken into `waiting`, handed to rumqttc, on the wire.
+    taken: u64,
+    handed: u64,
+    sent: u64,
+    /// How far live and historical updates have come.
+    live: Mark,
+    history: Mark,
+    born_at: Option<Instant>,
+}
+
+/// Follows one stream of updates until a ping says that it has arrived: MQTT runs over one ordered connection, so a PINGRESP
+/// comes after the server took everything sent before the PINGREQ.
+#[derive(Default)]
+struct Mark {
+    /// Updates with the number of their last message, oldest first.
+    taken: VecDeque<(u64, u64)>,
+    /// The last update that is on the wire as a whole.
+    sent: u64,
+    /// The last update before the ping that is on its way.
+    pinged: u64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Connecting,
+    Subscribing {
+        since: Instant,
+    },
+    WaitingForHost {
+        since: Instant,
+    },
+    Born,
+    /// NDEATH is on its way.
+    Leaving {
+        until: Instant,
+    },
+}
+
+enum End {
+    Stopped,
+    /// The primary host is not at this server.
+    HostAway,
+    Failed(LinkFault),
+}
+
+impl Task {
+    pub(super) fn new(config: EdgeNodeConfig, session: Session, bd_seq: BdSeq, inputs: Inputs) -> Self {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let hosts = config.servers.iter().map(|_| config.primary_host.as_ref().map(HostWatch::new)).collect();
+        let (backoff, clock) = (Backoff::for_links(), SystemClock::default());
+        Self { config, session, bd_seq, inputs, hosts, server: 0, backoff, clock, tick, history_budget: 0, seen: 0 }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let end = self.connection().await;
+            self.session.over();
+            self.inputs.told.send_modify(|progress| progress.is_born = false);
+            let fault = match end {
+                End::Stopped => break,
+                End::HostAway => LinkFault::Refused(self.host_text("is not online there")),
+                End::Failed(fault) => fault,
+            };
+            self.server = (self.server + 1) % self.config.servers.len();
+            // Within a round the next server is tried at once.
+            let delay = if self.server == 0 { self.backoff.next_delay() } else { Duration::ZERO };
+            self.inputs.status.down(fault, delay);
+            if !self.wait(delay).await {
+                break;
+            }
+        }
+        self.inputs.status.stopped();
+    }
+
+    fn host_text(&self, what: &str) -> String {
+        let (host, port) = self.config.servers.get(self.server).cloned().unwrap_or_default();
+        let name = self.config.primary_host.as_ref().map_or("", super::Name::as_str);
+        format!("{host}:{port}: the primary host `{name}` {what}")
+    }
+
+    /// Waits out a back-off; what comes meanwhile is for the next birth. `false` when stopped.
+    async fn wait(&mut self, delay: Duration) -> bool {
+        let mut waiting = pin!(tokio::time::sleep(delay));
+        loop {
+            tokio::select! {
+                () = &mut waiting => return true,
+                Some(update) = self.inputs.live.recv() => {
+                    self.take(&update);
+                }
+                () = self.inputs.stop.cancelled() => return false,
+            }
+        }
+    }
+
+    fn take(&mut self, update: &Update) -> Vec<Out> {
+        self.seen = update.place;
+        self.session.take(&update.device, &update.samples, self.clock.now())
+    }
+
+    /// Connects and tells until the connection ends or we are stopped.
+    async fn connection(&mut self) -> End {
+        let (client, mut event_loop) = match self.event_loop() {
+            Ok(made) => made,
+            Err(fault) => return End::Failed(fault),
+        };
+        let mut connection = Connection {
+            client,
+            phase: Phase::Connecting,
+            waiting: VecDeque::new(),
+            taken: 0,
+            handed: 0,
+            sent: 0,
+            live: Mark::default(),
+            history: Mark::default(),
+            born_at: None,
+        };
+        let end = self.live_through(&mut event_loop, &mut connection).await;
+        if connection.born_at.is_some_and(|since| since.elapsed() >= GOOD_SESSION_MIN) {
+            self.backoff.reset();
+        }
+        end
+    }
+
+    /// A new bdSeq, a new will, a new event loop.
+    fn event_loop(&mut self) -> Result<(AsyncClient, EventLoop), LinkFault> {
+        let bd_seq = self.bd_seq.advance().map_err(|fault| {
+            let file = self.config.bd_seq_file.display();
+            LinkFault::Line(format!("bdSeq cannot be kept in {file} ({fault}), and without it nobody may connect"))
+        })?;
+        let will = self.session.connect(bd_seq, self.clock.now());
+        let mut options = self.config.login(self.server).options();
+        // tck-id-principles-persistence-clean-session-311
+        options.set_clean_session(true);
+        options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, false));
+        options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
+        Ok(AsyncClient::new(options, HANDED_MAX as usize + 8))
+    }
+
+    async fn live_through(&mut self, event_loop: &mut EventLoop, connection: &mut Connection) -> End {
+        loop {
+            match self.next_event(event_loop, connection).await {
+                Ok(Some(event)) => match self.on_event(event, connection) {
+                    Ok(None) => {}
+                    Ok(Some(end)) => return end,
+                    Err(fault) => return End::Failed(fault),
+                },
+                Ok(None) => {
+                    if matches!(connection.phase, Phase::Leaving { .. }) {
+                        disconnect(&connection.client, event_loop).await;
+                    }
+                    return if self.inputs.stop.is_cancelled() { End::Stopped } else { End::HostAway };
+                }
+                Err(fault) => return End::Failed(fault),
+            }
+        }
+    }
+
+    /// Waits for the next event of the connection, telling meanwhile; `None` when it is time to leave.
+    ///
+    /// `poll` must not be dropped half-way (a packet that is just being written would be lost), so it is polled to its
+    /// end across everything else, and dropped only when the connection is given up.
+    async fn next_event(
+        &mut self,
+        event_loop: &mut EventLoop,
+        connection: &mut Connection,
+    ) -> Result<Option<Event>, LinkFault> {
+        let mut polling = pin!(event_loop.poll());
+        loop {
+            connection.hand_over()?;
+            let is_born = connection.phase == Phase::Born;
+            let is_leaving = matches!(connection.phase, Phase::Leaving { .. });
+            let has_room = connection.waiting.is_empty();
+            tokio::select! {
+                biased;
+                () = self.inputs.stop.cancelled(), if !is_leaving => {
+                    if !self.leave(connection)? {
+                        return Ok(None);
+                    }
+                }
+                event = &mut polling => return event.map(Some).map_err(|error| link_fault(&error)),
+                Some(update) = self.inputs.live.recv(), if !is_born || has_room => {
+                    let messages = self.take(&update);
+                    self.count(&update, false);
+                    connection.take(messages);
+                    connection.live.taken.push_back((connection.taken, update.place));
+                }
+                Some(update) = self.inputs.history.recv(), if is_born && has_room && self.history_budget > 0 => {
+                    let messages = self.session.history(&update.device, update.samples.iter(), self.clock.now());
+                    self.count(&update, true);
+                    connection.take(messages);
+                    connection.history.taken.push_back((connection.taken, update.place));
+                }
+                _ = self.tick.tick() => {
+                    if !self.on_tick(connection)? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, update: &Update, is_history: bool) {
+        let samples = u32::try_from(update.samples.len()).unwrap_or(u32::MAX);
+        if is_history {
+            self.history_budget = self.history_budget.saturating_sub(samples);
+        }
+        let counter = if is_history { &self.inputs.counts.historical } else { &self.inputs.counts.metrics };
+        counter.fetch_add(u64::from(samples), Ordering::Relaxed);
+    }
+
+    /// `false` when it is time to leave.
+    fn on_tick(&mut self, connection: &mut Connection) -> Result<bool, LinkFault> {
+        let per_tick = self.config.history_values_per_second / 10;
+        self.history_budget = self.history_budget.saturating_add(per_tick.max(1)).min(per_tick.max(1) * 2);
+        match connection.phase {
+            Phase::Subscribing { since } if since.elapsed() > SUBSCRIBE_TIME_MAX => {
+                let text = format!("the server did not answer our subscriptions within {SUBSCRIBE_TIME_MAX:?}");
+                Err(LinkFault::Line(text))
+            }
+            Phase::WaitingForHost { since } if since.elapsed() > HOST_TIME_MAX && self.config.servers.len() > 1 => {
+                Ok(false)
+            }
+            Phase::Leaving { until } => Ok(Instant::now() < until),
+            _ => Ok(true),
+        }
+    }
+
+    /// NDEATH, when there was a birth. `false` when there is nothing to wait for.
+    fn leave(&mut self, connection: &mut Connection) -> Result<bool, LinkFault> {
+        if !self.session.is_born() {
+            return Ok(false);
+        }
+        let death = self.session.death(self.clock.now());
+        self.session.over();
+        connection.waiting.clear();
+        connection.phase = Phase::Leaving { until: Instant::now() + FAREWELL_TIME_MAX };
+        connection.publish(death, QoS::AtLeastOnce)?;
+        Ok(true)
+    }
+
+    fn on_event(&mut self, event: Event, connection: &mut Connection) -> Result<Option<End>, LinkFault> {
+        match event {
+            Event::Incoming(Packet::ConnAck(_)) => self.subscribe(connection)?,
+            Event::Incoming(Packet::SubAck(answer)) => {
+                if answer.return_codes.iter().any(|code| *code == SubscribeReasonCode::Failure) {
+                    let text = "the server refused our subscriptions (NCMD, STATE): check its access list".to_owned();
+                    return Err(LinkFault::Refused(text));
+                }
+                self.on_subscribed(connection);
+            }
+            Event::Incoming(Packet::Publish(publish)) => return self.on_publish(&publish, connection),
+            // Only the NDEATH has a PUBACK.
+            Event::Incoming(Packet::PubAck(_)) => {
+                if matches!(connection.phase, Phase::Leaving { .. }) {
+                    connection.phase = Phase::Leaving { until: Instant::now() };
+                }
+            }
+            Event::Outgoing(Outgoing::Publish(0)) => connection.sent += 1,
+            Event::Outgoing(Outgoing::PingReq) => connection.on_ping(),
+            Event::Incoming(Packet::PingResp) => self.on_pong(connection),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn subscribe(&mut self, connection: &mut Connection) -> Result<(), LinkFault> {
+        connection.phase = Phase::Subscribing { since: Instant::now() };
+        // tck-id-message-flow-edge-node-ncmd-subscribe: QoS 1.
+        let mut filters = vec![SubscribeFilter::new(self.session.command_topic(), QoS::AtLeastOnce)];
+        if let Some(host) = &self.hosts[self.server] {
+            filters.push(SubscribeFilter::new(host.topic().to_owned(), QoS::AtLeastOnce));
+        }
+        let sent = connection.client.try_subscribe_many(filters);
+        sent.map_err(|fault| LinkFault::Line(format!("the MQTT library takes no subscription: {fault}")))
+    }
+
+    fn on_subscribed(&mut self, connection: &mut Connection) {
+        if !matches!(connection.phase, Phase::Subscribing { .. }) {
+            return;
+        }
+        if self.config.primary_host.is_none() {
+            self.give_birth(connection);
+            return;
+        }
+        connection.phase = Phase::WaitingForHost { since: Instant::now() };
+        let text = self.host_text("has not said yet that it is online; connected and waiting");
+        self.inputs.status.down(LinkFault::Refused(text), HOST_TIME_MAX);
+    }
+
+    fn on_publish(&mut self, publish: &Publish, connection: &mut Connection) -> Result<Option<End>, LinkFault> {
+        if publish.topic == self.session.command_topic() {
+            self.on_command(publish, connection);
+            return Ok(None);
+        }
+        let Some(host) = &mut self.hosts[self.server] else { return Ok(None) };
+        match (host.hear(&publish.topic, &publish.payload), connection.phase) {
+            // A retained STATE may come before the SUBACK.
+            (Heard::Online, Phase::WaitingForHost { .. } | Phase::Subscribing { .. }) => self.give_birth(connection),
+            (Heard::Offline, Phase::Leaving { .. }) => {}
+            // tck-id-message-flow-edge-node-birth-publish-phid-offline
+            (Heard::Offline, _) if !self.leave(connection)? => return Ok(Some(End::HostAway)),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn on_command(&mut self, publish: &Publish, connection: &mut Connection) {
+        match Payload::parse(&publish.payload) {
+            Ok(command) if asks_for_rebirth(&command) && connection.phase == Phase::Born => {
+                tracing::info!("a host asked for a rebirth");
+                connection.take(self.session.birth(self.clock.now()));
+                self.inputs.told.send_modify(|progress| progress.births += 1);
+            }
+            Ok(command) if asks_for_rebirth(&command) => tracing::debug!("a rebirth was asked for before the birth"),
+            Ok(_) => tracing::warn!(topic = %publish.topic, "a command we do not know; only `Node Control/Rebirth` is"),
+            Err(fault) => tracing::warn!(topic = %publish.topic, %fault, "a command that cannot be read"),
+        }
+    }
+
+    fn give_birth(&mut self, connection: &mut Connection) {
+        connection.phase = Phase::Born;
+        connection.born_at = Some(Instant::now());
+        connection.take(self.session.birth(self.clock.now()));
+        let seen = self.seen;
+        connection.live.taken.clear();
+        self.inputs.told.send_modify(|progress| {
+            progress.births += 1;
+            progress.sessions += 1;
+            progress.born_after = seen;
+            progress.is_born = true;
+        });
+        self.inputs.status.up(self.clock.now());
+    }
+
+    fn on_pong(&mut self, connection: &Connection) {
+        let (live, history) = (connection.live.pinged, connection.history.pinged);
+        self.inputs.told.send_if_modified(|progress| {
+            let before = *progress;
+            progress.live_arrived = progress.live_arrived.max(live);
+            progress.history_arrived = progress.history_arrived.max(history);
+            *progress != before
+        });
+    }
+}
+
+impl Connection {
+    fn take(&mut self, messages: impl IntoIterator<Item = Out>) {
+        for message in messages {
+            self.waiting.push_back(message);
+            self.taken += 1;
+        }
+    }
+
+    /// Ours → rumqttc, as much as it should have at a time.
+    fn hand_over(&mut self) -> Result<(), LinkFault> {
+        while self.handed < self.sent + HANDED_MAX
+            && let Some(out) = self.waiting.pop_front()
+        {
+            self.publish(out, QoS::AtMostOnce)?;
+            self.handed += 1;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, out: Out, qos: QoS) -> Result<(), LinkFault> {
+        let sent = self.client.try_publish(out.topic, qos, false, out.payload);
+        // Cannot happen: rumqttc's queue has room for all we hand over.
+        sent.map_err(|fault| LinkFault::Line(format!("the MQTT library takes no message: {fault}")))
+    }
+
+    fn on_ping(&mut self) {
+        for mark in [&mut self.live, &mut self.history] {
+            while let Some((_, place)) = mark.taken.pop_front_if(|(message, _)| *message <= self.sent) {
+                mark.sent = place;
+            }
+            mark.pinged = mark.sent;
+        }
+    }
+}
+
+/// Sends DISCONNECT, so that the server does not say the NDEATH a second time.
+async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
+    if event_loop.network.is_none() || client.try_disconnect().is_err() {
+        return;
+    }
+    let sent = async {
+        while let Ok(event) = event_loop.poll().await {
+            if event == Event::Outgoing(Outgoing::Disconnect) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(Duration::from_millis(200), sent).await.is_err() {
+        tracing::debug!("no time for DISCONNECT; the server says the NDEATH itself");
+    }
+}
