@@ -209,6 +209,7 @@ fn blank(
         parties,
         fields,
         opened: run.block.time,
+        opened_by: 0,
         updated: run.block.time,
         due: None,
         steps: 0,

@@ -19,7 +19,7 @@
 //! s contract 00 device                   standing terms
 //! k prefix                               last agreement number given out
 //! m prefix 00 number                     agreement
-//! h prefix 00 number step                step of an agreement: the entry, or the term that ran out
+//! h prefix 00 number step                step of an agreement behind the first: the entry, or the term that ran out
 //! o contract 00 device 00 key values     the open agreement for these key values
 //! t due prefix 00 number                 a running term
 //! ```
@@ -143,7 +143,7 @@ pub(crate) fn agreement_numbered(prefix: &str, number: u64) -> Vec<u8> {
     join(b'm', &[prefix.as_bytes(), &number.to_be_bytes()])
 }
 
-/// All steps of an agreement, in order.
+/// All steps of an agreement but the first, in order.
 pub(crate) fn steps(id: &AgreementId) -> Vec<u8> {
     let mut key = agreement(id);
     if let Some(kind) = key.first_mut() {

@@ -42,4 +42,4 @@ pub use kernel::{Block, Input, Kernel};
 pub use library::LIBRARY;
 pub use records::Agreement;
 pub use refusal::Refusal;
-pub use state::{Overlay, StateRead};
+pub use state::{Changes, Layer, Overlay, StateRead};

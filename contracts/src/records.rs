@@ -240,11 +240,13 @@ pub struct Agreement {
     pub fields: BTreeMap<String, Datum>,
     /// Block time at which it was opened.
     pub opened: Timestamp,
+    /// The entry that opened it: its first step.
+    pub opened_by: u64,
     /// Block time at which it last changed.
     pub updated: Timestamp,
     /// When the term of its state runs out.
     pub due: Option<Timestamp>,
-    /// Steps taken, each kept under its own key.
+    /// Steps taken; each but the first is kept under its own key.
     pub steps: u64,
     /// Triggers that were only noted.
     pub notes: u64,
@@ -254,10 +256,10 @@ pub struct Agreement {
 
 impl Record for Agreement {
     fn write(&self, to: &mut Writer) {
-        to.array(14).text(self.id.as_str()).text(self.contract.as_str()).uint(self.version);
+        to.array(15).text(self.id.as_str()).text(self.contract.as_str()).uint(self.version);
         to.text(&self.state).flag(self.ended).text(&self.currency);
         to.map(&self.parties, write_text).map(&self.fields, write_datum);
-        to.int(self.opened.as_micros()).int(self.updated.as_micros());
+        to.int(self.opened.as_micros()).uint(self.opened_by).int(self.updated.as_micros());
         match self.due {
             Some(due) => to.int(due.as_micros()),
             None => to.null(),
@@ -270,7 +272,7 @@ impl Record for Agreement {
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        from.array_of(14)?;
+        from.array_of(15)?;
         Some(Self {
             id: from.parse()?,
             contract: from.parse()?,
@@ -281,6 +283,7 @@ impl Record for Agreement {
             parties: from.map(|from| from.text().map(str::to_owned))?,
             fields: from.map(Datum::read)?,
             opened: Timestamp::from_micros(from.int()?),
+            opened_by: from.uint()?,
             updated: Timestamp::from_micros(from.int()?),
             due: from.or_null(Reader::int)?.map(Timestamp::from_micros),
             steps: from.uint()?,
@@ -290,7 +293,7 @@ impl Record for Agreement {
     }
 }
 
-/// What made one step of an agreement.
+/// What made a further step of an agreement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StepCause {
     Entry(u64),

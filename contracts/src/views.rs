@@ -159,10 +159,11 @@ pub fn is_rule_in_force(state: &dyn StateRead, rule: &RuleRecord) -> bool {
     state.get(&keys::rule(&rule.rule.device, &rule.rule.id, &rule.digest())).is_some()
 }
 
-/// The text of the version of a contract that is in force.
+/// The text of a contract: of this version, or of the one in force.
 #[must_use]
-pub fn contract_text(state: &dyn StateRead, name: &ContractName) -> Option<String> {
-    let deployed: records::Deployed = read(state, &keys::contract(name))?;
+pub fn contract_text(state: &dyn StateRead, name: &ContractName, version: Option<u64>) -> Option<String> {
+    let key = version.map_or_else(|| keys::contract(name), |version| keys::contract_version(name, version));
+    let deployed: records::Deployed = read(state, &key)?;
     read(state, &keys::contract_text(&deployed.digest))
 }
 
@@ -232,7 +233,7 @@ pub fn agreement(state: &dyn StateRead, id: &AgreementId) -> Option<AgreementVie
 
 fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
     let escrow: Option<Account> = read(state, &keys::account(&keys::escrow_id(&agreement.id)));
-    let (mut history, mut terms) = (Vec::new(), Vec::new());
+    let (mut history, mut terms) = (vec![agreement.opened_by], Vec::new());
     for (_, step) in scan::<StepCause>(state, &keys::steps(&agreement.id)) {
         match step {
             StepCause::Entry(entry) => history.push(entry),

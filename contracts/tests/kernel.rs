@@ -89,7 +89,7 @@ fn views_of_the_registry_name_the_entry() {
     assert_eq!((rule.rule.id.as_str(), entry), ("bearing-worn", 0));
     assert!(views::is_rule_in_force(state, &known));
     let name = ContractName::try_new("maintenance-order").unwrap();
-    assert_eq!(views::contract_text(state, &name).as_deref(), Some(tally_contracts::LIBRARY[0].1));
+    assert_eq!(views::contract_text(state, &name, None).as_deref(), Some(tally_contracts::LIBRARY[0].1));
     assert_eq!(views::standing(state, &name, &press).unwrap().fields["price"].as_i64(), Some(50_000));
 
     let later = record_rule("press-01", "later");
@@ -208,11 +208,11 @@ fn an_input_that_breaks_off_leaves_no_trace_in_the_overlay() {
         kernel.execute(overlay, &world.block(), &Input::Call { entry: 1, signer: &signer, key, body: &body })
     };
     run(&mut overlay, 7).unwrap();
-    let after = overlay.changes().clone();
+    let after = overlay.changes();
     assert_eq!(run(&mut overlay, 1_000_000).unwrap_err().number(), 183);
-    assert_eq!(overlay.changes(), &after);
+    assert_eq!(overlay.changes(), after);
     run(&mut overlay, 5).unwrap();
-    assert_ne!(overlay.changes(), &after);
+    assert_ne!(overlay.changes(), after);
 }
 
 #[test]

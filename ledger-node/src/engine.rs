@@ -3,7 +3,7 @@
 use crate::admit::{CheckedStatement, InFlight, NotNow, RateLimiter, Refused, Reserved, Signers, check_seal, parse};
 use crate::clock::{Clock, WallClock};
 use crate::metrics::Metrics;
-use crate::order::{BlockLimits, Builder, GenesisEntry, NotQueued, OpenLedgerError, OrderThread, Queue};
+use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, NotQueued, OpenLedgerError, OrderThread, Queue};
 use crate::store::{CommitError, EntryPlace, IndexDisk, IndexFault, LogDisk, Store};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -234,12 +234,18 @@ impl Engine {
             thread: Mutex::new(None),
             limits,
         };
+        let keeper = Keeper {
+            store: Arc::clone(&inner.store),
+            inflight: Arc::clone(&inner.inflight),
+            signers: Arc::clone(&inner.signers),
+            metrics: Arc::clone(&inner.metrics),
+            queue: Arc::clone(&inner.queue),
+        };
         let thread = OrderThread {
             builder,
             queue: Arc::clone(&inner.queue),
             inflight: Arc::clone(&inner.inflight),
-            signers: Arc::clone(&inner.signers),
-            metrics: Arc::clone(&inner.metrics),
+            keeping: keeper.start().map_err(OpenLedgerError::Thread)?,
             state: inner.state.clone(),
             limits: block,
             pulse: Arc::clone(&inner.pulse),

@@ -5,9 +5,10 @@
 
 use crate::admit::{Body, CheckedStatement};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
-use tally_contracts::{Block, Input, Kernel, Overlay, Refusal, StateRead};
+use tally_contracts::{Block, Changes, Input, Kernel, Overlay, Refusal, StateRead};
 use tally_evidence::{Event, OutcomeRecord, Place, StatementId};
 use tally_model::{AgreementId, Timestamp};
 
@@ -26,7 +27,7 @@ pub struct Executed {
     /// Their refusals; 0 for what was done.
     pub refusals: Vec<u16>,
     /// State keys with their new values; `None` means deleted.
-    pub changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub changes: Changes,
     /// Whether the registry was called: keys and revocations change only there.
     pub touches_registry: bool,
 }
@@ -62,68 +63,116 @@ impl Executed {
     }
 }
 
-/// Keys and prefixes remembered for one block: what all its statements share (parties, devices, rules, terms of business).
-const REMEMBERED_MAX: usize = 16_384;
-/// Pairs of a remembered scan; longer ones are read again.
+/// Values remembered; beyond that all are forgotten and read again.
+const VALUES_MAX: usize = 32_768;
+/// Scans remembered: few, because each is compared with what a block changed. Empty ones are not: they mostly ask for
+/// something new.
+const SCANS_MAX: usize = 64;
+/// Pairs of a remembered scan; longer ones are read again each time.
 const PAIRS_MAX: usize = 64;
 
 type Pair = (Vec<u8>, Vec<u8>);
-/// Prefix and limit of a scan to what it gave.
-type Scans = HashMap<(Vec<u8>, usize), Vec<Pair>>;
 
-/// The state before a block, remembering what was read: the statements of a block ask for the same few records again and
-/// again, and the state does not change under them (what they write goes into the overlay).
+/// What executing reads again and again (parties, devices, rules, terms of business, counters), kept from block to block.
+/// Whatever a block changes is put right before the next one, so it never differs from the state.
+#[derive(Debug, Default)]
+pub struct Memory {
+    values: HashMap<Vec<u8>, Vec<u8>>,
+    /// Keys that are not there, for one block only: what is new is looked for two or three times, and then it is there.
+    absent: HashSet<Vec<u8>>,
+    /// Prefix and limit of a scan to what it gave.
+    scans: HashMap<(Vec<u8>, usize), Vec<Pair>>,
+}
+
+impl Memory {
+    /// The state has changed.
+    fn put_right(&mut self, changes: &Changes) {
+        self.absent.clear();
+        for (key, value) in changes {
+            match (self.values.get_mut(key), value) {
+                (Some(known), Some(value)) => known.clone_from(value),
+                (Some(_), None) => drop(self.values.remove(key)),
+                (None, _) => {}
+            }
+        }
+        self.scans.retain(|(prefix, _), _| {
+            let next = changes.range::<[u8], _>((Bound::Included(prefix.as_slice()), Bound::Unbounded)).next();
+            !next.is_some_and(|(key, _)| key.starts_with(prefix))
+        });
+    }
+
+    fn keep_value(&mut self, key: &[u8], value: &[u8]) {
+        if self.values.len() >= VALUES_MAX {
+            self.values.clear();
+        }
+        self.values.insert(key.to_vec(), value.to_vec());
+    }
+
+    fn keep_scan(&mut self, asked: (Vec<u8>, usize), pairs: &[Pair]) {
+        if pairs.is_empty() || pairs.len() > PAIRS_MAX {
+            return;
+        }
+        if self.scans.len() >= SCANS_MAX {
+            self.scans.clear();
+        }
+        self.scans.insert(asked, pairs.to_vec());
+    }
+}
+
+/// The state before a block, through the memory.
 struct Remembering<'a> {
     state: &'a dyn StateRead,
-    values: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
-    scans: RefCell<Scans>,
+    memory: RefCell<&'a mut Memory>,
 }
 
 impl StateRead for Remembering<'_> {
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        if let Some(value) = self.values.borrow().get(key) {
+        let mut memory = self.memory.borrow_mut();
+        if let Some(value) = memory.values.get(key) {
             return Some(value.clone());
         }
-        // What is not there is mostly the id of something new, which nobody asks for twice.
-        let value = self.state.get(key)?;
-        let mut values = self.values.borrow_mut();
-        if values.len() < REMEMBERED_MAX {
-            values.insert(key.to_vec(), value.clone());
+        if memory.absent.contains(key) {
+            return None;
         }
-        Some(value)
+        let value = self.state.get(key);
+        match &value {
+            Some(value) => memory.keep_value(key, value),
+            None if memory.absent.len() < VALUES_MAX => drop(memory.absent.insert(key.to_vec())),
+            None => {}
+        }
+        value
     }
 
     fn scan(&self, prefix: &[u8], limit: usize) -> Vec<Pair> {
         let asked = (prefix.to_vec(), limit);
-        if let Some(pairs) = self.scans.borrow().get(&asked) {
+        if let Some(pairs) = self.memory.borrow().scans.get(&asked) {
             return pairs.clone();
         }
         let pairs = self.state.scan(prefix, limit);
-        let mut scans = self.scans.borrow_mut();
-        if scans.len() < REMEMBERED_MAX && pairs.len() <= PAIRS_MAX {
-            scans.insert(asked, pairs.clone());
-        }
+        self.memory.borrow_mut().keep_scan(asked, &pairs);
         pairs
     }
 }
 
-/// Executes a block whose first entry gets the index `first_entry`.
+/// Executes a block whose first entry gets the index `first_entry`. The block must then be kept, or everything dropped: the
+/// memory is ahead of the state until it is.
 pub fn execute(
     kernel: &Kernel,
     state: &dyn StateRead,
+    memory: &mut Memory,
     block: &Block,
     first_entry: u64,
     statements: Vec<CheckedStatement>,
 ) -> Executed {
     let count = statements.len();
-    let state = Remembering { state, values: RefCell::default(), scans: RefCell::default() };
+    let state = Remembering { state, memory: RefCell::new(memory) };
     let mut overlay = Overlay::new(&state);
     let mut executed = Executed {
         terms: due_terms(kernel, &state, block.time),
         entries: Vec::with_capacity(count),
         outcomes: Vec::with_capacity(count),
         refusals: Vec::with_capacity(count),
-        changes: BTreeMap::new(),
+        changes: Changes::new(),
         touches_registry: false,
     };
     for place in 0..executed.terms.len() {
@@ -140,6 +189,7 @@ pub fn execute(
         executed.entries.push(ExecutedEntry { id, subject, bytes, refusal });
     }
     executed.changes = overlay.into_changes();
+    state.memory.into_inner().put_right(&executed.changes);
     executed
 }
 
@@ -154,5 +204,50 @@ fn input(entry: u64, statement: &CheckedStatement) -> Input<'_> {
     match &statement.body {
         Body::Trigger(body) => Input::Trigger { entry, signer, key, body },
         Body::Call(body) => Input::Call { entry, signer, key, body },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(0u8..3, 1..3)
+    }
+
+    type Changes = Vec<(Vec<u8>, Option<u8>)>;
+
+    fn block() -> impl Strategy<Value = (Vec<Vec<u8>>, Changes)> {
+        let changes = proptest::collection::vec((key(), proptest::option::of(any::<u8>())), 0..5);
+        (proptest::collection::vec(key(), 0..6), changes)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_is_what_the_state_says(blocks in proptest::collection::vec(block(), 0..12)) {
+            let (mut state, mut memory) = (Map::new(), Memory::default());
+            for (asked, changes) in blocks {
+                let remembering = Remembering { state: &state, memory: RefCell::new(&mut memory) };
+                for key in asked {
+                    prop_assert_eq!(remembering.get(&key), StateRead::get(&state, &key));
+                    for limit in [1, 100] {
+                        prop_assert_eq!(remembering.scan(&key, limit), state.scan(&key, limit));
+                    }
+                }
+                let changes: BTreeMap<_, _> =
+                    changes.into_iter().map(|(key, value)| (key, value.map(|value| vec![value]))).collect();
+                memory.put_right(&changes);
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => drop(state.insert(key, value)),
+                        None => drop(state.remove(&key)),
+                    }
+                }
+            }
+        }
     }
 }

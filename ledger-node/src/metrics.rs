@@ -1,6 +1,6 @@
 //! Numbers for Prometheus. The labels are the codes of the errors, so text and counter cannot drift apart.
 
-use crate::order::{Made, Phases};
+use crate::order::Phases;
 use prometheus::{
     CounterVec, Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
     exponential_buckets,
@@ -66,21 +66,31 @@ impl Metrics {
         self.not_now.with_label_values(&[code]).inc();
     }
 
-    pub fn block_made(&self, made: &Made, seconds: f64, queued: usize) {
+    pub fn block_made(
+        &self,
+        height: u64,
+        terms: usize,
+        refusals: impl ExactSizeIterator<Item = u16>,
+        seconds: &Phases,
+    ) {
         self.blocks.inc();
-        self.entries.inc_by(made.entries.len() as u64);
-        self.terms.inc_by(made.terms as u64);
-        for number in made.entries.iter().map(|entry| entry.refusal).filter(|number| *number != 0) {
+        self.entries.inc_by(refusals.len() as u64);
+        self.terms.inc_by(terms as u64);
+        self.block_entries.observe(f64::from(u32::try_from(refusals.len()).unwrap_or(u32::MAX)));
+        for number in refusals.filter(|number| *number != 0) {
             self.contract_refused.with_label_values(&[&number.to_string()]).inc();
         }
-        self.sync_seconds.observe(made.seconds.log);
-        let Phases { execute, prove, log, index } = made.seconds;
+        self.sync_seconds.observe(seconds.log);
+        let Phases { execute, prove, log, index } = *seconds;
         for (phase, seconds) in [("execute", execute), ("prove", prove), ("log", log), ("index", index)] {
             self.phases.with_label_values(&[phase]).inc_by(seconds);
         }
+        self.height.set(i64::try_from(height).unwrap_or(i64::MAX));
+    }
+
+    /// Everyone who waits for a block is about to be answered, `seconds` after it was begun.
+    pub fn block_answered(&self, seconds: f64, queued: usize) {
         self.block_seconds.observe(seconds);
-        self.block_entries.observe(f64::from(u32::try_from(made.entries.len()).unwrap_or(u32::MAX)));
-        self.height.set(i64::try_from(made.height).unwrap_or(i64::MAX));
         self.queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
     }
 

@@ -24,7 +24,10 @@ pub(super) fn book(
     keep_load(run, contract, before, &agreement)?;
     keep_open(run, contract, before, &agreement)?;
     keep_term(run, before, &agreement);
-    run.store(keys::step(&agreement.id, agreement.steps), &cause);
+    match cause {
+        StepCause::Entry(entry) if before.is_none() => agreement.opened_by = entry,
+        _ => run.store(keys::step(&agreement.id, agreement.steps), &cause),
+    }
     agreement.steps = agreement.steps.saturating_add(1);
     run.store(keys::agreement(&agreement.id), &agreement);
     Ok(())

@@ -97,13 +97,19 @@ pub async fn devices(State(api): State<Api>) -> Result<Json<Vec<Value>>, Problem
     read(&api, list).await.map(Json)
 }
 
+/// How often a proof is made that should fit the value read beside it.
+const PROOF_TRIES: u32 = 50;
+/// Pause between two tries: a quick block's time.
+const PROOF_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// `GET /state/{key}` (hexadecimal): the value of a state key, or that it has none, with the proof and the checkpoint.
 pub async fn state_proof(State(api): State<Api>, Path(key): Path<String>) -> Result<Response, Problem> {
     let key = hex::decode(&key)
         .map_err(|_| Problem::bad_request("state-key", format!("`{key}`"), "a state key is written in hexadecimal"))?;
     let proved = on_disk(&api.engine, move |engine| {
-        // Proof and value are read one after the other: a block in between makes them differ, so look again.
-        for _ in 0..8 {
+        // Proof and value are read one after the other, and the proof may be of a block that readers do not see yet: where they
+        // differ, look again a moment later.
+        for _ in 0..PROOF_TRIES {
             let Some((proof, head)) = engine.store().prove_state(&key) else { break };
             let state = engine.store().state()?;
             let value = state.get(&key);
@@ -114,6 +120,7 @@ pub async fn state_proof(State(api): State<Api>, Path(key): Path<String>) -> Res
                 fields.extend(value.map(|value| ("value", cbor::bytes(value))));
                 return Ok(cbor::encode(&cbor::map(fields)));
             }
+            std::thread::sleep(PROOF_PAUSE);
         }
         Err(Problem::not_now("busy", "the state changes faster than it can be proved", 1))
     })

@@ -2,12 +2,13 @@
 
 use crate::admit::{CheckedStatement, Refused};
 use crate::clock::Clock;
-use crate::execute::{Executed, ExecutedEntry, execute};
-use crate::store::{BlockRecord, CommitError, Head, NewBlock, Store, StoreOpenError, WriterState};
+use crate::execute::{Executed, ExecutedEntry, Memory, execute};
+use crate::order::behind::Behind;
+use crate::store::{BlockRecord, CommitError, Head, NewBlock, ProvenState, Span, Store, StoreOpenError, WriterState};
 use std::sync::Arc;
 use std::time::Instant;
-use tally_contracts::{Block, Genesis, Kernel, Refusal, StateRead, genesis_body};
-use tally_evidence::{Checkpoint, Hash, SigningKey, StateTree, StatementKind, leaf_hash, root_of, sign};
+use tally_contracts::{Block, Genesis, Kernel, Refusal, genesis_body};
+use tally_evidence::{Checkpoint, Hash, SigningKey, StatementKind, leaf_hash, root_of, sign};
 use tally_model::{PartyId, Timestamp};
 
 /// Refusals from here on do not concern the statement but the state: it cannot be read, or money came or went.
@@ -17,23 +18,23 @@ const BROKEN_FROM: u16 = 191;
 pub(crate) struct Builder {
     store: Arc<Store>,
     kernel: Kernel,
+    memory: Memory,
     key: SigningKey,
     ledger: String,
     clock: Arc<dyn Clock>,
-    writer: WriterState,
+    behind: Behind,
 }
 
-/// What became of a block.
-#[derive(Debug)]
-pub(crate) struct Made {
-    pub height: u64,
-    pub first_entry: u64,
-    pub size: u64,
+/// A block that is in the log for ever, on its way into the index.
+pub(crate) struct Logged {
+    pub block: NewBlock,
+    /// Where its statements lie in the log record.
+    pub spans: Vec<Span>,
     pub entries: Vec<ExecutedEntry>,
     pub touches_registry: bool,
-    pub terms: usize,
     pub seconds: Phases,
-    pub is_stuck: bool,
+    /// When it was begun.
+    pub began: Instant,
 }
 
 /// Where the time of a block went, in seconds.
@@ -147,7 +148,8 @@ impl GenesisEntry {
 
 impl Builder {
     pub fn new(store: Arc<Store>, key: SigningKey, ledger: String, clock: Arc<dyn Clock>) -> Self {
-        Self { store, kernel: Kernel::new(), key, ledger, clock, writer: WriterState::default() }
+        let behind = Behind::at(store.head());
+        Self { store, kernel: Kernel::new(), memory: Memory::default(), key, ledger, clock, behind }
     }
 
     /// The clock's time.
@@ -156,35 +158,36 @@ impl Builder {
     }
 
     /// When the next term is due.
-    pub fn next_due(&self) -> Result<Option<Timestamp>, CommitError> {
-        let state = self.store.state()?;
-        let due = self.kernel.next_due(&state);
-        state.check()?;
-        Ok(due)
+    pub fn next_due(&mut self) -> Result<Option<Timestamp>, CommitError> {
+        Ok(self.behind.read(&self.store, |state| self.kernel.next_due(state))?)
     }
 
-    /// Makes the block of these statements and keeps it. On `Ok` it is there for ever.
-    pub fn make(&mut self, statements: Vec<CheckedStatement>) -> Result<Made, CommitError> {
+    /// Makes the block of these statements and logs it. On `Ok` it is there for ever, and [`Store::apply`] is due. Says also
+    /// whether its terms are stuck.
+    pub fn make(&mut self, statements: Vec<CheckedStatement>) -> Result<(Logged, bool), CommitError> {
+        let began = Instant::now();
         let store = Arc::clone(&self.store);
-        let mut tree = store.state_tree();
-        let draft = self.draft(self.block_time(), statements, &mut tree)?;
+        let mut proven = store.proven_state();
+        let draft = self.draft(self.block_time(), statements, &mut proven)?;
         if let Some(broken) = draft.executed.refusals.iter().find(|refusal| **refusal >= BROKEN_FROM) {
             // Nothing of this block is on the disk. Opening checks the whole state against the log, or rebuilds it.
             return Err(CommitError::Broken { number: *broken, text: Refusal::describe(*broken) });
         }
-        self.keep(draft)
+        let is_stuck = draft.executed.is_stuck();
+        Ok((self.log(draft, &mut proven, began)?, is_stuck))
     }
 
     /// Makes block 0; refuses a genesis that the contracts refuse, before anything is written.
     pub fn begin(&mut self, genesis: GenesisEntry, at: Timestamp) -> Result<(), OpenLedgerError> {
         let store = Arc::clone(&self.store);
-        let mut tree = store.state_tree();
-        let draft = self.draft(self.now().max(at), vec![genesis.0], &mut tree)?;
+        let mut proven = store.proven_state();
+        let draft = self.draft(self.now().max(at), vec![genesis.0], &mut proven)?;
         if let Some(refused) = draft.executed.refusals.iter().find(|refusal| **refusal != 0) {
             let text = Refusal::describe(*refused).to_owned();
             return Err(OpenLedgerError::GenesisRefused { number: *refused, text });
         }
-        self.keep(draft)?;
+        let Logged { block, spans, .. } = self.log(draft, &mut proven, Instant::now())?;
+        self.store.apply(block, spans, &mut WriterState::default())?;
         // So that a ledger that was only begun opens without executing anything.
         self.flush().map_err(OpenLedgerError::from)
     }
@@ -192,14 +195,16 @@ impl Builder {
     /// Executes the log from block `tail` on and compares each block with what was sealed.
     pub fn catch_up(&mut self, tail: u64) -> Result<(), OpenLedgerError> {
         let end = self.store.blocks_in_log();
-        if tail < end {
-            tracing::info!(from = tail, to = end - 1, "executing the end of the log again");
+        if tail == end {
+            return Ok(());
         }
+        tracing::info!(from = tail, to = end - 1, "executing the end of the log again");
+        let mut writer = WriterState::default();
         for height in tail..end {
             let (record, head) = self.store.logged_block(height, self.key.public())?;
-            self.repeat(record, head)?;
+            self.repeat(record, head, &mut writer)?;
         }
-        Ok(())
+        self.flush().map_err(OpenLedgerError::from)
     }
 
     /// Makes the index durable.
@@ -207,7 +212,7 @@ impl Builder {
         Ok(self.store.flush()?)
     }
 
-    fn repeat(&mut self, record: BlockRecord, head: Head) -> Result<(), OpenLedgerError> {
+    fn repeat(&mut self, record: BlockRecord, head: Head, writer: &mut WriterState) -> Result<(), OpenLedgerError> {
         let BlockRecord { height, time, statements, checkpoint } = record;
         let parse = |(place, bytes): (usize, &Vec<u8>)| {
             let statement = CheckedStatement::from_log(bytes);
@@ -215,67 +220,73 @@ impl Builder {
         };
         let checked = statements.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
         let store = Arc::clone(&self.store);
-        let mut tree = store.state_tree();
-        let draft = self.draft(time, checked, &mut tree)?;
+        let mut proven = store.proven_state();
+        let draft = self.draft(time, checked, &mut proven)?;
         if let Some(what) = difference(&draft.checkpoint, &head.checkpoint) {
             return Err(OpenLedgerError::Diverged { height, what });
         }
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
-        let block = new_block(draft.executed, head).0;
-        Ok(self.store.apply(block, spans, &mut self.writer)?)
+        let block = new_block(draft.executed, Arc::new(head)).0;
+        self.logged(&block, &mut proven);
+        Ok(self.store.apply(block, spans, writer)?)
     }
 
     fn draft(
-        &self,
+        &mut self,
         time: Timestamp,
         statements: Vec<CheckedStatement>,
-        tree: &mut StateTree,
+        proven: &mut ProvenState,
     ) -> Result<Draft, CommitError> {
-        let previous = self.store.head();
-        let previous = previous.as_ref().map(|head| &head.checkpoint);
+        let began = Instant::now();
+        let previous = self.behind.last().map(|head| &head.checkpoint);
         let height = previous.map_or(0, |previous| previous.height + 1);
         let first_entry = previous.map_or(0, |previous| previous.size);
+        let previous = previous.map_or([0; 32], Checkpoint::digest);
         let block = Block { ledger: self.ledger.clone(), height, time };
-        let began = Instant::now();
-        let state = self.store.state()?;
-        let executed = execute(&self.kernel, &state as &dyn StateRead, &block, first_entry, statements);
-        state.check()?;
+        let executed = self.behind.read(&self.store, |state| {
+            execute(&self.kernel, state, &mut self.memory, &block, first_entry, statements)
+        })?;
         let execute = began.elapsed().as_secs_f64();
         let leaves: Vec<Hash> = executed.outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
-        tree.apply(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+        proven.tree.apply(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         let (size, root) = self.store.grow(executed.entries.iter().map(|entry| entry.id));
         let checkpoint = Checkpoint {
             ledger: self.ledger.clone(),
             height,
             size,
             root,
-            state: tree.root(),
+            state: proven.tree.root(),
             outcomes: root_of(&leaves),
             outcome_count: executed.outcomes.len() as u64,
             time,
-            previous: previous.map_or([0; 32], Checkpoint::digest),
+            previous,
         };
         let prove = began.elapsed().as_secs_f64() - execute;
         let seconds = Phases { execute, prove, ..Phases::default() };
         Ok(Draft { seconds, checkpoint, executed })
     }
 
-    fn keep(&mut self, draft: Draft) -> Result<Made, CommitError> {
+    fn log(&mut self, draft: Draft, proven: &mut ProvenState, began: Instant) -> Result<Logged, CommitError> {
         let Draft { mut seconds, checkpoint, executed } = draft;
-        let (height, size) = (checkpoint.height, checkpoint.size);
-        let (terms, is_stuck, touches_registry) =
-            (executed.terms.len(), executed.is_stuck(), executed.touches_registry);
-        let head = Head { sealed: checkpoint.seal(&self.key), checkpoint };
+        let touches_registry = executed.touches_registry;
+        let head = Arc::new(Head { sealed: checkpoint.seal(&self.key), checkpoint });
         let (block, entries) = new_block(executed, head);
-        (seconds.log, seconds.index) = self.store.commit(block, &mut self.writer)?;
-        let first_entry = size - entries.len() as u64;
-        Ok(Made { height, first_entry, size, entries, touches_registry, terms, seconds, is_stuck })
+        let logging = Instant::now();
+        let spans = self.store.log(&block)?;
+        seconds.log = logging.elapsed().as_secs_f64();
+        self.logged(&block, proven);
+        Ok(Logged { block, spans, entries, touches_registry, seconds, began })
+    }
+
+    fn logged(&mut self, block: &NewBlock, proven: &mut ProvenState) {
+        proven.head = Some(Arc::clone(&block.head));
+        self.behind.push(Arc::clone(&block.head), Arc::clone(&block.changes));
     }
 
     fn block_time(&self) -> Timestamp {
         let now = self.now();
-        match self.store.head() {
+        match self.behind.last() {
             Some(head) if now <= head.checkpoint.time => {
                 Timestamp::from_micros(head.checkpoint.time.as_micros().saturating_add(1))
             }
@@ -284,10 +295,10 @@ impl Builder {
     }
 }
 
-fn new_block(executed: Executed, head: Head) -> (NewBlock, Vec<ExecutedEntry>) {
+fn new_block(executed: Executed, head: Arc<Head>) -> (NewBlock, Vec<ExecutedEntry>) {
     let Executed { terms, entries, outcomes, changes, .. } = executed;
     let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
-    (NewBlock { head, statements, terms, outcomes, changes }, entries)
+    (NewBlock { head, statements, terms, outcomes, changes: Arc::new(changes) }, entries)
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

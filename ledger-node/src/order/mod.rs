@@ -1,4 +1,5 @@
-//! One thread that gives every statement its place: takes what waits, makes a block of it, has it executed and kept.
+//! One thread that gives every statement its place: takes what waits, makes a block of it, executes and logs it. A second one
+//! ([`keep`]) brings it into the index and answers, while the first makes the next block.
 //!
 //! **Group commit.** A block is what waits when the thread is free, up to `block.entries_max`. Only while busy does it wait for
 //! more, at most `block.interval`: an idle ledger commits a single statement at once.
@@ -7,17 +8,18 @@
 //! **A failed write** of log or index ends the thread. Nothing is acknowledged or taken any more until the node is opened
 //! again: what is on the disk is not certain before that.
 
+mod behind;
 mod build;
+mod keep;
 mod queue;
 
-pub(crate) use build::{Builder, GenesisEntry, Made, Phases};
+pub(crate) use build::{Builder, GenesisEntry, Phases};
 pub use build::{DivergedIn, OpenLedgerError};
+pub(crate) use keep::{Keeper, Keeping};
 pub(crate) use queue::{NotQueued, Queue};
 
-use crate::admit::{CheckedStatement, InFlight, Signers};
+use crate::admit::InFlight;
 use crate::engine::{Committed, NodeState};
-use crate::execute::ExecutedEntry;
-use crate::metrics::Metrics;
 use crate::store::CommitError;
 use queue::Take;
 use std::sync::Arc;
@@ -52,8 +54,7 @@ pub(crate) struct OrderThread {
     pub builder: Builder,
     pub queue: Arc<Queue>,
     pub inflight: Arc<InFlight<Committed>>,
-    pub signers: Arc<Signers>,
-    pub metrics: Arc<Metrics>,
+    pub keeping: Keeping,
     pub state: watch::Sender<NodeState>,
     pub limits: BlockLimits,
     /// Seen by the watchdog: when the thread last went round.
@@ -66,7 +67,10 @@ impl OrderThread {
         // If a contract's code panics this thread dies: that, too, must be seen.
         let alarm =
             Alarm { state: self.state.clone(), inflight: Arc::clone(&self.inflight), queue: Arc::clone(&self.queue) };
-        match self.work().and_then(|()| self.builder.flush()) {
+        let ordered = self.work();
+        // In any case: who was logged gets its answer, and nobody writes behind our back.
+        let kept = self.keeping.finish();
+        match ordered.and(kept).and_then(|()| self.builder.flush()) {
             Ok(()) => tracing::info!("the ledger is closed; everything acknowledged is on disk"),
             Err(error) => alarm.fail(&describe(&error)),
         }
@@ -85,7 +89,11 @@ impl OrderThread {
                 was_busy = false;
                 continue;
             }
-            let is_stuck = self.make_block(statements)?;
+            let (logged, is_stuck) = self.builder.make(statements)?;
+            if self.keeping.give(logged).is_err() {
+                // Why it is gone is said at the end.
+                return Ok(());
+            }
             not_before = is_stuck.then(|| Instant::now() + STUCK_PAUSE);
             next_due = self.builder.next_due()?;
             was_busy = self.queue.len() > 0;
@@ -103,22 +111,6 @@ impl OrderThread {
             until,
             linger: if was_busy { self.limits.interval } else { Duration::ZERO },
         }
-    }
-
-    /// Says whether its terms are stuck.
-    fn make_block(&mut self, statements: Vec<CheckedStatement>) -> Result<bool, CommitError> {
-        let began = Instant::now();
-        let made = self.builder.make(statements)?;
-        if made.touches_registry {
-            self.signers.forget();
-        }
-        self.metrics.block_made(&made, began.elapsed().as_secs_f64(), self.queue.len());
-        let Made { height, size, first_entry, entries, is_stuck, .. } = made;
-        self.inflight.settle((first_entry..).zip(entries).map(|(entry, executed)| {
-            let ExecutedEntry { id, subject, refusal, .. } = executed;
-            (id, Committed { id, subject, entry, height, size, refusal })
-        }));
-        Ok(is_stuck)
     }
 }
 

@@ -1,8 +1,10 @@
 //! State and indexes in one redb file: fast to ask, never the truth, rebuilt from the log whenever in doubt.
 //!
-//! **Who writes.** The order thread alone, one transaction a block. A block is written with `Durability::None` (a power cut
+//! **Who writes.** The index thread alone, one transaction a block. A block is written with `Durability::None` (a power cut
 //! loses it here, the log has it); every [`FLUSH_BLOCKS`] blocks or [`FLUSH_ENTRIES`] entries the transaction is made durable,
 //! together with the height it brings the index to. On opening the log's tail behind that height is executed again.
+//! Statement ids are random: written block by block each would rewrite a page of its own. They wait in memory for the durable
+//! transaction and go in together, sorted.
 //!
 //! **Limits.** Page cache 32 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
@@ -12,11 +14,11 @@ use redb::{
     WriteTransaction,
 };
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
-use tally_contracts::StateRead;
+use tally_contracts::{Changes, StateRead};
 use tally_evidence::{Hash, StatementId};
 use tally_model::{AgreementId, Timestamp};
 
@@ -41,7 +43,7 @@ const ENTRIES: TableDefinition<'_, u64, u64> = TableDefinition::new("entries");
 const STATEMENTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("statements");
 /// Agreement ‖ 0x00 ‖ due (big-endian) to height and place among the block's outcomes, for terms that ran out.
 const TERMS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("terms");
-/// `format` to (version, –), `applied` to (height, checkpoint digest).
+/// `format` to (version, –), `applied` to (height, checkpoint digest), `statements` to (height up to which their ids are in, –).
 const META: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("meta");
 
 /// Why the index does not work.
@@ -67,17 +69,25 @@ pub struct IndexChange<'a> {
     pub row: &'a BlockRow,
     pub outcomes: &'a [Vec<u8>],
     pub terms: &'a [(AgreementId, Timestamp)],
-    pub state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub state: &'a Changes,
     /// Digest of the block's checkpoint.
     pub digest: Hash,
 }
 
 /// The open index.
 pub struct Index {
-    /// The statements as of the last block, open once a block instead of once a question: every statement asks. The lock is
-    /// held to look up one row, and by the order thread to put in the next. Dropped before the database it reads.
-    statements: RwLock<ReadOnlyTable<&'static [u8; 32], u64>>,
+    /// Every statement that is admitted asks. The lock is held to look up one row, and by the index thread to put in a block's.
+    /// Dropped before the database it reads.
+    statements: RwLock<Statements>,
     db: Database,
+}
+
+/// Ids of statements to their entries.
+struct Statements {
+    /// Those written, opened once a write instead of once a question.
+    written: ReadOnlyTable<&'static [u8; 32], u64>,
+    /// Those not written yet: at most [`FLUSH_ENTRIES`] and a block's.
+    recent: HashMap<[u8; 32], u64>,
 }
 
 impl Index {
@@ -100,8 +110,24 @@ impl Index {
         let write = db.begin_write()?;
         make_tables(&write)?;
         write.commit()?;
-        let statements = RwLock::new(db.begin_read()?.open_table(STATEMENTS)?);
-        Ok(Self { statements, db })
+        let written = db.begin_read()?.open_table(STATEMENTS)?;
+        let index = Self { statements: RwLock::new(Statements { written, recent: HashMap::new() }), db };
+        index.remember_statements()?;
+        Ok(index)
+    }
+
+    /// redb makes durable what it has when it is closed, also without us: then blocks are in whose ids are not.
+    fn remember_statements(&self) -> Result<(), IndexFault> {
+        let meta = self.db.begin_read()?.open_table(META)?;
+        let from = meta.get("statements")?.map_or(0, |row| row.value().0 + 1);
+        let blocks = self.db.begin_read()?.open_table(BLOCKS)?;
+        let mut statements = self.statements.write().unwrap_or_else(PoisonError::into_inner);
+        for item in blocks.range(from..)? {
+            let (height, row) = item?;
+            let row = decode_block(height.value(), row.value())?;
+            statements.recent.extend(row.entries.iter().map(|(_, id)| id.0).zip(row.first_entry..));
+        }
+        Ok(())
     }
 
     /// Up to which block it is complete, with the digest of that block's checkpoint.
@@ -121,7 +147,7 @@ impl Index {
     }
 
     /// Writes one block.
-    pub fn apply(&self, mut change: IndexChange<'_>, is_durable: bool) -> Result<(), IndexFault> {
+    pub fn apply(&self, change: IndexChange<'_>, is_durable: bool) -> Result<(), IndexFault> {
         let mut write = self.db.begin_write()?;
         if is_durable {
             // Opening after a crash then needs no walk over the whole file.
@@ -129,22 +155,59 @@ impl Index {
         } else {
             write.set_durability(Durability::None)?;
         }
-        write_state(&write, std::mem::take(&mut change.state))?;
+        write_state(&write, change.state)?;
         write_block(&write, &change)?;
         write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
-        // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
+        let new = change.row.entries.iter().map(|(_, id)| id.0).zip(change.row.first_entry..);
+        if is_durable {
+            self.write_statements(&write, new.collect(), change.height)?;
+            // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
+            write.commit()?;
+            return self.reopen_statements();
+        }
         write.commit()?;
-        let statements = self.db.begin_read()?.open_table(STATEMENTS)?;
+        // Behind the commit: whoever finds a statement finds its block too.
+        self.statements.write().unwrap_or_else(PoisonError::into_inner).recent.extend(new);
+        Ok(())
+    }
+
+    /// Writes the ids that wait, and `new` ones.
+    fn write_statements(
+        &self,
+        write: &WriteTransaction,
+        new: Vec<([u8; 32], u64)>,
+        height: u64,
+    ) -> Result<(), IndexFault> {
+        let mut ids = new;
+        let statements = self.statements.read().unwrap_or_else(PoisonError::into_inner);
+        ids.extend(statements.recent.iter().map(|(id, entry)| (*id, *entry)));
+        drop(statements);
+        // In key order: neighbours share pages.
+        ids.sort_unstable();
+        let mut table = write.open_table(STATEMENTS)?;
+        for (id, entry) in &ids {
+            table.insert(id, entry)?;
+        }
+        write.open_table(META)?.insert("statements", (height, &[][..]))?;
+        Ok(())
+    }
+
+    /// All ids are written.
+    fn reopen_statements(&self) -> Result<(), IndexFault> {
+        let written = self.db.begin_read()?.open_table(STATEMENTS)?;
+        let statements = Statements { written, recent: HashMap::new() };
         *self.statements.write().unwrap_or_else(PoisonError::into_inner) = statements;
         Ok(())
     }
 
     /// Makes everything applied so far durable.
     pub fn flush(&self) -> Result<(), IndexFault> {
+        let Some((height, _)) = self.applied()? else { return Ok(()) };
         let mut write = self.db.begin_write()?;
         write.set_quick_repair(true);
+        self.write_statements(&write, Vec::new(), height)?;
         write.commit()?;
-        Ok(())
+        self.reopen_statements()
     }
 
     /// The state after the last applied block; stays at it.
@@ -153,8 +216,11 @@ impl Index {
     }
 
     pub fn entry_of(&self, statement: &StatementId) -> Result<Option<u64>, IndexFault> {
-        let table = self.statements.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(table.get(&statement.0)?.map(|row| row.value()))
+        let statements = self.statements.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = statements.recent.get(&statement.0) {
+            return Ok(Some(*entry));
+        }
+        Ok(statements.written.get(&statement.0)?.map(|row| row.value()))
     }
 
     /// Height of the block that holds an entry. Entries beyond the last one are in no block.
@@ -241,7 +307,7 @@ fn make_tables(write: &WriteTransaction) -> Result<(), IndexFault> {
     Ok(())
 }
 
-fn write_state(write: &WriteTransaction, changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), IndexFault> {
+fn write_state(write: &WriteTransaction, changes: &Changes) -> Result<(), IndexFault> {
     let mut table = write.open_table(STATE)?;
     for (key, value) in changes {
         match value {
@@ -258,13 +324,6 @@ fn write_block(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(),
     write.open_table(OUTCOMES)?.insert(change.height, rows::encode_outcomes(change.outcomes).as_slice())?;
     if !row.entries.is_empty() {
         write.open_table(ENTRIES)?.insert(row.first_entry, change.height)?;
-    }
-    let mut ids: Vec<_> = row.entries.iter().map(|(_, id)| id.0).zip(row.first_entry..).collect();
-    // In key order: neighbours share pages.
-    ids.sort_unstable();
-    let mut statements = write.open_table(STATEMENTS)?;
-    for (id, entry) in &ids {
-        statements.insert(id, entry)?;
     }
     let mut terms = write.open_table(TERMS)?;
     for ((agreement, due), place) in change.terms.iter().zip(0u32..) {
@@ -367,5 +426,35 @@ impl StorageBackend for AnyBackend {
     }
     fn close(&self) -> Result<(), io::Error> {
         self.0.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// redb keeps what was never made durable when it is closed in order: the blocks are in then, and so must be their ids.
+    #[test]
+    fn a_block_that_is_in_has_its_statements_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = IndexDisk::File(folder.path().join("state.redb"));
+        let id = |height: u64, place: u8| StatementId([u8::try_from(height).unwrap() * 16 + place; 32]);
+        for height in 0..6 {
+            let index = Index::open(&disk).unwrap();
+            let entries = (0..3).map(|place| ((0, 0), id(height, place))).collect();
+            let time = Timestamp::from_micros(0);
+            let row = BlockRow { first_entry: height * 3, time, terms: 0, checkpoint: Vec::new(), entries };
+            let state = Changes::new();
+            let change = IndexChange { height, row: &row, outcomes: &[], terms: &[], state: &state, digest: [0; 32] };
+            index.apply(change, height == 2).unwrap();
+            drop(index);
+            let index = Index::open(&disk).unwrap();
+            let applied = index.applied().unwrap().map_or(0, |(height, _)| height + 1);
+            assert!(applied >= 3 || height < 2, "what was durable is there");
+            for (block, place) in (0..applied).flat_map(|block| (0..3u8).map(move |place| (block, place))) {
+                let entry = index.entry_of(&id(block, place)).unwrap();
+                assert_eq!(entry, Some(block * 3 + u64::from(place)), "at {height}");
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What the node keeps: the log (the only truth), the index (rebuilt from it), and in memory the tree over all entries and
 //! the tree over the state.
 //!
-//! **Who writes.** The order thread, through [`Store::commit`] and [`Store::apply`]. Everyone else reads; what they read was
-//! committed. **Memory.** 64 bytes an entry (tree), some 230 bytes a state key (state tree), 32 MiB of index pages.
+//! **Who writes.** The order thread the log ([`Store::log`]), the index thread the index ([`Store::apply`]). Everyone else reads;
+//! what they read was committed. **Memory.** 64 bytes an entry (tree), some 230 bytes a state key (state tree), 32 MiB of index pages.
 //!
 //! **Order of a commit**, and what is true if we die behind each step:
 //! 1. log appended and synced: the block is there for ever; opening executes it again
@@ -16,6 +16,7 @@ mod open;
 mod rows;
 
 pub use block::BlockRecord;
+pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
 pub use index::{IndexDisk, IndexFault, StateView};
 pub use log::{LogDisk, RECORD_BYTES_MAX};
@@ -24,8 +25,8 @@ pub use rows::BlockRow;
 
 use index::{FlushPolicy, Index, IndexChange};
 use log::Log;
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use tally_contracts::Changes;
 use tally_evidence::{Checkpoint, Hash, StateProof, StateTree, StatementId, Tree, leaf_hash};
 use tally_journal::JournalError;
 use tally_model::{AgreementId, Timestamp};
@@ -37,10 +38,17 @@ pub struct Store {
     index: Index,
     /// All entries. Grows before the log has them, so only sizes up to the head's are anyone's business.
     tree: RwLock<Tree>,
-    /// The state at the head. The order thread holds its lock from the first change to the publishing of the head, so for
-    /// readers tree and head always belong together.
-    state_tree: RwLock<StateTree>,
+    /// The order thread holds its lock from the first change until the block is logged, so for readers its tree and its head
+    /// always belong together. It may be ahead of the published head.
+    proven: RwLock<ProvenState>,
     head: watch::Sender<Option<Arc<Head>>>,
+}
+
+/// The tree over the state behind the last logged block, and that block.
+#[derive(Debug, Default)]
+pub(crate) struct ProvenState {
+    pub tree: StateTree,
+    pub head: Option<Arc<Head>>,
 }
 
 /// The last committed block.
@@ -74,7 +82,7 @@ pub enum CommitError {
 /// A block ready to be kept.
 pub struct NewBlock {
     /// What it says about the ledger.
-    pub head: Head,
+    pub head: Arc<Head>,
     /// Statement bytes and ids, in ledger order.
     pub statements: Vec<(Arc<[u8]>, StatementId)>,
     /// Terms that ran out in it, in order.
@@ -82,7 +90,7 @@ pub struct NewBlock {
     /// Encoded outcomes: of the terms, then of the entries.
     pub outcomes: Vec<Vec<u8>>,
     /// What it changes in the state.
-    pub changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub changes: Arc<Changes>,
 }
 
 /// Where an entry is.
@@ -193,12 +201,12 @@ impl Store {
         self.tree.read().unwrap_or_else(PoisonError::into_inner).consistency_path(old, size)
     }
 
-    /// Proof of what a state key is at the head, with the head it was made for.
+    /// Proof of what a state key is behind the last logged block, and that block. Readers of the index may not see it yet.
     #[must_use]
     pub fn prove_state(&self, key: &[u8]) -> Option<(StateProof, Arc<Head>)> {
-        let tree = self.state_tree.read().unwrap_or_else(PoisonError::into_inner);
-        let head = self.head()?;
-        Some((tree.prove(key), head))
+        let proven = self.proven.read().unwrap_or_else(PoisonError::into_inner);
+        let head = proven.head.clone()?;
+        Some((proven.tree.prove(key), head))
     }
 
     /// Bytes of the log on disk.
@@ -215,8 +223,8 @@ impl Store {
     }
 
     /// The state tree, for the order thread alone. If its changes are not committed, the node stops.
-    pub(crate) fn state_tree(&self) -> RwLockWriteGuard<'_, StateTree> {
-        self.state_tree.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn proven_state(&self) -> RwLockWriteGuard<'_, ProvenState> {
+        self.proven.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of blocks in the log.
@@ -224,26 +232,17 @@ impl Store {
         self.log.blocks()
     }
 
-    /// Log, sync, index, publish. Gives the seconds that log and index took.
-    pub(crate) fn commit(&self, block: NewBlock, writer: &mut WriterState) -> Result<(f64, f64), CommitError> {
+    /// Appends and syncs: the first half of a commit. On `Ok` the block is there for ever. Gives where its statements lie.
+    pub(crate) fn log(&self, block: &NewBlock) -> Result<Vec<Span>, CommitError> {
         let checkpoint = &block.head.checkpoint;
         let statements = block.statements.iter().map(|(bytes, _)| bytes.as_ref());
         let (record, spans) = block::encode(checkpoint.height, checkpoint.time, &block.head.sealed, statements);
-        let began = std::time::Instant::now();
         self.log.append(checkpoint.height, &record)?;
-        let log = began.elapsed().as_secs_f64();
-        drop(record);
-        self.apply(block, spans, writer)?;
-        Ok((log, began.elapsed().as_secs_f64() - log))
+        Ok(spans)
     }
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.
-    pub(crate) fn apply(
-        &self,
-        block: NewBlock,
-        spans: Vec<(u32, u32)>,
-        writer: &mut WriterState,
-    ) -> Result<(), CommitError> {
+    pub(crate) fn apply(&self, block: NewBlock, spans: Vec<Span>, writer: &mut WriterState) -> Result<(), CommitError> {
         let NewBlock { head, statements, terms, outcomes, changes } = block;
         let ids = statements.iter().map(|(_, id)| *id);
         let row = BlockRow {
@@ -255,9 +254,9 @@ impl Store {
         };
         let height = head.checkpoint.height;
         let digest = head.checkpoint.digest();
-        let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: changes, digest };
+        let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: &changes, digest };
         self.index.apply(change, writer.0.is_due(statements.len() as u64))?;
-        self.head.send_replace(Some(Arc::new(head)));
+        self.head.send_replace(Some(head));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::log::Log;
-use super::{BlockRecord, Head, IndexDisk, IndexFault, LogDisk, Store};
+use super::{BlockRecord, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store};
 use std::io;
 use std::sync::{Arc, RwLock};
 use tally_evidence::cbor::CborFault;
@@ -119,13 +119,14 @@ impl Store {
                 (Index::open(index)?, Loaded::default())
             }
         };
-        let tail = loaded.head.as_ref().map_or(0, |head| head.checkpoint.height + 1);
+        let head = loaded.head.map(Arc::new);
+        let tail = head.as_ref().map_or(0, |head| head.checkpoint.height + 1);
         let store = Self {
             log: log.log,
             index,
             tree: RwLock::new(loaded.tree),
-            state_tree: RwLock::new(loaded.state),
-            head: watch::Sender::new(loaded.head.map(Arc::new)),
+            proven: RwLock::new(ProvenState { tree: loaded.state, head: head.clone() }),
+            head: watch::Sender::new(head),
         };
         Ok(Opened { store, tail })
     }

@@ -1,0 +1,100 @@
+//! The index thread: brings logged blocks into the index, publishes them and answers their submitters, while the order thread
+//! makes the next one.
+//!
+//! A block is answered only when it is in the index too, so whoever has an answer finds what was answered. **Bounded:**
+//! [`BEHIND_MAX`] blocks wait; then the order thread does. **A failed write** ends this thread, and the order thread with the
+//! next block it brings.
+
+use crate::admit::{InFlight, Signers};
+use crate::engine::Committed;
+use crate::execute::ExecutedEntry;
+use crate::metrics::Metrics;
+use crate::order::build::Logged;
+use crate::order::{Phases, Queue};
+use crate::store::{CommitError, Store, WriterState};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Logged blocks that may wait for the index besides the one being brought in.
+const BEHIND_MAX: usize = 1;
+
+/// What the index thread works with.
+pub(crate) struct Keeper {
+    pub store: Arc<Store>,
+    pub inflight: Arc<InFlight<Committed>>,
+    pub signers: Arc<Signers>,
+    pub metrics: Arc<Metrics>,
+    pub queue: Arc<Queue>,
+}
+
+/// The order thread's end of it.
+pub(crate) struct Keeping {
+    blocks: SyncSender<Logged>,
+    thread: JoinHandle<Result<(), CommitError>>,
+}
+
+/// The index thread is gone; [`Keeping::finish`] says why.
+#[derive(Debug)]
+pub(crate) struct KeeperGone;
+
+impl Keeper {
+    /// Starts the thread.
+    pub fn start(self) -> io::Result<Keeping> {
+        let (blocks, logged) = sync_channel(BEHIND_MAX);
+        let spawned = std::thread::Builder::new().name("tally-index".to_owned()).spawn(move || self.run(&logged));
+        Ok(Keeping { blocks, thread: spawned? })
+    }
+
+    fn run(self, logged: &Receiver<Logged>) -> Result<(), CommitError> {
+        let mut writer = WriterState::default();
+        while let Ok(block) = logged.recv() {
+            self.keep(block, &mut writer)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&self, logged: Logged, writer: &mut WriterState) -> Result<(), CommitError> {
+        let Logged { block, spans, entries, touches_registry, mut seconds, began } = logged;
+        let (height, size) = (block.head.checkpoint.height, block.head.checkpoint.size);
+        let terms = block.terms.len();
+        let applying = Instant::now();
+        self.store.apply(block, spans, writer)?;
+        seconds.index = applying.elapsed().as_secs_f64();
+        // Behind the publishing: who looks a signer up from now on sees the new registry.
+        if touches_registry {
+            self.signers.forget();
+        }
+        self.count(height, terms, &entries, &seconds, began);
+        let first_entry = size - entries.len() as u64;
+        self.inflight.settle((first_entry..).zip(entries).map(|(entry, executed)| {
+            let ExecutedEntry { id, subject, refusal, .. } = executed;
+            (id, Committed { id, subject, entry, height, size, refusal })
+        }));
+        Ok(())
+    }
+
+    fn count(&self, height: u64, terms: usize, entries: &[ExecutedEntry], seconds: &Phases, began: Instant) {
+        let refusals = entries.iter().map(|entry| entry.refusal);
+        self.metrics.block_made(height, terms, refusals, seconds);
+        self.metrics.block_answered(began.elapsed().as_secs_f64(), self.queue.len());
+    }
+}
+
+impl Keeping {
+    /// Hands a logged block over; waits while the index is behind.
+    pub fn give(&self, block: Logged) -> Result<(), KeeperGone> {
+        self.blocks.send(block).map_err(|_| KeeperGone)
+    }
+
+    /// Waits until everything given is in the index and answered.
+    ///
+    /// # Errors
+    /// Why the thread ended before.
+    pub fn finish(self) -> Result<(), CommitError> {
+        drop(self.blocks);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
