@@ -1,7 +1,7 @@
 //! OPC UA server of a simulated device: its signals at their node ids, with quality and source times.
 //!
-//! Offers None, Basic256Sha256 Sign, Basic256Sha256 SignAndEncrypt, Aes128_Sha256_RsaOaep and Aes256_Sha256_RsaPss
-//! SignAndEncrypt, anonymous or with the device's users. Any client certificate is accepted unless
+//! Offers None, and Basic256Sha256, Aes128_Sha256_RsaOaep and Aes256_Sha256_RsaPss signed or signed and encrypted; the two
+//! deprecated policies only when asked for. Anonymous, or with the device's users. Any client certificate is accepted unless
 //! [`OpcUaOptions::trust_any`] is off. The certificates live in a directory of their own, temporary unless given.
 //! A silenced device (`drop`) loses its server: connections end, the port is closed, and both come back by themselves.
 
@@ -46,16 +46,29 @@ pub enum OpcUaOffer {
     Aes128SignAndEncrypt,
     /// `Aes256_Sha256_RsaPss`, signed and encrypted.
     Aes256SignAndEncrypt,
+    /// `Aes128_Sha256_RsaOaep`, signed.
+    Aes128Sign,
+    /// `Aes256_Sha256_RsaPss`, signed.
+    Aes256Sign,
+    /// Basic256, signed and encrypted; deprecated.
+    Basic256SignAndEncrypt,
+    /// Basic128Rsa15, signed and encrypted; deprecated.
+    Basic128Rsa15SignAndEncrypt,
 }
 
 impl OpcUaOffer {
-    /// Everything the simulator can offer.
+    /// What OPC UA has deprecated: offered only when asked for.
+    pub const DEPRECATED: &'static [Self] = &[Self::Basic256SignAndEncrypt, Self::Basic128Rsa15SignAndEncrypt];
+
+    /// Everything a server of today offers.
     pub const ALL: &'static [Self] = &[
         Self::None,
         Self::Basic256Sha256Sign,
         Self::Basic256Sha256SignAndEncrypt,
         Self::Aes128SignAndEncrypt,
         Self::Aes256SignAndEncrypt,
+        Self::Aes128Sign,
+        Self::Aes256Sign,
     ];
 
     const fn parts(self) -> (SecurityPolicy, MessageSecurityMode) {
@@ -65,6 +78,10 @@ impl OpcUaOffer {
             Self::Basic256Sha256SignAndEncrypt => (SecurityPolicy::Basic256Sha256, MessageSecurityMode::SignAndEncrypt),
             Self::Aes128SignAndEncrypt => (SecurityPolicy::Aes128Sha256RsaOaep, MessageSecurityMode::SignAndEncrypt),
             Self::Aes256SignAndEncrypt => (SecurityPolicy::Aes256Sha256RsaPss, MessageSecurityMode::SignAndEncrypt),
+            Self::Aes128Sign => (SecurityPolicy::Aes128Sha256RsaOaep, MessageSecurityMode::Sign),
+            Self::Aes256Sign => (SecurityPolicy::Aes256Sha256RsaPss, MessageSecurityMode::Sign),
+            Self::Basic256SignAndEncrypt => (SecurityPolicy::Basic256, MessageSecurityMode::SignAndEncrypt),
+            Self::Basic128Rsa15SignAndEncrypt => (SecurityPolicy::Basic128Rsa15, MessageSecurityMode::SignAndEncrypt),
         }
     }
 }
@@ -80,11 +97,22 @@ pub struct OpcUaOptions {
     pub trust_any: bool,
     /// Host name it announces in its endpoints; the address it listens on without.
     pub announce: Option<String>,
+    /// Users known by certificate (DER), with their names.
+    pub user_certificates: Vec<(String, PathBuf)>,
+    /// Most sessions at a time.
+    pub sessions_max: usize,
 }
 
 impl Default for OpcUaOptions {
     fn default() -> Self {
-        Self { pki: None, offers: OpcUaOffer::ALL.to_vec(), trust_any: true, announce: None }
+        Self {
+            pki: None,
+            offers: OpcUaOffer::ALL.to_vec(),
+            trust_any: true,
+            announce: None,
+            user_certificates: Vec::new(),
+            sessions_max: 100,
+        }
     }
 }
 
@@ -185,7 +213,15 @@ impl Device {
             .discovery_urls(vec!["/".to_owned()])
             .subscription_poll_interval_ms(10);
         raise_limits(&mut builder);
+        builder.limits_mut().max_sessions = self.options.sessions_max;
         let mut logins: Vec<String> = Vec::new();
+        for (place, (user, certificate)) in self.options.user_certificates.iter().enumerate() {
+            let login = format!("certificate-{place}");
+            let mut token = ServerUserToken::x509(user.as_str(), certificate);
+            token.read_thumbprint();
+            builder = builder.add_user_token(&login, token);
+            logins.push(login);
+        }
         for (place, (user, password)) in self.users.iter().enumerate() {
             let login = format!("user-{place}");
             let token = ServerUserToken::user_pass(user.as_str(), password.reveal());
@@ -239,7 +275,6 @@ fn raise_limits(builder: &mut ServerBuilder) {
     limits.max_message_size = 64 << 20;
     limits.max_chunk_count = 1_024;
     limits.max_array_length = 100_000;
-    limits.max_sessions = 100;
     limits.subscriptions.max_subscriptions_per_session = 100;
     limits.subscriptions.max_pending_publish_requests = 200;
     limits.subscriptions.min_sampling_interval_ms = 10.0;

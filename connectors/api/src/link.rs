@@ -62,21 +62,46 @@ pub fn down_batch(device: &DeviceSpec, reason: NoValue, now: Timestamp) -> Batch
     Batch { device: device.id.clone(), samples: samples.collect() }
 }
 
-/// Why a link is not up, in the three classes an engineer treats differently. The text says what was asked.
+/// Why a link is not up, in the classes an engineer treats differently. The text says what was asked and what helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkFault {
     /// The line: no route, refused, reset, no answer.
     #[error("the line broke: {0}")]
     Line(String),
-    /// The device answered and said no: bad credentials, session limit, untrusted certificate.
+    /// The device answered and said no, for a reason that has no class of its own.
     #[error("the device said no: {0}")]
     Refused(String),
+    /// The device does not know our user, or the password or certificate of that user is wrong.
+    #[error("the device does not accept the login: {0}")]
+    Credentials(String),
+    /// The device has no room for us: sessions, subscriptions, memory.
+    #[error("a limit of the device is hit: {0}")]
+    Limit(String),
+    /// The device does not trust our certificate; the text says what to do.
+    #[error("it does not trust our certificate: {0}")]
+    NotTrusted(String),
     /// The device's certificate is not trusted by us; the text says what to do.
     #[error("its certificate is not trusted: {0}")]
     Untrusted(String),
     /// The answer makes no sense.
     #[error("the answer makes no sense: {0}")]
     Nonsense(String),
+}
+
+impl LinkFault {
+    /// One stable word for metrics and for programs that read a status.
+    #[must_use]
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Line(_) => "unreachable",
+            Self::Refused(_) => "refused",
+            Self::Credentials(_) => "bad-credentials",
+            Self::Limit(_) => "limit-hit",
+            Self::NotTrusted(_) => "we-are-not-trusted",
+            Self::Untrusted(_) => "server-not-trusted",
+            Self::Nonsense(_) => "nonsense",
+        }
+    }
 }
 
 /// The state of a link.
@@ -120,6 +145,8 @@ pub struct LinkStatus {
     pub faults: u64,
     /// Times the link came up since start.
     pub connects: u64,
+    /// Poll cycles left out since start because the one before took too long: ask less, or less often.
+    pub overruns: u64,
 }
 
 /// A link's mouth: remembers the state, counts, and logs the first failure and the recovery.
@@ -133,7 +160,7 @@ impl StatusReporter {
     /// A reporter for the link called `link`, and where to listen to it.
     #[must_use]
     pub fn new(link: &str) -> (Self, watch::Receiver<LinkStatus>) {
-        let (sender, receiver) = watch::channel(LinkStatus { state: LinkState::Connecting, faults: 0, connects: 0 });
+        let (sender, receiver) = watch::channel(LinkStatus { state: LinkState::Connecting, faults: 0, connects: 0, overruns: 0 });
         (Self { link: link.into(), sender: Arc::new(sender) }, receiver)
     }
 
@@ -157,6 +184,16 @@ impl StatusReporter {
             }
             status.faults += 1;
             status.state = LinkState::Down { fault, retry_in };
+        });
+    }
+
+    /// So many poll cycles were left out because the line was busy.
+    pub fn overrun(&self, cycles: u64) {
+        self.sender.send_modify(|status| {
+            if status.overruns == 0 {
+                tracing::warn!(link = %self.link, "a poll cycle took longer than its period; later ones are counted only");
+            }
+            status.overruns = status.overruns.saturating_add(cycles);
         });
     }
 

@@ -3,7 +3,6 @@
 //! The list of endpoints comes over an unsecured channel (Part 4 §5.5.4), so a forger can shorten it. He gains nothing:
 //! `best` never goes below SignAndEncrypt with Basic256Sha256, and the certificate is pinned by `trust`.
 
-use crate::plan::policy_word;
 use opcua::crypto::SecurityPolicy;
 use opcua::types::{EndpointDescription, MessageSecurityMode, UAString, UserTokenPolicy, UserTokenType};
 use tally_connector_api::LinkFault;
@@ -24,6 +23,13 @@ fn accepted(policy: OpcUaPolicy) -> &'static [Protection] {
         OpcUaPolicy::None => &[(SecurityPolicy::None, Open)],
         OpcUaPolicy::Basic256Sha256Sign => &[(SecurityPolicy::Basic256Sha256, Sign)],
         OpcUaPolicy::Basic256Sha256SignAndEncrypt => &[(SecurityPolicy::Basic256Sha256, SignAndEncrypt)],
+        OpcUaPolicy::Aes128Sign => &[(SecurityPolicy::Aes128Sha256RsaOaep, Sign)],
+        OpcUaPolicy::Aes128SignAndEncrypt => &[(SecurityPolicy::Aes128Sha256RsaOaep, SignAndEncrypt)],
+        OpcUaPolicy::Aes256Sign => &[(SecurityPolicy::Aes256Sha256RsaPss, Sign)],
+        OpcUaPolicy::Aes256SignAndEncrypt => &[(SecurityPolicy::Aes256Sha256RsaPss, SignAndEncrypt)],
+        // Never part of `best`; the plan lets them through only with `insecure: true`.
+        OpcUaPolicy::Basic256SignAndEncrypt => &[(SecurityPolicy::Basic256, SignAndEncrypt)],
+        OpcUaPolicy::Basic128Rsa15SignAndEncrypt => &[(SecurityPolicy::Basic128Rsa15, SignAndEncrypt)],
     }
 }
 
@@ -43,7 +49,10 @@ pub(crate) fn choose(
             }
         }
     }
-    Err(LinkFault::Refused(login_fault.unwrap_or_else(|| not_offered(offered, security.policy))))
+    Err(match login_fault {
+        Some(fault) => LinkFault::Credentials(fault),
+        None => LinkFault::Refused(not_offered(offered, security.policy)),
+    })
 }
 
 /// `opc.tcp` only; servers also list HTTPS endpoints.
@@ -68,27 +77,46 @@ fn policy_of(uri: &UAString) -> SecurityPolicy {
     KNOWN.into_iter().find(|known| known.to_uri() == uri.as_ref()).unwrap_or(SecurityPolicy::Unknown)
 }
 
-/// The login that protects the password best, or why there is none.
+/// What the mapping logs in with.
+fn login_kind(security: &Security) -> UserTokenType {
+    match (&security.user_certificate, &security.user) {
+        (Some(_), _) => UserTokenType::Certificate,
+        (None, Some(_)) => UserTokenType::UserName,
+        (None, None) => UserTokenType::Anonymous,
+    }
+}
+
+/// The login that protects the secret best, or why there is none.
 fn login(endpoint: &EndpointDescription, security: &Security) -> Result<UserTokenPolicy, String> {
-    let kind = if security.user.is_some() { UserTokenType::UserName } else { UserTokenType::Anonymous };
+    let kind = login_kind(security);
     let logins = endpoint.user_identity_tokens.iter().flatten().filter(|login| login.token_type == kind);
-    let usable = logins.filter_map(|login| Some((password_strength(endpoint, login, security)?, login)));
+    let usable = logins.filter_map(|login| Some((login_strength(endpoint, login, security)?, login)));
     let best = usable.max_by_key(|(strength, _)| *strength).map(|(_, login)| login.clone());
-    best.ok_or_else(|| match kind {
+    let mut login = best.ok_or_else(|| match kind {
         UserTokenType::Anonymous => {
             "the server lets nobody in without a user; write `user` and `password` of the device".to_owned()
+        }
+        UserTokenType::Certificate => {
+            "the server takes no user certificate on this endpoint; log in with `user` and `password`, or switch \
+             certificate logins on in the server"
+                .to_owned()
         }
         _ => {
             "the server takes no password on this endpoint, or only in the clear; a password is sent in the clear only \
               with `policy: none`"
                 .to_owned()
         }
-    })
+    })?;
+    if kind == UserTokenType::Certificate && login.security_policy_uri.is_empty() {
+        // An empty policy means the channel's (Part 4 §7.41); the library would take it for None and not sign.
+        login.security_policy_uri = endpoint.security_policy_uri.clone();
+    }
+    Ok(login)
 }
 
-/// How well the password would be protected; `None` when it must not be sent this way (Part 4 §7.40.2, table of
-/// security policies of the channel and of the token).
-fn password_strength(endpoint: &EndpointDescription, login: &UserTokenPolicy, security: &Security) -> Option<u8> {
+/// How well the password would be protected, or the proof of a certificate signed; `None` when it must not be sent this
+/// way (Part 4 §7.40.2, table of security policies of the channel and of the token).
+fn login_strength(endpoint: &EndpointDescription, login: &UserTokenPolicy, security: &Security) -> Option<u8> {
     let (channel, mode) = protection_of(endpoint);
     let uri = &login.security_policy_uri;
     // Without a policy of its own the token takes the channel's.
@@ -101,7 +129,17 @@ fn password_strength(endpoint: &EndpointDescription, login: &UserTokenPolicy, se
         SecurityPolicy::Aes256Sha256RsaPss => Some(5),
         SecurityPolicy::Aes128Sha256RsaOaep => Some(4),
         SecurityPolicy::Basic256Sha256 => Some(3),
+        // In a channel that is not encrypted the password would rest on a deprecated policy alone.
+        SecurityPolicy::Basic256 | SecurityPolicy::Basic128Rsa15
+            if mode != MessageSecurityMode::SignAndEncrypt
+                && security.policy != OpcUaPolicy::None
+                && !security.insecure =>
+        {
+            None
+        }
         SecurityPolicy::Basic256 | SecurityPolicy::Basic128Rsa15 => Some(2),
+        // Without a policy nothing is signed, so a certificate proves nothing.
+        SecurityPolicy::None if login.token_type == UserTokenType::Certificate => None,
         // Not encrypted by itself: fine inside an encrypted channel, and where the mapping says `none`.
         SecurityPolicy::None if mode == MessageSecurityMode::SignAndEncrypt => Some(1),
         SecurityPolicy::None => (security.policy == OpcUaPolicy::None).then_some(0),
@@ -112,7 +150,7 @@ fn password_strength(endpoint: &EndpointDescription, login: &UserTokenPolicy, se
 pub(crate) fn password_in_the_clear(chosen: &EndpointDescription, security: &Security) -> bool {
     let logins = chosen.user_identity_tokens.iter().flatten();
     security.user.is_some()
-        && logins.filter_map(|login| password_strength(chosen, login, security)).all(|strength| strength == 0)
+        && logins.filter_map(|login| login_strength(chosen, login, security)).all(|strength| strength == 0)
 }
 
 /// The endpoint under the host and port we were told: servers announce `0.0.0.0`, a name only they can resolve, or the
@@ -135,11 +173,17 @@ fn addressed(endpoint: &EndpointDescription, login: UserTokenPolicy, told: &str)
 fn not_offered(offered: &[EndpointDescription], policy: OpcUaPolicy) -> String {
     let offers = |wanted: Protection| offered.iter().any(|endpoint| protection_of(endpoint) == wanted);
     let list: Vec<_> = offered.iter().filter(|endpoint| is_binary(endpoint)).map(describe).collect();
+    let offers_one = |policy| accepted(policy).iter().any(|wanted| offers(*wanted));
     let hint = match policy {
-        OpcUaPolicy::None => "write `policy: best`",
-        _ if offers((SecurityPolicy::Basic256Sha256, MessageSecurityMode::SignAndEncrypt)) => "write `policy: best`",
+        _ if policy != OpcUaPolicy::Best && offers_one(OpcUaPolicy::Best) => "write `policy: best`",
         _ if offers((SecurityPolicy::Basic256Sha256, MessageSecurityMode::Sign)) => {
             "write `policy: basic256sha256-sign` if it is enough that nobody can alter the values"
+        }
+        _ if offers_one(OpcUaPolicy::Basic256SignAndEncrypt) => {
+            "switch Basic256Sha256 on in the server, or write `policy: basic256-sign-encrypt` with `insecure: true`"
+        }
+        _ if offers_one(OpcUaPolicy::Basic128Rsa15SignAndEncrypt) => {
+            "switch Basic256Sha256 on in the server, or write `policy: basic128rsa15-sign-encrypt` with `insecure: true`"
         }
         _ if offers((SecurityPolicy::None, MessageSecurityMode::None)) => {
             "switch security on in the server, or write `policy: none` if everybody on this network may read and forge \
@@ -147,7 +191,7 @@ fn not_offered(offered: &[EndpointDescription], policy: OpcUaPolicy) -> String {
         }
         _ => "switch Basic256Sha256 on in the server",
     };
-    format!("asked for security `{}`, the server offers {}; {hint}", policy_word(policy), list.join(", "))
+    format!("asked for security `{}`, the server offers {}; {hint}", policy.word(), list.join(", "))
 }
 
 fn describe(endpoint: &EndpointDescription) -> String {
@@ -199,7 +243,7 @@ mod tests {
     fn security(policy: OpcUaPolicy, user: bool) -> Security {
         let user_and_password = user.then(|| ("operator".to_owned(), Secret::new("secret".to_owned())));
         let (user, password) = user_and_password.unzip();
-        Security { policy, user, password }
+        Security { policy, user, password, ..Security::default() }
     }
 
     const ANONYMOUS: &[(UserTokenType, &str)] = &[(UserTokenType::Anonymous, "")];

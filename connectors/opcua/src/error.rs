@@ -47,6 +47,25 @@ pub enum PlanFault {
         /// Which of the two was written.
         found: &'static str,
     },
+    /// A user certificate without its key or the reverse, or beside a user name.
+    #[error("device `{device}`: {reason}")]
+    UserCertificate {
+        /// Which device.
+        device: DeviceId,
+        /// What does not fit together.
+        reason: &'static str,
+    },
+    /// A policy that OPC UA has deprecated, without the word that says one knows.
+    #[error(
+        "device `{device}`: `policy: {found}` is deprecated because it rests on SHA-1; use `best`, or add \
+         `insecure: true` beside it if this server can do no better"
+    )]
+    Deprecated {
+        /// Which device.
+        device: DeviceId,
+        /// The policy.
+        found: &'static str,
+    },
     /// Devices that cannot share a session.
     #[error("devices `{first}` and `{other}` differ in endpoint or security and need a link each")]
     Mixed {
@@ -57,10 +76,11 @@ pub enum PlanFault {
     },
 }
 
-/// Sorts a bad status of a whole request into the three classes an engineer treats differently.
+/// Sorts a bad status of a whole request into the classes an engineer treats differently.
 /// `asked` says what we wanted when it came.
 pub(crate) fn link_fault(asked: &str, status: StatusCode, detail: &str) -> LinkFault {
     let said = if detail.is_empty() { status.to_string() } else { format!("{status} ({detail})") };
+    let said = format!("{asked}: {said}");
     match status {
         StatusCode::BadCommunicationError
         | StatusCode::BadConnectionClosed
@@ -76,7 +96,7 @@ pub(crate) fn link_fault(asked: &str, status: StatusCode, detail: &str) -> LinkF
         | StatusCode::BadServerHalted
         | StatusCode::BadShutdown
         | StatusCode::BadTimeout
-        | StatusCode::BadRequestTimeout => LinkFault::Line(format!("{asked}: {said}")),
+        | StatusCode::BadRequestTimeout => LinkFault::Line(said),
         StatusCode::BadDecodingError
         | StatusCode::BadEncodingError
         | StatusCode::BadEncodingLimitsExceeded
@@ -84,28 +104,47 @@ pub(crate) fn link_fault(asked: &str, status: StatusCode, detail: &str) -> LinkF
         | StatusCode::BadTcpMessageTooLarge
         | StatusCode::BadSequenceNumberInvalid
         | StatusCode::BadUnexpectedError
-        | StatusCode::BadUnknownResponse => LinkFault::Nonsense(format!("{asked}: {said}")),
-        _ => LinkFault::Refused(format!("{asked}: {said}{}", hint(status))),
+        | StatusCode::BadUnknownResponse => LinkFault::Nonsense(said),
+        _ => refusal(status, said),
     }
 }
 
-/// What the operator can do about a refusal.
-fn hint(status: StatusCode) -> &'static str {
+/// Who has to do what about a refusal.
+fn refusal(status: StatusCode, said: String) -> LinkFault {
     match status {
         StatusCode::BadIdentityTokenRejected
         | StatusCode::BadIdentityTokenInvalid
-        | StatusCode::BadUserAccessDenied => "; check `user` and `password` of the device",
+        | StatusCode::BadUserSignatureInvalid
+        | StatusCode::BadUserAccessDenied => LinkFault::Credentials(format!(
+            "{said}; check `user` and `password` (or `user_certificate`) of the device, and that the server knows this user"
+        )),
+        // A server that does not know a certificate may say only "security checks failed" (Part 4 §6.1.3).
         StatusCode::BadSecurityChecksFailed
         | StatusCode::BadCertificateUntrusted
         | StatusCode::BadCertificateInvalid
         | StatusCode::BadCertificateUriInvalid
-        | StatusCode::BadCertificateTimeInvalid => {
-            "; the server does not trust our certificate: put `own/cert.der` of the pki directory among its trusted ones"
-        }
-        StatusCode::BadTooManySessions | StatusCode::BadTooManySubscriptions | StatusCode::BadMaxConnectionsReached => {
-            "; close another client of this server or raise its limit"
-        }
-        _ => "",
+        | StatusCode::BadCertificateTimeInvalid
+        | StatusCode::BadCertificateUseNotAllowed
+        | StatusCode::BadCertificateRevoked
+        | StatusCode::BadCertificateChainIncomplete
+        | StatusCode::BadCertificateIssuerTimeInvalid => LinkFault::NotTrusted(format!(
+            "{said}; put `own/cert.der` of the pki directory among the certificates the server trusts (it may wait in its \
+             `rejected` list already)"
+        )),
+        StatusCode::BadTooManySessions
+        | StatusCode::BadTooManySubscriptions
+        | StatusCode::BadTooManyMonitoredItems
+        | StatusCode::BadTooManyOperations
+        | StatusCode::BadTooManyPublishRequests
+        | StatusCode::BadMaxConnectionsReached
+        | StatusCode::BadOutOfMemory
+        | StatusCode::BadResourceUnavailable
+        | StatusCode::BadServerTooBusy
+        | StatusCode::BadTcpServerTooBusy
+        | StatusCode::BadTcpNotEnoughResources => LinkFault::Limit(format!(
+            "{said}; close another client of this server, raise its limit, or name its make with `opcua: {{profile: …}}`"
+        )),
+        _ => LinkFault::Refused(said),
     }
 }
 
@@ -118,7 +157,17 @@ mod tests {
         let fault = |status| link_fault("activate a session", status, "");
         assert!(matches!(fault(StatusCode::BadTimeout), LinkFault::Line(_)));
         assert!(matches!(fault(StatusCode::BadDecodingError), LinkFault::Nonsense(_)));
-        let LinkFault::Refused(text) = fault(StatusCode::BadIdentityTokenRejected) else { panic!("not refused") };
-        assert!(text.contains("activate a session") && text.contains("password"), "{text}");
+        assert!(matches!(fault(StatusCode::BadNotSupported), LinkFault::Refused(_)));
+    }
+
+    #[test]
+    fn refusals_say_who_has_to_act() {
+        let fault = |status| link_fault("activate a session", status, "");
+        let text = fault(StatusCode::BadIdentityTokenRejected).to_string();
+        assert!(text.contains("activate a session") && text.contains("`user` and `password`"), "{text}");
+        assert_eq!(fault(StatusCode::BadUserAccessDenied).class(), "bad-credentials");
+        assert_eq!(fault(StatusCode::BadSecurityChecksFailed).class(), "we-are-not-trusted");
+        assert_eq!(fault(StatusCode::BadTooManySessions).class(), "limit-hit");
+        assert_eq!(fault(StatusCode::BadConnectionRejected).class(), "unreachable");
     }
 }

@@ -7,17 +7,19 @@
 //! ```
 
 use crate::error::link_fault;
+use crate::expiry::{self, Expiry};
 use crate::outlet::Outlet;
 use crate::plan::Plan;
 use crate::session::Connection;
 use crate::{PlanFault, Settings, config, endpoint, plan, trust};
 use async_trait::async_trait;
 use opcua::client::{Client, IdentityToken};
+use opcua::types::MessageSecurityMode;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_connector_api::{Backoff, Link, LinkContext, LinkFault};
-use tally_model::{DeviceId, DeviceSpec};
+use tally_model::{DeviceId, DeviceSpec, Security, Timestamp};
 
 /// Nodes that were not there are looked for again this often: somebody may be loading the PLC program just now.
 pub(crate) const LOOK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
@@ -38,7 +40,14 @@ pub fn link(devices: Vec<DeviceSpec>, settings: Settings) -> Result<Box<dyn Link
     }
     let plans = devices.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
     let timeout = config::request_timeout(&devices);
-    Ok(Box::new(OpcUaLink { devices: devices.into(), plans, settings, timeout, client: None }))
+    Ok(Box::new(OpcUaLink {
+        devices: devices.into(),
+        plans,
+        settings,
+        timeout,
+        client: None,
+        expiry: Expiry::default(),
+    }))
 }
 
 struct OpcUaLink {
@@ -50,6 +59,7 @@ struct OpcUaLink {
     timeout: Duration,
     /// Made at the first attempt, when certificate and key exist.
     client: Option<Client>,
+    expiry: Expiry,
 }
 
 #[async_trait]
@@ -94,7 +104,8 @@ impl Link for OpcUaLink {
 impl OpcUaLink {
     /// One session from its beginning to its end; `None` when the link was stopped.
     async fn session(&mut self, context: &LinkContext, outlet: &mut Outlet) -> Option<LinkFault> {
-        let mut connection = match or_stop(context, self.connect()).await? {
+        let now = context.clock.now();
+        let mut connection = match or_stop(context, self.connect(now)).await? {
             Ok(connection) => connection,
             Err(fault) => return Some(fault),
         };
@@ -104,7 +115,7 @@ impl OpcUaLink {
     }
 
     /// Own certificate, endpoints, choice, trust, session.
-    async fn connect(&mut self) -> Result<Connection, LinkFault> {
+    async fn connect(&mut self, now: Timestamp) -> Result<Connection, LinkFault> {
         if self.client.is_none() {
             let settings = self.settings.clone();
             let made = tokio::task::spawn_blocking(move || trust::ensure_own(&settings)).await;
@@ -119,47 +130,79 @@ impl OpcUaLink {
             list.map_err(|fault| link_fault(asked, fault.status(), &fault.to_string()))
         });
         let chosen = endpoint::choose(&endpoints.await?, security, url)?;
-        if chosen.security_mode != opcua::types::MessageSecurityMode::None {
+        if chosen.security_mode != MessageSecurityMode::None {
             trust::judge(&self.settings, &chosen)?;
         }
         if endpoint::password_in_the_clear(&chosen, security) {
             tracing::warn!(endpoint = url, "the password travels in the clear, as `policy: none` allows");
         }
-        let identity = match (&security.user, &security.password) {
-            (Some(user), Some(password)) => IdentityToken::new_user_name(user, password.reveal()),
-            _ => IdentityToken::Anonymous,
-        };
-        in_time(self.timeout, "open a session", Connection::open(client, chosen, identity)).await
+        self.expiry.met(&chosen);
+        self.expiry.look(&self.settings.pki, url, now);
+        let identity = identity(security)?;
+        let is_secured = chosen.security_mode != MessageSecurityMode::None;
+        let opened = in_time(self.timeout, "open a session", Connection::open(client, chosen, identity)).await;
+        opened.map_err(|fault| if is_secured { perhaps_untrusted(fault) } else { fault })
     }
 
     /// Subscribes and reads until something breaks.
-    async fn read(&self, connection: &mut Connection, context: &LinkContext, outlet: &mut Outlet) -> LinkFault {
+    async fn read(&mut self, connection: &mut Connection, context: &LinkContext, outlet: &mut Outlet) -> LinkFault {
         match connection.subscribe(&self.plans, outlet).await {
             Ok(()) => {
                 outlet.is_up = true;
                 context.status.up(context.clock.now());
-                serve(connection, &self.plans, outlet).await
+                self.serve(connection, context, outlet).await
             }
             Err(fault) => fault,
         }
     }
+
+    /// The wake-ups of a link that is up: the session, nodes to look for again, certificates, silence.
+    async fn serve(&mut self, connection: &mut Connection, context: &LinkContext, outlet: &mut Outlet) -> LinkFault {
+        let start = tokio::time::Instant::now();
+        let mut look_again = tokio::time::interval_at(start + LOOK_AGAIN, LOOK_AGAIN);
+        let mut expiry = tokio::time::interval_at(start + expiry::LOOK_EVERY, expiry::LOOK_EVERY);
+        loop {
+            let silence = connection.silence_ends();
+            let is_incomplete = connection.is_incomplete();
+            let done = tokio::select! {
+                biased;
+                done = connection.step(outlet) => done,
+                _ = look_again.tick(), if is_incomplete => connection.subscribe_missing(&self.plans, outlet).await,
+                _ = expiry.tick() => {
+                    self.expiry.look(&self.settings.pki, &self.plans[0].endpoint, context.clock.now());
+                    Ok(())
+                }
+                () = until(silence) => Err(LinkFault::Line("the server's subscriptions fell silent".into())),
+            };
+            if let Err(fault) = done {
+                return fault;
+            }
+        }
+    }
 }
 
-/// The wake-ups of a link that is up: the session, nodes to look for again, silence.
-async fn serve(connection: &mut Connection, plans: &[Plan], outlet: &mut Outlet) -> LinkFault {
-    let mut look_again = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
-    loop {
-        let silence = connection.silence_ends();
-        let is_incomplete = connection.is_incomplete();
-        let done = tokio::select! {
-            biased;
-            done = connection.step(outlet) => done,
-            _ = look_again.tick(), if is_incomplete => connection.subscribe_missing(plans, outlet).await,
-            () = until(silence) => Err(LinkFault::Line("the server's subscriptions fell silent".into())),
-        };
-        if let Err(fault) = done {
-            return fault;
-        }
+/// Who we say we are. A user certificate is read at every connect, so that a renewed one needs no restart.
+fn identity(security: &Security) -> Result<IdentityToken, LinkFault> {
+    match (&security.user_certificate, &security.user_key, &security.user, &security.password) {
+        (Some(certificate), Some(key), ..) => IdentityToken::new_x509_path(certificate, key).map_err(|fault| {
+            let (certificate, key) = (certificate.display(), key.display());
+            LinkFault::Credentials(format!(
+                "the user certificate `{certificate}` or its key `{key}` cannot be read: {fault}"
+            ))
+        }),
+        (_, _, Some(user), Some(password)) => Ok(IdentityToken::new_user_name(user, password.reveal())),
+        _ => Ok(IdentityToken::Anonymous),
+    }
+}
+
+/// Some servers close the line without a word on a certificate they do not know; they did answer the question before.
+fn perhaps_untrusted(fault: LinkFault) -> LinkFault {
+    match fault {
+        LinkFault::Line(text) => LinkFault::Line(format!(
+            "{text}; the server had just answered without security, so perhaps it does not trust our certificate: look \
+             for it in the server's list of rejected ones"
+        )),
+        other => other,
     }
 }
 

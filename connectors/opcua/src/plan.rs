@@ -83,11 +83,7 @@ pub fn plan(device: &DeviceSpec) -> Result<Plan, PlanFault> {
     if device.every.is_zero() {
         return Err(PlanFault::Every { device: device.id.clone() });
     }
-    match (&device.security.user, &device.security.password) {
-        (Some(_), None) => return Err(PlanFault::Credentials { device: device.id.clone(), found: "user" }),
-        (None, Some(_)) => return Err(PlanFault::Credentials { device: device.id.clone(), found: "password" }),
-        _ => {}
-    }
+    login_fits(device)?;
     let items = (0..device.points.len()).map(|place| item(device, place)).collect::<Result<Vec<_>, _>>()?;
     let subscriptions = items.chunks(ITEMS_MAX).map(|items| SubscriptionPlan { items: items.to_vec() });
     Ok(Plan {
@@ -98,6 +94,32 @@ pub fn plan(device: &DeviceSpec) -> Result<Plan, PlanFault> {
         every: device.every,
         subscriptions: subscriptions.collect(),
     })
+}
+
+/// Halves of a login, two logins at once, and policies nobody should use without knowing.
+fn login_fits(device: &DeviceSpec) -> Result<(), PlanFault> {
+    let (security, id) = (&device.security, || device.id.clone());
+    match (&security.user, &security.password) {
+        (Some(_), None) => return Err(PlanFault::Credentials { device: id(), found: "user" }),
+        (None, Some(_)) => return Err(PlanFault::Credentials { device: id(), found: "password" }),
+        _ => {}
+    }
+    let reason = match (&security.user_certificate, &security.user_key) {
+        (Some(_), None) => Some("`user_certificate` needs its `user_key`"),
+        (None, Some(_)) => Some("`user_key` needs its `user_certificate`"),
+        (Some(_), Some(_)) if security.user.is_some() => Some("`user` and `user_certificate` are two logins; keep one"),
+        (Some(_), Some(_)) if security.policy == OpcUaPolicy::None => {
+            Some("a user certificate proves nothing with `policy: none`; write `policy: best`")
+        }
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        return Err(PlanFault::UserCertificate { device: id(), reason });
+    }
+    if security.policy.is_deprecated() && !security.insecure {
+        return Err(PlanFault::Deprecated { device: id(), found: security.policy.word() });
+    }
+    Ok(())
 }
 
 fn item(device: &DeviceSpec, place: usize) -> Result<ItemPlan, PlanFault> {
@@ -121,7 +143,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let items: usize = self.subscriptions.iter().map(|subscription| subscription.items.len()).sum();
         let user = self.user.as_deref().unwrap_or("anonymous");
-        writeln!(f, "{}: {} as {user}, policy {}", self.device, self.endpoint, policy_word(self.policy))?;
+        writeln!(f, "{}: {} as {user}, policy {}", self.device, self.endpoint, self.policy.word())?;
         writeln!(
             f,
             "  {} subscription(s), publishing every {:?}, {items} monitored item(s), sampling every {:?}, queue {QUEUE_SIZE}",
@@ -136,16 +158,6 @@ impl fmt::Display for Plan {
             }
         }
         write!(f, "  reachable period: the server may revise {:?} upwards; the link logs it when it does", self.every)
-    }
-}
-
-/// The policy as it is written in mappings.
-pub(crate) const fn policy_word(policy: OpcUaPolicy) -> &'static str {
-    match policy {
-        OpcUaPolicy::Best => "best",
-        OpcUaPolicy::None => "none",
-        OpcUaPolicy::Basic256Sha256Sign => "basic256sha256-sign",
-        OpcUaPolicy::Basic256Sha256SignAndEncrypt => "basic256sha256-sign-encrypt",
     }
 }
 

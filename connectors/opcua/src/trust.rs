@@ -14,6 +14,7 @@
 
 use crate::Settings;
 use crate::config::{OWN_CERTIFICATE, OWN_KEY};
+use crate::pki::TrustList;
 use opcua::crypto::{CertificateStore, X509, X509Data};
 use opcua::types::EndpointDescription;
 use std::fs;
@@ -38,7 +39,7 @@ static OWN_FILES: Mutex<()> = Mutex::new(());
 pub(crate) fn ensure_own(settings: &Settings) -> Result<(), LinkFault> {
     let _one_at_a_time = OWN_FILES.lock().unwrap_or_else(PoisonError::into_inner);
     let (certificate, key) = (settings.pki.join(OWN_CERTIFICATE), settings.pki.join(OWN_KEY));
-    for directory in ["own", "trusted", "rejected"] {
+    for directory in TrustList::ALL.map(TrustList::word) {
         fs::create_dir_all(settings.pki.join(directory)).map_err(|fault| unusable(&settings.pki, &fault))?;
     }
     match (certificate.exists(), key.exists()) {
@@ -103,9 +104,8 @@ pub(crate) fn judge(settings: &Settings, endpoint: &EndpointDescription) -> Resu
         certificate.to_der().map_err(|_| LinkFault::Nonsense("the server's certificate has no DER form".into()))?;
     let (trusted, rejected) = (settings.pki.join("trusted").join(&name), settings.pki.join("rejected").join(&name));
     if !settings.trust_any && !is_trusted(&settings.pki, &der) {
-        return Err(reject(&rejected, &trusted, &der));
+        return Err(reject(&rejected, &trusted, &der, &certificate.thumbprint().as_hex_string()));
     }
-    complain_about_time(&certificate, &name);
     accept(&rejected, &trusted, &der).map_err(|fault| unusable(&settings.pki, &fault))
 }
 
@@ -117,7 +117,7 @@ fn is_trusted(pki: &Path, der: &[u8]) -> bool {
 }
 
 /// Keeps the certificate for the operator, and says what he can do.
-fn reject(rejected: &Path, trusted: &Path, der: &[u8]) -> LinkFault {
+fn reject(rejected: &Path, trusted: &Path, der: &[u8], thumbprint: &str) -> LinkFault {
     let directory = rejected.parent().unwrap_or(rejected);
     let known = fs::read_dir(directory).map_or(0, Iterator::count);
     let text = if !rejected.exists() && known >= REJECTED_FILES_MAX {
@@ -126,7 +126,8 @@ fn reject(rejected: &Path, trusted: &Path, der: &[u8]) -> LinkFault {
         format!("and it cannot be kept for you in `{}`: {fault}", rejected.display())
     } else {
         format!(
-            "if its thumbprint is the one the server shows, move it: mv '{}' '{}'; the link then comes up by itself",
+            "if its thumbprint {thumbprint} is the one the server shows: `tally trust approve {thumbprint:.12}`, or move it \
+             yourself: mv '{}' '{}'; the link then comes up by itself",
             rejected.display(),
             trusted.display()
         )
@@ -143,13 +144,6 @@ fn accept(rejected: &Path, trusted: &Path, der: &[u8]) -> io::Result<()> {
     match fs::remove_file(rejected) {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
         _ => Ok(()),
-    }
-}
-
-fn complain_about_time(certificate: &X509, name: &str) {
-    let now = opcua::types::DateTime::now().as_chrono();
-    if let Err(fault) = certificate.is_time_valid(&now) {
-        tracing::warn!(certificate = name, %fault, "a trusted server certificate is out of date; the link goes on");
     }
 }
 

@@ -125,7 +125,7 @@ async fn the_password_is_understood_and_checked() {
     reader.stop().await;
     let bad = with_user(device(server.port, OpcUaPolicy::Best), "operator", "falsch");
     let mut reader = Reader::start(vec![bad], settings(pki.path(), true));
-    reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await;
+    reader.down(|fault| matches!(fault, LinkFault::Credentials(_))).await;
     reader.stop().await;
     server.kill().await;
 }

@@ -3,14 +3,23 @@
 
 mod common;
 
-use common::{Line, Plant, Reader, cnc, point, settings, with_pki, with_user};
+use common::{Line, Plant, Reader, cnc, point, settings, user_certificate, with_pki, with_user};
 use std::time::{Duration, Instant};
 use tally_connector_api::{LinkFault, LinkState};
+use tally_connector_opcua::link;
 use tally_model::{Encoding, NoValue, OpcUaPolicy, Quality, Value};
 use tally_simulator::{OpcUaOffer, OpcUaOptions};
 
-const ALL_POLICIES: [OpcUaPolicy; 4] =
-    [OpcUaPolicy::None, OpcUaPolicy::Basic256Sha256Sign, OpcUaPolicy::Basic256Sha256SignAndEncrypt, OpcUaPolicy::Best];
+const ALL_POLICIES: [OpcUaPolicy; 8] = [
+    OpcUaPolicy::None,
+    OpcUaPolicy::Basic256Sha256Sign,
+    OpcUaPolicy::Basic256Sha256SignAndEncrypt,
+    OpcUaPolicy::Aes128Sign,
+    OpcUaPolicy::Aes128SignAndEncrypt,
+    OpcUaPolicy::Aes256Sign,
+    OpcUaPolicy::Aes256SignAndEncrypt,
+    OpcUaPolicy::Best,
+];
 
 #[tokio::test]
 async fn values_set_are_values_read_under_every_security() {
@@ -64,11 +73,11 @@ async fn user_and_password_good_bad_and_missing() {
     }
     let device = with_user(cnc(plant.port, OpcUaPolicy::Best), "operator", "wrong");
     let mut reader = Reader::start(vec![device], settings(pki.path(), true));
-    let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Credentials(_))).await.to_string();
     assert!(fault.contains("`user` and `password`") && !fault.contains("wrong"), "{fault}");
     reader.stop().await;
     let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::Best)], settings(pki.path(), true));
-    let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Credentials(_))).await.to_string();
     assert!(fault.contains("without a user"), "{fault}");
     reader.stop().await;
     plant.stop().await;
@@ -81,6 +90,8 @@ async fn best_never_downgrades() {
     let cases = [
         (&[OpcUaOffer::None][..], "`policy: none`"),
         (&[OpcUaOffer::None, OpcUaOffer::Basic256Sha256Sign][..], "`policy: basic256sha256-sign`"),
+        (&[OpcUaOffer::None, OpcUaOffer::Basic256SignAndEncrypt][..], "`policy: basic256-sign-encrypt`"),
+        (&[OpcUaOffer::Basic128Rsa15SignAndEncrypt][..], "`insecure: true`"),
     ];
     for (offered, hint) in cases {
         let plant = Plant::start(offers(offered), "{}").await;
@@ -90,6 +101,83 @@ async fn best_never_downgrades() {
         reader.stop().await;
         plant.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_named_policy_is_never_replaced_by_a_weaker_or_another_one() {
+    let pki = tempfile::tempdir().unwrap();
+    let options = OpcUaOptions {
+        offers: vec![OpcUaOffer::None, OpcUaOffer::Basic256Sha256SignAndEncrypt],
+        ..OpcUaOptions::default()
+    };
+    let plant = Plant::start(options, "{}").await;
+    for policy in [OpcUaPolicy::Aes256SignAndEncrypt, OpcUaPolicy::Aes128SignAndEncrypt, OpcUaPolicy::Aes256Sign] {
+        let mut reader = Reader::start(vec![cnc(plant.port, policy)], settings(pki.path(), true));
+        let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+        assert!(fault.contains(policy.word()) && fault.contains("Basic256Sha256 SignAndEncrypt"), "{fault}");
+        assert!(fault.contains("`policy: best`"), "{fault}");
+        reader.stop().await;
+    }
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn deprecated_policies_are_read_only_by_those_who_say_so() {
+    let pki = tempfile::tempdir().unwrap();
+    let options = OpcUaOptions { offers: OpcUaOffer::DEPRECATED.to_vec(), ..OpcUaOptions::default() };
+    let plant = Plant::start(options, "{operator: secret}").await;
+    for policy in [OpcUaPolicy::Basic256SignAndEncrypt, OpcUaPolicy::Basic128Rsa15SignAndEncrypt] {
+        let mut device = with_user(cnc(plant.port, policy), "operator", "secret");
+        let fault = link(vec![device.clone()], settings(pki.path(), true)).err().unwrap().to_string();
+        assert!(fault.contains("`insecure: true`") && fault.contains("cnc-02"), "{fault}");
+        device.security.insecure = true;
+        let mut reader = Reader::start(vec![device], settings(pki.path(), true));
+        reader.value("parts", Value::Integer(7)).await;
+        reader.stop().await;
+    }
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_with_a_certificate_gets_in_and_a_stranger_does_not() {
+    let (pki, users) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [known, stranger] = ["known", "stranger"].map(|name| user_certificate(users.path(), name));
+    let options =
+        OpcUaOptions { user_certificates: vec![("operator".into(), known.0.clone())], ..OpcUaOptions::default() };
+    let plant = Plant::start(options, "{}").await;
+    for policy in [OpcUaPolicy::Best, OpcUaPolicy::Basic256Sha256SignAndEncrypt] {
+        let mut device = cnc(plant.port, policy);
+        (device.security.user_certificate, device.security.user_key) = (Some(known.0.clone()), Some(known.1.clone()));
+        let mut reader = Reader::start(vec![device], settings(pki.path(), true));
+        reader.value("parts", Value::Integer(7)).await;
+        reader.stop().await;
+    }
+    let mut device = cnc(plant.port, OpcUaPolicy::Best);
+    (device.security.user_certificate, device.security.user_key) = (Some(stranger.0), Some(stranger.1.clone()));
+    let mut reader = Reader::start(vec![device.clone()], settings(pki.path(), true));
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Credentials(_))).await.to_string();
+    assert!(fault.contains("user_certificate"), "{fault}");
+    reader.stop().await;
+    device.security.user_key = None;
+    assert!(link(vec![device], settings(pki.path(), true)).err().unwrap().to_string().contains("`user_key`"));
+    plant.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_server_is_told_apart_from_everything_else() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start(OpcUaOptions { sessions_max: 1, ..OpcUaOptions::default() }, "{}").await;
+    let mut first = Reader::start(vec![cnc(plant.port, OpcUaPolicy::None)], settings(pki.path(), false));
+    first.value("parts", Value::Integer(7)).await;
+    let mut second = Reader::start(vec![cnc(plant.port, OpcUaPolicy::None)], settings(pki.path(), false));
+    let fault = second.down(|fault| matches!(fault, LinkFault::Limit(_))).await;
+    assert_eq!(fault.class(), "limit-hit");
+    assert!(fault.to_string().contains("close another client"), "{fault}");
+    // Room again: the link comes up by itself.
+    first.stop().await;
+    second.value("parts", Value::Integer(7)).await;
+    second.stop().await;
+    plant.stop().await;
 }
 
 #[tokio::test]
@@ -143,7 +231,7 @@ async fn a_server_that_does_not_trust_us_is_named_as_such() {
     let pki = tempfile::tempdir().unwrap();
     let plant = Plant::start(OpcUaOptions { trust_any: false, ..OpcUaOptions::default() }, "{}").await;
     let mut reader = Reader::start(vec![cnc(plant.port, OpcUaPolicy::Best)], settings(pki.path(), true));
-    let fault = reader.down(|fault| matches!(fault, LinkFault::Refused(_))).await.to_string();
+    let fault = reader.down(|fault| matches!(fault, LinkFault::NotTrusted(_))).await.to_string();
     assert!(fault.contains("own/cert.der"), "{fault}");
     reader.stop().await;
     plant.stop().await;

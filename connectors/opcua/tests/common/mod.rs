@@ -1,7 +1,8 @@
 //! A link under test, and a simulated CNC machine it reads.
 #![allow(dead_code)] // each test file uses its part
 
-use std::path::Path;
+use opcua::crypto::{CertificateStore, X509Data};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, LinkContext, LinkFault, LinkState, LinkStatus, StatusReporter, SystemClock};
@@ -161,6 +162,7 @@ pub fn point(id: &str, at: &str, encoding: Encoding) -> PointSpec {
         unit: Unit::one(),
         deadband: None,
         range: None,
+        options: Default::default(),
     }
 }
 
@@ -189,6 +191,14 @@ pub fn with_user(mut device: DeviceSpec, user: &str, password: &str) -> DeviceSp
     device.security.user = Some(user.into());
     device.security.password = Some(Secret::new(password.into()));
     device
+}
+
+/// Certificate (DER) and key (PEM) of a person, made in `directory`.
+pub fn user_certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (directory.join(format!("{name}.der")), directory.join(format!("{name}.pem")));
+    let data = X509Data { common_name: name.into(), ..X509Data::sample_cert() };
+    CertificateStore::create_certificate_and_key(&data, true, &certificate, &key).unwrap();
+    (certificate, key)
 }
 
 pub fn settings(pki: &Path, trust_any: bool) -> Settings {
