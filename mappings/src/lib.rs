@@ -22,6 +22,7 @@ mod fault;
 mod load;
 mod names;
 mod plant;
+mod profile;
 mod schema;
 mod shape;
 mod testing;

@@ -5,6 +5,10 @@
 //! been said.
 #![allow(dead_code)] // names and descriptions are read by people and editors only
 
+mod opcua;
+
+pub(crate) use opcua::{LimitsWritten, OpcUaWritten};
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -88,6 +92,8 @@ pub(crate) struct DeviceWritten {
     pub gap_max: Option<u16>,
     /// How to log in.
     pub security: Option<SecurityWritten>,
+    /// How an OPC UA server is read.
+    pub opcua: Option<OpcUaWritten>,
     /// Its points; with a data sheet, points of the same id change what the sheet says, others are added.
     #[serde(default)]
     pub points: Vec<PointWritten>,
@@ -103,6 +109,12 @@ pub(crate) struct SecurityWritten {
     pub user: Option<String>,
     /// Where the password is: `env:NAME` or `file:/path`. Never the password itself.
     pub password: Option<String>,
+    /// OPC UA: certificate of the user (DER or PEM), relative to this file, instead of `user` and `password`.
+    pub user_certificate: Option<String>,
+    /// The key of `user_certificate` (PEM).
+    pub user_key: Option<String>,
+    /// `true` allows the policies that OPC UA has deprecated.
+    pub insecure: Option<bool>,
 }
 
 /// One value of a device.

@@ -99,10 +99,12 @@ impl Checker<'_> {
         self.overlaps(&points);
         let frame = self.frame(written, site, sheet, protocol);
         let security = self.security(written.security.as_ref(), &site.key("security"), protocol);
+        let opcua = self.opcua(written.opcua.as_ref(), &site.key("opcua"), protocol);
         let complete = layers.len() == kinds.len() && self.points_readable(site, sheet);
         let outline = id.clone().map(|id| Outline { id, points: kinds, complete });
         let points: Vec<PointSpec> = points.into_iter().map(|(point, _)| point).collect();
-        let spec = id.zip(endpoint).map(|(id, endpoint)| frame.device(id, endpoint, security, points));
+        let spec =
+            id.zip(endpoint).map(|(id, endpoint)| DeviceSpec { opcua, ..frame.device(id, endpoint, security, points) });
         (spec, outline)
     }
 
@@ -287,7 +289,9 @@ impl Checker<'_> {
             let fault = site.key("policy").fault("the password goes over the wire without encryption").warning();
             self.report(fault.hint("write `policy: best`"));
         }
-        Security { policy, user: written.user.clone(), password, ..Security::default() }
+        let mut security = Security { policy, user: written.user.clone(), password, ..Security::default() };
+        self.opcua_login(written, site, protocol, &mut security);
+        security
     }
 
     /// Two devices that are the same unit behind the same address are probably a copied line.

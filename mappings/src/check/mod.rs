@@ -5,6 +5,7 @@ mod cases;
 mod devices;
 mod environment;
 mod names;
+mod opcua;
 mod points;
 mod site;
 mod triggers;
