@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod recorder;
+
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
