@@ -89,7 +89,7 @@ impl Reader {
         let (status, _) = StatusReporter::new("plant");
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock::default());
-        tokio::spawn(link.run(LinkContext { sink, status, clock, stop: stop.clone() }));
+        tokio::spawn(link.run(LinkContext { sink, status, clock, stop: stop.clone(), history: None }));
         Self { batches, stop }
     }
 

@@ -16,5 +16,6 @@ mod link;
 pub use backoff::{Backoff, BackoffFault};
 pub use clock::{Clock, SystemClock};
 pub use link::{
-    Batch, Link, LinkContext, LinkFault, LinkState, LinkStatus, SINK_BATCHES_MAX, StatusReporter, down_batch,
+    Batch, HistoricalBatch, Link, LinkContext, LinkFault, LinkState, LinkStatus, SINK_BATCHES_MAX, StatusReporter,
+    down_batch,
 };

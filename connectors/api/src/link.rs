@@ -2,10 +2,11 @@
 
 use crate::Clock;
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{DeviceId, DeviceSpec, NoValue, Quality, Sample, Timestamp};
+use tally_model::{DeviceId, DeviceSpec, NoValue, PointId, Quality, Sample, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -147,6 +148,8 @@ pub struct LinkStatus {
     pub connects: u64,
     /// Poll cycles left out since start because the one before took too long: ask less, or less often.
     pub overruns: u64,
+    /// Points whose value is not simply good, with the device's own word for it (`BadSensorFailure`).
+    pub words: BTreeMap<(DeviceId, PointId), String>,
 }
 
 /// A link's mouth: remembers the state, counts, and logs the first failure and the recovery.
@@ -160,7 +163,13 @@ impl StatusReporter {
     /// A reporter for the link called `link`, and where to listen to it.
     #[must_use]
     pub fn new(link: &str) -> (Self, watch::Receiver<LinkStatus>) {
-        let (sender, receiver) = watch::channel(LinkStatus { state: LinkState::Connecting, faults: 0, connects: 0, overruns: 0 });
+        let (sender, receiver) = watch::channel(LinkStatus {
+            state: LinkState::Connecting,
+            faults: 0,
+            connects: 0,
+            overruns: 0,
+            words: BTreeMap::new(),
+        });
         (Self { link: link.into(), sender: Arc::new(sender) }, receiver)
     }
 
@@ -194,6 +203,17 @@ impl StatusReporter {
                 tracing::warn!(link = %self.link, "a poll cycle took longer than its period; later ones are counted only");
             }
             status.overruns = status.overruns.saturating_add(cycles);
+        });
+    }
+
+    /// What the device itself says about a point that is not simply good; `None` when it is good again.
+    pub fn word(&self, device: &DeviceId, point: &PointId, word: Option<&str>) {
+        self.sender.send_if_modified(|status| {
+            let key = (device.clone(), point.clone());
+            match word {
+                Some(word) => status.words.insert(key, word.to_owned()).as_deref() != Some(word),
+                None => status.words.remove(&key).is_some(),
+            }
         });
     }
 

@@ -55,7 +55,7 @@ async fn play(devices: Vec<DeviceSpec>, at_end: AtEnd, count: usize) -> Vec<Batc
     let (status, _listener) = StatusReporter::new(&link.name());
     let stop = CancellationToken::new();
     let clock = Arc::new(SystemClock::default());
-    let task = tokio::spawn(link.run(LinkContext { sink, status, clock, stop: stop.clone() }));
+    let task = tokio::spawn(link.run(LinkContext { sink, status, clock, stop: stop.clone(), history: None }));
     let mut heard = Vec::new();
     while heard.len() < count {
         let batch = tokio::time::timeout(Duration::from_secs(10), batches.recv()).await.expect("a batch in time");
