@@ -230,7 +230,7 @@ impl Reader {
         let (reporter, status) = StatusReporter::new(&link.name());
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock::default());
-        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone() };
+        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone(), history: None };
         Self { batches, status, stop, task: tokio::spawn(link.run(context)), seen: Vec::new() }
     }
 
