@@ -125,6 +125,12 @@ async fn an_order_from_trigger_to_evidence_over_both_kinds_of_socket() {
     assert_eq!(tcp.get_json("/agreements?state=confirmed&device=press-000").await.unwrap()[0]["id"], "mo-1");
     assert_eq!(tcp.get_json("/agreements?state=reported").await.unwrap(), Value::Array(vec![]));
     assert_eq!(tcp.get_json("/totals").await.unwrap()["EUR"], 0);
+    // What its numbers mean stands in the contract, which the ledger shows as it was deployed.
+    let text = tally_contracts::LIBRARY[0].1.as_bytes();
+    let named = format!("/contracts/maintenance-order?version={}", order["version"]);
+    for path in ["/contracts/maintenance-order", &named] {
+        assert_eq!(tcp.get_bytes(path).await.unwrap(), text, "{path}");
+    }
     let accounts = tcp.get_json("/accounts").await.unwrap();
     let fixit = accounts.as_array().unwrap().iter().find(|account| account["id"] == "fixit/EUR").unwrap();
     assert_eq!(fixit["balance_minor"], 50_000);
@@ -176,6 +182,10 @@ async fn an_entry_can_be_read_by_id_and_by_index() {
         ("/agreements/mo-9/evidence", 404, "agreement"),
         ("/agreements/%20", 400, "agreement-id"),
         ("/agreements?colour=red", 400, "query"),
+        ("/contracts/maintenance-order?version=9", 404, "contract"),
+        ("/contracts/lease", 404, "contract"),
+        ("/contracts/%20", 400, "contract"),
+        ("/contracts/maintenance-order?version=x", 400, "query"),
         ("/state/xyz", 400, "state-key"),
         ("/nothing", 404, "path"),
     ] {

@@ -6,6 +6,7 @@
 //! a queue. `/live`, `/ready`, `/metrics` and `/status` are never shed.
 
 mod connection;
+mod contracts;
 mod entries;
 mod events;
 mod evidence;
@@ -83,6 +84,7 @@ fn reading() -> Router<Api> {
         .route("/totals", get(views::totals))
         .route("/parties", get(views::parties))
         .route("/devices", get(views::devices))
+        .route("/contracts/{name}", get(contracts::contract))
         .route("/state/{key}", get(views::state_proof))
         .route("/events", get(events::events))
 }
