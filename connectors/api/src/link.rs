@@ -38,6 +38,9 @@ pub struct LinkContext {
     pub clock: Arc<dyn Clock>,
     /// Cancelled when the agent stops.
     pub stop: CancellationToken,
+    /// Where what devices had recorded during an outage goes; `None` when nobody wants it, and then nobody asks for it.
+    /// A way of its own, because rules run on receive times that never fall: the past must not come in between.
+    pub history: Option<mpsc::Sender<HistoricalBatch>>,
 }
 
 /// Samples of one device that arrived together (one poll cycle, one notification, one message).
@@ -46,6 +49,16 @@ pub struct Batch {
     /// Which device.
     pub device: DeviceId,
     /// In the order in which they arrived.
+    pub samples: Vec<Sample>,
+}
+
+/// Samples a device had recorded while we could not hear it, told afterwards. Each (point, source time) comes at most once,
+/// and none of them came through [`LinkContext::sink`] before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoricalBatch {
+    /// Which device.
+    pub device: DeviceId,
+    /// By point, and of each point in the order of their source times. `received` is when we were told.
     pub samples: Vec<Sample>,
 }
 
