@@ -132,7 +132,7 @@ pub fn start(
         let name = link.name();
         let (reporter, listener) = StatusReporter::new(&name);
         status.add_link(name.clone(), link.devices(), listener);
-        let context = LinkContext { sink: sink.clone(), status: reporter, clock: clock.clone(), stop: stop.clone() };
+        let context = LinkContext { sink: sink.clone(), status: reporter, clock: clock.clone(), stop: stop.clone(), history: None };
         let (status, stop) = (status.clone(), stop.clone());
         tasks.spawn(async move {
             // A connector that dies must not take its neighbours along.
