@@ -69,8 +69,14 @@ counters! {
     triggers_dead: "counter",
     /// Attempts to submit that were answered "not now" or not at all.
     submit_retries: "counter",
-    /// Live values that SCADA missed.
+    /// Live values that SCADA missed while they were live.
     live_dropped: "counter",
+    /// Readings that SCADA was told later, as history.
+    history_published: "counter",
+    /// Readings that SCADA was not told later either: it was away for too long.
+    history_lost: "counter",
+    /// Bytes of the vault that SCADA missed and is still to be told.
+    spool_bytes: "gauge",
     /// Triggers that SCADA was told of.
     triggers_published: "counter",
     /// Triggers that SCADA was never told of, because its broker was away for too long.
@@ -197,6 +203,11 @@ impl Status {
         lock(&self.state).links.push(LinkLine { name, devices, status });
     }
 
+    /// Forgets the links of devices that are `gone`.
+    pub fn remove_links(&self, gone: impl Fn(&DeviceId) -> bool) {
+        lock(&self.state).links.retain(|link| !link.devices.iter().all(&gone));
+    }
+
     /// The broker's link.
     pub fn set_broker(&self, status: watch::Receiver<LinkStatus>) {
         lock(&self.state).broker = Some(status);
@@ -237,6 +248,11 @@ impl Status {
         } else {
             self.raise(Alarm::OutboxFull, "the outbox is full: triggers are not sealed until the node takes some");
         }
+    }
+
+    /// What SCADA is still to be told.
+    pub fn spool_bytes(&self, bytes: u64) {
+        self.count.spool_bytes.set(bytes);
     }
 
     /// What lies with the dead letters.
@@ -329,8 +345,11 @@ impl Status {
 }
 
 fn link_line(name: &str, devices: &[DeviceId], status: &LinkStatus) -> Value {
-    let LinkStatus { state, faults, connects } = status;
-    json!({"link": name, "devices": devices, "state": state.to_string(), "faults": faults, "connects": connects})
+    let LinkStatus { state, faults, connects, overruns, .. } = status;
+    json!({
+        "link": name, "devices": devices, "state": state.to_string(), "faults": faults, "connects": connects,
+        "overruns": overruns,
+    })
 }
 
 fn watch_line(watch: &Watch) -> Value {

@@ -168,12 +168,12 @@ fn text(spec: &PointSpec, words: &[u16]) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use tally_model::{Address, PointId, Unit};
 
-    pub(super) fn spec(encoding: Encoding, order: ByteOrder) -> PointSpec {
+    pub(crate) fn spec(encoding: Encoding, order: ByteOrder) -> PointSpec {
         PointSpec {
             id: PointId::try_new("p").unwrap(),
             address: Address::parse_modbus("holding:0").unwrap(),
@@ -310,7 +310,7 @@ mod tests {
             }
             let planned = PlannedPoint { spec: point, place, width, bit };
             let request =
-                Request { table: tally_model::ModbusTable::Holding, start: 0, count: 125, points: vec![planned] };
+                Request { table: tally_model::ModbusTable::Holding, start: 0, count: 125, every: std::time::Duration::from_secs(1), points: vec![planned] };
             let mut samples = Vec::new();
             decode_response(&request, &words, Timestamp::from_micros(1), &mut samples);
             prop_assert_eq!(samples.len(), 1);

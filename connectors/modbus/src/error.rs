@@ -8,7 +8,9 @@ use tokio_modbus::ExceptionCode;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanFault {
     /// The device is not reached by Modbus.
-    #[error("device `{device}` is reached at `{endpoint}`, which is not Modbus; write `modbus+tcp://host:port?unit=1`")]
+    #[error(
+        "device `{device}` is reached at `{endpoint}`, which is not Modbus; write `modbus+tcp://host:port?unit=1` or one of its relatives"
+    )]
     Endpoint {
         /// Which device.
         device: DeviceId,
@@ -18,15 +20,33 @@ pub enum PlanFault {
     /// A link was asked for without devices.
     #[error("a link needs at least one device")]
     NoDevices,
-    /// Devices of one link live on different hosts or ports.
-    #[error("device `{device}` is reached at {found}, the link at {link}; one link is one host and port")]
-    OtherHost {
+    /// Devices of one link live on different lines.
+    #[error("device `{device}` is reached at {found}, the link at {link}; one link is one line")]
+    OtherLine {
         /// Which device.
         device: DeviceId,
-        /// Its host and port.
+        /// Its line.
         found: String,
-        /// The link's host and port.
+        /// The link's line.
         link: String,
+    },
+    /// The certificates of a TLS connection cannot be used.
+    #[error("device `{device}`: {reason}")]
+    Tls {
+        /// Which device.
+        device: DeviceId,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A point lies where no request may reach.
+    #[error("point `{point}`: `{address}` and {registers} registers touch a forbidden range")]
+    Forbidden {
+        /// Which point.
+        point: PointId,
+        /// Where it starts.
+        address: Address,
+        /// How long it is.
+        registers: u16,
     },
     /// A limit of the device makes no sense.
     #[error("device `{device}`: {key} is {found}, allowed is {allowed}")]
@@ -93,6 +113,10 @@ pub(crate) enum Failure {
     Timeout(String),
     /// The connection broke.
     Line(String),
+    /// The other side does not let us in.
+    Denied(String),
+    /// We do not trust the other side.
+    Untrusted(String),
     /// The answer is no answer to what was asked. The connection is dropped.
     Nonsense(String),
 }
@@ -107,7 +131,7 @@ impl Failure {
             Self::Exception(ExceptionCode::GatewayTargetDevice) | Self::Timeout(_) => NoValue::Timeout,
             // Codes 01, 03…08, 0A and vendors' own.
             Self::Exception(_) => NoValue::Refused,
-            Self::Line(_) => NoValue::LinkDown,
+            Self::Line(_) | Self::Denied(_) | Self::Untrusted(_) => NoValue::LinkDown,
             Self::Nonsense(_) => NoValue::Nonsense,
         }
     }
@@ -131,7 +155,7 @@ impl Failure {
             Self::Exception(code) => {
                 matches!(code, ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice)
             }
-            Self::Timeout(_) | Self::Line(_) | Self::Nonsense(_) => true,
+            Self::Timeout(_) | Self::Line(_) | Self::Denied(_) | Self::Untrusted(_) | Self::Nonsense(_) => true,
         }
     }
 
@@ -144,6 +168,8 @@ impl Failure {
         match self {
             Self::Exception(code) => LinkFault::Refused(format!("exception {:#04x}: {code}", u8::from(code))),
             Self::Timeout(text) | Self::Line(text) => LinkFault::Line(text),
+            Self::Denied(text) => LinkFault::NotTrusted(text),
+            Self::Untrusted(text) => LinkFault::Untrusted(text),
             Self::Nonsense(text) => LinkFault::Nonsense(text),
         }
     }

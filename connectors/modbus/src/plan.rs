@@ -1,13 +1,15 @@
 //! From points to few wire requests: neighbours of one table travel together, also over small gaps.
 //!
 //! A value is never split over two requests, because a device may change it between them. Limits per request:
-//! 125 registers (App §6.3, §6.4) or the device's own lower limit; 2,000 bits (App §6.1, §6.2).
+//! 125 registers (App §6.3, §6.4) or the device's own lower limit; 2,000 bits (App §6.1, §6.2) or likewise. Points that are
+//! read at different rates never share a request, and no request touches a forbidden range.
 
 use crate::PlanFault;
 use crate::config::modbus_endpoint;
 use std::fmt;
 use std::time::Duration;
 use tally_model::{Address, DeviceId, DeviceSpec, Encoding, ModbusTable, PointSpec};
+use tokio_modbus::Request as WireRequest;
 
 /// Most registers one request may ask for: 250 bytes in a PDU of 253 (App §4.1).
 pub const REGISTERS_PER_REQUEST_MAX: u16 = 125;
@@ -25,9 +27,9 @@ pub struct Plan {
     pub device: DeviceId,
     /// Its unit identifier (TCP §4.4.2.2).
     pub unit: u8,
-    /// How often it shall be read.
+    /// How often it shall be read, where a point does not say otherwise.
     pub every: Duration,
-    /// In table and address order.
+    /// In order of rate, table and address.
     pub requests: Vec<Request>,
 }
 
@@ -40,6 +42,8 @@ pub struct Request {
     pub start: u16,
     /// Registers or bits.
     pub count: u16,
+    /// How often it is sent.
+    pub every: Duration,
     /// The points inside, in address order.
     pub points: Vec<PlannedPoint>,
 }
@@ -62,15 +66,11 @@ pub struct PlannedPoint {
 /// # Errors
 /// [`PlanFault`] for the first point or limit that cannot work.
 pub fn plan(device: &DeviceSpec) -> Result<Plan, PlanFault> {
-    let (_, _, unit) = modbus_endpoint(&device.id, &device.endpoint)?;
+    let (_, unit) = modbus_endpoint(&device.id, &device.endpoint)?;
     check_limits(device)?;
-    let mut located = device
-        .points
-        .iter()
-        .map(|point| locate(point, device.registers_per_request_max))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut located = device.points.iter().map(|point| locate(point, device)).collect::<Result<Vec<_>, _>>()?;
     // A stable sort: points at one address stay in file order.
-    located.sort_by_key(|point| (point.table, point.start));
+    located.sort_by_key(|point| (point.every, point.table, point.start));
     let mut requests: Vec<Request> = Vec::new();
     for point in located {
         match requests.last_mut() {
@@ -109,7 +109,10 @@ impl fmt::Display for Plan {
             self.reachable_period(ANSWER_TIME_TYPICAL),
             ANSWER_TIME_TYPICAL,
         )?;
-        self.requests.iter().try_for_each(|request| write!(f, "\n  {request}"))
+        self.requests.iter().try_for_each(|request| {
+            write!(f, "\n  {request}")?;
+            if request.every == self.every { Ok(()) } else { write!(f, " (every {:?})", request.every) }
+        })
     }
 }
 
@@ -130,7 +133,13 @@ impl Request {
         let first = points.first()?.place;
         let end = points.iter().map(|point| point.place + point.width).max()?;
         let moved = points.iter().map(|point| PlannedPoint { place: point.place - first, ..point.clone() });
-        Some(Self { table: self.table, start: self.start + first, count: end - first, points: moved.collect() })
+        Some(Self {
+            table: self.table,
+            start: self.start + first,
+            count: end - first,
+            every: self.every,
+            points: moved.collect(),
+        })
     }
 }
 
@@ -140,6 +149,7 @@ struct Located<'d> {
     start: u16,
     width: u16,
     bit: Option<u8>,
+    every: Duration,
     spec: &'d PointSpec,
 }
 
@@ -156,7 +166,13 @@ fn check_limits(device: &DeviceSpec) -> Result<(), PlanFault> {
     if registers_max == 0 || registers_max > REGISTERS_PER_REQUEST_MAX {
         return limit("registers_per_request_max", registers_max.to_string(), "1 to 125 (Modbus V1.1b3 §6.3)");
     }
-    if device.every.is_zero() {
+    let bits_max = device.modbus.bits_per_request_max.unwrap_or(BITS_PER_REQUEST_MAX);
+    if bits_max == 0 || bits_max > BITS_PER_REQUEST_MAX {
+        return limit("bits_per_request_max", bits_max.to_string(), "1 to 2000 (Modbus V1.1b3 §6.1)");
+    }
+    if device.every.is_zero()
+        || device.points.iter().any(|point| point.options.every.is_some_and(|every| every.is_zero()))
+    {
         return limit("every", "0".into(), "a time above zero, for example `500ms`");
     }
     if device.timeout.is_zero() {
@@ -165,7 +181,8 @@ fn check_limits(device: &DeviceSpec) -> Result<(), PlanFault> {
     Ok(())
 }
 
-fn locate(spec: &PointSpec, registers_max: u16) -> Result<Located<'_>, PlanFault> {
+fn locate<'d>(spec: &'d PointSpec, device: &DeviceSpec) -> Result<Located<'d>, PlanFault> {
+    let registers_max = device.registers_per_request_max;
     let Address::Modbus { table, offset, bit } = &spec.address else {
         return Err(PlanFault::Address { point: spec.id.clone(), address: spec.address.clone() });
     };
@@ -179,12 +196,19 @@ fn locate(spec: &PointSpec, registers_max: u16) -> Result<Located<'_>, PlanFault
         Encoding::Bool => 1,
         _ if table.is_bits() || bit.is_some() => return Err(encoding("a bit is read as `bool`")),
         Encoding::Auto => return Err(encoding("Modbus carries no types; write for example `type: f32`")),
-        Encoding::Text if spec.length == 0 => return Err(encoding("a text needs a `length` in bytes")),
+        encoded if encoded.is_text() && spec.length == 0 => return Err(encoding("a text needs a `length` in bytes")),
         _ => spec.registers(),
     };
-    let point = Located { table: *table, start: *offset, width, bit: *bit, spec };
+    if spec.order.is_for_64_bits() && width != 4 {
+        return Err(encoding("this order is one of values of 64 bits"));
+    }
+    let every = spec.options.every.unwrap_or(device.every);
+    let point = Located { table: *table, start: *offset, width, bit: *bit, every, spec };
     if point.end() > 65_536 {
         return Err(PlanFault::BeyondEnd { point: spec.id.clone(), address: spec.address.clone(), registers: width });
+    }
+    if is_forbidden(device, point.table, u32::from(point.start), point.end()) {
+        return Err(PlanFault::Forbidden { point: spec.id.clone(), address: spec.address.clone(), registers: width });
     }
     if !table.is_bits() && width > registers_max {
         return Err(PlanFault::TooLong { point: spec.id.clone(), registers: width, registers_max });
@@ -195,14 +219,33 @@ fn locate(spec: &PointSpec, registers_max: u16) -> Result<Located<'_>, PlanFault
 /// Whether the answer may carry this point too. The gap is counted in registers; 16 bits weigh as much as one.
 fn joins(request: &Request, point: &Located<'_>, device: &DeviceSpec) -> bool {
     let (gap_max, count_max) = if point.table.is_bits() {
-        (u32::from(device.gap_max) * 16, u32::from(BITS_PER_REQUEST_MAX))
+        let bits_max = device.modbus.bits_per_request_max.unwrap_or(BITS_PER_REQUEST_MAX);
+        (u32::from(device.gap_max) * 16, u32::from(bits_max))
     } else {
         (u32::from(device.gap_max), u32::from(device.registers_per_request_max))
     };
     let end = u32::from(request.start) + u32::from(request.count);
-    request.table == point.table
+    (request.table, request.every) == (point.table, point.every)
         && u32::from(point.start) <= end + gap_max
+        && !is_forbidden(device, point.table, u32::from(request.start), point.end().max(end))
         && point.end().max(end) - u32::from(request.start) <= count_max
+}
+
+/// Whether any address from `start` up to `end`, without it, is forbidden.
+fn is_forbidden(device: &DeviceSpec, table: ModbusTable, start: u32, end: u32) -> bool {
+    device.modbus.forbidden.iter().any(|(forbidden, range)| {
+        *forbidden == table && u32::from(*range.start()) < end && start <= u32::from(*range.end())
+    })
+}
+
+/// The question for so many registers or bits.
+pub(crate) const fn read_request(table: ModbusTable, start: u16, count: u16) -> WireRequest<'static> {
+    match table {
+        ModbusTable::Coil => WireRequest::ReadCoils(start, count),
+        ModbusTable::Discrete => WireRequest::ReadDiscreteInputs(start, count),
+        ModbusTable::Input => WireRequest::ReadInputRegisters(start, count),
+        ModbusTable::Holding => WireRequest::ReadHoldingRegisters(start, count),
+    }
 }
 
 fn append(request: &mut Request, point: Located<'_>) {
@@ -213,5 +256,5 @@ fn append(request: &mut Request, point: Located<'_>) {
 
 fn alone(point: Located<'_>) -> Request {
     let planned = PlannedPoint { spec: point.spec.clone(), place: 0, width: point.width, bit: point.bit };
-    Request { table: point.table, start: point.start, count: point.width, points: vec![planned] }
+    Request { table: point.table, start: point.start, count: point.width, every: point.every, points: vec![planned] }
 }

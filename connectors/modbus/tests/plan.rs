@@ -84,7 +84,7 @@ fn one_link_is_one_host_and_port() {
     let (one, mut two) = (with(&["a coil:1"]), with(&["a coil:1"]));
     two.endpoint = Endpoint::parse("modbus+tcp://127.0.0.1:503?unit=1").unwrap();
     let fault = tally_connector_modbus::link(vec![one, two]).err().unwrap();
-    assert!(matches!(fault, PlanFault::OtherHost { .. }), "{fault}");
+    assert!(matches!(fault, PlanFault::OtherLine { .. }), "{fault}");
 }
 
 #[test]

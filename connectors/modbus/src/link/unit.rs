@@ -1,26 +1,20 @@
-//! One device of the link: when it is due, what it is asked, what it refused, how long it is left alone.
+//! One device of the link: when it is due, what it is asked, what it refused, how long it is left alone. Points of
+//! different rates are asked in turns of their own; the silence of the device is one for all.
 
-use super::connection::Connection;
-use crate::decode::{decode_response, sample};
+use super::connection::Manners;
+use super::desk::Desk;
+use super::slot::{Slot, Turn};
+use crate::Plan;
 use crate::error::Failure;
-use crate::{Plan, Request};
-use std::collections::VecDeque;
 use std::time::Duration;
 use tally_connector_api::{Backoff, Clock};
-use tally_model::{DeviceSpec, NoValue, Quality, Sample};
+use tally_model::{DeviceSpec, Quality, Sample};
 use tokio::time::Instant;
-
-/// How long a point that the device does not know is left out: firmware is changed by people, not every second.
-const ASK_AGAIN_UNKNOWN: Duration = Duration::from_secs(60);
-
-/// How long a point that the device failed to read is left out: a sensor may come back at any moment.
-const ASK_AGAIN_FAILED: Duration = Duration::from_secs(5);
 
 pub(super) struct Unit {
     pub(super) device: DeviceSpec,
-    unit: u8,
-    slots: Vec<Slot>,
-    next: Instant,
+    manners: Manners,
+    rates: Vec<Rate>,
     /// Alone with its silence: the link's other units are not slowed by it.
     backoff: Backoff,
     silent_until: Option<Instant>,
@@ -30,10 +24,19 @@ pub(super) struct Unit {
     pub(super) told_down: bool,
 }
 
+/// What is asked at one rate.
+struct Rate {
+    every: Duration,
+    next: Instant,
+    slots: Vec<Slot>,
+}
+
 /// What one turn of a device gave.
 pub(super) struct Cycle {
-    /// One for every point, whatever happened.
+    /// One for every point that was due, whatever happened.
     pub(super) samples: Vec<Sample>,
+    /// Cycles that were left out because the line was busy for too long.
+    pub(super) overruns: u64,
     /// Why the turn was cut short, when the whole unit is out of reach.
     pub(super) failure: Option<Failure>,
 }
@@ -41,9 +44,8 @@ pub(super) struct Cycle {
 impl Unit {
     pub(super) fn new(device: DeviceSpec, plan: Plan, now: Instant) -> Self {
         Self {
-            unit: plan.unit,
-            slots: plan.requests.into_iter().map(Slot::new).collect(),
-            next: now,
+            manners: Manners::of(&device, plan.unit),
+            rates: rates(plan, now),
             backoff: Backoff::for_links(),
             silent_until: None,
             is_suspect: false,
@@ -54,7 +56,9 @@ impl Unit {
 
     /// When it wants to be asked next.
     pub(super) fn due(&self) -> Instant {
-        self.silent_until.map_or(self.next, |until| until.max(self.next))
+        // A device without points is never due.
+        let next = self.rates.iter().map(|rate| rate.next).min().unwrap_or_else(far_away);
+        self.silent_until.map_or(next, |until| until.max(next))
     }
 
     /// Whether its last turn failed as a whole.
@@ -62,38 +66,33 @@ impl Unit {
         self.silent_until.is_some()
     }
 
-    /// Asks everything; after a failure of the whole unit the remaining points get the same reason unasked.
-    pub(super) async fn ask_all(&mut self, connection: &mut Connection, clock: &dyn Clock) -> Cycle {
-        self.plan_next_turn();
-        let mut turn = Turn {
-            unit: self.unit,
-            timeout: self.device.timeout,
-            connection,
-            clock,
-            samples: Vec::with_capacity(self.device.points.len()),
-        };
-        let mut failure = None;
-        for slot in &mut self.slots {
-            match failure.as_ref().map(Failure::reason) {
-                None => failure = slot.ask(&mut turn).await.err(),
-                Some(reason) => turn.refuse(&slot.planned, reason),
+    /// How it wants to be asked.
+    pub(super) fn manners(&self) -> &Manners {
+        &self.manners
+    }
+
+    /// Asks everything that is due; after a failure of the whole unit the remaining points get the same reason unasked.
+    pub(super) async fn ask_due(&mut self, desk: &mut Desk, clock: &dyn Clock) -> Cycle {
+        let (now, mut failure, mut overruns) = (Instant::now(), None, 0_u64);
+        // Who was left alone on purpose has not overrun anything.
+        let was_silent = self.silent_until.is_some();
+        let samples = Vec::with_capacity(self.device.points.len());
+        let mut turn = Turn { manners: &self.manners, desk, clock, samples };
+        for rate in self.rates.iter_mut().filter(|rate| rate.next <= now) {
+            let skipped = rate.plan_next(now);
+            overruns = overruns.saturating_add(if was_silent { 0 } else { skipped });
+            for slot in &mut rate.slots {
+                match failure.as_ref().map(Failure::reason) {
+                    None => failure = slot.ask(&mut turn).await.err(),
+                    Some(reason) => turn.refuse(&slot.planned, reason),
+                }
             }
         }
         let mut samples = turn.samples;
         if self.is_suspect {
             doubt(&mut samples);
         }
-        Cycle { samples, failure }
-    }
-
-    /// Missed cycles are skipped: the next turn keeps the rhythm and lies in the future.
-    fn plan_next_turn(&mut self) {
-        let now = Instant::now();
-        let late = now.saturating_duration_since(self.next);
-        let skipped = u32::try_from(late.as_nanos() / self.device.every.as_nanos().max(1)).unwrap_or(u32::MAX);
-        let step = self.device.every.saturating_mul(skipped.saturating_add(1));
-        // An instant beyond the clock's end (a period of centuries) falls back to one day.
-        self.next = self.next.checked_add(step).unwrap_or(now + Duration::from_secs(86_400));
+        Cycle { samples, overruns, failure }
     }
 
     /// silent → answering
@@ -121,124 +120,38 @@ impl Unit {
     }
 }
 
+impl Rate {
+    /// Missed cycles are skipped: the next turn keeps the rhythm and lies in the future. Gives how many were missed.
+    fn plan_next(&mut self, now: Instant) -> u64 {
+        let late = now.saturating_duration_since(self.next);
+        let skipped = u32::try_from(late.as_nanos() / self.every.as_nanos().max(1)).unwrap_or(u32::MAX);
+        let step = self.every.saturating_mul(skipped.saturating_add(1));
+        self.next = self.next.checked_add(step).unwrap_or_else(far_away);
+        u64::from(skipped)
+    }
+}
+
+/// The requests of a plan, those of one rate together.
+fn rates(plan: Plan, now: Instant) -> Vec<Rate> {
+    let mut rates: Vec<Rate> = Vec::new();
+    for request in plan.requests {
+        let every = request.every;
+        match rates.iter_mut().find(|rate| rate.every == every) {
+            Some(rate) => rate.slots.push(Slot::new(request)),
+            None => rates.push(Rate { every, next: now, slots: vec![Slot::new(request)] }),
+        }
+    }
+    rates
+}
+
+/// Instead of an instant beyond the clock's end (a period of centuries).
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(86_400)
+}
+
 /// The first values after a reset: the device may have been restarted, and nobody knows how old its answer is.
 fn doubt(samples: &mut [Sample]) {
     for sample in samples.iter_mut().filter(|sample| sample.quality == Quality::Good) {
         sample.quality = Quality::Uncertain;
     }
-}
-
-/// What the slots of one turn share.
-struct Turn<'t> {
-    unit: u8,
-    timeout: Duration,
-    connection: &'t mut Connection,
-    clock: &'t dyn Clock,
-    samples: Vec<Sample>,
-}
-
-impl Turn<'_> {
-    /// Asks one request and decodes the answer.
-    async fn ask(&mut self, request: &Request) -> Result<(), Failure> {
-        let words = self.connection.ask(self.unit, request, self.timeout).await?;
-        decode_response(request, &words, self.clock.now(), &mut self.samples);
-        Ok(())
-    }
-
-    fn refuse(&mut self, request: &Request, reason: NoValue) {
-        let now = self.clock.now();
-        self.samples.extend(request.points.iter().map(|point| sample(&point.spec, Err(reason), now)));
-    }
-}
-
-/// One planned request, as it is really asked: whole, or in the pieces that the device accepts.
-struct Slot {
-    planned: Request,
-    pieces: Vec<Request>,
-    refused: Vec<Refused>,
-    is_cut_by_refusal: bool,
-}
-
-/// A single point the device does not give.
-struct Refused {
-    request: Request,
-    reason: NoValue,
-    ask_again: Instant,
-}
-
-impl Slot {
-    fn new(planned: Request) -> Self {
-        Self { pieces: vec![planned.clone()], planned, refused: Vec::new(), is_cut_by_refusal: false }
-    }
-
-    /// Asks all pieces, halving what is refused because of its addresses. Samples for all points, always.
-    async fn ask(&mut self, turn: &mut Turn<'_>) -> Result<(), Failure> {
-        self.probe_refused();
-        let mut todo: VecDeque<Request> = std::mem::take(&mut self.pieces).into();
-        for refused in &self.refused {
-            turn.refuse(&refused.request, refused.reason);
-        }
-        while let Some(piece) = todo.pop_front() {
-            let Err(failure) = turn.ask(&piece).await else {
-                self.pieces.push(piece);
-                continue;
-            };
-            if failure.is_about_unit() {
-                todo.push_front(piece);
-                todo.iter().for_each(|piece| turn.refuse(piece, failure.reason()));
-                self.pieces.extend(todo);
-                return Err(failure);
-            }
-            match halves(&piece).filter(|_| failure.is_about_addresses()) {
-                Some((low, high)) => {
-                    todo.push_front(high);
-                    todo.push_front(low);
-                }
-                None => self.refuse(piece, &failure, turn),
-            }
-        }
-        self.mend();
-        Ok(())
-    }
-
-    /// A piece that cannot be made smaller: left out for a while when its address is the reason, else asked again.
-    fn refuse(&mut self, piece: Request, failure: &Failure, turn: &mut Turn<'_>) {
-        let reason = failure.reason();
-        turn.refuse(&piece, reason);
-        if !failure.is_about_addresses() {
-            self.pieces.push(piece);
-            return;
-        }
-        let wait = if reason == NoValue::NoSuchAddress { ASK_AGAIN_UNKNOWN } else { ASK_AGAIN_FAILED };
-        if let Some(point) = piece.points.first() {
-            tracing::debug!(point = %point.spec.id, %reason, "left out for {wait:?}");
-        }
-        self.is_cut_by_refusal = true;
-        self.refused.push(Refused { ask_again: Instant::now() + wait, request: piece, reason });
-    }
-
-    /// Refused points whose time has come are asked again, alone, in this turn.
-    fn probe_refused(&mut self) {
-        let now = Instant::now();
-        let due = self.refused.extract_if(.., |refused| refused.ask_again <= now);
-        self.pieces.extend(due.map(|refused| refused.request));
-    }
-
-    /// When the last refused point is back, the points travel together again. A request that was only cut around
-    /// a gap stays cut.
-    fn mend(&mut self) {
-        if self.is_cut_by_refusal && self.refused.is_empty() {
-            self.is_cut_by_refusal = false;
-            self.pieces = vec![self.planned.clone()];
-        }
-    }
-}
-
-/// The piece in two, by points; `None` for a single point.
-fn halves(piece: &Request) -> Option<(Request, Request)> {
-    let count = piece.points.len();
-    if count < 2 {
-        return None;
-    }
-    Some((piece.part(0..count / 2)?, piece.part(count / 2..count)?))
 }

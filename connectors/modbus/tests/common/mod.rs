@@ -1,6 +1,8 @@
 //! What the tests share: device descriptions in one line, and a link that runs and can be listened to.
 #![allow(dead_code)] // every test file uses its own part
 
+pub mod slave;
+
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, LinkContext, LinkStatus, SINK_BATCHES_MAX, StatusReporter, SystemClock};
@@ -53,6 +55,11 @@ pub fn device(id: &str, port: u16, unit: u8, points: Vec<PointSpec>) -> DeviceSp
     }
 }
 
+/// A device on any line; `url` without the unit.
+pub fn device_at(id: &str, url: &str, unit: u8, points: Vec<PointSpec>) -> DeviceSpec {
+    DeviceSpec { endpoint: Endpoint::parse(&format!("{url}?unit={unit}")).unwrap(), ..device(id, 0, unit, points) }
+}
+
 /// One line of the published vectors.
 pub struct Vector {
     pub spec: PointSpec,
@@ -100,12 +107,15 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Running {
     pub fn start(devices: Vec<DeviceSpec>) -> Self {
-        let link = tally_connector_modbus::link(devices).unwrap();
+        Self::run(tally_connector_modbus::link(devices).unwrap())
+    }
+
+    pub fn run(link: Box<dyn tally_connector_api::Link>) -> Self {
         let (sink, batches) = mpsc::channel(SINK_BATCHES_MAX);
         let (reporter, status) = StatusReporter::new(&link.name());
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock::default());
-        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone() };
+        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone(), history: None };
         Self { batches, status, stop, task: tokio::spawn(link.run(context)) }
     }
 
