@@ -24,7 +24,7 @@ pub use chain::{Chain, Entry};
 pub use ear::{Ear, Message};
 pub use party::{Done, Party};
 pub use process::Process;
-pub use programs::{python, root, tally, tally_command};
+pub use programs::{node, python, root, tally, tally_command};
 pub use servers::{Asyncua, Manner, Mosquitto, Pymodbus, Rogue, Simulator, free_port, publish};
 pub use site::Site;
 pub use tiny_disk::TinyDisk;

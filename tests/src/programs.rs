@@ -48,6 +48,19 @@ pub fn python() -> PathBuf {
     python
 }
 
+/// `node` with the pinned npm packages: what follows is a script of `tests/interop/node`.
+///
+/// # Panics
+/// When they were not installed.
+#[must_use]
+pub fn node() -> Command {
+    let packages = root().join(".tools/node/node_modules");
+    assert!(packages.exists(), "{} is missing; run `cargo xtask tools`", packages.display());
+    let mut command = Command::new(find("node"));
+    command.env("NODE_PATH", packages);
+    command
+}
+
 /// A program of the system, also where only root's `PATH` looks.
 pub(crate) fn find(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What the tests talk to and we did not write, pinned, inside the git-ignored `.tools/`:
 //! - `.tools/venv`: a Python environment with exactly `tests/interop/requirements.txt`;
 //! - `.tools/venv.stamp`: the requirements it was made from; when it differs, pip runs again. Only this module writes it;
+//! - `.tools/node`: the npm packages of `tests/interop/node/package.json`, and `.tools/node.stamp`, as above;
 //! - `.tools/lock`: held while installing, so that two runs do not install into each other.
 //!
 //! mosquitto comes from the Debian package. Its service, when Debian starts it, is not ours: tests start their own
@@ -26,7 +27,8 @@ pub fn install() -> Result<(), Failure> {
     let lock = File::create(&lock_path).map_err(|fault| file_fault("create", &lock_path, &fault))?;
     lock.lock().map_err(|fault| file_fault("lock", &lock_path, &fault))?;
     mosquitto()?;
-    python_packages(&tools)
+    python_packages(&tools)?;
+    node_packages(&tools)
 }
 
 /// `PATH` with the system directories at its end.
@@ -82,6 +84,35 @@ fn python_packages(tools: &Path) -> Result<(), Failure> {
     run(Command::new(&python).args(pip).args(["install", "--quiet", "--no-deps", "--requirement"]).arg(&list))?;
     run(Command::new(&python).args(pip).arg("check").stdout(Stdio::null()))?;
     // Last: if we die before this line, the next run installs again, which changes nothing that is right.
+    fs::write(&stamp, wanted).map_err(|fault| file_fault("write", &stamp, &fault))
+}
+
+/// Installs the npm packages, unless the stamp says that they are there.
+fn node_packages(tools: &Path) -> Result<(), Failure> {
+    let list = root().join("tests/interop/node/package.json");
+    let wanted = fs::read_to_string(&list).map_err(|fault| file_fault("read", &list, &fault))?;
+    let (node, stamp) = (tools.join("node"), tools.join("node.stamp"));
+    let is_there = node.join("node_modules/sparkplug-payload").is_dir();
+    if is_there && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let missing: Vec<_> = ["nodejs", "npm"]
+        .into_iter()
+        .zip(["node", "npm"])
+        .filter(|(_, program)| find(program).is_none())
+        .map(|(package, _)| package)
+        .collect();
+    if !missing.is_empty() {
+        apt_install(&missing)?;
+    }
+    eprintln!("xtask: installing the npm packages of {}", list.display());
+    fs::create_dir_all(&node).map_err(|fault| file_fault("create", &node, &fault))?;
+    let copy = node.join("package.json");
+    fs::write(&copy, &wanted).map_err(|fault| file_fault("write", &copy, &fault))?;
+    // Versions are pinned in the list, also indirect ones; no script of a package runs.
+    let flags = ["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--prefix"];
+    run(Command::new("npm").args(flags).arg(&node).current_dir(&node))?;
+    // Last, as above.
     fs::write(&stamp, wanted).map_err(|fault| file_fault("write", &stamp, &fault))
 }
 

@@ -88,8 +88,10 @@ impl DataType {
             Encoding::F64 => Some(Self::Double),
             _ if spec.is_scaled() => Some(Self::Double),
             Encoding::U16 => Some(Self::UInt16),
-            Encoding::I16 => Some(Self::Int16),
-            Encoding::U32 => Some(Self::UInt32),
+            // Not Int16: of negative numbers some libraries want 16 bits (pysparkplug), others 32 (sparkplug-payload).
+            Encoding::I16 => Some(Self::Int32),
+            // Not UInt32: the specification carries it in the 32-bit field, Tahu and its kin read the 64-bit one.
+            Encoding::U32 => Some(Self::UInt64),
             Encoding::I32 => Some(Self::Int32),
             Encoding::U64 => Some(Self::UInt64),
             Encoding::I64 => Some(Self::Int64),

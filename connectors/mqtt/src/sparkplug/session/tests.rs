@@ -44,13 +44,13 @@ fn a_device_is_born_with_all_its_points_and_then_told_by_alias() {
     let (topic, born) = read(&births[1]);
     assert_eq!((topic.as_str(), born.seq), ("spBv1.0/g/DBIRTH/e/hall", Some(1)));
     assert_eq!(born.metrics[0].value, Some(MetricValue::Float(21.5)));
-    assert_eq!((born.metrics[1].datatype, born.metrics[1].is_null), (Some(2), Some(true)), "never read, but known");
+    assert_eq!((born.metrics[1].datatype, born.metrics[1].is_null), (Some(3), Some(true)), "never read, but known");
     let data = session.take(&hall, &[sample("n", Ok(Value::Integer(-3)), 10)], at(11));
     let (topic, data) = read(&data[0]);
     assert_eq!((topic.as_str(), data.seq), ("spBv1.0/g/DDATA/e/hall", Some(2)));
     let metric = &data.metrics[0];
     assert_eq!((metric.alias, metric.timestamp, &metric.name, metric.datatype), (Some(2), Some(10), &None, None));
-    assert_eq!(decode(metric.value.as_ref().unwrap(), DataType::Int16), Some(Value::Integer(-3)));
+    assert_eq!(decode(metric.value.as_ref().unwrap(), DataType::Int32), Some(Value::Integer(-3)));
 }
 
 #[test]
