@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tally_contracts::Genesis;
-use tally_evidence::{OutcomeRecord, Receipt, SignedStatement, SigningKey, StatementId, VerifyingKey};
+use tally_evidence::{
+    ConsistencyReceipt, Hash, OutcomeRecord, Receipt, SignedStatement, SigningKey, StatementId, TreeNote, VerifyingKey,
+};
 use tokio::sync::{oneshot, watch};
 
 /// Folder of the log inside the data folder.
@@ -298,6 +300,18 @@ impl Engine {
         let Committed { entry, size, subject, .. } = committed;
         let (path, root) = self.inner.store.inclusion(*entry, *size).ok_or(ReadError::Entry(*entry))?;
         Ok(Receipt::issue(&self.inner.key, &self.inner.ledger, subject, *size, *entry, &path, &root))
+    }
+
+    /// The ledger's seal under a proof that it only grew.
+    #[must_use]
+    pub fn sign_consistency(&self, old: u64, size: u64, path: &[Hash], root: &Hash) -> Vec<u8> {
+        ConsistencyReceipt::issue(&self.inner.key, &self.inner.ledger, old, size, path, root)
+    }
+
+    /// The ledger's signature under its size and root, for others' tools.
+    #[must_use]
+    pub fn sign_note(&self, note: &TreeNote) -> String {
+        note.seal(&self.inner.key)
     }
 
     /// A committed statement by its id, with its bytes.

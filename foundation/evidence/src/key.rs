@@ -144,6 +144,15 @@ impl VerifyingKey {
         key.to_public_key_pem(LineEnding::LF).map_err(|_| KeyFault::Public)
     }
 
+    /// SPKI DER (RFC 5480).
+    ///
+    /// # Errors
+    /// [`KeyFault::Public`] when the encoder fails.
+    pub fn to_spki(&self) -> Result<Vec<u8>, KeyFault> {
+        let key = p256::PublicKey::from_sec1_bytes(&self.sec1).map_err(|_| KeyFault::Public)?;
+        Ok(key.to_public_key_der().map_err(|_| KeyFault::Public)?.into_vec())
+    }
+
     /// 65 bytes of uncompressed SEC1.
     #[must_use]
     pub const fn sec1(&self) -> &[u8; 65] {

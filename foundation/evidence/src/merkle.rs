@@ -139,6 +139,16 @@ impl Tree {
         Some(path)
     }
 
+    /// `count` hashes of level `level` from `first` on, concatenated: roots of complete subtrees of `2^level` leaves each (level 0:
+    /// the leaf hashes themselves). `None` when there are not that many.
+    #[must_use]
+    pub fn nodes(&self, level: u32, first: u64, count: u64) -> Option<Vec<u8>> {
+        let nodes = self.levels.get(usize::try_from(level).ok()?)?;
+        let first = usize::try_from(first).ok()?;
+        let end = first.checked_add(usize::try_from(count).ok()?)?;
+        Some(nodes.get(first..end)?.concat())
+    }
+
     /// Root of leaves `start..end`, where `start` is a multiple of the range's subtree size, as in every path.
     fn range(&self, start: usize, end: usize) -> Hash {
         let count = end - start;

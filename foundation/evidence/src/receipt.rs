@@ -5,16 +5,22 @@
 //!      unprotected: {396: {-1: [ bstr .cbor [tree size, leaf index, [path]] ]}},  payload: nil (the root),  signature ])
 //! ```
 //! The leaf entry is the 32-byte statement id. Receipts are deterministic: made again they are the same bytes.
+//!
+//! A receipt of consistency is the same with `396: {-2: [ bstr .cbor [old size, new size, [path]] ]}`, without `sub`, over the new
+//! root.
 
 use crate::cbor::{self, Cbor, int};
 use crate::statement::labelled;
-use crate::{Hash, KeyId, SigningKey, StatementId, VerifyingKey, leaf_hash, root_from_path};
+use crate::{
+    Hash, KeyId, SigningKey, StatementId, VerifyingKey, leaf_hash, root_from_consistency_path, root_from_path,
+};
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 
-/// Header labels of RFC 9942 §2: verifiable data structure, its proofs, and the inclusion proofs among them.
+/// Header labels of RFC 9942 §2: verifiable data structure, its proofs, and the two kinds among them.
 const VDS: i64 = 395;
 const VDP: i64 = 396;
 const INCLUSION: i64 = -1;
+const CONSISTENCY: i64 = -2;
 /// `RFC9162_SHA256` in the registry of RFC 9942 §7.2.2.
 const RFC9162_SHA256: i64 = 1;
 
@@ -30,6 +36,14 @@ pub enum ReceiptFault {
         /// Leaf index.
         index: u64,
         /// Tree size.
+        size: u64,
+    },
+    /// The consistency path does not lead from the known old root.
+    #[error("receipt: the first {old} entries of these {size} are not the ones known before")]
+    Inconsistent {
+        /// Old size.
+        old: u64,
+        /// New size.
         size: u64,
     },
     /// The ledger's seal over the root does not hold.
@@ -68,22 +82,7 @@ impl Receipt {
         root: &Hash,
     ) -> Vec<u8> {
         let claims = Cbor::Map(vec![(int(1), cbor::text(ledger)), (int(2), cbor::text(subject))]);
-        let protected = HeaderBuilder::new()
-            .algorithm(iana::Algorithm::ES256)
-            .key_id(key.public().id().0.to_vec())
-            .value(15, claims)
-            .value(VDS, int(RFC9162_SHA256))
-            .build();
-        let path = path.iter().map(|hash| cbor::bytes(*hash)).collect();
-        let proof = cbor::encode(&Cbor::Array(vec![int(size), int(index), Cbor::Array(path)]));
-        let proofs = Cbor::Map(vec![(int(INCLUSION), Cbor::Array(vec![cbor::bytes(proof)]))]);
-        CoseSign1Builder::new()
-            .protected(protected)
-            .unprotected(HeaderBuilder::new().value(VDP, proofs).build())
-            .create_detached_signature(root, &[], |message| key.sign(message).to_vec())
-            .build()
-            .to_tagged_vec()
-            .unwrap_or_default() // headers built from integers, texts and bytes always encode
+        seal(key, claims, (INCLUSION, [size, index], path), root)
     }
 
     /// Reads a receipt strictly; nothing is trusted before [`Receipt::check`].
@@ -91,15 +90,15 @@ impl Receipt {
     /// # Errors
     /// [`ReceiptFault::Shape`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ReceiptFault> {
-        cbor::decode(bytes).map_err(|_| ReceiptFault::Shape("not deterministic CBOR"))?;
-        let sign1 = CoseSign1::from_tagged_slice(bytes).map_err(|_| ReceiptFault::Shape("not a COSE_Sign1"))?;
-        if sign1.payload.is_some() {
-            return Err(ReceiptFault::Shape("the payload must be detached"));
-        }
-        let protected = sign1.protected.original_data.as_deref().unwrap_or_default();
-        let protected = cbor::decode(protected).map_err(|_| ReceiptFault::Shape("protected header is not CBOR"))?;
-        let (ledger, subject, key) = read_protected(&protected)?;
-        let (size, index, path) = read_proof(&sign1)?;
+        let (sign1, protected) = open(bytes)?;
+        let (claims, key) = read_protected(&protected)?;
+        let [ledger, subject] =
+            labelled(&claims, [1, 2]).ok_or(ReceiptFault::Shape("CWT claims must be exactly iss and sub"))?;
+        let (Some(ledger), Some(subject)) = (ledger.as_text(), subject.as_text()) else {
+            return Err(ReceiptFault::Shape("iss and sub are texts"));
+        };
+        let (ledger, subject) = (ledger.to_owned(), subject.to_owned());
+        let ([size, index], path) = read_proof(&sign1, INCLUSION)?;
         Ok(Self { ledger, subject, key, size, index, path, sign1 })
     }
 
@@ -119,36 +118,120 @@ impl Receipt {
     }
 }
 
-fn read_protected(protected: &Cbor) -> Result<(String, String, KeyId), ReceiptFault> {
+/// Proof that the ledger only grew: its first entries at a later size are the ones it had before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsistencyReceipt {
+    /// Which ledger (CWT `iss`).
+    pub ledger: String,
+    /// The ledger's key.
+    pub key: KeyId,
+    /// Size of the tree known before.
+    pub old: u64,
+    /// Size of the tree whose root is signed.
+    pub size: u64,
+    /// Consistency path (RFC 9162 §2.1.4).
+    pub path: Vec<Hash>,
+    sign1: CoseSign1,
+}
+
+impl ConsistencyReceipt {
+    /// Makes the receipt from `old` to `size` with this path and the root at `size`.
+    #[must_use]
+    pub fn issue(key: &SigningKey, ledger: &str, old: u64, size: u64, path: &[Hash], root: &Hash) -> Vec<u8> {
+        let claims = Cbor::Map(vec![(int(1), cbor::text(ledger))]);
+        seal(key, claims, (CONSISTENCY, [old, size], path), root)
+    }
+
+    /// Reads a receipt strictly; nothing is trusted before [`ConsistencyReceipt::check`].
+    ///
+    /// # Errors
+    /// [`ReceiptFault::Shape`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, ReceiptFault> {
+        let (sign1, protected) = open(bytes)?;
+        let (claims, key) = read_protected(&protected)?;
+        let [ledger] = labelled(&claims, [1]).ok_or(ReceiptFault::Shape("CWT claims must be exactly iss"))?;
+        let ledger = ledger.as_text().ok_or(ReceiptFault::Shape("iss is a text"))?.to_owned();
+        let ([old, size], path) = read_proof(&sign1, CONSISTENCY)?;
+        Ok(Self { ledger, key, old, size, path, sign1 })
+    }
+
+    /// Checks that the ledger whose root was `old_root` grew into the one that `key` signed; gives the new root.
+    ///
+    /// # Errors
+    /// [`ReceiptFault::Inconsistent`] or [`ReceiptFault::Seal`].
+    pub fn check(&self, old_root: Hash, key: &VerifyingKey) -> Result<Hash, ReceiptFault> {
+        let led = root_from_consistency_path(self.old, self.size, old_root, &self.path);
+        let root = led.filter(|(from, _)| *from == old_root).map(|(_, to)| to);
+        let root = root.ok_or(ReceiptFault::Inconsistent { old: self.old, size: self.size })?;
+        let sealed = self.sign1.tbs_detached_data(&root, &[]);
+        if self.key == key.id() && key.verify(&sealed, &self.sign1.signature) {
+            Ok(root)
+        } else {
+            Err(ReceiptFault::Seal)
+        }
+    }
+}
+
+/// A kind of proof, its two numbers and its path.
+type Proof<'a> = (i64, [u64; 2], &'a [Hash]);
+
+fn seal(key: &SigningKey, claims: Cbor, (kind, [first, second], path): Proof<'_>, root: &Hash) -> Vec<u8> {
+    let protected = HeaderBuilder::new()
+        .algorithm(iana::Algorithm::ES256)
+        .key_id(key.public().id().0.to_vec())
+        .value(15, claims)
+        .value(VDS, int(RFC9162_SHA256))
+        .build();
+    let path = path.iter().map(|hash| cbor::bytes(*hash)).collect();
+    let proof = cbor::encode(&Cbor::Array(vec![int(first), int(second), Cbor::Array(path)]));
+    let proofs = Cbor::Map(vec![(int(kind), Cbor::Array(vec![cbor::bytes(proof)]))]);
+    CoseSign1Builder::new()
+        .protected(protected)
+        .unprotected(HeaderBuilder::new().value(VDP, proofs).build())
+        .create_detached_signature(root, &[], |message| key.sign(message).to_vec())
+        .build()
+        .to_tagged_vec()
+        .unwrap_or_default() // headers built from integers, texts and bytes always encode
+}
+
+/// The COSE_Sign1 with its protected header.
+fn open(bytes: &[u8]) -> Result<(CoseSign1, Cbor), ReceiptFault> {
+    cbor::decode(bytes).map_err(|_| ReceiptFault::Shape("not deterministic CBOR"))?;
+    let sign1 = CoseSign1::from_tagged_slice(bytes).map_err(|_| ReceiptFault::Shape("not a COSE_Sign1"))?;
+    if sign1.payload.is_some() {
+        return Err(ReceiptFault::Shape("the payload must be detached"));
+    }
+    let protected = sign1.protected.original_data.as_deref().unwrap_or_default();
+    let protected = cbor::decode(protected).map_err(|_| ReceiptFault::Shape("protected header is not CBOR"))?;
+    Ok((sign1, protected))
+}
+
+/// CWT claims and key.
+fn read_protected(protected: &Cbor) -> Result<(Cbor, KeyId), ReceiptFault> {
     let [alg, kid, claims, vds] = labelled(protected, [1, 4, 15, VDS])
         .ok_or(ReceiptFault::Shape("protected header must hold exactly alg, kid, CWT claims, vds"))?;
     if *alg != int(-7) || *vds != int(RFC9162_SHA256) {
         return Err(ReceiptFault::Shape("alg must be ES256 and vds RFC9162_SHA256"));
     }
-    let [ledger, subject] =
-        labelled(claims, [1, 2]).ok_or(ReceiptFault::Shape("CWT claims must be exactly iss and sub"))?;
     let kid = kid.as_bytes().and_then(|kid| kid.as_slice().try_into().ok()).map(KeyId);
-    match (ledger.as_text(), subject.as_text(), kid) {
-        (Some(ledger), Some(subject), Some(kid)) => Ok((ledger.to_owned(), subject.to_owned(), kid)),
-        _ => Err(ReceiptFault::Shape("iss and sub are texts, kid is 32 bytes")),
-    }
+    Ok((claims.clone(), kid.ok_or(ReceiptFault::Shape("kid is 32 bytes"))?))
 }
 
-fn read_proof(sign1: &CoseSign1) -> Result<(u64, u64, Vec<Hash>), ReceiptFault> {
-    const FAULT: ReceiptFault = ReceiptFault::Shape("unprotected header must hold exactly one inclusion proof");
+fn read_proof(sign1: &CoseSign1, kind: i64) -> Result<([u64; 2], Vec<Hash>), ReceiptFault> {
+    const FAULT: ReceiptFault = ReceiptFault::Shape("unprotected header must hold exactly one proof of its kind");
     let (only_vdp, others) = (sign1.unprotected.rest.as_slice(), &sign1.unprotected);
     let [(label, proofs)] = only_vdp else { return Err(FAULT) };
     let no_others = HeaderBuilder::new().value(VDP, proofs.clone()).build() == *others;
     if *label != coset::Label::Int(VDP) || !no_others {
         return Err(FAULT);
     }
-    let [proofs] = labelled(proofs, [INCLUSION]).ok_or(FAULT)?;
+    let [proofs] = labelled(proofs, [kind]).ok_or(FAULT)?;
     let [Cbor::Bytes(proof)] = proofs.as_array().map(Vec::as_slice).unwrap_or_default() else { return Err(FAULT) };
     let Ok(Cbor::Array(proof)) = cbor::decode(proof) else { return Err(FAULT) };
-    let [Cbor::Integer(size), Cbor::Integer(index), Cbor::Array(path)] = proof.as_slice() else { return Err(FAULT) };
+    let [Cbor::Integer(first), Cbor::Integer(second), Cbor::Array(path)] = proof.as_slice() else { return Err(FAULT) };
     let path = path.iter().map(|hash| hash.as_bytes().and_then(|hash| hash.as_slice().try_into().ok()).ok_or(FAULT));
     let number = |number: &ciborium::value::Integer| u64::try_from(*number).map_err(|_| FAULT);
-    Ok((number(size)?, number(index)?, path.collect::<Result<_, _>>()?))
+    Ok(([number(first)?, number(second)?], path.collect::<Result<_, _>>()?))
 }
 
 #[cfg(test)]
@@ -187,10 +270,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_receipt_of_consistency_holds_for_the_old_root_alone() {
+        let key = SigningKey::from_secret(&[5; 32]).unwrap();
+        let mut tree = Tree::default();
+        (0..9u8).for_each(|n| tree.push(leaf_hash(&[n; 32])));
+        for old in 1..=9 {
+            let path = tree.consistency_path(old, 9).unwrap();
+            let bytes = ConsistencyReceipt::issue(&key, "press-line", old, 9, &path, &tree.root());
+            let receipt = ConsistencyReceipt::parse(&bytes).unwrap();
+            let old_root = tree.root_at(old).unwrap();
+            assert_eq!(receipt.check(old_root, key.public()), Ok(tree.root()));
+            assert!(receipt.check([1; 32], key.public()).is_err());
+            assert!(Receipt::parse(&bytes).is_err(), "it is no proof of inclusion");
+            for place in 0..bytes.len() * 8 {
+                let mut forged = bytes.clone();
+                forged[place / 8] ^= 1 << (place % 8);
+                let Ok(receipt) = ConsistencyReceipt::parse(&forged) else { continue };
+                // As above: the sizes are not signed, the roots are.
+                let holds = receipt.check(old_root, key.public()).is_ok();
+                assert!(!holds || (receipt.old, receipt.size) != (old, 9), "from {old}, bit {place}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Receipt::parse(&bytes);
+            let _ = ConsistencyReceipt::parse(&bytes);
         }
     }
 }

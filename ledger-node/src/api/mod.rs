@@ -14,6 +14,7 @@ mod health;
 mod listen;
 mod problem;
 mod scitt;
+mod tlog;
 mod views;
 
 pub use listen::BindError;
@@ -86,6 +87,9 @@ fn reading() -> Router<Api> {
         .route("/devices", get(views::devices))
         .route("/contracts/{name}", get(contracts::contract))
         .route("/state/{key}", get(views::state_proof))
+        .route("/consistency/{old}", get(tlog::consistency))
+        .route("/tlog/checkpoint", get(tlog::checkpoint))
+        .route("/tlog/tile/{*path}", get(tlog::tile))
         .route("/events", get(events::events))
 }
 

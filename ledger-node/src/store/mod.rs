@@ -201,6 +201,38 @@ impl Store {
         self.tree.read().unwrap_or_else(PoisonError::into_inner).consistency_path(old, size)
     }
 
+    /// Root of the first `size` entries.
+    #[must_use]
+    pub fn root_at(&self, size: u64) -> Option<Hash> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner).root_at(size)
+    }
+
+    /// `count` hashes of a level of the tree of the first `size` entries, from `first` on; `None` when it has not that many.
+    #[must_use]
+    pub fn tile_nodes(&self, level: u32, first: u64, count: u64, size: u64) -> Option<Vec<u8>> {
+        let complete = size.checked_shr(level).unwrap_or(0);
+        if first.checked_add(count)? > complete {
+            return None;
+        }
+        self.tree.read().unwrap_or_else(PoisonError::into_inner).nodes(level, first, count)
+    }
+
+    /// The ids of `count` entries from `first` on; all must be committed.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn ids(&self, first: u64, count: u64) -> Result<Vec<StatementId>, IndexFault> {
+        let mut ids = Vec::new();
+        while (ids.len() as u64) < count {
+            let entry = first + ids.len() as u64;
+            let missing = || IndexFault::Damaged(format!("entry {entry} is in no block"));
+            let place = self.place_of(entry)?.ok_or_else(missing)?;
+            let wanted = usize::try_from(count).unwrap_or(usize::MAX) - ids.len();
+            ids.extend(place.row.entries.iter().skip(place.place).take(wanted).map(|(_, id)| *id));
+        }
+        Ok(ids)
+    }
+
     /// Proof of what a state key is behind the last logged block, and that block. Readers of the index may not see it yet.
     #[must_use]
     pub fn prove_state(&self, key: &[u8]) -> Option<(StateProof, Arc<Head>)> {
