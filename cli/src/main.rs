@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod ports;
 mod shutdown;
+mod show;
 mod site;
 
 use answer::Answer;

@@ -4,7 +4,7 @@ use super::screen::Screen;
 use crate::answer::{Context, Fault};
 use crate::child::Child;
 use crate::commands::balance::{are_conserved, money};
-use crate::commands::order::word;
+use crate::show::word;
 use crate::site::Site;
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;

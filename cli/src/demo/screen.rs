@@ -2,7 +2,7 @@
 
 use super::scada::Message;
 use crate::commands::call::Done;
-use crate::commands::order::word;
+use crate::show::word;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
