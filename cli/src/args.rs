@@ -122,7 +122,7 @@ pub struct InitArgs {
     /// The folder; made if need be, nothing in it is overwritten
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// A mapping to use; the press line of the demo otherwise
+    /// A mapping to copy into the folder, with its data sheets and recordings; the press line of the demo otherwise
     #[arg(long, value_name = "FILE")]
     pub mapping: Option<PathBuf>,
     /// Name of the ledger; every statement names it as its audience

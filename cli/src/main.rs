@@ -7,9 +7,10 @@ mod args;
 mod child;
 mod commands;
 mod demo;
+mod mapping_copy;
 mod ports;
-mod shutdown;
 mod show;
+mod shutdown;
 mod site;
 
 use answer::Answer;

@@ -2,6 +2,7 @@
 
 use crate::answer::{Context, Fault};
 use crate::commands::keys;
+use crate::mapping_copy::MappingCopy;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tally_evidence::{VerifyingKey, encode_rule};
@@ -38,7 +39,7 @@ pub struct Options {
     pub ledger: String,
     /// MQTT broker.
     pub broker: String,
-    /// A mapping to use; the press line that ships with the program otherwise.
+    /// A mapping to copy into the site; the press line that ships with the program otherwise.
     pub mapping: Option<PathBuf>,
     /// Variables for the mapping, before those of the environment.
     pub variables: Vec<(String, String)>,
@@ -67,6 +68,8 @@ pub struct Site {
     pub agent: PathBuf,
     /// Simulation file.
     pub sim: PathBuf,
+    /// The mapping, inside the folder.
+    pub mapping: PathBuf,
     /// The agent's OPC UA certificates.
     pub pki: PathBuf,
     /// Where the node listens.
@@ -84,22 +87,20 @@ impl Site {
     /// When the mapping has faults or a file cannot be written.
     pub fn create(dir: &Path, options: &Options) -> Result<Self, Fault> {
         // A given mapping is looked at before anything is made: a fault in it leaves no half-made site behind.
-        let given = options.mapping.as_deref().map(|file| file.canonicalize().context(file.display())).transpose()?;
-        if let Some(file) = &given {
-            load_plant(file, &options.variables)?;
-        }
+        let load = |file: &Path| load_plant(file, &options.variables);
+        let given = options.mapping.as_deref().map(|file| MappingCopy::make(file, &load)).transpose()?;
         for folder in ["keys", "rules", "contracts", "pki", "node", "agent"] {
             make_folder(&dir.join(folder))?;
         }
         let mapping = match given {
-            Some(file) => file,
+            Some(copy) => copy.put_into(dir)?,
             None => {
                 make_folder(&dir.join("recordings"))?;
                 write_new(dir, "recordings/press-bearing.csv", RECORDING)?;
                 write_new(dir, "plant.yaml", PLANT)?
             }
         };
-        let plant = load_plant(&mapping, &options.variables)?;
+        let plant = load(&mapping)?;
         let ledger_key = keys::create(&dir.join("keys/node.key"))?.public().clone();
         keys::create(&dir.join("keys").join(format!("{AGENT}.key")))?;
         for (id, ..) in PARTIES {
@@ -117,6 +118,7 @@ impl Site {
             agent: write_new(dir, "agent.yaml", &agent_yaml(options, &shown, &mapping))?,
             sim: write_new(dir, "sim.yaml", SIM)?,
             pki: shown.join("pki"),
+            mapping,
             node_address: address(&shown, "node.sock")?,
             agent_address: address(&shown, "agent.sock")?,
             ledger_key,
@@ -208,7 +210,8 @@ fn agent_yaml(options: &Options, dir: &Path, mapping: &Path) -> String {
          listen: unix:{agent}\n",
         here = dir.display(),
         ledger = options.ledger,
-        mapping = mapping.display(),
+        // Relative, so that the folder can be moved.
+        mapping = mapping.strip_prefix(dir).unwrap_or(mapping).display(),
         node = socket_path(dir, "node.sock").display(),
         agent = socket_path(dir, "agent.sock").display(),
         broker = options.broker,
