@@ -6,8 +6,8 @@
 
 /// `{prefix}/{plant}/ledger/…`, `{prefix}/{plant}/agent/…`.
 const DEVICES: [&str; 2] = ["ledger", "agent"];
-/// `{prefix}/{plant}/{device}/status`, `{prefix}/{plant}/{device}/triggers/…`.
-const POINTS: [&str; 2] = ["status", "triggers"];
+/// `{prefix}/{plant}/{device}/status`, `{prefix}/{plant}/{device}/triggers/…`, `{prefix}/{plant}/{device}/history`.
+const POINTS: [&str; 3] = ["status", "triggers", "history"];
 
 /// A name that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub fn reserved_point(id: &str) -> Option<ReservedName> {
     let name = POINTS.into_iter().find(|name| *name == id)?;
     let (topic, hint) = match name {
         "status" => ("the state of the device's link", "call it for example `status_word` or `machine_status`"),
+        "history" => ("what SCADA missed of the device", "call it for example `event_log`"),
         _ => ("the device's triggers", "call it for example `trigger_count`"),
     };
     Some(ReservedName { name, topic, hint })

@@ -5,8 +5,10 @@
 //! been said.
 #![allow(dead_code)] // names and descriptions are read by people and editors only
 
+mod modbus;
 mod opcua;
 
+pub(crate) use modbus::ModbusWritten;
 pub(crate) use opcua::{LimitsWritten, OpcUaWritten};
 
 use schemars::JsonSchema;
@@ -55,6 +57,8 @@ pub(crate) struct SheetFile {
     /// Unused registers read along to save a request, 0 to 124.
     #[schemars(range(min = 0, max = 124))]
     pub gap_max: Option<u16>,
+    /// What Modbus devices of this type need.
+    pub modbus: Option<ModbusWritten>,
     /// The points.
     #[schemars(required)]
     pub points: Option<Vec<PointWritten>>,
@@ -67,7 +71,8 @@ pub(crate) struct DeviceWritten {
     /// Its name: letters, digits, `_`, `-`, `.`; unique in the plant.
     #[schemars(required)]
     pub id: Option<String>,
-    /// Where it is: `modbus+tcp://host:502?unit=1`, `opc.tcp://host:4840/path`, `mqtt://host:1883`, `replay:file.csv`.
+    /// Where it is: `modbus+tcp://host:502?unit=1`, `modbus+rtu:///dev/ttyUSB0?baud=19200&unit=3`,
+    /// `opc.tcp://host:4840/path`, `mqtt://host:1883`, `replay:file.csv`.
     /// `${NAME}` and `${NAME:-default}` are taken from the environment.
     #[schemars(required)]
     pub connect: Option<String>,
@@ -94,6 +99,8 @@ pub(crate) struct DeviceWritten {
     pub security: Option<SecurityWritten>,
     /// How an OPC UA server is read.
     pub opcua: Option<OpcUaWritten>,
+    /// What this Modbus device needs.
+    pub modbus: Option<ModbusWritten>,
     /// Its points; with a data sheet, points of the same id change what the sheet says, others are added.
     #[serde(default)]
     pub points: Vec<PointWritten>,
@@ -115,6 +122,14 @@ pub(crate) struct SecurityWritten {
     pub user_key: Option<String>,
     /// `true` allows the policies that OPC UA has deprecated.
     pub insecure: Option<bool>,
+    /// TLS: certificates of the authorities that may have signed the device's (PEM), relative to this file.
+    pub ca: Option<String>,
+    /// TLS: SHA-256 of the device's own certificate, 64 hexadecimal digits, instead of `ca`.
+    pub pin: Option<String>,
+    /// TLS: our certificate with its chain (PEM), relative to this file.
+    pub certificate: Option<String>,
+    /// TLS: the key of `certificate` (PEM).
+    pub key: Option<String>,
 }
 
 /// One value of a device.
@@ -124,7 +139,7 @@ pub(crate) struct PointWritten {
     /// Its name in rules: letters, digits, `_`, not a digit first; unique in the device.
     #[schemars(required)]
     pub id: Option<String>,
-    /// Where it is: `holding:16`, `input:3.5`, `coil:1`, `discrete:0` (Modbus); `nsu=urn:…;s=…`, `ns=2;i=1001` (OPC UA);
+    /// Where it is: `holding:16`, `input:3.5`, `coil:1`, `discrete:0`, `HR16`, `40017`, `4x17` (Modbus); `nsu=urn:…;s=…`, `ns=2;i=1001` (OPC UA);
     /// `topic`, `topic#/json/pointer` (MQTT); `column:name` (replay).
     pub at: Option<String>,
     /// What the bytes are. Registers need it; coils are `bool`; other protocols say it themselves (`auto`).
@@ -132,9 +147,15 @@ pub(crate) struct PointWritten {
     pub encoding: Option<Encoding>,
     /// How the bytes of a value lie in its registers, A the most significant; default `ABCD`.
     pub order: Option<ByteOrder>,
-    /// Bytes of a `text`, 1 to 250.
+    /// Bytes of a `text`, 1 to 250; of a `text-low` or `text-high`, 1 to 125.
     #[schemars(range(min = 1, max = 250))]
     pub length: Option<u16>,
+    /// Modbus: only these bits of a whole number, the lowest is 0: `4-7`.
+    pub bits: Option<String>,
+    /// Modbus: names of the numbers; the value is the name, a number without one is no value.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Modbus: a sampling period of its own, 10ms to 1h; default is the device's.
+    pub every: Option<String>,
     /// Factor on the raw number; default 1.
     pub scale: Option<f64>,
     /// Added after the factor; default 0.

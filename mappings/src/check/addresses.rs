@@ -43,6 +43,9 @@ fn claim(a: &PointSpec, b: &PointSpec) -> Option<Claim> {
             if table_a != table_b || end_a <= u32::from(*offset_b) || end_b <= u32::from(*offset_a) {
                 return None;
             }
+            if are_parts_of_one_word(a, b) {
+                return None;
+            }
             match (bit_a, bit_b) {
                 (Some(bit_a), Some(bit_b)) => (bit_a == bit_b).then_some(Claim::Same),
                 (Some(_), None) => (!is_status_word(b)).then_some(Claim::Clash),
@@ -55,7 +58,11 @@ fn claim(a: &PointSpec, b: &PointSpec) -> Option<Claim> {
 }
 
 fn same_or_clash(a: &PointSpec, b: &PointSpec) -> Claim {
-    let alike = a.address == b.address && a.encoding == b.encoding && a.length == b.length && a.order == b.order;
+    let alike = a.address == b.address
+        && a.encoding == b.encoding
+        && a.options.bits == b.options.bits
+        && a.length == b.length
+        && a.order == b.order;
     if alike { Claim::Same } else { Claim::Clash }
 }
 
@@ -64,13 +71,23 @@ fn end(offset: u16, point: &PointSpec) -> u32 {
     u32::from(offset) + u32::from(point.registers().max(1))
 }
 
+/// Fields of the same number that share no bit, or a field beside the whole number.
+fn are_parts_of_one_word(a: &PointSpec, b: &PointSpec) -> bool {
+    let same_number = a.address == b.address && a.encoding == b.encoding && a.order == b.order;
+    same_number
+        && match (a.options.bits, b.options.bits) {
+            (Some(a), Some(b)) => a.high < b.low || b.high < a.low,
+            (one, other) => one.is_some() != other.is_some(),
+        }
+}
+
 const fn is_status_word(point: &PointSpec) -> bool {
     matches!(point.encoding, Encoding::U16 | Encoding::I16 | Encoding::U32 | Encoding::I32)
 }
 
 /// `holding:16 to 17 (f32)`.
 fn extent(point: &PointSpec) -> String {
-    let kind = format!("{:?}", point.encoding).to_lowercase();
+    let kind = point.encoding.word();
     match &point.address {
         Address::Modbus { offset, .. } if point.registers() > 1 => {
             format!("`{}` to {} ({kind})", point.address, end(*offset, point) - 1)

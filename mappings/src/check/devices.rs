@@ -1,5 +1,6 @@
 //! Devices: id, endpoint, data sheet, timing, login.
 
+use super::modbus::ModbusLayer;
 use super::points::{Layer, PointLayers, Protocol};
 use super::{Checker, Outlines, SheetState, Site};
 use crate::load::sheet_candidates;
@@ -7,7 +8,8 @@ use crate::written::{DeviceWritten, PlantFile, PointWritten, SecurityWritten};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tally_model::{
-    DeviceId, DeviceSpec, Endpoint, EndpointFault, OpcUaPolicy, PointId, PointSpec, Security, Unit, ValueKind,
+    AddressBase, DeviceId, DeviceSpec, Endpoint, EndpointFault, OpcUaPolicy, PointId, PointSpec, Security, Unit,
+    ValueKind,
 };
 use tally_rules::nearest_name;
 
@@ -78,6 +80,7 @@ impl Checker<'_> {
             specs.extend(spec.map(|spec| (spec, site)));
         }
         self.shared_units(&specs);
+        self.shared_lines(&specs);
         (specs.into_iter().map(|(spec, _)| spec).collect(), outlines)
     }
 
@@ -98,14 +101,35 @@ impl Checker<'_> {
         let (points, kinds) = self.points(&layers, protocol, written);
         self.overlaps(&points);
         let frame = self.frame(written, site, sheet, protocol);
-        let security = self.security(written.security.as_ref(), &site.key("security"), protocol);
+        let mut security = self.security(written.security.as_ref(), &site.key("security"), protocol);
+        security.tls = self.modbus_tls(written.security.as_ref(), &site.key("security"), endpoint.as_ref());
+        let modbus = self.modbus_options(written, site, sheet, protocol);
+        self.reachable(&points, &modbus);
         let opcua = self.opcua(written.opcua.as_ref(), &site.key("opcua"), protocol);
         let complete = layers.len() == kinds.len() && self.points_readable(site, sheet);
         let outline = id.clone().map(|id| Outline { id, points: kinds, complete });
         let points: Vec<PointSpec> = points.into_iter().map(|(point, _)| point).collect();
-        let spec =
-            id.zip(endpoint).map(|(id, endpoint)| DeviceSpec { opcua, ..frame.device(id, endpoint, security, points) });
+        let spec = id.zip(endpoint).map(|(id, endpoint)| DeviceSpec {
+            opcua,
+            modbus,
+            ..frame.device(id, endpoint, security, points)
+        });
         (spec, outline)
+    }
+
+    fn modbus_options(
+        &mut self,
+        written: &DeviceWritten,
+        site: &Site<'_>,
+        sheet: SheetState<'_>,
+        protocol: Option<Protocol>,
+    ) -> tally_model::ModbusOptions {
+        let plant = ModbusLayer { written: written.modbus.as_ref(), site: &site.key("modbus") };
+        let (from_sheet, sheet_site) = match sheet {
+            SheetState::Read(sheet) => (sheet.written.modbus.as_ref(), Site::root(sheet.document).key("modbus")),
+            _ => (None, site.key("modbus")),
+        };
+        self.modbus(plant, ModbusLayer { written: from_sheet, site: &sheet_site }, protocol)
     }
 
     /// Whether the lists of points themselves could be read.
@@ -195,11 +219,13 @@ impl Checker<'_> {
         if let SheetState::Read(sheet) = sheet {
             let root = Site::root(sheet.document);
             let points = sheet.written.points.as_deref().unwrap_or_default();
-            for layer in self.layer(points, &root.key("points")) {
+            let base = sheet.written.modbus.as_ref().and_then(|modbus| modbus.base).unwrap_or_default();
+            for layer in self.layer(points, &root.key("points"), base) {
                 layers.push(PointLayers { plant: None, sheet: Some(layer) });
             }
         }
-        for layer in self.layer(&written.points, &site.key("points")) {
+        let base = written.modbus.as_ref().and_then(|modbus| modbus.base).unwrap_or_default();
+        for layer in self.layer(&written.points, &site.key("points"), base) {
             let same =
                 layers.iter_mut().find(|known| known.id().is_some() && known.id() == layer.written.id.as_deref());
             match same {
@@ -214,7 +240,7 @@ impl Checker<'_> {
     }
 
     /// The points of one file; a repeated id is reported and left out.
-    fn layer<'s>(&mut self, points: &'s [PointWritten], site: &Site<'s>) -> Vec<Layer<'s>> {
+    fn layer<'s>(&mut self, points: &'s [PointWritten], site: &Site<'s>, base: AddressBase) -> Vec<Layer<'s>> {
         let mut seen = BTreeSet::new();
         let mut layer = Vec::new();
         for (index, written) in points.iter().enumerate() {
@@ -225,7 +251,7 @@ impl Checker<'_> {
                         site.key("id").fault("another point of the device has this id").found(format!("`{id}`"));
                     self.report(fault.hint("ids are unique in a device"));
                 }
-                _ => layer.push(Layer { written, site }),
+                _ => layer.push(Layer { written, site, base }),
             }
         }
         layer
@@ -269,10 +295,15 @@ impl Checker<'_> {
 
     fn security(&mut self, written: Option<&SecurityWritten>, site: &Site<'_>, protocol: Option<Protocol>) -> Security {
         let Some(written) = written else { return Security::default() };
+        let has_login = written.user.is_some() || written.password.is_some() || written.policy.is_some();
+        let is_tls = [&written.ca, &written.pin, &written.certificate, &written.key].into_iter().any(Option::is_some);
         match protocol {
+            Some(Protocol::Modbus) if is_tls && !has_login => {}
             Some(Protocol::Modbus | Protocol::Replay) => {
                 let fault = site.fault("this protocol knows no login and no encryption");
-                self.report(fault.hint("remove `security:`; protect the network instead"));
+                self.report(fault.hint(
+                    "remove `security:`; protect the network instead, or reach a Modbus device by `modbus+tls://`",
+                ));
             }
             Some(Protocol::Mqtt) if written.policy.is_some() => {
                 self.report(site.key("policy").fault("`policy` is for OPC UA").hint("remove it"));

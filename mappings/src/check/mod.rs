@@ -4,6 +4,7 @@ mod addresses;
 mod cases;
 mod devices;
 mod environment;
+mod modbus;
 mod names;
 mod opcua;
 mod points;

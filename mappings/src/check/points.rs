@@ -6,13 +6,20 @@ use super::{Checker, Site};
 use crate::written::{DeviceWritten, PointWritten};
 pub(super) use address::Protocol;
 use std::collections::BTreeMap;
-use tally_model::{Address, ByteOrder, Encoding, ModbusTable, PointId, PointSpec, Unit, UnitFault, ValueKind};
+use tally_model::{
+    Address, AddressBase, ByteOrder, Encoding, ModbusTable, PointId, PointSpec, Unit, UnitFault, ValueKind,
+};
+
+const REGISTER_TYPES: &str =
+    "u8, i8, u16, i16, u32, i32, u64, i64, f16, f32, f64, bcd16, bcd32, bcd64, text, text-low, text-high";
 
 /// A point as one file says it.
 #[derive(Debug)]
 pub(super) struct Layer<'a> {
     pub written: &'a PointWritten,
     pub site: Site<'a>,
+    /// Where register numbers of this file begin.
+    pub base: AddressBase,
 }
 
 /// A point as the plant file and the data sheet say it together; the plant's word counts.
@@ -23,9 +30,10 @@ pub(super) struct PointLayers<'a> {
 }
 
 /// A key of a point: its value, where it stands, and whether the sheet said it.
-struct Picked<'a, T> {
-    value: T,
-    site: Site<'a>,
+pub(super) struct Picked<'a, T> {
+    pub value: T,
+    pub site: Site<'a>,
+    pub base: AddressBase,
     from_sheet: bool,
 }
 
@@ -38,11 +46,11 @@ impl<'a> PointLayers<'a> {
         self.top().and_then(|layer| layer.written.id.as_deref())
     }
 
-    fn pick<T>(&self, key: &str, get: impl Fn(&'a PointWritten) -> Option<T>) -> Option<Picked<'a, T>> {
+    pub(super) fn pick<T>(&self, key: &str, get: impl Fn(&'a PointWritten) -> Option<T>) -> Option<Picked<'a, T>> {
         let layers = [(&self.plant, false), (&self.sheet, true)];
         layers.into_iter().find_map(|(layer, from_sheet)| {
             let layer = layer.as_ref()?;
-            Some(Picked { value: get(layer.written)?, site: layer.site.key(key), from_sheet })
+            Some(Picked { value: get(layer.written)?, site: layer.site.key(key), base: layer.base, from_sheet })
         })
     }
 
@@ -95,7 +103,8 @@ impl Checker<'_> {
         let order = self.order(layers, protocol, encoding);
         let length = self.length(layers, site, encoding);
         let (scale, offset) = self.scaling(layers, encoding);
-        let kind = kind(encoding, scale, offset);
+        let options = self.point_options(layers, protocol, encoding);
+        let kind = if options.labels.is_some() { Some(ValueKind::Text) } else { kind(encoding, scale, offset) };
         let unit = self.unit(layers, site, kind);
         let deadband = self.deadband(layers, kind);
         let range = self.range(layers, kind);
@@ -105,6 +114,7 @@ impl Checker<'_> {
             unit: unit.clone(),
             deadband,
             range,
+            options,
             ..spec(id, Some(address), encoding, scale, offset)
         });
         if let Some(point) = &point {
@@ -155,14 +165,14 @@ impl Checker<'_> {
                 .hint("remove `type`, or name a register"),
             (false, None) => site
                 .fault("a register needs a type")
-                .allowed("u16, i16, u32, i32, u64, i64, f32, f64, text")
+                .allowed(REGISTER_TYPES)
                 .hint("the manual of the device says how many registers the value has"),
             (false, Some(Encoding::Bool)) => {
                 site.fault("a register is no bool").hint("name one of its bits: `at: holding:17.3`")
             }
-            (false, Some(Encoding::Auto)) => site
-                .fault("Modbus does not say what a register holds")
-                .allowed("u16, i16, u32, i32, u64, i64, f32, f64, text"),
+            (false, Some(Encoding::Auto)) => {
+                site.fault("Modbus does not say what a register holds").allowed(REGISTER_TYPES)
+            }
             (false, Some(encoding)) => return Some(encoding),
         };
         self.report(fault);
@@ -176,15 +186,20 @@ impl Checker<'_> {
                 order.site.fault("only Modbus registers have a byte order").hint("remove `order`")
             }
             Encoding::Bool => order.site.fault("a bit has no byte order").hint("remove `order`"),
-            Encoding::U16 | Encoding::I16 if order.value == ByteOrder::Cdab => {
+            one if spec_registers(one) == 1 && order.value == ByteOrder::Cdab => {
                 let fault = order.site.fault("one register has no word order").found("`CDAB`");
                 fault.allowed("ABCD, BADC").hint("BADC swaps the two bytes of the register")
             }
-            Encoding::Text if matches!(order.value, ByteOrder::Cdab | ByteOrder::Dcba) => order
+            text if text.is_text() && !matches!(order.value, ByteOrder::Abcd | ByteOrder::Badc) => order
                 .site
                 .fault("a text has no word order")
                 .allowed("ABCD, BADC")
                 .hint("BADC swaps the two bytes of each register"),
+            number if order.value.is_for_64_bits() && spec_registers(number) != 4 => order
+                .site
+                .fault("this order is one of values of 64 bits")
+                .found(format!("`{}`", order.value.word()))
+                .allowed("ABCD, CDAB, BADC, DCBA"),
             _ => return order.value,
         };
         self.report(fault);
@@ -194,14 +209,19 @@ impl Checker<'_> {
     fn length(&mut self, layers: &PointLayers<'_>, site: &Site<'_>, encoding: Encoding) -> u16 {
         let length = layers.pick("length", |written| written.length);
         match (encoding, length) {
-            (Encoding::Text, None) => {
+            (text, None) if text.is_text() => {
                 if !layers.is_written("length") {
                     let fault = site.key("length").fault("a text needs a length");
                     self.report(fault.allowed("1 to 250").hint("in bytes, two a register"));
                 }
                 1
             }
-            (Encoding::Text, Some(length)) => length.value,
+            (Encoding::TextLow | Encoding::TextHigh, Some(length)) if length.value > 125 => {
+                let fault = length.site.fault("one byte a register makes at most 125").allowed("1 to 125");
+                self.report(fault.hint("a longer text is read as several points"));
+                125
+            }
+            (text, Some(length)) if text.is_text() => length.value,
             (_, Some(length)) => {
                 self.report(
                     length.site.fault("only a text has a length").hint("remove `length`, or write `type: text`"),
@@ -221,7 +241,7 @@ impl Checker<'_> {
             );
         }
         for picked in [&scale, &offset].into_iter().flatten() {
-            if matches!(encoding, Encoding::Bool | Encoding::Text) {
+            if encoding == Encoding::Bool || encoding.is_text() || layers.is_written("labels") {
                 self.report(picked.site.fault("only numbers are scaled").hint("remove it"));
             }
         }
@@ -275,6 +295,14 @@ impl Checker<'_> {
             self.report(fault.hint(format!("the lower bound comes first: `[{highest}, {lowest}]`")));
         }
         Some(range.value)
+    }
+}
+
+fn spec_registers(encoding: Encoding) -> u16 {
+    match encoding {
+        Encoding::F64 => 4,
+        Encoding::F32 => 2,
+        other => u16::from(other.whole_bits().unwrap_or(16).div_ceil(16)),
     }
 }
 

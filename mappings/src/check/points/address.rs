@@ -3,7 +3,7 @@
 use super::PointLayers;
 use crate::check::{Checker, Site};
 use crate::written::DeviceWritten;
-use tally_model::{Address, AddressFault, Endpoint, PointSpec};
+use tally_model::{Address, AddressBase, AddressFault, Endpoint, PointSpec};
 
 /// What a device speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,14 @@ impl Protocol {
         }
     }
 
+    /// Register numbers behind a table word begin at `base`.
+    fn parse_from(self, text: &str, base: AddressBase) -> Result<Address, AddressFault> {
+        match self {
+            Self::Modbus => Address::parse_modbus_from(text, base),
+            _ => self.parse(text),
+        }
+    }
+
     /// The protocol whose address this is beyond doubt (almost any text is a topic).
     fn whose(text: &str) -> Option<Self> {
         [Self::Modbus, Self::OpcUa, Self::Replay].into_iter().find(|protocol| protocol.parse(text).is_ok())
@@ -71,7 +79,7 @@ impl Checker<'_> {
             return None;
         };
         let protocol = protocol?;
-        match protocol.parse(at.value) {
+        match protocol.parse_from(at.value, at.base) {
             Ok(address) if at.from_sheet => self.moved(address, &at.site, device),
             Ok(address) => Some(address),
             Err(fault) => {
