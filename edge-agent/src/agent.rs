@@ -3,9 +3,10 @@
 use crate::api::{self, Api, ListenError, Listener};
 use crate::config::AgentConfig;
 use crate::error::StoreError;
-use crate::ingest::{Ingest, VaultLimits};
-use crate::links::{self, Identity, LinkError};
+use crate::ingest::{Ingest, NewRules, VaultLimits};
+use crate::links::{self, Identity, LinkError, Running, Surroundings};
 use crate::publish;
+use crate::reload::{self, Difference, Load, Loaded, Refused};
 use crate::seal::Sealer;
 use crate::status::{Alarm, Status};
 use crate::store::{Journals, Sizes, Stores};
@@ -16,11 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, Clock, SINK_BATCHES_MAX, SystemClock};
 use tally_journal::DirStorage;
-use tally_ledger_client::Client;
+use tally_ledger_client::{Client, NodeAddress};
 use tally_mappings::{reserved_device, reserved_point};
 use tally_model::DeviceSpec;
 use tally_rules::Rule;
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -68,14 +70,29 @@ pub struct AgentPlant {
 /// # Errors
 /// [`AgentError`].
 pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), AgentError> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let plant = tally_mappings::load(&config.mapping, &environment)
-        .map_err(|faults| AgentError::Mapping(faults.render(false)))?;
-    for warning in &plant.warnings {
+    let load = reload::load_from(config.mapping.clone());
+    let Loaded { plant, warnings } = load().map_err(|refused| AgentError::Mapping(refused.text))?;
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let plant = AgentPlant { name: plant.name, devices: plant.devices, rules: plant.rules };
-    run_plant(config, plant, stop).await
+    let (requests, reloads) = mpsc::channel(1);
+    let hangups = tokio::spawn(reload_on_hangup(requests.clone()));
+    let reloading = Reloading { load: Some(load), requests, reloads };
+    let ended = start(config, plant, reloading, stop).await;
+    hangups.abort();
+    ended
+}
+
+/// SIGHUP, as by `systemctl reload`: what came of it is in the log.
+async fn reload_on_hangup(requests: mpsc::Sender<reload::Request>) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(fault) => return tracing::warn!(%fault, "SIGHUP cannot be listened to; `tally reload` works all the same"),
+    };
+    while hangups.recv().await.is_some() {
+        // Applying it says what changed, or why nothing did.
+        let _ = reload::ask(&requests).await;
+    }
 }
 
 /// Runs over a plant that is checked already.
@@ -83,15 +100,49 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Age
 /// # Errors
 /// [`AgentError`].
 pub async fn run_plant(config: AgentConfig, plant: AgentPlant, stop: CancellationToken) -> Result<(), AgentError> {
+    run_plant_with(config, plant, None, stop).await
+}
+
+/// The same, with a place where a changed plant is loaded from when somebody asks for it.
+///
+/// # Errors
+/// [`AgentError`].
+pub async fn run_plant_with(
+    config: AgentConfig,
+    plant: AgentPlant,
+    load: Option<Load>,
+    stop: CancellationToken,
+) -> Result<(), AgentError> {
+    let (requests, reloads) = mpsc::channel(1);
+    start(config, plant, Reloading { load, requests, reloads }, stop).await
+}
+
+/// How a changed mapping comes in.
+struct Reloading {
+    load: Option<Load>,
+    requests: mpsc::Sender<reload::Request>,
+    reloads: mpsc::Receiver<reload::Request>,
+}
+
+async fn start(
+    config: AgentConfig,
+    plant: AgentPlant,
+    reloading: Reloading,
+    stop: CancellationToken,
+) -> Result<(), AgentError> {
     check_names(&config, &plant)?;
     let status = Arc::new(Status::default());
-    let links = links::make(&plant.devices, &Identity { agent: config.name.clone(), pki: config.pki.clone() })?;
+    let links = links::make(&plant.devices, &identity(&config), |_| false)?;
     let listener = Listener::open(&config.listen).await?;
     tracing::info!(address = listener.address(), "the agent's interface listens");
     let (stores, watches) = open_stores(&config, &plant, &status).await?;
     let key = LedgerKey::new(config.ledger_key.clone(), config.data.join("ledger.pem"))?;
     let agent = Agent { config, plant, status, stores };
-    agent.run(links, listener, watches, key, stop).await
+    agent.run(links, listener, watches, key, reloading, stop).await
+}
+
+fn identity(config: &AgentConfig) -> Identity {
+    Identity { agent: config.name.clone(), pki: config.pki.clone() }
 }
 
 /// Names that would mix with the agent's own topics (`docs/formats/topics.md`). A mapping file with one is not even loaded.
@@ -148,34 +199,48 @@ fn sealer(config: &AgentConfig) -> Sealer {
 
 impl Agent {
     async fn run(
-        self,
-        links: Vec<Box<dyn tally_connector_api::Link>>,
+        mut self,
+        links: Vec<links::Made>,
         listener: Listener,
         watches: Watches,
         key: LedgerKey,
+        mut reloading: Reloading,
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(self.stores.vault().latest()));
         let (sink, source) = mpsc::channel(SINK_BATCHES_MAX);
         let (sealed, sealed_seen) = watch::channel(self.stores.outbox().next_number());
         let (quit, drain) = (CancellationToken::new(), CancellationToken::new());
+        let (rules, changes) = mpsc::channel(1);
+        let (devices, devices_seen) = watch::channel(Arc::new(self.plant.devices.clone()));
         // Whoever drops this future stops the agent: hard, but whole.
         let _guards = (quit.clone().drop_guard(), drain.clone().drop_guard());
 
-        let api = tokio::spawn(api::serve(listener, api::routes(Arc::new(self.api())), quit.clone()));
-        let publishing = self.publish(sealed_seen.clone(), &clock, &quit)?;
-        let mut ingest = self.ingest(watches, source, sealed, publishing.live.clone(), clock.clone());
+        let api = tokio::spawn(api::serve(
+            listener,
+            api::routes(Arc::new(self.api(reloading.requests.clone()))),
+            quit.clone(),
+        ));
+        let publishing = self.publish(sealed_seen.clone(), devices_seen, &clock, &quit)?;
+        let mut ingest = self.ingest(watches, source, changes, sealed, publishing.live.clone(), clock.clone());
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
-        let running = links::start(links, &sink, &clock, &self.status);
-        drop(sink);
+        let mut running = Running::new(Surroundings { sink, clock, status: self.status.clone() });
+        running.start(links);
         let watchdog = systemd::started(self.status.clone(), quit.clone());
         tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = self.plant.devices.len(), triggers = self.plant.rules.len(), "the agent runs");
 
-        let failed = tokio::select! {
-            () = stop.cancelled() => None,
-            ended = &mut ingest => Some(ingest_ended(ended)),
-            ended = &mut submit => Some(submit_ended(ended)),
+        let failed = loop {
+            tokio::select! {
+                () = stop.cancelled() => break None,
+                ended = &mut ingest => break Some(ingest_ended(ended)),
+                ended = &mut submit => break Some(submit_ended(ended)),
+                Some(request) = reloading.reloads.recv() => {
+                    let answer = self.reload(reloading.load.as_ref(), &mut running, &rules, &devices).await;
+                    // Who asked may have gone; the log has it too.
+                    let _ = request.send(answer);
+                }
+            }
         };
         let result = self.wind_down(failed, running, ingest, submit, drain).await;
         quit.cancel();
@@ -187,11 +252,70 @@ impl Agent {
         result
     }
 
+    /// A changed mapping: nothing is touched before everything is known to be well.
+    async fn reload(
+        &mut self,
+        load: Option<&Load>,
+        running: &mut Running,
+        rules: &mpsc::Sender<NewRules>,
+        devices: &watch::Sender<Arc<Vec<DeviceSpec>>>,
+    ) -> Result<serde_json::Value, Refused> {
+        let answer = self.apply(load, running, rules, devices).await;
+        match &answer {
+            Ok(report) => tracing::info!(%report, "the mapping was loaded anew"),
+            Err(refused) => {
+                tracing::error!("the mapping cannot be loaded anew, everything goes on as before: {}", refused.text)
+            }
+        }
+        answer
+    }
+
+    async fn apply(
+        &mut self,
+        load: Option<&Load>,
+        running: &mut Running,
+        rules: &mpsc::Sender<NewRules>,
+        devices: &watch::Sender<Arc<Vec<DeviceSpec>>>,
+    ) -> Result<serde_json::Value, Refused> {
+        let load = load.ok_or_else(|| Refused::because("this agent was started without a mapping file"))?.clone();
+        let loaded = tokio::task::spawn_blocking(move || load()).await;
+        let loaded = loaded.map_err(|fault| Refused::because(format!("loading the mapping failed: {fault}")))??;
+        let plant = &loaded.plant;
+        if plant.name != self.plant.name {
+            let (old, new) = (&self.plant.name, &plant.name);
+            let text =
+                format!("the plant is called `{new}` now and was `{old}`: its topics change, so restart the agent");
+            return Err(Refused::because(text));
+        }
+        check_names(&self.config, plant)?;
+        let made = links::make(&plant.devices, &identity(&self.config), |devices| running.has(devices));
+        let made = made.map_err(AgentError::from)?;
+        // From here on nothing is refused any more.
+        for gone in running.keep_only(&plant.devices).await {
+            if plant.devices.iter().all(|device| device.id != gone.id) {
+                self.status.forget(&gone.id);
+            }
+        }
+        let (done, in_force) = oneshot::channel();
+        let sent = rules.send(NewRules { rules: plant.rules.clone(), done }).await.is_ok();
+        if !sent || in_force.await.is_err() {
+            return Err(Refused::because("the thread that keeps readings died; the agent is restarting"));
+        }
+        devices.send_replace(Arc::new(plant.devices.clone()));
+        let reconnected: Vec<_> = made.iter().flat_map(|made| made.devices.iter().map(|d| d.id.to_string())).collect();
+        running.start(made);
+        let devices = Difference::of_devices(&self.plant.devices, &plant.devices);
+        let rules = Difference::of_rules(&self.plant.rules, &plant.rules);
+        let report = reload::report(&devices, &rules, &reconnected, &loaded);
+        self.plant = loaded.plant;
+        Ok(report)
+    }
+
     /// Sources first; then everything they said is kept and sealed; then it gets a last chance to be submitted.
     async fn wind_down(
         &self,
         failed: Option<AgentError>,
-        running: links::Running,
+        running: Running,
         ingest: oneshot::Receiver<Result<(), StoreError>>,
         mut submit: JoinHandle<Result<(), StoreError>>,
         drain: CancellationToken,
@@ -221,8 +345,10 @@ impl Agent {
         Ok(on_disk(&self.stores, |stores| stores.receipts().sync()).await?)
     }
 
-    fn api(&self) -> Api<Disk> {
+    fn api(&self, reloads: mpsc::Sender<reload::Request>) -> Api<Disk> {
         Api {
+            // Whoever reaches a port may read; only who may open the socket's file may change something.
+            reloads: matches!(self.config.listen, NodeAddress::Unix(_)).then_some(reloads),
             stores: self.stores.clone(),
             status: self.status.clone(),
             agent: self.config.name.to_string(),
@@ -237,13 +363,15 @@ impl Agent {
         &self,
         watches: Watches,
         source: mpsc::Receiver<Batch>,
+        changes: mpsc::Receiver<NewRules>,
         sealed: watch::Sender<u64>,
         live: Option<mpsc::Sender<Arc<crate::vault::Kept>>>,
         clock: Arc<dyn Clock>,
     ) -> oneshot::Receiver<Result<(), StoreError>> {
         let limits = VaultLimits { days: self.config.limits.vault_days, bytes_max: self.config.limits.vault_bytes_max };
         let (stores, status) = (self.stores.clone(), self.status.clone());
-        let ingest = Ingest { stores, watches, sealer: sealer(&self.config), status, sealed, live, clock, limits };
+        let ingest =
+            Ingest { stores, watches, sealer: sealer(&self.config), status, sealed, live, clock, limits, changes };
         let (ended, end) = oneshot::channel();
         let runtime = Handle::current();
         let name = std::thread::Builder::new().name("ingest".to_owned());
@@ -267,6 +395,7 @@ impl Agent {
     fn publish(
         &self,
         sealed: watch::Receiver<u64>,
+        devices: watch::Receiver<Arc<Vec<DeviceSpec>>>,
         clock: &Arc<dyn Clock>,
         quit: &CancellationToken,
     ) -> Result<publish::Publishing, AgentError> {
@@ -275,7 +404,7 @@ impl Agent {
             broker: broker.clone(),
             agent: self.config.name.clone(),
             plant: self.plant.name.clone(),
-            devices: self.plant.devices.clone(),
+            devices,
             client: Client::new(self.config.node.clone()),
             data: self.config.data.clone(),
             clock: clock.clone(),

@@ -1,20 +1,22 @@
 //! The agent's own interface, for people, Prometheus and `tally evidence`: HTTP on a local socket or a port.
 //!
-//! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`.
-//! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. It changes nothing, and there is no login: who
-//! reaches the socket may read. One disclosure is built at a time.
+//! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`;
+//! `POST /reload` (on a local socket only).
+//! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. There is no login: who
+//! reaches the socket may read, and have the mapping file read anew. One disclosure is built at a time.
 
 mod listen;
 mod problem;
 
 use crate::disclose::{Found, disclose, find};
 use crate::error::StoreError;
+use crate::reload;
 use crate::status::Status;
 use crate::store::Stores;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use problem::Problem;
 use serde_json::json;
@@ -22,7 +24,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use tally_evidence::StatementId;
 use tally_journal::Storage;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 pub use listen::{ListenError, Listener, serve};
 
@@ -38,6 +40,8 @@ pub struct Api<S: Storage> {
     pub plant: String,
     /// The ledger it seals for.
     pub ledger: String,
+    /// Where a reload is asked for; `None` when that is not allowed here.
+    pub reloads: Option<mpsc::Sender<reload::Request>>,
     /// A disclosure may hold a day of readings in memory: one at a time.
     pub disclosures: Semaphore,
 }
@@ -55,6 +59,7 @@ pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
         .route("/receipts/{id}", get(receipt::<S>))
         .route("/disclosures/{id}", get(disclosure::<S>))
         .route("/dead-letters", get(dead_letters::<S>))
+        .route("/reload", post(reload::<S>))
         .fallback(async || Problem::not_found("path", "there is nothing here".to_owned(), "see docs/operator/agent.md"))
         .with_state(api)
 }
@@ -87,6 +92,7 @@ async fn metrics<S: Storage>(State(api): Shared<S>) -> Response {
         // Writing into a String cannot fail.
         let _ = write!(text, "# TYPE tally_agent_{name}{suffix} {kind}\ntally_agent_{name}{suffix} {value}\n");
     }
+    api.status.write_metrics(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
@@ -138,6 +144,19 @@ async fn dead_letters<S: Storage + Send + 'static>(State(api): Shared<S>) -> Res
         })
     });
     Ok(Json(lines.collect::<Vec<_>>()).into_response())
+}
+
+/// The mapping file anew; the answer says what changed, or every fault and that nothing did.
+async fn reload<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem> {
+    let Some(reloads) = &api.reloads else {
+        let detail = "a port changes nothing".to_owned();
+        return Err(Problem::forbidden("reload", detail, "send SIGHUP to the agent, or have it listen on a socket"));
+    };
+    match reload::ask(reloads).await {
+        None => Err(Problem::not_now("stopping", "the agent is stopping".to_owned())),
+        Some(Ok(report)) => Ok(Json(report).into_response()),
+        Some(Err(refused)) => Err(Problem::faults("mapping", refused)),
+    }
 }
 
 fn parse(id: &str) -> Result<StatementId, Problem> {

@@ -60,6 +60,9 @@ pub enum BenchError {
     /// Their names.
     #[error(transparent)]
     Id(#[from] IdFault),
+    /// Their addresses.
+    #[error(transparent)]
+    Endpoint(#[from] tally_model::EndpointFault),
 }
 
 /// Measures for `seconds`. Writes below `dir/vault` and removes it again.

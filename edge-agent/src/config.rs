@@ -6,6 +6,7 @@
 mod check;
 mod written;
 
+use crate::spool::SpoolLimits;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tally_evidence::{SigningKey, VerifyingKey};
@@ -57,6 +58,8 @@ pub struct BrokerConfig {
     pub mode: PublishMode,
     /// First segment(s) of every topic.
     pub prefix: String,
+    /// How much of what the broker missed is told later.
+    pub history: SpoolLimits,
 }
 
 /// How live values are published; see `docs/formats/topics.md`.

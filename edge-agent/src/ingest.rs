@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_connector_api::{Batch, Clock};
 use tally_journal::Storage;
+use tally_rules::Rule;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Readings are synced at least this often; a power cut loses this much of them (never a trigger).
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -56,6 +57,17 @@ pub struct Ingest<S: Storage> {
     pub clock: Arc<dyn Clock>,
     /// How much is kept.
     pub limits: VaultLimits,
+    /// Other rules, from a changed mapping.
+    pub changes: mpsc::Receiver<NewRules>,
+}
+
+/// The rules of a changed mapping.
+#[derive(Debug)]
+pub struct NewRules {
+    /// All of them.
+    pub rules: Vec<Arc<Rule>>,
+    /// Told when they are in force.
+    pub done: oneshot::Sender<()>,
 }
 
 impl<S: Storage> Ingest<S> {
@@ -74,6 +86,9 @@ impl<S: Storage> Ingest<S> {
                 Ok(0) => return self.close(),
                 Ok(_) => self.take(group.drain(..))?,
                 Err(_) => {}
+            }
+            if let Ok(new) = self.changes.try_recv() {
+                self.change(new, &mut source)?;
             }
             if Instant::now() >= sync_at {
                 self.sync()?;
@@ -130,6 +145,7 @@ impl<S: Storage> Ingest<S> {
             let kept = vault.keep(batch, settles)?;
             settles = false;
             status.count.readings.add(kept.readings.len() as u64);
+            status.took(&kept);
             let mut seal = |decided| {
                 let verdict = sealing.seal(decided, &stores.outbox(), sealer);
                 if verdict == Verdict::NoRoom {
@@ -165,6 +181,25 @@ impl<S: Storage> Ingest<S> {
         self.status.vault(&vault, self.watches.unprovable());
         drop(vault);
         self.status.watches(self.watches.iter());
+        Ok(())
+    }
+
+    /// Other rules, over everything that comes behind what is in the channel now: those readings are of the old mapping.
+    fn change(&mut self, new: NewRules, source: &mut mpsc::Receiver<Batch>) -> Result<(), StoreError> {
+        for _ in 0..source.len() {
+            let Ok(batch) = source.try_recv() else { break };
+            self.take([batch])?;
+        }
+        self.watches.replace(&new.rules);
+        let mut vault = self.stores.vault();
+        vault.watch(self.watches.devices());
+        // If we die here: a restart reads the new mapping too, and replays what its rules need as far as it is kept.
+        vault.snapshot(true)?;
+        vault.sync()?;
+        drop(vault);
+        self.status.watches(self.watches.iter());
+        // Who asked may have gone; the rules are in force all the same.
+        let _ = new.done.send(());
         Ok(())
     }
 

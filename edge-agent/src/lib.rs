@@ -4,7 +4,7 @@
 //! connectors ──Batch──▶ ingest ─┬─▶ vault   (numbered, salted, chained, on disk)
 //!                               ├─▶ watch   (rules) ─▶ seal ─▶ outbox (synced)
 //!                               │                                │
-//!                               └─▶ publish (live values)        ├─▶ submit ─▶ node ─▶ receipts
+//!                               └─▶ publish (live values) ◀─ spool ├─▶ submit ─▶ node ─▶ receipts
 //!                                                                └─▶ publish (triggers), node's events ─▶ publish
 //! api: status, metrics, statements, receipts, disclosures
 //! ```
@@ -19,6 +19,7 @@
 mod agent;
 mod config;
 mod links;
+pub mod reload;
 
 pub mod disclose;
 pub mod ingest;
@@ -26,6 +27,7 @@ pub mod outbox;
 mod publish;
 pub mod receipts;
 pub mod seal;
+pub mod spool;
 pub mod submit;
 pub mod vault;
 pub mod watch;
@@ -39,6 +41,7 @@ pub mod error;
 pub mod status;
 pub mod store;
 
-pub use agent::{AgentError, AgentPlant, run, run_plant};
+pub use agent::{AgentError, AgentPlant, run, run_plant, run_plant_with};
 pub use bench::bench_vault;
 pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode};
+pub use spool::SpoolLimits;

@@ -9,7 +9,7 @@ use tally_connector_api::{Batch, Clock, Link, LinkContext, StatusReporter};
 use tally_connector_replay::AtEnd;
 use tally_model::{DeviceSpec, Endpoint, ModbusLine, PartyId, Security, Tls};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Why a link cannot even be made. `tally check` finds these without connecting.
@@ -61,11 +61,15 @@ enum Shared {
     },
 }
 
-/// One link for each connection, in file order. Nothing connects yet.
-///
-/// # Errors
-/// [`LinkError`] for the first device that cannot be read as described.
-pub fn make(devices: &[DeviceSpec], identity: &Identity) -> Result<Vec<Box<dyn Link>>, LinkError> {
+/// A link that is not started yet, with what it was made from.
+pub struct Made {
+    /// The devices that share it, in file order.
+    pub devices: Vec<DeviceSpec>,
+    link: Box<dyn Link>,
+}
+
+/// The devices that share a connection, for each connection, in file order.
+fn groups(devices: &[DeviceSpec]) -> Vec<(Shared, Vec<DeviceSpec>)> {
     let mut groups: Vec<(Shared, Vec<DeviceSpec>)> = Vec::new();
     for device in devices {
         let shared = shared(device);
@@ -74,11 +78,30 @@ pub fn make(devices: &[DeviceSpec], identity: &Identity) -> Result<Vec<Box<dyn L
             None => groups.push((shared, vec![device.clone()])),
         }
     }
-    let links = groups.into_iter().enumerate().map(|(place, (shared, devices))| match shared {
-        Shared::Modbus { .. } => Ok(tally_connector_modbus::link(devices)?),
-        Shared::OpcUa { .. } => Ok(tally_connector_opcua::link(devices, opcua_settings(identity))?),
-        Shared::Mqtt { .. } => Ok(tally_connector_mqtt::link(devices, &mqtt_client_id(identity, place))?),
-        Shared::Replay { .. } => Ok(tally_connector_replay::link(devices, AtEnd::Repeat)?),
+    groups
+}
+
+/// One link for each connection, in file order, but for those that `is_there` already. Nothing connects yet.
+///
+/// # Errors
+/// [`LinkError`] for the first device that cannot be read as described.
+pub fn make(
+    devices: &[DeviceSpec],
+    identity: &Identity,
+    is_there: impl Fn(&[DeviceSpec]) -> bool,
+) -> Result<Vec<Made>, LinkError> {
+    let new = groups(devices).into_iter().filter(|(_, devices)| !is_there(devices));
+    let links = new.map(|(shared, devices)| {
+        let made = devices.clone();
+        let link = match shared {
+            Shared::Modbus { .. } => tally_connector_modbus::link(made)?,
+            Shared::OpcUa { .. } => tally_connector_opcua::link(made, opcua_settings(identity))?,
+            Shared::Mqtt { host, port, security } => {
+                tally_connector_mqtt::link(made, &mqtt_client_id(identity, &host, port, security.user.as_deref()))?
+            }
+            Shared::Replay { .. } => tally_connector_replay::link(made, AtEnd::Repeat)?,
+        };
+        Ok(Made { devices, link })
     });
     links.collect()
 }
@@ -107,54 +130,112 @@ fn opcua_settings(identity: &Identity) -> tally_connector_opcua::Settings {
     }
 }
 
-/// The broker keeps our session under this id: the same after every restart as long as the mapping's order is.
-fn mqtt_client_id(identity: &Identity, place: usize) -> String {
-    format!("tallystick-{}-sensors-{place}", identity.agent)
+/// The broker keeps our session under this id: the same after every restart and reload, wherever in the mapping it stands.
+fn mqtt_client_id(identity: &Identity, host: &str, port: u16, user: Option<&str>) -> String {
+    let place = tally_evidence::sha256(format!("{host} {port} {}", user.unwrap_or_default()).as_bytes());
+    let place = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
+    format!("tallystick-{}-sensors-{place:08x}", identity.agent)
+}
+
+/// What every link is given.
+pub struct Surroundings {
+    /// Where batches go.
+    pub sink: mpsc::Sender<Batch>,
+    /// Receive times.
+    pub clock: Arc<dyn Clock>,
+    /// Where links are listed.
+    pub status: Arc<Status>,
 }
 
 /// The running links.
 pub struct Running {
-    tasks: JoinSet<()>,
-    /// Cancelled to stop them.
+    links: Vec<RunningLink>,
+    surroundings: Surroundings,
+}
+
+struct RunningLink {
+    devices: Vec<DeviceSpec>,
+    task: JoinHandle<()>,
+    /// Cancelled to stop it.
     stop: CancellationToken,
 }
 
-/// Starts every link.
-#[must_use]
-pub fn start(
-    links: Vec<Box<dyn Link>>,
-    sink: &mpsc::Sender<Batch>,
-    clock: &Arc<dyn Clock>,
-    status: &Arc<Status>,
-) -> Running {
-    let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
-    for link in links {
-        let name = link.name();
+impl Running {
+    /// Nothing runs yet.
+    #[must_use]
+    pub fn new(surroundings: Surroundings) -> Self {
+        Self { links: Vec::new(), surroundings }
+    }
+
+    /// Whether exactly these devices are read over one connection now.
+    #[must_use]
+    pub fn has(&self, devices: &[DeviceSpec]) -> bool {
+        self.links.iter().any(|link| link.devices == devices && !link.task.is_finished())
+    }
+
+    /// Starts links.
+    pub fn start(&mut self, links: Vec<Made>) {
+        for made in links {
+            self.start_one(made);
+        }
+    }
+
+    fn start_one(&mut self, Made { devices, link }: Made) {
+        let Surroundings { sink, clock, status } = &self.surroundings;
+        let (name, stop) = (link.name(), CancellationToken::new());
         let (reporter, listener) = StatusReporter::new(&name);
         status.add_link(name.clone(), link.devices(), listener);
-        let context = LinkContext { sink: sink.clone(), status: reporter, clock: clock.clone(), stop: stop.clone(), history: None };
-        let (status, stop) = (status.clone(), stop.clone());
-        tasks.spawn(async move {
+        let context = LinkContext {
+            sink: sink.clone(),
+            status: reporter,
+            clock: clock.clone(),
+            stop: stop.clone(),
+            history: None,
+        };
+        let (status, stopped) = (status.clone(), stop.clone());
+        let task = tokio::spawn(async move {
             // A connector that dies must not take its neighbours along.
             let ended = AssertUnwindSafe(link.run(context)).catch_unwind().await;
-            if ended.is_err() || !stop.is_cancelled() {
-                let text = format!("the connector of {name} ended by itself, its devices are not read any more: restart the agent and report this");
+            if ended.is_err() || !stopped.is_cancelled() {
+                let text = format!(
+                    "the connector of {name} ended by itself, its devices are not read any more: type `tally reload`, and report this"
+                );
                 status.raise(Alarm::ConnectorEnded, text);
             }
         });
+        self.links.push(RunningLink { devices, task, stop });
     }
-    Running { tasks, stop }
+
+    /// Stops every link that does not read one of these sets of devices; the others do not notice. Gives the devices that
+    /// are not read any more.
+    pub async fn keep_only(&mut self, devices: &[DeviceSpec]) -> Vec<DeviceSpec> {
+        let wanted: Vec<_> = groups(devices).into_iter().map(|(_, devices)| devices).collect();
+        let is_kept = |link: &RunningLink| !link.task.is_finished() && wanted.contains(&link.devices);
+        let (kept, gone) = std::mem::take(&mut self.links).into_iter().partition(is_kept);
+        self.links = kept;
+        let ids: Vec<_> = gone.iter().flat_map(|link: &RunningLink| link.devices.clone()).collect();
+        stop_all(gone).await;
+        self.surroundings.status.remove_links(|device| ids.iter().any(|gone| gone.id == *device));
+        self.surroundings.status.clear(Alarm::ConnectorEnded);
+        ids
+    }
+
+    /// Stops them all.
+    pub async fn stop(self) {
+        stop_all(self.links).await;
+    }
 }
 
-impl Running {
-    /// Stops them all; they get a second.
-    pub async fn stop(mut self) {
-        const TIME: std::time::Duration = std::time::Duration::from_millis(1_500);
-        self.stop.cancel();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(TIME, all).await.is_err() {
-            tracing::warn!(links = self.tasks.len(), "some connectors did not stop in time, they are cut off");
-            self.tasks.shutdown().await;
+/// Stops links; they get a second.
+async fn stop_all(links: Vec<RunningLink>) {
+    const TIME: std::time::Duration = std::time::Duration::from_millis(1_500);
+    links.iter().for_each(|link| link.stop.cancel());
+    let deadline = tokio::time::Instant::now() + TIME;
+    for mut link in links {
+        if tokio::time::timeout_at(deadline, &mut link.task).await.is_err() {
+            let devices: Vec<_> = link.devices.iter().map(|device| device.id.as_str()).collect();
+            tracing::warn!(?devices, "a connector did not stop in time, it is cut off");
+            link.task.abort();
         }
     }
 }
@@ -195,9 +276,13 @@ mod tests {
             device("f", "mqtt://127.0.0.1:1883", None),
         ];
         let identity = Identity { agent: PartyId::try_new("agent-01").unwrap(), pki: PathBuf::from("/nonexistent") };
-        let links = make(&devices, &identity).unwrap();
-        let devices: Vec<Vec<_>> =
-            links.iter().map(|link| link.devices().iter().map(ToString::to_string).collect()).collect();
-        assert_eq!(devices, [vec!["a", "c"], vec!["b"], vec!["d"], vec!["e", "f"]]);
+        let links = make(&devices, &identity, |_| false).unwrap();
+        let named: Vec<Vec<_>> =
+            links.iter().map(|made| made.link.devices().iter().map(ToString::to_string).collect()).collect();
+        assert_eq!(named, [vec!["a", "c"], vec!["b"], vec!["d"], vec!["e", "f"]]);
+        // What is there already is not made again.
+        let there = devices[1..2].to_vec();
+        let links = make(&devices, &identity, |devices| devices == there).unwrap();
+        assert_eq!(links.len(), 3);
     }
 }

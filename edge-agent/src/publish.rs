@@ -1,18 +1,21 @@
 //! What SCADA hears, over MQTT (`docs/formats/topics.md`).
 //!
 //! - live values: QoS 0, retained; when the broker or this task is slow SCADA misses some, and nothing else waits;
+//! - history: what SCADA missed ([`crate::spool`]), QoS 1, slower than live values are;
 //! - triggers: QoS 1, in number order; one counts as told when the broker said so, and the place survives a restart;
 //! - ledger events: QoS 1, in ledger order, the place survives a restart;
 //! - how links and agent are: QoS 1, retained; the agent's last will says "offline".
 
 mod cursor;
 mod events;
+mod history;
 mod live;
 mod topics;
 mod triggers;
 
 use crate::config::BrokerConfig;
 use crate::error::StoreError;
+use crate::spool::{Drain, Spool};
 use crate::status::Status;
 use crate::store::Stores;
 use crate::vault::Kept;
@@ -21,7 +24,7 @@ use live::{Connects, Live};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{LinkStatus, StatusReporter};
+use tally_connector_api::{Clock, LinkStatus, StatusReporter};
 use tally_connector_mqtt::{MqttPublisher, PublisherConfig};
 use tally_journal::Storage;
 use tally_ledger_client::Client;
@@ -36,6 +39,9 @@ const LIVE_BATCHES_MAX: usize = 128;
 /// QoS 1 messages on their way: triggers, events and states take turns.
 const IN_FLIGHT_MAX: u16 = 64;
 
+/// The devices of the mapping as it is now.
+pub(crate) type Devices = watch::Receiver<Arc<Vec<DeviceSpec>>>;
+
 /// What publishing is told.
 pub struct Setting {
     /// Where and how.
@@ -44,12 +50,14 @@ pub struct Setting {
     pub agent: PartyId,
     /// The plant.
     pub plant: String,
-    /// Deadbands and order of points.
-    pub devices: Vec<DeviceSpec>,
+    /// Deadbands and order of points; changes with the mapping.
+    pub devices: Devices,
     /// Ledger events come from here.
     pub client: Client,
     /// Where the places are kept.
     pub data: PathBuf,
+    /// Decides what is too old to be told later.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The running publisher.
@@ -60,13 +68,14 @@ pub struct Publishing {
     pub published: watch::Receiver<u64>,
     tasks: JoinSet<()>,
     publisher: Option<MqttPublisher>,
+    spool: Option<Arc<Spool>>,
 }
 
 impl Publishing {
     /// Nobody to tell.
     pub fn off() -> Self {
         let (_, published) = watch::channel(u64::MAX);
-        Self { live: None, published, tasks: JoinSet::new(), publisher: None }
+        Self { live: None, published, tasks: JoinSet::new(), publisher: None, spool: None }
     }
 
     /// Waits for the tasks after `quit` was cancelled; at most a second.
@@ -79,6 +88,11 @@ impl Publishing {
         };
         if tokio::time::timeout(Duration::from_secs(1), all).await.is_err() {
             self.tasks.shutdown().await;
+        }
+        if let Some(spool) = self.spool
+            && let Ok(Err(fault)) = tokio::task::spawn_blocking(move || spool.close()).await
+        {
+            tracing::warn!(%fault, "the place in the live values cannot be kept; after a restart SCADA is told some of them again");
         }
     }
 }
@@ -94,9 +108,10 @@ pub fn start<S: Storage + Send + 'static>(
     sealed: watch::Receiver<u64>,
     quit: CancellationToken,
 ) -> Result<Publishing, StoreError> {
-    let Setting { broker, agent, plant, devices, client, data } = setting;
+    let Setting { broker, agent, plant, devices, client, data, clock } = setting;
     let topics = Topics::new(&broker.prefix, &plant);
     let (told, heard) = (Cursor::open(data.join("published"))?, Cursor::open(data.join("events"))?);
+    let spool = Spool::open(&data.join("spool"), broker.history, &stores)?;
     let first = told.value().parse().unwrap_or(0);
     let (published_sender, published) = watch::channel(first);
     let (live, batches) = mpsc::channel(LIVE_BATCHES_MAX);
@@ -105,13 +120,18 @@ pub fn start<S: Storage + Send + 'static>(
     let mut tasks = JoinSet::new();
     let values = Live::new(
         broker.mode,
-        &devices,
+        devices.clone(),
         topics.clone(),
         publisher.clone(),
         Connects::new(link.clone()),
         status.clone(),
+        spool.clone(),
     );
     tasks.spawn(values.run(batches, quit.clone()));
+    let teller = history::JsonHistory::new(devices.clone(), topics.clone(), publisher.clone());
+    let (spool_read, stores_read) = (spool.clone(), stores.clone());
+    let drain = Drain { spool: spool_read, stores: stores_read, status: status.clone(), clock, teller };
+    tasks.spawn(drain.run(quit.clone()));
     let triggers = triggers::Triggers {
         stores,
         status: status.clone(),
@@ -130,9 +150,8 @@ pub fn start<S: Storage + Send + 'static>(
         cursor: heard,
     };
     tasks.spawn(events.run(quit.clone()));
-    let devices = devices.iter().map(|device| device.id.clone()).collect();
     tasks.spawn(live::tell_states(status, devices, topics, publisher.clone(), Connects::new(link), quit));
-    Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher) })
+    Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher), spool: Some(spool) })
 }
 
 fn connect(

@@ -1,7 +1,10 @@
 //! How the agent is doing: counters, and the last word of every part. Written by the parts, read by [`crate::api`].
 
+mod devices;
+
 use crate::outbox::Outbox;
-use crate::vault::{Retained, Vault};
+use crate::vault::{Kept, Retained, Vault};
+use devices::Devices;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -128,6 +131,7 @@ pub struct Status {
     pub count: Counters,
     started: Instant,
     beat: Mutex<Instant>,
+    devices: Mutex<Devices>,
     state: Mutex<State>,
 }
 
@@ -150,7 +154,13 @@ struct LinkLine {
 impl Default for Status {
     fn default() -> Self {
         let now = Instant::now();
-        Self { count: Counters::default(), started: now, beat: Mutex::new(now), state: Mutex::default() }
+        Self {
+            count: Counters::default(),
+            started: now,
+            beat: Mutex::new(now),
+            devices: Mutex::default(),
+            state: Mutex::default(),
+        }
     }
 }
 
@@ -158,6 +168,50 @@ impl Status {
     /// The ingest thread is alive.
     pub fn beat(&self) {
         *lock(&self.beat) = Instant::now();
+    }
+
+    /// A batch was taken in.
+    pub fn took(&self, kept: &Kept) {
+        lock(&self.devices).took(kept);
+    }
+
+    /// What is measured of each link and device, in Prometheus' text format 0.0.4.
+    pub fn write_metrics(&self, text: &mut String) {
+        use std::fmt::Write;
+        let state = lock(&self.state);
+        let mut samples = [
+            ("link_up", "gauge", String::new()),
+            ("link_faults_total", "counter", String::new()),
+            ("link_connects_total", "counter", String::new()),
+            ("link_overruns_total", "counter", String::new()),
+        ];
+        for link in &state.links {
+            let status = link.status.borrow();
+            // Two logins at one endpoint have the same name; a device has one link.
+            let device = link.devices.first().map_or("", |device| device.as_str());
+            let name = link.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let is_up = u64::from(matches!(status.state, LinkState::Up { .. }));
+            for ((name_of, _, lines), value) in
+                samples.iter_mut().zip([is_up, status.faults, status.connects, status.overruns])
+            {
+                // Writing into a String cannot fail.
+                let _ = writeln!(lines, "tally_agent_{name_of}{{link=\"{name}\",first_device=\"{device}\"}} {value}");
+            }
+        }
+        if let Some(broker) = &state.broker {
+            let up = u64::from(matches!(broker.borrow().state, LinkState::Up { .. }));
+            let _ = writeln!(text, "# TYPE tally_agent_broker_up gauge\ntally_agent_broker_up {up}");
+        }
+        for (name, kind, lines) in samples {
+            let _ = write!(text, "# TYPE tally_agent_{name} {kind}\n{lines}");
+        }
+        drop(state);
+        lock(&self.devices).write(text);
+    }
+
+    /// Forgets what was counted of a device that is not read any more.
+    pub fn forget(&self, device: &DeviceId) {
+        lock(&self.devices).0.remove(device);
     }
 
     /// Whether the ingest thread beat lately.
@@ -335,6 +389,7 @@ impl Status {
             "ready": reasons.is_empty(), "not_ready_because": reasons,
             "alarms": state.alarms.values().collect::<Vec<_>>(),
             "links": links.collect::<Vec<_>>(),
+            "devices": lock(&self.devices).0.iter().map(device_line).collect::<Vec<_>>(),
             "broker": state.broker.as_ref().map(|broker| broker.borrow().state.to_string()),
             "node": node,
             "triggers": state.watches,
@@ -350,6 +405,16 @@ fn link_line(name: &str, devices: &[DeviceId], status: &LinkStatus) -> Value {
         "link": name, "devices": devices, "state": state.to_string(), "faults": faults, "connects": connects,
         "overruns": overruns,
     })
+}
+
+fn device_line((device, count): (&DeviceId, &devices::DeviceCount)) -> Value {
+    let without = devices::REASONS.iter().zip(count.without).filter(|(_, count)| *count > 0);
+    let without: serde_json::Map<_, _> =
+        without.map(|((_, reason), count)| ((*reason).to_owned(), json!(count))).collect();
+    let last = count
+        .last_value
+        .map_or_else(|| "no value yet".to_owned(), |at| format!("last value {:.1} s ago", at.elapsed().as_secs_f64()));
+    json!({"device": device, "state": last, "values": count.values, "without": without})
 }
 
 fn watch_line(watch: &Watch) -> Value {

@@ -32,9 +32,9 @@ use chain::Chain;
 use record::{BatchWriter, Record};
 use std::collections::{HashMap, HashSet};
 use tally_connector_api::Batch;
-use tally_evidence::{Hash, Salt, reading_leaf};
+use tally_evidence::{Hash, Salt, decode_reading, reading_leaf};
 use tally_journal::{Journal, Options, Storage};
-use tally_model::{DeviceId, Timestamp};
+use tally_model::{DeviceId, Reading, Timestamp};
 use zeroize::Zeroizing;
 
 pub use chain::KeptReading;
@@ -74,6 +74,8 @@ pub struct Vault<S: Storage> {
 pub struct Kept {
     /// Which device.
     pub device: DeviceId,
+    /// The journal record that holds the first reading.
+    pub first_place: u64,
     /// The journal record that holds the last reading.
     pub place: u64,
     /// In number order.
@@ -99,6 +101,29 @@ impl Stored {
     }
 }
 
+/// A batch as it lies in the journal; [`RawBatch::decode`] is the work that needs no lock.
+#[derive(Debug)]
+pub struct RawBatch {
+    /// Its record.
+    pub place: u64,
+    bytes: Vec<u8>,
+}
+
+impl RawBatch {
+    /// Whose readings, and the readings in number order.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`].
+    pub fn decode(&self) -> Result<(DeviceId, Vec<Reading>), StoreError> {
+        let foreign = || StoreError::Foreign { store: "vault", record: self.place };
+        let Some(Record::Batch(batch)) = record::decode(&self.bytes) else { return Err(foreign()) };
+        let readings =
+            batch.readings.iter().map(|bytes| decode_reading(&batch.device, bytes).map(|(reading, _)| reading));
+        let readings = readings.collect::<Result<_, _>>().map_err(|_| foreign())?;
+        Ok((batch.device, readings))
+    }
+}
+
 impl<S: Storage> Vault<S> {
     /// Keeps a batch. `settles`: everything decided from earlier batches is sealed and synced, or given up; after a
     /// crash rules run again only over what came since.
@@ -107,7 +132,8 @@ impl<S: Storage> Vault<S> {
     /// [`StoreError`]; the vault must then be opened anew.
     pub fn keep(&mut self, batch: Batch, settles: bool) -> Result<Kept, StoreError> {
         let Batch { device, samples } = batch;
-        let mut kept = Kept { place: self.journal.next_number(), readings: Vec::with_capacity(samples.len()), device };
+        let place = self.journal.next_number();
+        let mut kept = Kept { first_place: place, place, readings: Vec::with_capacity(samples.len()), device };
         let mut samples = samples.into_iter().peekable();
         let mut settles = settles;
         while samples.peek().is_some() {
@@ -207,11 +233,63 @@ impl<S: Storage> Vault<S> {
         Ok((found, next))
     }
 
+    /// Batches from record `place` on, in the order in which they were kept: records until `readings_max` readings are
+    /// reached, at least one. The second answer is the record to go on from.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn batches_from(&self, place: u64, readings_max: usize) -> Result<(Vec<RawBatch>, u64), StoreError> {
+        let (mut found, mut next, mut readings) = (Vec::new(), place.max(self.journal.first_number()), 0);
+        for record in self.journal.iter_from(place).map_err(StoreError::vault)?.take(RECORDS_AT_ONCE * 8) {
+            let (at, bytes) = record.map_err(StoreError::vault)?;
+            if !record::is_snapshot(&bytes) {
+                readings += record::count(&bytes);
+                if readings > readings_max && !found.is_empty() {
+                    break;
+                }
+                found.push(RawBatch { place: at, bytes });
+            }
+            next = at + 1;
+        }
+        Ok((found, next))
+    }
+
+    /// The record that the next batch gets.
+    #[must_use]
+    pub fn next_place(&self) -> u64 {
+        self.journal.next_number()
+    }
+
+    /// The first record still kept.
+    #[must_use]
+    pub fn first_place(&self) -> u64 {
+        self.journal.first_number()
+    }
+
+    /// Bytes from record `place` on.
+    #[must_use]
+    pub fn bytes_from(&self, place: u64) -> u64 {
+        self.journal.bytes_from(place)
+    }
+
+    /// Device, next number and latest receive time of every chain, in no order.
+    pub fn ends(&self) -> impl Iterator<Item = (&DeviceId, u64, Timestamp)> {
+        self.chains.values().map(|chain| (&chain.device, chain.next, chain.received))
+    }
+
     /// Rules need nothing of `device` before reading `number` any more.
     pub fn release(&mut self, device: &DeviceId, number: u64) {
         if let Some(chain) = self.chains.get_mut(device) {
             chain.release(number);
         }
+    }
+
+    /// From now on rules look at these devices. One that they did not look at begins with its next reading.
+    pub fn watch(&mut self, watched: HashSet<DeviceId>) {
+        for chain in self.chains.values_mut() {
+            chain.watch(watched.contains(&chain.device));
+        }
+        self.watched = watched;
     }
 
     /// A journal record at or before the one that holds reading `number`, as long as a rule may need it.

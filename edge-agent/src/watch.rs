@@ -80,6 +80,29 @@ impl Watches {
         watches
     }
 
+    /// From now on these rules. One that is as before keeps its window; a changed one begins anew, raised if it was raised, as
+    /// after a restart. What is known of points stays.
+    pub fn replace(&mut self, rules: &[Arc<Rule>]) {
+        let mut old = std::mem::replace(self, Self::new(rules));
+        self.unprovable = old.unprovable;
+        for (id, device) in &mut self.devices {
+            let Some(known) = old.devices.get_mut(id) else { continue };
+            for watch in &mut device.watches {
+                let same_name = |old: &Watch| old.rule().source().id == watch.rule().source().id;
+                let Some(place) = known.watches.iter().position(same_name) else { continue };
+                let before = known.watches.swap_remove(place);
+                if before.rule().source() == watch.rule().source() {
+                    *watch = before;
+                } else {
+                    watch.restore_raised(before.is_raised());
+                }
+            }
+            for (point, watched) in &mut device.points {
+                watched.latest = known.points.get(point).and_then(|known| known.latest);
+            }
+        }
+    }
+
     /// The devices that have rules.
     #[must_use]
     pub fn devices(&self) -> HashSet<DeviceId> {

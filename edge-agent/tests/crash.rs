@@ -223,7 +223,8 @@ fn open(disks: &Disks) -> Result<Ingest<MemStorage>, StoreError> {
     let (sealed, _) = watch::channel(0);
     let limits = VaultLimits { days: 90, bytes_max: 1 << 30 };
     let (status, clock) = (Arc::new(Status::default()), Arc::new(NoClock));
-    Ok(Ingest { stores: Arc::new(stores), watches, sealer, status, sealed, live: None, clock, limits })
+    let (_, changes) = tokio::sync::mpsc::channel(1);
+    Ok(Ingest { stores: Arc::new(stores), watches, sealer, status, sealed, live: None, clock, limits, changes })
 }
 
 /// What the submit task does, at random.

@@ -61,7 +61,15 @@ impl Ear {
 
 fn broker(port: u16, mode: PublishMode) -> BrokerConfig {
     let host = "127.0.0.1".to_owned();
-    BrokerConfig { host, port, user: None, password: None, mode, prefix: "tallystick".to_owned(), history: SpoolLimits::default() }
+    BrokerConfig {
+        host,
+        port,
+        user: None,
+        password: None,
+        mode,
+        prefix: "tallystick".to_owned(),
+        history: SpoolLimits::default(),
+    }
 }
 
 const TRIGGERS: &str = "tallystick/press-line/press-01/triggers/bearing-worn";

@@ -1,16 +1,20 @@
 //! From the file as written to a configuration that can run.
 
 use super::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, written};
+use crate::spool::SpoolLimits;
 use serde_saphyr::{Location, Spanned};
 use std::fmt::Display;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tally_evidence::{SigningKey, VerifyingKey};
 use tally_model::{PartyId, Secret};
 use zeroize::Zeroizing;
 
 /// Below this an outbox holds a handful of triggers and a vault a few minutes: a slip, not a wish.
 const BYTES_MIN: u64 = 1 << 20;
+/// Slowest telling of history, in values a second.
+const RATE_MIN: u32 = 100;
 /// Longest prefix of a topic in bytes; a topic is at most 65,535 (MQTT 3.1.1 §1.5.3), and ids take 64 a segment.
 const PREFIX_BYTES_MAX: usize = 1024;
 
@@ -105,8 +109,31 @@ impl Checker<'_> {
             Some(password) => Some(self.password(password, written.user.is_some())?),
             None => None,
         };
+        let history = self.history(&written.history);
         let (host, port) = address?;
-        Some(BrokerConfig { host, port, user: written.user, password, mode, prefix: prefix? })
+        Some(BrokerConfig { host, port, user: written.user, password, mode, prefix: prefix?, history })
+    }
+
+    /// `hours: 0` tells nothing later; a rate of nothing would be a slip.
+    fn history(&mut self, written: &written::History) -> SpoolLimits {
+        let mut limits = SpoolLimits::default();
+        if let Some(bytes) = &written.bytes_max {
+            limits.bytes_max = self.keep(bytes, parse_bytes(&bytes.value)).unwrap_or(limits.bytes_max);
+        }
+        if let Some(hours) = &written.hours {
+            limits.age_max = Duration::from_secs(u64::from(hours.value) * 3_600);
+        }
+        if let Some(rate) = &written.values_per_second {
+            if rate.value < RATE_MIN {
+                let text = format!(
+                    "{} values a second would never catch up; the least is {RATE_MIN}, and `hours: 0` tells nothing later",
+                    rate.value
+                );
+                self.fault(rate.referenced, text);
+            }
+            limits.values_per_second = rate.value;
+        }
+        limits
     }
 
     fn password(&mut self, written: &Spanned<String>, has_user: bool) -> Option<Secret> {

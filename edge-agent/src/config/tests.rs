@@ -8,7 +8,7 @@ mapping: plant.yaml
 data: data
 key: agent.key
 node: unix:/run/tallystick/node.sock
-broker: {url: \"mqtt://127.0.0.1:1883\", mode: device, prefix: works/hall-1, user: agent, password: env:PASSWORD}
+broker: {url: \"mqtt://127.0.0.1:1883\", mode: device, prefix: works/hall-1, user: agent, password: env:PASSWORD, history: {hours: 5, values_per_second: 2000}}
 listen: unix:/run/tallystick/agent.sock
 limits: {outbox_bytes_max: 1GiB, vault_days: 30, vault_bytes_max: 10 GiB}
 ";
@@ -36,6 +36,9 @@ fn the_sample_is_read() {
     let broker = config.broker.unwrap();
     assert_eq!((broker.host.as_str(), broker.port, broker.mode), ("127.0.0.1", 1883, PublishMode::Device));
     assert_eq!(broker.password.unwrap().reveal(), "secret");
+    let five_hours = std::time::Duration::from_secs(5 * 3_600);
+    let history = SpoolLimits { age_max: five_hours, values_per_second: 2_000, ..SpoolLimits::default() };
+    assert_eq!(broker.history, history);
     assert_eq!(config.limits, Limits { outbox_bytes_max: 1 << 30, vault_days: 30, vault_bytes_max: 10 << 30 });
     assert!(config.ledger_key.is_none());
     let pinned = parse(dir.path(), &format!("{GOOD}ledger_key: ledger.pem\n")).unwrap();
@@ -58,6 +61,7 @@ fn every_slip_is_named_with_its_line() {
         ("works/hall-1", "works/#", 7, "wildcards"),
         ("user: agent, ", "", 7, "without a user"),
         ("env:PASSWORD", "env:OTHER", 7, "OTHER is not set"),
+        ("values_per_second: 2000", "values_per_second: 2", 7, "never catch up"),
         ("1GiB", "1 gigabyte", 9, "is not a size"),
         ("1GiB", "5 KiB", 9, "too few"),
         ("vault_days: 30", "vault_days: 0", 9, "0 days"),

@@ -28,6 +28,16 @@ pub(super) struct Broker {
     pub prefix: Option<Spanned<String>>,
     pub user: Option<String>,
     pub password: Option<Spanned<String>>,
+    #[serde(default)]
+    pub history: History,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct History {
+    pub bytes_max: Option<Spanned<String>>,
+    pub hours: Option<Spanned<u16>>,
+    pub values_per_second: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

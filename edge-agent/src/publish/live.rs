@@ -1,7 +1,9 @@
 //! Live values and states of links.
 
+use super::Devices;
 use super::topics::Topics;
 use crate::config::PublishMode;
+use crate::spool::Spool;
 use crate::status::Status;
 use crate::vault::{Kept, KeptReading};
 use std::collections::HashMap;
@@ -19,12 +21,15 @@ const STATES_EVERY: Duration = Duration::from_millis(250);
 /// Publishes what changed by more than its deadband. The vault keeps every reading; this is a view of it.
 pub(super) struct Live<P> {
     mode: PublishMode,
+    devices: Devices,
     /// Points with a deadband.
-    deadbands: HashMap<(DeviceId, PointId), Band>,
+    deadbands: Bands,
     topics: Topics,
     publisher: P,
     broker: Connects,
     status: Arc<Status>,
+    /// What SCADA misses is told later.
+    spool: Arc<Spool>,
     /// What the publisher had dropped by the last batch.
     dropped: u64,
 }
@@ -46,26 +51,35 @@ impl Connects {
     }
 }
 
-struct Band {
+/// By device and point.
+pub(super) type Bands = HashMap<(DeviceId, PointId), Band>;
+
+pub(super) struct Band {
     width: f64,
     /// What was published last.
     last: Option<Result<f64, NoValue>>,
 }
 
+/// The deadbands of all points that have one.
+pub(super) fn bands(devices: &[DeviceSpec]) -> Bands {
+    let points = devices.iter().flat_map(|device| device.points.iter().map(|point| (device.id.clone(), point)));
+    let deadbands = points
+        .filter_map(|(device, point)| Some(((device, point.id.clone()), Band { width: point.deadband?, last: None })));
+    deadbands.collect()
+}
+
 impl<P: Publisher> Live<P> {
     pub fn new(
         mode: PublishMode,
-        devices: &[DeviceSpec],
+        mut devices: Devices,
         topics: Topics,
         publisher: P,
         broker: Connects,
         status: Arc<Status>,
+        spool: Arc<Spool>,
     ) -> Self {
-        let points = devices.iter().flat_map(|device| device.points.iter().map(|point| (device.id.clone(), point)));
-        let deadbands = points.filter_map(|(device, point)| {
-            Some(((device, point.id.clone()), Band { width: point.deadband?, last: None }))
-        });
-        Self { mode, deadbands: deadbands.collect(), topics, publisher, broker, status, dropped: 0 }
+        let deadbands = bands(&devices.borrow_and_update());
+        Self { mode, devices, deadbands, topics, publisher, broker, status, spool, dropped: 0 }
     }
 
     pub async fn run(mut self, mut batches: mpsc::Receiver<Arc<Kept>>, quit: CancellationToken) {
@@ -75,29 +89,42 @@ impl<P: Publisher> Live<P> {
     }
 
     fn publish(&mut self, kept: &Kept) {
+        if self.devices.has_changed().unwrap_or(false) {
+            self.deadbands = bands(&self.devices.borrow_and_update());
+        }
         let is_connected = self.publisher.is_connected();
         if !is_connected || self.broker.is_new() {
             // What a deadband holds back would be missing at the broker: the next value goes out in any case.
             self.deadbands.values_mut().for_each(|band| band.last = None);
+            self.spool.lost();
         }
         if !is_connected {
             self.status.count.live_dropped.add(kept.readings.len() as u64);
+            self.spool.missed(kept);
             return;
         }
-        let changed: Vec<_> = kept.readings.iter().filter(|kept| self.is_news(kept)).collect();
-        match self.mode {
-            PublishMode::Point => {
-                for kept in changed {
-                    self.publisher.try_publish_lossy(self.topics.point(kept));
-                }
-            }
-            PublishMode::Device if changed.is_empty() => {}
-            PublishMode::Device => {
-                self.publisher.try_publish_lossy(self.topics.device(&kept.device, changed.into_iter()));
-            }
+        if self.queue(kept) {
+            self.spool.told(kept);
+        } else {
+            self.spool.missed(kept);
         }
         let dropped = self.publisher.dropped();
         self.status.count.live_dropped.add(dropped - std::mem::replace(&mut self.dropped, dropped));
+    }
+
+    /// Whether all that is news in it was queued for the connection.
+    fn queue(&mut self, kept: &Kept) -> bool {
+        let changed: Vec<_> = kept.readings.iter().filter(|kept| self.is_news(kept)).collect();
+        match self.mode {
+            PublishMode::Point => {
+                let queued = changed.into_iter().map(|kept| self.publisher.try_publish_lossy(self.topics.point(kept)));
+                queued.fold(true, |all, queued| all && queued)
+            }
+            PublishMode::Device if changed.is_empty() => true,
+            PublishMode::Device => {
+                self.publisher.try_publish_lossy(self.topics.device(&kept.device, changed.into_iter()))
+            }
+        }
     }
 
     fn is_news(&mut self, kept: &KeptReading) -> bool {
@@ -111,7 +138,7 @@ impl<P: Publisher> Live<P> {
 
 impl Band {
     /// Whether the sample is outside the band around what was published last; then it is the new middle.
-    fn leaves(&mut self, sample: &Sample) -> bool {
+    pub fn leaves(&mut self, sample: &Sample) -> bool {
         let new = match &sample.outcome {
             Err(reason) => Err(*reason),
             Ok(value) => match value.as_f64() {
@@ -134,7 +161,7 @@ impl Band {
 /// Tells the state of each device's link whenever it changes.
 pub(super) async fn tell_states<P: Publisher>(
     status: Arc<Status>,
-    devices: Vec<DeviceId>,
+    devices: Devices,
     topics: Topics,
     publisher: P,
     mut broker: Connects,
@@ -147,13 +174,19 @@ pub(super) async fn tell_states<P: Publisher>(
         if broker.is_new() {
             told.clear();
         }
-        for device in &devices {
-            let Some(state) = status.link_state(device) else { continue };
+        let devices: Vec<_> = devices.borrow().iter().map(|device| device.id.clone()).collect();
+        let gone: Vec<_> = told.keys().filter(|told| !devices.contains(told)).cloned().collect();
+        for device in gone.iter().chain(&devices) {
+            let is_gone = gone.contains(device);
+            let Some(state) = (if is_gone { Some(LinkState::Stopped) } else { status.link_state(device) }) else {
+                continue;
+            };
             if told.get(device).is_some_and(|told| is_same(told, &state)) {
                 continue;
             }
             let message = topics.device_state(device, &state);
             match quit.run_until_cancelled(publisher.publish(message)).await {
+                Some(Ok(())) if is_gone => drop(told.remove(device)),
                 Some(Ok(())) => {
                     told.insert(device.clone(), state);
                 }

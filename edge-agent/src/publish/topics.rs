@@ -1,12 +1,13 @@
 //! Topics and payloads; written down in `docs/formats/topics.md`.
 
 use crate::seal::Sealed;
+use crate::spool::Gap;
 use crate::vault::KeptReading;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tally_connector_api::LinkState;
 use tally_connector_mqtt::{Message, QoS};
-use tally_model::{DeviceId, PartyId, Quality, Sample};
+use tally_model::{DeviceId, PartyId, Quality, Reading, Sample};
 
 /// Makes messages under `{prefix}/{plant}`.
 #[derive(Debug, Clone)]
@@ -41,6 +42,31 @@ impl Topics {
         }
         let payload = json!({"t": received.map(|at| at.to_string()), "n": number, "points": points});
         live(format!("{}/{device}", self.root), payload)
+    }
+
+    /// A reading inside a message of history.
+    pub fn late(reading: &Reading) -> String {
+        let mut payload = Map::from_iter([("p".to_owned(), json!(reading.sample.point))]);
+        payload.append(&mut value(&reading.sample));
+        payload.insert("t".to_owned(), json!(reading.sample.source_time.to_string()));
+        payload.insert("n".to_owned(), json!(reading.number));
+        Value::Object(payload).to_string()
+    }
+
+    /// `{prefix}/{plant}/{device}/history`: readings as [`Topics::late`] makes them.
+    pub fn history(&self, device: &DeviceId, late: &[String]) -> Message {
+        let payload = format!("{{\"history\":[{}]}}", late.join(",")).into_bytes();
+        let topic = format!("{}/{device}/history", self.root);
+        Message { topic, payload, qos: QoS::AtLeastOnce, retain: false }
+    }
+
+    /// `{prefix}/{plant}/{device}/history/gap`
+    pub fn gap(&self, gap: &Gap) -> Message {
+        let payload = json!({
+            "first": gap.first, "last": gap.last, "count": gap.count(),
+            "after": gap.after.map(|at| at.to_string()), "before": gap.before.to_string(),
+        });
+        sure(format!("{}/{}/history/gap", self.root, gap.device), &payload, false)
     }
 
     /// `{prefix}/{plant}/{device}/triggers/{trigger}`

@@ -122,6 +122,15 @@ impl Chain {
         }
     }
 
+    /// Whether rules look at it from now on.
+    pub fn watch(&mut self, is_watched: bool) {
+        match (&self.window, is_watched) {
+            (None, true) => self.window = Some(Window { needed: self.next, ..Window::default() }),
+            (Some(_), false) => self.window = None,
+            _ => {}
+        }
+    }
+
     /// Rules need nothing before `number` any more.
     pub fn release(&mut self, number: u64) {
         let next = self.next;

@@ -121,6 +121,18 @@ pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
     bytes.first() == Some(&SNAPSHOT)
 }
 
+/// Readings in a batch; 0 when it is none.
+pub(super) fn count(bytes: &[u8]) -> usize {
+    let mut take = Take(bytes);
+    let mut count = || {
+        take.exact::<2>()?;
+        take.bytes()?;
+        take.u64()?;
+        usize::try_from(take.u32()?).ok()
+    };
+    count().unwrap_or(0)
+}
+
 fn decode_batch(mut take: Take<'_>) -> Option<Batch<'_>> {
     let settles = take.u8()? & SETTLES != 0;
     let device = take.parse()?;

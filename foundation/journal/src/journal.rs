@@ -145,6 +145,20 @@ impl<S: Storage> Journal<S> {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// Bytes on disk from record `number` on, exact to a block (about 4 KiB, or one larger record).
+    pub fn bytes_from(&self, number: u64) -> u64 {
+        if number >= self.next {
+            return 0;
+        }
+        let behind = self.segments.partition_point(|segment| segment.name.0 <= number);
+        let later: u64 = self.segments.iter().skip(behind).map(|segment| segment.bytes).sum();
+        let own = behind.checked_sub(1).and_then(|place| self.segments.get(place)).map_or(0, |segment| {
+            let block = segment.index.block(number, segment.bytes, 0);
+            segment.bytes - block.map_or(0, |block| block.start)
+        });
+        own + later
+    }
+
     /// Did a write or sync fail? Then everything is refused; drop the journal and open it again.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned

@@ -92,6 +92,16 @@ impl Client {
         serde_json::from_slice(&answer).map_err(|error| self.nonsense(&format!("GET {path}"), &error.to_string()))
     }
 
+    /// Asks for something to be done at `path` with an empty POST, such as the agent's `/reload`, and reads its JSON answer.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn post(&self, path: &str) -> Result<serde_json::Value, RequestError> {
+        let request = Request::builder().method(Method::POST).uri(path).header(ACCEPT, "application/json");
+        let answer = self.ask(self.finish(request, Bytes::new(), path)?).await?.1;
+        serde_json::from_slice(&answer).map_err(|error| self.nonsense(&format!("POST {path}"), &error.to_string()))
+    }
+
     /// Reads bytes from `path`, such as `/checkpoint` or `/agreements/mo-1/evidence`.
     ///
     /// # Errors

@@ -1,0 +1,147 @@
+//! What becomes a hole, and that no reading is neither told nor declared.
+
+use super::drain::tests::{Plant, Scada};
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn a_broker_that_was_away_leaves_one_hole_from_where_it_was_certain() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    spool.lost();
+    spool.told(&plant.keep("a", 3));
+    assert!(spool.is_empty(), "the first connection with nothing before it");
+    let missed = plant.keep("a", 2);
+    spool.lost();
+    spool.missed(&missed);
+    spool.missed(&plant.keep("b", 1));
+    assert!(!spool.is_empty());
+    spool.told(&plant.keep("a", 1));
+    let holes: Vec<_> = spool.state().holes.iter().map(|hole| (hole.from.place, hole.to.place)).collect();
+    // The second in doubt begins at the start: record 0 was told a moment ago only.
+    assert_eq!(holes, [(0, 3)]);
+}
+
+#[test]
+fn a_batch_that_never_came_here_is_noticed_by_its_record() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    spool.told(&plant.keep("a", 3));
+    let _lost_on_the_way = plant.keep("b", 3);
+    spool.told(&plant.keep("a", 3));
+    let holes: Vec<_> = spool.state().holes.iter().map(|hole| (hole.from.place, hole.to.place)).collect();
+    assert_eq!(holes, [(1, 2)]);
+}
+
+#[test]
+fn holes_stay_bounded() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    for _ in 0..500 {
+        spool.missed(&plant.keep("a", 1));
+        spool.told(&plant.keep("a", 1));
+        spool.told(&plant.keep("b", 1));
+    }
+    assert_eq!(spool.state().holes.len(), HOLES_MAX);
+    let mut scada = Scada::default();
+    plant.drain(&spool, &mut scada);
+    assert!(scada.numbers("a").len() >= 500 && scada.gaps.is_empty());
+}
+
+#[test]
+fn a_restart_tells_again_from_the_place_that_was_kept() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    spool.told(&plant.keep("a", 3));
+    spool.keep().unwrap();
+    // kill -9 here; the vault got more before it.
+    plant.keep("a", 4);
+    let spool = plant.spool(SpoolLimits::default());
+    let mut scada = Scada::default();
+    plant.drain(&spool, &mut scada);
+    assert_eq!(scada.numbers("a"), (0..7).collect::<Vec<_>>(), "the last seconds are in doubt, so they are told again");
+    spool.keep().unwrap();
+    let spool = plant.spool(SpoolLimits::default());
+    assert!(spool.is_empty());
+    // A file that is not ours costs what was missed, and nothing else.
+    std::fs::write(plant.file(), b"{}").unwrap();
+    assert!(plant.spool(SpoolLimits::default()).is_empty());
+}
+
+#[test]
+fn a_vault_from_a_backup_or_a_new_one_has_nothing_to_tell_of_what_was() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    for _ in 0..10 {
+        spool.missed(&plant.keep("a", 5));
+    }
+    spool.keep().unwrap();
+    let mut other = Plant::new();
+    other.adopt(&plant);
+    let spool = other.spool(SpoolLimits::default());
+    assert!(spool.is_empty());
+    spool.told(&other.keep("a", 5));
+    assert!(spool.is_empty());
+}
+
+/// One event of a life with a broker.
+#[derive(Debug, Clone)]
+enum Event {
+    Told(bool, usize),
+    Missed(bool, usize),
+    NeverCame(bool, usize),
+    Lost,
+    Drained,
+    Killed,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::Told(device, count)),
+        3 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::Missed(device, count)),
+        1 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::NeverCame(device, count)),
+        1 => Just(Event::Lost),
+        1 => Just(Event::Drained),
+        1 => Just(Event::Killed),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    /// The promise: every reading is told live, told later, or declared missing.
+    #[test]
+    fn no_reading_is_lost_in_silence(events in proptest::collection::vec(event(), 1..60), bytes in 200_u64..4_000) {
+        let plant = Plant::new();
+        let limits = SpoolLimits { bytes_max: bytes, ..SpoolLimits::default() };
+        let (mut spool, mut scada) = (plant.spool(limits), Scada::default());
+        let name = |device| if device { "a" } else { "b" };
+        for event in events {
+            match event {
+                Event::Told(device, count) => {
+                    let kept = plant.keep(name(device), count);
+                    scada.hear(&kept);
+                    spool.told(&kept);
+                }
+                Event::Missed(device, count) => spool.missed(&plant.keep(name(device), count)),
+                Event::NeverCame(device, count) => drop(plant.keep(name(device), count)),
+                Event::Lost => spool.lost(),
+                Event::Drained => plant.drain(&spool, &mut scada),
+                Event::Killed => {
+                    spool.keep().unwrap();
+                    spool = plant.spool(limits);
+                }
+            }
+        }
+        // One more batch each, so that what never came is noticed.
+        for device in ["a", "b"] {
+            let kept = plant.keep(device, 1);
+            scada.hear(&kept);
+            spool.told(&kept);
+        }
+        plant.drain(&spool, &mut scada);
+        for device in ["a", "b"] {
+            let known = scada.known(device);
+            prop_assert_eq!(known.clone(), (0..plant.next(device)).collect::<Vec<_>>(), "{:?}", scada);
+        }
+    }
+}
