@@ -52,9 +52,11 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Orders(args) => commands::order::list(&args, json),
         Command::Order(args) => commands::order::show(&args, json),
         Command::Balance(args) => commands::balance::run(&args, json),
+        Command::Ledger(args) => commands::ledger::run(&args, json),
         Command::Evidence(args) => commands::evidence::run(&args, json),
         Command::Verify(args) => commands::verify::run(&args, json),
         Command::Status(args) => commands::status::run(&args, json),
+        Command::Reload(args) => commands::reload::run(&args, json),
         Command::Bench(args) => commands::bench::run(&args, json),
     }
 }

@@ -5,6 +5,7 @@
 //! 5 s for it; 10 s in all. Reading: 64 requests at once, 30 s. Event streams: 64 ([`events`]). Beyond that the answer is 503 at once (load shed), never
 //! a queue. `/live`, `/ready`, `/metrics` and `/status` are never shed.
 
+mod blocks;
 mod connection;
 mod contracts;
 mod entries;
@@ -69,6 +70,8 @@ pub(crate) fn router(engine: Engine, stop: CancellationToken) -> Router {
 
 fn reading() -> Router<Api> {
     Router::new()
+        .route("/entries", get(blocks::entries))
+        .route("/blocks/{height}", get(blocks::block))
         .route("/entries/{id}", get(entries::receipt))
         .route("/entries/{id}/statement", get(entries::statement))
         .route("/entries/{id}/outcome", get(entries::outcome))

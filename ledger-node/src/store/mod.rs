@@ -188,6 +188,19 @@ impl Store {
         Ok(bytes.ok_or_else(damaged)?.to_vec())
     }
 
+    /// The bytes of all statements of block `height`, whose row is `row`.
+    ///
+    /// # Errors
+    /// [`CommitError`] when log and index do not fit together or cannot be read.
+    pub fn statements(&self, height: u64, row: &BlockRow) -> Result<Vec<Vec<u8>>, CommitError> {
+        let damaged = || IndexFault::Damaged(format!("block {height} is not where the index says"));
+        let record = self.log.read(height)?.ok_or_else(damaged)?;
+        let cut = |&((offset, length), _): &(Span, StatementId)| {
+            record.get(offset as usize..)?.get(..length as usize).map(<[u8]>::to_vec)
+        };
+        Ok(row.entries.iter().map(cut).collect::<Option<_>>().ok_or_else(damaged)?)
+    }
+
     /// Inclusion path and root of an entry for the tree of the first `size` entries.
     #[must_use]
     pub fn inclusion(&self, entry: u64, size: u64) -> Option<(Vec<Hash>, Hash)> {

@@ -1,0 +1,117 @@
+//! Blocks and entries as lists, for people who look around.
+
+use super::problem::Problem;
+use super::{Api, on_disk};
+use crate::engine::{Engine, ReadError};
+use crate::store::{BlockRow, IndexFault};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tally_evidence::{Checkpoint, OutcomeRecord, SignedStatement, StatementKind};
+
+/// Entries of an answer when the question does not say how many.
+const LIMIT: u64 = 20;
+/// Most entries of an answer.
+const LIMIT_MAX: u64 = 1_000;
+
+/// Which entries.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// The newest one wanted; the last one there is when not said.
+    from: Option<u64>,
+    limit: Option<u64>,
+}
+
+/// `GET /entries?from=&limit=`: entries, newest first.
+pub async fn entries(State(api): State<Api>, Query(wanted): Query<Wanted>) -> Result<Json<Value>, Problem> {
+    let limit = wanted.limit.unwrap_or(LIMIT);
+    if limit == 0 || limit > LIMIT_MAX {
+        let hint = "limit is from 1 to 1000; go on with `from` one below the last entry shown";
+        return Err(Problem::bad_request("query", format!("limit={limit}"), hint));
+    }
+    on_disk(&api.engine, move |engine| {
+        let size = engine.store().head().map_or(0, |head| head.checkpoint.size);
+        let newest = wanted.from.unwrap_or(u64::MAX).min(size.saturating_sub(1));
+        let mut shown = Vec::new();
+        let mut next = (size > 0).then_some(newest);
+        while let Some(entry) = next.filter(|_| (shown.len() as u64) < limit) {
+            let place = engine.store().place_of(entry)?.ok_or(ReadError::Entry(entry))?;
+            let block = Block::read(engine, place.height, place.row)?;
+            let wanted = usize::try_from(limit).unwrap_or(usize::MAX) - shown.len();
+            let first = (place.place + 1).saturating_sub(wanted);
+            for place in (first..=place.place).rev() {
+                shown.push(block.entry(place)?);
+            }
+            next = (block.row.first_entry + first as u64).checked_sub(1);
+        }
+        Ok(json!({"size": size, "entries": shown}))
+    })
+    .await
+    .map(Json)
+}
+
+/// `GET /blocks/{height}`: a block with its entries and the terms that ran out in it.
+pub async fn block(State(api): State<Api>, Path(height): Path<String>) -> Result<Json<Value>, Problem> {
+    let hint = "heights are numbers from 0 to the one /status says";
+    let number: u64 = height.parse().map_err(|_| Problem::bad_request("height", format!("`{height}`"), hint))?;
+    on_disk(&api.engine, move |engine| {
+        let row = engine.store().block(number)?;
+        let row = row.ok_or_else(|| Problem::not_found("height", format!("there is no block {number} yet"), hint))?;
+        let block = Block::read(engine, number, row)?;
+        let sealed =
+            Checkpoint::open(&block.row.checkpoint, engine.key()).map_err(|fault| Problem::internal(&fault))?;
+        let entries = (0..block.row.entries.len()).map(|place| block.entry(place)).collect::<Result<Vec<_>, _>>()?;
+        let terms = block.outcomes.iter().take(block.row.terms as usize);
+        let terms = terms.map(|outcome| outcome_json(outcome, number)).collect::<Result<Vec<_>, _>>()?;
+        Ok(json!({
+            "height": number, "time": sealed.time.to_string(), "size": sealed.size, "root": hex::encode(sealed.root),
+            "state": hex::encode(sealed.state), "outcomes": hex::encode(sealed.outcomes),
+            "previous": hex::encode(sealed.previous), "terms": terms, "entries": entries,
+        }))
+    })
+    .await
+    .map(Json)
+}
+
+fn outcome_json(outcome: &[u8], height: u64) -> Result<Value, Problem> {
+    let damaged = || IndexFault::Damaged(format!("the outcomes of block {height}"));
+    Ok(super::entries::outcome_json(&OutcomeRecord::decode(outcome).map_err(|_| damaged())?))
+}
+
+/// A block with what lies in the log for it.
+struct Block {
+    height: u64,
+    row: BlockRow,
+    statements: Vec<Vec<u8>>,
+    outcomes: Vec<Vec<u8>>,
+}
+
+impl Block {
+    fn read(engine: &Engine, height: u64, row: BlockRow) -> Result<Self, Problem> {
+        let statements = engine.store().statements(height, &row).map_err(ReadError::from)?;
+        let outcomes = engine.store().outcomes(height)?.unwrap_or_default();
+        Ok(Self { height, row, statements, outcomes })
+    }
+
+    /// One line about an entry.
+    fn entry(&self, place: usize) -> Result<Value, Problem> {
+        let entry = self.row.first_entry + place as u64;
+        let damaged = || Problem::from(ReadError::Entry(entry));
+        let bytes = self.statements.get(place).ok_or_else(damaged)?;
+        let statement = SignedStatement::parse(bytes).map_err(|_| damaged())?;
+        let outcome = self.outcomes.get(self.row.terms as usize + place).ok_or_else(damaged)?;
+        let outcome = OutcomeRecord::decode(outcome).map_err(|_| damaged())?;
+        let kind = match statement.kind {
+            StatementKind::Trigger => "trigger",
+            StatementKind::Call => "call",
+        };
+        Ok(json!({
+            "entry": entry, "height": self.height, "statement": statement.id.to_string(), "kind": kind,
+            "signer": statement.issuer, "subject": statement.subject, "issued_at": statement.issued_at,
+            "bytes": bytes.len(), "refusal": outcome.refusal,
+            "events": outcome.events.iter().map(|event| &event.kind).collect::<Vec<_>>(),
+        }))
+    }
+}

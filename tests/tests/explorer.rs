@@ -1,0 +1,82 @@
+//! `tally ledger`: what a newcomer sees of a ledger, and that its proofs say no where they should.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use serde_json::{Value, json};
+use tally_evidence::cbor::{int, text};
+use tally_tests::{PATIENCE, Party, Process, Site, tally_command};
+
+const LINE: &str = "
+plant: line
+devices:
+  - id: press-01
+    connect: modbus+tcp://127.0.0.1:1?unit=1
+    points:
+      - {id: running, at: coil:1, unit: \"1\"}
+";
+
+/// `tally ledger …` of the site; gives the exit code and both outputs.
+async fn ledger(site: &Site, arguments: &[&str]) -> (i32, String, String) {
+    let node = format!("unix:{}", site.dir().join("node.sock").display());
+    let mut command = tally_command(&["ledger", "--node", &node]);
+    command.args(arguments);
+    let output = Process::run(command, PATIENCE).await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+async fn as_json(site: &Site, arguments: &[&str]) -> (i32, Value) {
+    let (code, out, err) = ledger(site, &[&["--json"], arguments].concat()).await;
+    (code, serde_json::from_str(&out).unwrap_or_else(|fault| panic!("{fault}: {out}{err}")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_blocks_and_proofs_of_a_ledger() {
+    let site = Site::new(LINE, None).await;
+    let _node = site.start_node().await;
+    let acme = Party::of(&site, "acme");
+    let pay = |amount: i64| [("to", text("fixit")), ("amount", int(amount)), ("currency", text("EUR"))];
+    for amount in 1..=5 {
+        acme.call(&site.node, "accounts", "transfer", None, &pay(amount)).await;
+    }
+    let refused = acme.call(&site.node, "accounts", "transfer", None, &pay(i64::MAX)).await;
+    assert!(refused.refusal.is_some());
+
+    let (code, shown, _) = ledger(&site, &["show"]).await;
+    assert_eq!(code, 0);
+    assert!(shown.contains("press-line") && shown.contains("entries      7"), "{shown}");
+
+    let (code, found) = as_json(&site, &["entries", "--limit", "3", "--from", "5"]).await;
+    let numbers: Vec<_> = found["entries"].as_array().unwrap().iter().map(|row| row["entry"].clone()).collect();
+    assert_eq!((code, numbers), (0, vec![json!(5), json!(4), json!(3)]));
+    let (_, shown, _) = ledger(&site, &["entries"]).await;
+    assert_eq!(shown.lines().count(), 8, "a head and seven entries, down to the genesis: {shown}");
+    assert!(shown.contains(&format!("refused ({})", refused.refusal.unwrap())), "{shown}");
+    assert!(shown.contains("accounts.transferred"), "{shown}");
+
+    let (_, entry) = as_json(&site, &["entry", &refused.id.to_string()]).await;
+    assert_eq!((&entry["signer"], &entry["outcome"]["refusal"]), (&json!("acme"), &json!(refused.refusal)));
+    assert_eq!(entry["body"]["args"]["amount"], json!(i64::MAX));
+    let (_, block) = as_json(&site, &["block", "0"]).await;
+    assert_eq!(
+        (&block["height"], &block["size"], &block["entries"][0]["subject"]),
+        (&json!(0), &json!(1), &json!("registry"))
+    );
+
+    let key = |party: &str| site.dir().join("keys").join(format!("{party}.pub.pem")).display().to_string();
+    let files = site.outside().join("proof");
+    let output = files.display().to_string();
+    let (code, proof) = as_json(&site, &["proof", "3", "--ledger-key", &key("node"), "--output", &output]).await;
+    assert_eq!((code, &proof["holds"], &proof["index"]), (0, &json!(true), &json!(3)));
+    assert!(files.join("receipt.cose").exists() && files.join("statement.cose").exists());
+    let (code, shown, _) = ledger(&site, &["proof", "3", "--ledger-key", &key("acme")]).await;
+    assert_eq!(code, 1, "sealed by another than the key we know: {shown}");
+    assert!(shown.contains("DOES NOT HOLD"), "{shown}");
+
+    for missing in [&["entry", "7"][..], &["block", "7000"], &["proof", &"0".repeat(64)]] {
+        let (code, _, said) = ledger(&site, missing).await;
+        assert_eq!(code, 1, "{missing:?}: {said}");
+        assert!(said.contains("there is no"), "{said}");
+    }
+    let (code, _, said) = ledger(&site, &["entry", "what?"]).await;
+    assert_eq!(code, 2, "{said}");
+}
