@@ -74,6 +74,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Have the agent read its mapping anew: what did not change goes on, a file with a fault changes nothing
     Reload(StatusArgs),
+    /// Have the agent read its mapping anew: what did not change goes on, a file with a fault changes nothing
+    Reload(StatusArgs),
     /// Measure this machine: field, ledger, and the path between them
     Bench(BenchArgs),
 }

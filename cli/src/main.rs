@@ -57,6 +57,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Verify(args) => commands::verify::run(&args, json),
         Command::Status(args) => commands::status::run(&args, json),
         Command::Reload(args) => commands::reload::run(&args, json),
+        Command::Reload(args) => commands::reload::run(&args, json),
         Command::Bench(args) => commands::bench::run(&args, json),
     }
 }

@@ -13,6 +13,7 @@ pub mod node;
 pub mod order;
 pub mod plan;
 pub mod reload;
+pub mod reload;
 pub mod sim;
 pub mod status;
 pub mod verify;
