@@ -180,6 +180,11 @@ impl Failure {
 impl From<tokio_modbus::Error> for Failure {
     fn from(error: tokio_modbus::Error) -> Self {
         use std::io::ErrorKind;
+        if let tokio_modbus::Error::Transport(fault) = &error
+            && let Some(reason) = crate::transport::denied(fault)
+        {
+            return Self::Denied(reason);
+        }
         match error {
             tokio_modbus::Error::Protocol(fault) => Self::Nonsense(fault.to_string()),
             tokio_modbus::Error::Transport(fault) => match (fault.kind(), fault.raw_os_error()) {

@@ -4,10 +4,12 @@
 
 mod common;
 
-use common::{PATIENCE, Running, device, point, vectors, word};
+use common::{PATIENCE, Running, device, device_at, point, vectors, word};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
+use tally_connector_modbus::{Write, WriteFault, encode, link_with_writer};
 use tally_model::{Address, ModbusTable, NoValue, Quality, Value};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -54,7 +56,17 @@ impl Pymodbus {
 
 #[tokio::test]
 async fn every_vector_is_read_from_every_table() {
-    let mut server = Pymodbus::start(0, &[]).await;
+    read_vectors(&[], "modbus+tcp").await;
+}
+
+#[tokio::test]
+async fn every_vector_is_read_in_rtu_and_ascii_frames() {
+    read_vectors(&["--rtu", "1"], "modbus+rtu+tcp").await;
+    read_vectors(&["--ascii", "1"], "modbus+ascii+tcp").await;
+}
+
+async fn read_vectors(words: &[&str], scheme: &str) {
+    let mut server = Pymodbus::start(0, words).await;
     let mut points = Vec::new();
     let mut wanted = BTreeMap::new();
     let mut place = 0;
@@ -78,7 +90,9 @@ async fn every_vector_is_read_from_every_table() {
             wanted.insert(id, (bit == "1").to_string());
         }
     }
-    let mut link = Running::start(vec![device("press", server.port, 1, points)]);
+    let mut press = device_at("press", &format!("{scheme}://127.0.0.1:{}", server.port), 1, points);
+    press.timeout = Duration::from_secs(5);
+    let mut link = Running::start(vec![press]);
     let batch = link.next().await;
     let found: BTreeMap<_, _> =
         batch.samples.iter().map(|sample| (sample.point.to_string(), word(&sample.outcome))).collect();
@@ -151,4 +165,60 @@ async fn changes_restarts_units_and_bad_addresses() {
     link.until("press", "vibration", is(10.0)).await;
     link.until("lathe", "load", is(0.0)).await;
     link.stop().await;
+}
+
+/// The table itself, derived anew by pymodbus and Python's struct.
+#[tokio::test]
+async fn the_vector_table_holds_elsewhere_too() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let checked = Command::new(root.join(".tools/venv/bin/python"))
+        .arg(root.join("tests/interop/modbus_vectors.py"))
+        .arg(root.join("docs/formats/modbus-vectors.csv"))
+        .output()
+        .await
+        .unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(checked.status.success(), "{said}{complained}");
+    let numbers: Vec<usize> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(numbers[0], vectors().len(), "every line is checked");
+    assert!(numbers[1] >= 60, "pymodbus knows most plain types in two orders: {said}");
+}
+
+/// What we write is what pymodbus holds, over all three kinds of frames: written, and read back by the poll.
+#[tokio::test]
+async fn what_we_write_is_what_pymodbus_holds() {
+    for (words, scheme) in
+        [(&[][..], "modbus+tcp"), (&["--rtu", "1"], "modbus+rtu+tcp"), (&["--ascii", "1"], "modbus+ascii+tcp")]
+    {
+        let server = Pymodbus::start(0, words).await;
+        let points = ["a holding:10 u16", "b holding:11 f32 CDAB", "on coil:3", "off coil:4"].map(point).to_vec();
+        let press = device_at("press", &format!("{scheme}://127.0.0.1:{}", server.port), 1, points.clone());
+        let id = press.id.clone();
+        let (link, writer) = link_with_writer(vec![press]).unwrap();
+        let mut link = Running::run(link);
+        link.until("press", "a", |outcome, _| *outcome == Ok(Value::Integer(0))).await;
+        let words = encode(&points[1], &Value::Float(7.125)).unwrap();
+        for write in [
+            Write::Register { address: 10, word: 0x12f4 },
+            Write::Mask { address: 10, and: 0xff00, or: 0x0034 },
+            Write::Registers { address: 11, words },
+            Write::Coils { address: 3, bits: vec![false, true] },
+            Write::Coil { address: 3, on: true },
+        ] {
+            assert_eq!(writer.write(&id, write.clone()).await, Ok(Vec::new()), "{scheme} {write:?}");
+        }
+        let both = Write::ReadWrite { read_from: 10, read_count: 1, address: 20, words: vec![1] };
+        assert_eq!(writer.write(&id, both).await, Ok(vec![0x1234]), "{scheme}");
+        let known = writer.identify(&id).await.unwrap();
+        for (object, text) in [(0, "Press Works"), (1, "P-7"), (2, "3.1"), (5, "Seven")] {
+            assert_eq!(known.get(&object).map(String::as_str), Some(text), "{scheme}: {known:?}");
+        }
+        let refused = writer.write(&id, Write::Register { address: 60_000, word: 1 }).await;
+        assert!(matches!(refused, Err(WriteFault::Refused { code: 2, .. })), "{scheme}: {refused:?}");
+        link.until("press", "a", |outcome, _| *outcome == Ok(Value::Integer(0x1234))).await;
+        link.until("press", "b", |outcome, _| *outcome == Ok(Value::Float(7.125))).await;
+        link.until("press", "off", |outcome, _| *outcome == Ok(Value::Bool(true))).await;
+        link.until("press", "on", |outcome, _| *outcome == Ok(Value::Bool(true))).await;
+        link.stop().await;
+    }
 }

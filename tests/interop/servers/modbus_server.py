@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """A Modbus TCP server that is not ours: pymodbus, driven over stdin by the interoperability tests.
 
-    modbus_server.py PORT [UNIT ...]        PORT 0 takes a free one; default unit 1
+    modbus_server.py PORT [--rtu | --ascii] [UNIT ...]        PORT 0 takes a free one; default unit 1
+
+With `--rtu` or `--ascii` the frames over TCP are those of a serial line.
 
 Prints `ready PORT` when it listens. Every unit has 2,000 holding registers, input registers, coils and discrete
 inputs from address 0, all zero; beyond them pymodbus answers exception 02. Commands, each answered by one line
@@ -17,11 +19,15 @@ It ends when stdin ends, so that a test that dies leaves no server behind.
 import asyncio
 import sys
 
+from pymodbus import FramerType, ModbusDeviceIdentification
 from pymodbus.client.mixin import ModbusClientMixin
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 SIZE = 2000
+IDENTITY = ModbusDeviceIdentification(
+    info_name={"VendorName": "Press Works", "ProductCode": "P-7", "MajorMinorRevision": "3.1", "ModelName": "Seven"}
+)
 # The function code by which pymodbus finds the table.
 TABLES = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 
@@ -63,9 +69,9 @@ def encoded(kind, order, text):
 class Server:
     """The server and the unit the commands concern."""
 
-    def __init__(self, port, units):
+    def __init__(self, port, units, framer):
         self.unit = units[0]
-        self.server = ModbusTcpServer([device(unit) for unit in units], address=("127.0.0.1", port))
+        self.server = ModbusTcpServer([device(unit) for unit in units], framer=framer, identity=IDENTITY, address=("127.0.0.1", port))
 
     async def start(self):
         """Listens; gives the port."""
@@ -91,8 +97,11 @@ class Server:
 
 async def main():
     """Serves until stdin ends."""
-    units = [int(unit) for unit in sys.argv[2:]] or [1]
-    server = Server(int(sys.argv[1]), units)
+    framers = {"--rtu": FramerType.RTU, "--ascii": FramerType.ASCII}
+    words = sys.argv[2:]
+    framer = next((framers[word] for word in words if word in framers), FramerType.SOCKET)
+    units = [int(word) for word in words if word not in framers] or [1]
+    server = Server(int(sys.argv[1]), units, framer)
     print("ready", await server.start(), flush=True)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):

@@ -70,19 +70,35 @@ pub(super) async fn handshake(
 
 /// Whose "no" it was: ours, theirs, or the line's.
 fn refusal(host: &str, port: u16, fault: &std::io::Error) -> Failure {
-    let inner = fault.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match inner {
-        Some(Error::InvalidCertificate(reason)) => Failure::Untrusted(format!("{host}:{port}: {}", in_words(reason))),
+    if let Some(Error::InvalidCertificate(reason)) = cause(fault) {
+        return Failure::Untrusted(format!("{host}:{port}: {}", in_words(reason)));
+    }
+    match denied(fault) {
+        Some(reason) => Failure::Denied(format!("{host}:{port}: {reason}")),
+        None => Failure::Line(format!("TLS with {host}:{port} failed: {fault}")),
+    }
+}
+
+/// Whether the fault is the server's "no" to our certificate. In TLS 1.3 it comes only after the handshake, instead of
+/// the first answer (RFC 8446 §4.4.2.4).
+pub(crate) fn denied(fault: &std::io::Error) -> Option<String> {
+    match cause(fault) {
         Some(Error::AlertReceived(
             alert @ (AlertDescription::BadCertificate
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRequired
             | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate
             | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
             | AlertDescription::UnknownCA),
-        )) => Failure::Denied(format!("{host}:{port} does not accept our certificate ({alert:?})")),
-        _ => Failure::Line(format!("TLS with {host}:{port} failed: {fault}")),
+        )) => Some(format!("it does not accept our certificate ({alert:?})")),
+        _ => None,
     }
+}
+
+fn cause(fault: &std::io::Error) -> Option<&Error> {
+    fault.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
 }
 
 fn in_words(reason: &CertificateError) -> String {

@@ -68,16 +68,17 @@ pub struct Vector {
 }
 
 pub fn vectors() -> Vec<Vector> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/testcases/vectors.csv");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats/modbus-vectors.csv");
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_path(file).unwrap();
     let rows = reader.records().enumerate().map(|(number, row)| {
         let row = row.unwrap();
         let mut spec = point(&format!("v{number} holding:0 {} {}", &row[0], &row[1]));
         spec.length = row[2].parse().unwrap();
-        spec.scale = row[3].parse().unwrap();
-        spec.offset = row[4].parse().unwrap();
-        let registers = row[5].split(' ').map(|word| u16::from_str_radix(word, 16).unwrap()).collect();
-        Vector { spec, registers, value: row[6].to_owned() }
+        spec.options.bits = tally_model::BitField::parse(&row[3]);
+        spec.scale = row[4].parse().unwrap();
+        spec.offset = row[5].parse().unwrap();
+        let registers = row[6].split(' ').map(|word| u16::from_str_radix(word, 16).unwrap()).collect();
+        Vector { spec, registers, value: row[7].to_owned() }
     });
     rows.collect()
 }
