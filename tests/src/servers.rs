@@ -97,10 +97,18 @@ impl Mosquitto {
     /// # Panics
     /// When it does not listen in time.
     pub async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, "").await
+    }
+
+    /// The same, with more lines of configuration.
+    ///
+    /// # Panics
+    /// When it does not listen in time.
+    pub async fn start_with(dir: &Path, more: &str) -> Self {
         let port = free_port();
         let config = dir.join(format!("mosquitto-{port}.conf"));
-        std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"))
-            .unwrap();
+        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n{more}");
+        std::fs::write(&config, text).unwrap();
         let process = Self::spawn(&config, port).await;
         Self { port, config, process }
     }
@@ -111,6 +119,14 @@ impl Mosquitto {
         let process = Process::start("mosquitto", command);
         listening(port).await;
         process
+    }
+
+    /// `mosquitto_sub` on a topic with QoS 1: a line for each payload.
+    #[must_use]
+    pub fn subscriber(&self, topic: &str) -> Process {
+        let mut command = Command::new(find("mosquitto_sub"));
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic]);
+        Process::start("mosquitto_sub", command)
     }
 
     /// As a mapping or `--broker` has it.
