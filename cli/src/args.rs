@@ -46,6 +46,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show the requests a mapping leads to, and how often each device can be read
     Plan(PlanArgs),
+    /// Look at a live Modbus device: a value as every type in every order side by side, and what the device says it is
+    Probe(ProbeArgs),
     /// Make a new site folder: keys, genesis, configuration of node, agent and simulator
     Init(InitArgs),
     /// Run simulated PLCs and sensors from a YAML file
@@ -72,8 +74,6 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show what the agent is doing: links, triggers, outbox
     Status(StatusArgs),
-    /// Have the agent read its mapping anew: what did not change goes on, a file with a fault changes nothing
-    Reload(StatusArgs),
     /// Have the agent read its mapping anew: what did not change goes on, a file with a fault changes nothing
     Reload(StatusArgs),
     /// Measure this machine: field, ledger, and the path between them
@@ -120,6 +120,43 @@ pub struct PlanArgs {
     /// Also write each rule's canonical bytes to DIR/DEVICE.TRIGGER.rule, for the genesis file or `call registry register-rule`
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
+}
+
+/// Arguments of `probe`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It reads only. Examples:
+  tally probe modbus+tcp://10.0.0.7?unit=1 holding:16
+  tally probe 'modbus+rtu:///dev/ttyUSB0?baud=9600&parity=none&unit=3' 40017 30001 coil:0
+  tally probe modbus+tls://10.0.0.7 holding:16 --ca plant-ca.pem --certificate us.pem --key us.key")]
+pub struct ProbeArgs {
+    /// Where it is, as `connect:` in a mapping
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// What to read, as `at:` in a mapping: `holding:16`, `HR16`, `40017`, `4x17`, `coil:0`
+    #[arg(value_name = "AT")]
+    pub at: Vec<String>,
+    /// Registers or bits to read from each; fewer where the device has no more
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=125))]
+    pub count: u16,
+    /// Numbers behind `holding:` and `HR` begin with 1, not with 0
+    #[arg(long)]
+    pub from_one: bool,
+    /// How long an answer may take
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub timeout: String,
+    /// TLS: certificates of the authorities that may have signed the device's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// TLS: SHA-256 of the device's own certificate
+    #[arg(long, value_name = "SHA256", conflicts_with = "ca")]
+    pub pin: Option<String>,
+    /// TLS: our certificate
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// TLS: the key of our certificate
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub key: Option<PathBuf>,
 }
 
 /// Arguments of `init`.

@@ -47,6 +47,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Sim(args) => commands::sim::run(&args),
         Command::Check(args) => commands::check::run(&args, json),
         Command::Plan(args) => commands::plan::run(&args, json),
+        Command::Probe(args) => commands::probe::run(&args, json),
         Command::Keys(args) => commands::keys::run(&args, json),
         Command::Call(args) => commands::call::run(args, json),
         Command::Orders(args) => commands::order::list(&args, json),
@@ -56,7 +57,6 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Evidence(args) => commands::evidence::run(&args, json),
         Command::Verify(args) => commands::verify::run(&args, json),
         Command::Status(args) => commands::status::run(&args, json),
-        Command::Reload(args) => commands::reload::run(&args, json),
         Command::Reload(args) => commands::reload::run(&args, json),
         Command::Bench(args) => commands::bench::run(&args, json),
     }

@@ -12,7 +12,7 @@ pub mod ledger;
 pub mod node;
 pub mod order;
 pub mod plan;
-pub mod reload;
+pub mod probe;
 pub mod reload;
 pub mod sim;
 pub mod status;

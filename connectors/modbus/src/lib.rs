@@ -18,6 +18,7 @@ mod encode;
 mod error;
 mod link;
 mod plan;
+mod probe;
 mod session;
 mod transport;
 mod write;
@@ -29,6 +30,7 @@ pub use link::{CONNECT_TIME_MAX, link, link_with_writer};
 pub use plan::{
     ANSWER_TIME_TYPICAL, BITS_PER_REQUEST_MAX, Plan, PlannedPoint, REGISTERS_PER_REQUEST_MAX, Request, plan,
 };
+pub use probe::{Line, Readings, readings, texts};
 pub use session::Session;
 pub use write::{
     Identification, ORDERS_MAX, READ_WRITE_REGISTERS_MAX, WRITE_BITS_MAX, WRITE_REGISTERS_MAX, Write, WriteFault,
