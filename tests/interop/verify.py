@@ -1,0 +1,372 @@
+#!/usr/bin/env python3
+"""Verifies a Tallystick evidence file, offline. Written from docs/formats alone, with nothing of ours and nothing but
+cbor2 and cryptography, to prove that a stranger can. Forms, seals and trees are in verifier/formats.py, the
+language of the rules in verifier/rule.py.
+
+    verify.py FILE [--ledger-key PEM] [--json]
+
+Names each link as `tally verify` does. Exit code 0: every link holds, 1: one does not, 2: no answer.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from verifier.formats import (
+    BYTES,
+    CALL,
+    CHECKPOINT,
+    CHECKPOINT_HEADER,
+    DEVICE,
+    DISCLOSURE,
+    FILE,
+    HASH,
+    OUTCOME,
+    PARTY,
+    READING,
+    RECEIPT,
+    RECEIPT_HEADER,
+    RULE,
+    SIGN1,
+    STATEMENT_HEADER,
+    STATEMENT_TYPES,
+    TRIGGER,
+    UINT,
+    Fault,
+    check_seal,
+    decode,
+    each,
+    leaf_hash,
+    need,
+    public_key,
+    root_of_parts,
+    root_of_path,
+    row,
+    sha256,
+    signed_bytes,
+    thumbprint,
+)
+from verifier.rule import RuleFault, recompute
+
+
+class Broken(Exception):
+    """A link does not hold and is recorded: nothing after it in the same entry is checked."""
+
+
+# ---- the links, as verifying.md has them ----
+
+
+class Chain:
+    """What the links so far have proved, and how each of them came out."""
+
+    def __init__(self, file, trusted):
+        self.file, self.trusted, self.links = file, trusted, []
+        self.parties, self.devices, self.rules = {}, {}, {}
+        self.last_index, self.checkpoints, self.events = -1, {}, []
+
+    def link(self, about, step, check, *given, silent=False):
+        """Does a check; records its detail, or why it does not hold and ends the entry."""
+        try:
+            result = check(*given)
+        except Fault as fault:
+            self.links.append((about, step, False, str(fault)))
+            raise Broken from fault
+        if not silent:
+            self.links.append((about, step, True, result))
+        return result
+
+    def run(self):
+        """Links 2 to 5."""
+        self.attempt(self.link, "the ledger", "ledger-key", self.ledger_key)
+        for entry in self.file["entries"]:
+            self.attempt(self.entry, entry)
+        for term in self.file["terms"]:
+            self.attempt(self.term, term)
+        self.attempt(self.link, self.file["agreement"], "history", self.history)
+
+    def attempt(self, check, *given):
+        try:
+            return check(*given)
+        except Broken:
+            return None
+
+    def ledger_key(self):
+        shown = thumbprint(self.file["key"]).hex()
+        if self.trusted is None:
+            return f"{shown} (taken from the file: compare it, or give --ledger-key)"
+        need(self.trusted == self.file["key"], f"the file was made by the ledger key {shown}, not the one given")
+        return "is the key you gave"
+
+    def entry(self, entry):
+        statement = self.link("an entry", "statement", open_statement, entry["statement"], silent=True)
+        receipt = self.link("an entry", "inclusion", open_receipt, entry["receipt"], silent=True)
+        body, is_trigger = statement["body"], statement["is_trigger"]
+        words = "trigger {trigger} {transition}" if is_trigger else "call {contract}/{action}"
+        about = f"entry {receipt['index']} ({words.format_map(body)})"
+        self.link(about, "statement", self.meant, statement, silent=True)
+        root = self.link(about, "inclusion", self.included, statement, receipt, silent=True)
+        self.links.append((about, "inclusion", True, f"entry {receipt['index']} of {receipt['size']}"))
+        checkpoint, outcome = self.proved(about, entry)
+        self.link(about, "checkpoint", self.covers, checkpoint, receipt, root)
+        self.link(about, "outcome", self.belongs, outcome, entry, checkpoint, receipt, statement)
+        key = self.link(about, "device-binding", self.signer, statement, silent=True)
+        self.link(about, "seal", self.sealed, statement, key)
+        self.last_index = receipt["index"]
+        self.events.append((outcome["height"], entry["outcome-index"], outcome["events"]))
+        if is_trigger:
+            self.trigger(about, statement, entry)
+        elif "disclosure" in entry:
+            self.links.append((about, "readings", False, "a call has no readings"))
+        if not is_trigger and body["contract"] == "registry" and outcome["refusal"] == 0:
+            self.attempt(self.link, about, "device-binding", self.register, statement)
+
+    def meant(self, statement):
+        body, claims = statement["body"], statement["claims"]
+        need(claims[3] == self.file["ledger"], f"was made for ledger {claims[3]}")
+        about = body["device"] if statement["is_trigger"] else body.get("agreement", body["contract"])
+        need(claims[2] == about, f"its subject is {claims[2]}, its body is about {about}")
+
+    def included(self, statement, receipt):
+        claims = receipt["header"][15]
+        need(claims == {1: self.file["ledger"], 2: statement["claims"][2]}, "the receipt is for another ledger or subject")
+        need(receipt["index"] > self.last_index, "the entries are not in ledger order")
+        root = root_of_path(leaf_hash(statement["id"]), receipt["index"], receipt["size"], receipt["path"])
+        check_seal(self.file["key"], receipt["header"][4], receipt["protected"], root, receipt["signature"])
+        return root
+
+    def proved(self, about, proof):
+        """Checkpoint and outcome of an entry or a term."""
+        checkpoint = self.link(about, "checkpoint", self.open_checkpoint, proof["checkpoint"], silent=True)
+        outcome = self.link(about, "outcome", self.open_outcome, proof, checkpoint, silent=True)
+        return checkpoint, outcome
+
+    def open_checkpoint(self, data):
+        protected, _, payload, signature = decode(data, "checkpoint", SIGN1).value
+        header = decode(protected, "checkpoint header", CHECKPOINT_HEADER)
+        check_seal(self.file["key"], header[4], protected, payload, signature)
+        checkpoint = decode(payload, "checkpoint", CHECKPOINT)
+        need(checkpoint["ledger"] == self.file["ledger"], "the checkpoint is of another ledger")
+        self.follows(checkpoint, sha256(payload))
+        return checkpoint
+
+    def follows(self, checkpoint, digest):
+        """Besides: the checkpoints of the file among themselves."""
+        height = checkpoint["height"]
+        need(self.checkpoints.setdefault(height, (checkpoint, digest))[1] == digest, f"two checkpoints of height {height}")
+        need(height > 0 or checkpoint["previous"] == bytes(32), "the first checkpoint follows none")
+        row = [self.checkpoints[at] for at in sorted(self.checkpoints)]
+        for (older, before), (newer, _) in zip(row, row[1:]):
+            need(older["size"] <= newer["size"] and older["time"] <= newer["time"], "size or time of the checkpoints falls")
+            is_next = older["height"] + 1 == newer["height"]
+            need(not is_next or newer["previous"] == before, "the checkpoint does not follow the one before")
+
+    def open_outcome(self, proof, checkpoint):
+        outcome = decode(proof["outcome"], "outcome", OUTCOME)
+        leaf = leaf_hash(proof["outcome"])
+        root = root_of_path(leaf, proof["outcome-index"], checkpoint["outcome-count"], proof["outcome-path"])
+        need(root == checkpoint["outcomes"], "the outcome is not among those of the checkpoint")
+        need(outcome["height"] == checkpoint["height"], "the outcome is of another block")
+        return outcome
+
+    def covers(self, checkpoint, receipt, root):
+        need((checkpoint["size"], checkpoint["root"]) == (receipt["size"], root), "another tree than the receipt's")
+        return f"height {checkpoint['height']}"
+
+    def belongs(self, outcome, proof, checkpoint, receipt, statement):
+        place = (outcome.get("entry"), outcome.get("statement"))
+        need(place == (receipt["index"], statement["id"]), "the outcome belongs to another entry")
+        behind = checkpoint["outcome-count"] - proof["outcome-index"]
+        need(behind == receipt["size"] - receipt["index"], "the outcome stands in another entry's place")  # besides
+        if outcome["refusal"]:
+            return f"refused ({outcome['refusal']})"
+        return "done: " + ", ".join(event["kind"] for event in outcome["events"])
+
+    def signer(self, statement):
+        issuer = statement["claims"][1]
+        key = self.file["key"] if issuer == self.file["ledger"] else self.parties.get(issuer)
+        need(key, f"{issuer} is not registered by an earlier entry of this file")
+        return key
+
+    def sealed(self, statement, key):
+        check_seal(key, statement["kid"], statement["protected"], statement["payload"], statement["signature"])
+        return f"sealed by {statement['claims'][1]}"
+
+    def register(self, statement):
+        args, action = statement["body"]["args"], statement["body"]["action"]
+        need(action != "genesis" or statement["claims"][1] == self.file["ledger"], "genesis is the ledger's own")
+        word = action.removeprefix("register-")
+        names = (("party", "parties"), ("device", "devices"), ("rule", "rules"))
+        given = [args.get(many, []) if action == "genesis" else [args[one]] if one == word and one in args else [] for one, many in names]
+        parties, devices, rules = given
+        need(each(PARTY)(parties) and each(DEVICE)(devices) and each(BYTES)(rules), "a record is not of its form")
+        for party in parties:
+            public_key(party["key"])
+            self.parties[party["id"]] = party["key"]
+        self.devices.update((device["id"], device["agent"]) for device in devices)
+        self.rules.update((sha256(rule), decode(rule, "rule", RULE)) for rule in rules)
+        return f"registers {sum(map(len, given))} parties, devices and rules"
+
+    def trigger(self, about, statement, entry):
+        body, agent = statement["body"], statement["claims"][1]
+        self.attempt(self.link, about, "device-binding", self.bound, body["device"], agent)
+        rule = self.attempt(self.link, about, "rule", self.registered_rule, body)
+        readings = self.attempt(self.readings, about, body, entry)
+        if rule and readings is not None:
+            self.attempt(self.link, about, "recomputed", self.recomputed, body, readings)
+
+    def bound(self, device, agent):
+        need(device in self.devices, f"{device} is not registered by an earlier entry of this file")
+        need(self.devices[device] == agent, f"{device} is spoken for by {self.devices[device]}, not by {agent}")
+        return f"{agent} speaks for {device}"
+
+    def registered_rule(self, body):
+        rule = self.rules.get(body["rule"])
+        need(rule, "the rule is not registered by an earlier entry of this file")
+        need((rule["id"], rule["device"]) == (body["trigger"], body["device"]), "the rule is another trigger's")
+        need(rule["priority"] == body["priority"], "the rule has another priority")  # besides
+        return body["rule"].hex()[:12] + "…"
+
+    def readings(self, about, body, entry):
+        shown = self.link(about, "readings", shown_readings, body, entry, silent=True)
+        first, last = body["readings"]["first"], body["readings"]["last"]
+        detail = f"readings {first}–{last}: {len(shown)} shown, {last - first + 1 - len(shown)} hidden"
+        self.links.append((about, "readings", True, detail))
+        return shown
+
+    def recomputed(self, body, readings):
+        rule = self.rules[body["rule"]]
+        due = rule.get("call") if body["transition"] == "raised" else None
+        asked = body.get("call")
+        need((due and (due["contract"], due["action"])) == (asked and (asked["contract"], asked["action"])),
+             "the trigger asks the contract for something else than the rule says")  # fmt: skip
+        try:
+            why_not = recompute(rule, body, readings)
+        except (RuleFault, RecursionError) as fault:
+            raise Fault(f"the registered rule: {fault}") from fault
+        need(why_not is None, why_not)
+        return f"{rule['when']} at {body['at']}"
+
+    def term(self, term):
+        checkpoint, outcome = self.proved("a term", term)
+        self.link("a term", "outcome", self.ran_out, outcome, checkpoint)
+        self.events.append((outcome["height"], term["outcome-index"], outcome["events"]))
+
+    def ran_out(self, outcome, checkpoint):
+        need(outcome.get("agreement") == self.file["agreement"], "not the outcome of a term of the agreement")
+        return f"ran out at height {checkpoint['height']}"
+
+    def history(self):
+        state, held = None, 0
+        events = [event for _, _, events in sorted(self.events, key=lambda one: one[:2]) for event in events]
+        for kind, data in ((event["kind"], event["data"]) for event in events if event["subject"] == self.file["agreement"]):
+            if kind == "agreement.opened":
+                state = data.get("state")
+            elif kind == "agreement.moved":
+                need(data.get("from") == state, f"moves from {data.get('from')} without having got there from {state}")
+                state = data.get("to")
+            elif kind in ("escrow.held", "payment.made", "escrow.released"):
+                held += data.get("amount", 0) * (1 if kind == "escrow.held" else -1)
+                need(held >= 0, "more money left the escrow than was held")  # besides
+        need(state is not None, "no outcome in this file opens this agreement")
+        return f"without a hole, now {state}"
+
+
+def open_statement(data):
+    protected, _, payload, signature = decode(data, "statement", SIGN1).value
+    header = decode(protected, "statement header", STATEMENT_HEADER)
+    is_trigger = header[3] == STATEMENT_TYPES[0]
+    body = decode(payload, "body", TRIGGER if is_trigger else CALL)
+    need(not is_trigger or body["readings"]["first"] <= body["readings"]["last"], "the readings run backwards")
+    return {"is_trigger": is_trigger, "kid": header[4], "claims": header[15], "body": body, "protected": protected,
+            "payload": payload, "signature": signature, "id": sha256(signed_bytes(protected, payload))}  # fmt: skip
+
+
+def open_receipt(data):
+    protected, unprotected, _, signature = decode(data, "receipt", RECEIPT).value
+    size, index, path = decode(unprotected[396][-1][0], "inclusion proof", row(UINT, UINT, each(HASH)))
+    return {"header": decode(protected, "receipt header", RECEIPT_HEADER), "protected": protected,
+            "signature": signature, "size": size, "index": index, "path": path}  # fmt: skip
+
+
+def shown_readings(body, entry):
+    """The readings shown, as (number, point, value or None, unit, received), when they are whole."""
+    need("disclosure" in entry, "the readings behind it are not in this file")
+    disclosure, claim = decode(entry["disclosure"], "disclosure", DISCLOSURE), body["readings"]
+    found = (disclosure["device"], disclosure["first"], disclosure["last"])
+    need(found == (body["device"], claim["first"], claim["last"]), "the readings shown are of another device or range")
+    parts, span = list(disclosure["parts"]), claim["last"] - claim["first"] + 1
+    need(span <= 2**24 and root_of_parts(parts, span) == claim["root"] and not parts,
+         "the readings shown do not give the root that was sealed")  # fmt: skip
+    place, latest, shown = claim["first"], {}, []
+    for salt_or_count, content in disclosure["parts"]:
+        if type(salt_or_count) is int:
+            place += salt_or_count
+            continue
+        number, point, point_number, value, unit, quality, _, received = decode(content, "reading", READING)
+        value = None if isinstance(value, (tuple, list)) else value
+        need((quality == 2) == (value is None), "quality is bad exactly when there is no value")
+        need(number == place, f"reading {number} stands in the place of reading {place}")
+        need(point_number == latest.get(point, point_number - 1) + 1, f"a reading of {point} is not shown")
+        place, latest[point] = place + 1, point_number
+        shown.append((number, point, value, unit, received))
+    for point, number in claim["points"].items():
+        need(latest.get(point) == number, f"reading {number} of {point} is not shown")
+    return shown
+
+
+def verify(data, trusted=None):
+    """All links: (about, step, whether it holds, detail)."""
+    chain = Chain(None, trusted)
+
+    def opened():
+        chain.file = decode(data, "not an evidence file", FILE)
+        public_key(chain.file["key"])
+        return f"evidence about {chain.file['agreement']} on ledger {chain.file['ledger']}"
+
+    chain.attempt(chain.link, "the file", "file", opened)
+    if chain.links[0][2]:
+        chain.run()
+    return chain.links
+
+
+def holds(links):
+    return len(links) > 2 and all(link[2] for link in links)
+
+
+def as_json(links):
+    names = ("about", "step", "holds", "detail")
+    return {"holds": holds(links), "links": [dict(zip(names, link)) for link in links]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Verifies a Tallystick evidence file, offline.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--ledger-key", type=Path, help="the ledger's public key as you know it (SPKI PEM)")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--flips", help="also verify copies with one wrong byte: OFFSET:MASK,… (for the test; JSON)")
+    asked = parser.parse_args()
+    try:
+        data, trusted = asked.file.read_bytes(), None
+        if asked.ledger_key:
+            key = load_pem_public_key(asked.ledger_key.read_bytes())
+            trusted = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    except (OSError, ValueError) as fault:
+        print(f"verify.py: {fault}", file=sys.stderr)
+        return 2
+    links = verify(data, trusted)
+    if asked.flips:
+        flips = (map(int, flip.split(":")) for flip in asked.flips.split(","))
+        copies = (data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :] for at, mask in flips)
+        print(json.dumps([as_json(links), *(as_json(verify(copy, trusted)) for copy in copies)]))
+    elif asked.json:
+        print(json.dumps(as_json(links)))
+    else:
+        for about, step, link_holds, detail in links:
+            print(f"{about:42} {step:15} {'holds' if link_holds else 'DOES NOT HOLD':14} {detail}")
+    return 0 if holds(links) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
