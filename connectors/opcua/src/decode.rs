@@ -1,16 +1,18 @@
 //! From what the server sent to a sample: value, quality, both times. Pure; total over all variants.
 
+use crate::path;
+use opcua::types::custom::DataTypeTree;
 use opcua::types::{DataValue, DateTime, StatusCode, Variant};
-use tally_model::{Encoding, NoValue, Outcome, PointSpec, Quality, Sample, Timestamp, Value};
+use tally_model::{Address, BitField, Encoding, NoValue, Outcome, PointSpec, Quality, Sample, Timestamp, Value};
 
 /// Upper half of a status code: severity and sub-code. The lower half are info bits (OPC UA Part 4 §7.39.1).
 const CODE_MASK: u32 = 0xFFFF_0000;
 
 /// Decodes one data change of `point`.
-pub(crate) fn decode(point: &PointSpec, data: &DataValue, received: Timestamp) -> Sample {
+pub(crate) fn decode(point: &PointSpec, data: &DataValue, received: Timestamp, types: Option<&DataTypeTree>) -> Sample {
     // A status that is not sent means Good (Part 6 §5.2.2.17).
     let status = data.status.unwrap_or(StatusCode::Good);
-    let outcome = if is_bad(status) { Err(no_value(status)) } else { value(point, data.value.as_ref()) };
+    let outcome = if is_bad(status) { Err(no_value(status)) } else { value(point, data.value.as_ref(), types) };
     Sample {
         point: point.id.clone(),
         quality: quality(status, &outcome),
@@ -67,17 +69,42 @@ fn source_time(data: &DataValue, received: Timestamp) -> Timestamp {
     sent.map_or(received, |time: DateTime| Timestamp::from_micros(time.as_chrono().timestamp_micros()))
 }
 
-fn value(point: &PointSpec, variant: Option<&Variant>) -> Outcome {
-    let value = encoded(point.encoding, natural(variant.ok_or(NoValue::Nonsense)?)?)?;
-    let value = scaled(point, value)?;
+fn value(point: &PointSpec, variant: Option<&Variant>, types: Option<&DataTypeTree>) -> Outcome {
+    let whole = variant.ok_or(NoValue::Nonsense)?;
+    let part = match &point.address {
+        Address::OpcUa { pointer: Some(pointer), .. } => path::at(whole, pointer, types).ok_or(NoValue::Nonsense)?,
+        _ => whole,
+    };
+    let mut value = natural(part)?;
+    if let Some(bits) = point.options.bits {
+        let is_signed = matches!(part, Variant::SByte(_) | Variant::Int16(_) | Variant::Int32(_) | Variant::Int64(_));
+        value = bit_field(&value, bits, is_signed)?;
+    }
+    if let Some(labels) = &point.options.labels {
+        let number = whole_number(&value).and_then(|number| i64::try_from(number).ok()).ok_or(NoValue::Nonsense)?;
+        return labels.get(&number).cloned().map(Value::Text).ok_or(NoValue::OutOfRange);
+    }
+    let value = scaled(point, encoded(point.encoding, value)?)?;
     match (point.range, value.as_f64()) {
         (Some((lowest, highest)), Some(number)) if number < lowest || number > highest => Err(NoValue::OutOfRange),
         _ => Ok(value),
     }
 }
 
+/// Some bits of a whole number; of a signed one the highest bit of the field is the sign.
+fn bit_field(value: &Value, bits: BitField, is_signed: bool) -> Outcome {
+    let number = whole_number(value).ok_or(NoValue::Nonsense)?;
+    let (unused, width) = (128 - u32::from(bits.width()), u32::from(bits.low));
+    let lifted = (number >> width) << unused;
+    let part = if is_signed { lifted >> unused } else { (lifted.cast_unsigned() >> unused).cast_signed() };
+    match i64::try_from(part) {
+        Ok(number) => Ok(Value::Integer(number)),
+        Err(_) => u64::try_from(part).map(Value::from_u64).map_err(|_| NoValue::Nonsense),
+    }
+}
+
 /// The value in the type the server sent. Arrays, structures and identifiers are no point values.
-fn natural(variant: &Variant) -> Outcome {
+pub(crate) fn natural(variant: &Variant) -> Outcome {
     match variant {
         Variant::Boolean(flag) => Ok(Value::Bool(*flag)),
         Variant::SByte(number) => Ok(Value::Integer((*number).into())),
@@ -123,7 +150,7 @@ fn encoded(encoding: Encoding, value: Value) -> Outcome {
 }
 
 fn flag(value: &Value) -> Outcome {
-    match whole(value) {
+    match whole_number(value) {
         Some(0) => Ok(Value::Bool(false)),
         Some(1) => Ok(Value::Bool(true)),
         _ => Err(NoValue::Nonsense),
@@ -135,7 +162,7 @@ const EXACT_IN_F64: i128 = 1 << 53;
 
 #[allow(clippy::cast_precision_loss)] // checked to be exact
 fn float(value: &Value) -> Outcome {
-    match (value, whole(value)) {
+    match (value, whole_number(value)) {
         (Value::Float(number), _) => Value::from_f64(*number),
         (_, Some(number)) if number.abs() <= EXACT_IN_F64 => Value::from_f64(number as f64),
         _ => Err(NoValue::Nonsense),
@@ -143,7 +170,7 @@ fn float(value: &Value) -> Outcome {
 }
 
 fn whole_within(value: &Value, lowest: i128, highest: i128) -> Outcome {
-    let number = whole(value).filter(|number| (lowest..=highest).contains(number)).ok_or(NoValue::Nonsense)?;
+    let number = whole_number(value).filter(|number| (lowest..=highest).contains(number)).ok_or(NoValue::Nonsense)?;
     match i64::try_from(number) {
         Ok(number) => Ok(Value::Integer(number)),
         Err(_) => u64::try_from(number).map(Value::from_u64).map_err(|_| NoValue::Nonsense),
@@ -152,7 +179,7 @@ fn whole_within(value: &Value, lowest: i128, highest: i128) -> Outcome {
 
 /// The value as a whole number, if it is exactly one.
 #[allow(clippy::cast_possible_truncation, clippy::float_cmp)] // "exactly whole" is the question
-fn whole(value: &Value) -> Option<i128> {
+fn whole_number(value: &Value) -> Option<i128> {
     match value {
         Value::Bool(flag) => Some((*flag).into()),
         Value::Integer(number) => Some((*number).into()),
@@ -192,7 +219,7 @@ mod tests {
 
     fn read(encoding: Encoding, variant: impl Into<Variant>) -> Outcome {
         let data = DataValue { value: Some(variant.into()), ..DataValue::null() };
-        decode(&point("p", "i=1", encoding), &data, NOW).outcome
+        decode(&point("p", "i=1", encoding), &data, NOW, None).outcome
     }
 
     #[test]
@@ -233,10 +260,35 @@ mod tests {
     }
 
     #[test]
+    fn bits_and_labels() {
+        let mut field = point("p", "i=1", Encoding::Auto);
+        field.options.bits = BitField::parse("4-7");
+        let read = |point: &PointSpec, raw: Variant| decode(point, &DataValue::value_only(raw), NOW, None).outcome;
+        assert_eq!(read(&field, Variant::UInt16(0x0a5f)), Ok(Value::Integer(5)));
+        assert_eq!(read(&field, Variant::UInt16(0x00f0)), Ok(Value::Integer(15)));
+        assert_eq!(read(&field, Variant::Int16(0x00f0)), Ok(Value::Integer(-1)));
+        assert_eq!(read(&field, Variant::Double(0.5)), Err(NoValue::Nonsense));
+        field.options.bits = BitField::parse("0-63");
+        assert_eq!(read(&field, Variant::UInt64(u64::MAX)), Ok(Value::Unsigned(u64::MAX)));
+        let mut state = point("p", "i=1", Encoding::Auto);
+        state.options.labels = Some(std::sync::Arc::new([(3, "running".to_owned())].into()));
+        assert_eq!(read(&state, Variant::Int32(3)), Ok(Value::Text("running".into())));
+        assert_eq!(read(&state, Variant::Int32(4)), Err(NoValue::OutOfRange));
+    }
+
+    #[test]
+    fn parts_of_arrays_by_pointer() {
+        let array = Array::new(VariantScalarTypeId::Int32, vec![Variant::Int32(10), Variant::Int32(20)]).unwrap();
+        let data = DataValue::value_only(Variant::Array(Box::new(array)));
+        assert_eq!(decode(&point("p", "i=1#/1", Encoding::F64), &data, NOW, None).outcome, Ok(Value::Float(20.0)));
+        assert_eq!(decode(&point("p", "i=1#/2", Encoding::Auto), &data, NOW, None).outcome, Err(NoValue::Nonsense));
+    }
+
+    #[test]
     fn scale_offset_and_range() {
         let mut scaled = point("p", "i=1", Encoding::I16);
         (scaled.scale, scaled.offset, scaled.range) = (0.1, -5.0, Some((0.0, 100.0)));
-        let read = |raw: i16| decode(&scaled, &DataValue::value_only(raw), NOW).outcome;
+        let read = |raw: i16| decode(&scaled, &DataValue::value_only(raw), NOW, None).outcome;
         assert_eq!(read(250), Ok(Value::Float(20.0)));
         assert_eq!(read(10), Err(NoValue::OutOfRange));
         assert_eq!(read(2_000), Err(NoValue::OutOfRange));
@@ -246,7 +298,7 @@ mod tests {
     fn status_becomes_quality_and_reason() {
         let read = |status: StatusCode| {
             let data = DataValue { value: Some(1_i32.into()), status: Some(status), ..DataValue::null() };
-            let sample = decode(&point("p", "i=1", Encoding::Auto), &data, NOW);
+            let sample = decode(&point("p", "i=1", Encoding::Auto), &data, NOW, None);
             (sample.quality, sample.outcome)
         };
         assert_eq!(read(StatusCode::Good), (Quality::Good, Ok(Value::Integer(1))));
@@ -266,7 +318,7 @@ mod tests {
     fn the_devices_own_time_comes_first() {
         let at = |source, server| {
             let data = DataValue { source_timestamp: source, server_timestamp: server, ..DataValue::value_only(1) };
-            decode(&point("p", "i=1", Encoding::Auto), &data, NOW).source_time
+            decode(&point("p", "i=1", Encoding::Auto), &data, NOW, None).source_time
         };
         let (early, late) = (DateTime::ymd(2026, 1, 1), DateTime::ymd(2026, 1, 2));
         let early_time = Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
@@ -290,7 +342,7 @@ mod tests {
             if let Ok(data) = DataValue::decode(&mut bytes.as_slice(), &context.context()) {
                 let mut point = point("p", "i=1", encoding);
                 point.scale = scale;
-                let sample = decode(&point, &data, NOW);
+                let sample = decode(&point, &data, NOW, None);
                 prop_assert_eq!(sample.quality == Quality::Bad, sample.outcome.is_err());
                 describe(data.value.as_ref());
             }
@@ -303,7 +355,7 @@ mod tests {
             let bytes = [&[0x03, kind][..], &body, &status.to_le_bytes()].concat();
             let context = ContextOwned::default();
             if let Ok(data) = DataValue::decode(&mut bytes.as_slice(), &context.context()) {
-                let sample = decode(&point("p", "i=1", encoding), &data, NOW);
+                let sample = decode(&point("p", "i=1", encoding), &data, NOW, None);
                 prop_assert_eq!(sample.quality == Quality::Bad, sample.outcome.is_err());
             }
         }

@@ -66,6 +66,19 @@ pub enum PlanFault {
         /// The policy.
         found: &'static str,
     },
+    /// More subscriptions than the server can bear.
+    #[error(
+        "device `{device}`: its points need {needed} subscriptions, its limits say `subscriptions: {most}`; raise \
+         `items_per_subscription`, map fewer points, or write `read: poll`"
+    )]
+    Subscriptions {
+        /// Which device.
+        device: DeviceId,
+        /// How many it takes.
+        needed: usize,
+        /// How many there may be.
+        most: u32,
+    },
     /// Devices that cannot share a session.
     #[error("devices `{first}` and `{other}` differ in endpoint or security and need a link each")]
     Mixed {

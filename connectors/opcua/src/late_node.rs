@@ -71,7 +71,8 @@ async fn a_node_that_appears_later_is_found() {
     let (sink, mut batches) = mpsc::channel(10);
     let (status, _listener) = StatusReporter::new("late");
     let stop = CancellationToken::new();
-    let context = LinkContext { sink, status, clock: Arc::new(SystemClock::default()), stop: stop.clone(), history: None };
+    let context =
+        LinkContext { sink, status, clock: Arc::new(SystemClock::default()), stop: stop.clone(), history: None };
     let running = tokio::spawn(link(vec![device], settings).unwrap().run(context));
 
     let missing = |name: &str| (name.to_owned(), Err(NoValue::NoSuchAddress));

@@ -14,24 +14,35 @@
 //! `<pki>/trusted` is the operator's. What this crate decided about security stands in
 //! `docs/decisions/003-async-opcua.md`.
 
+mod browse;
 mod config;
+mod connect;
 mod decode;
 mod endpoint;
 mod error;
 mod expiry;
+mod facts;
+mod hand;
+mod history;
 mod link;
 mod outlet;
+mod path;
 mod pki;
 mod plan;
+mod poll;
 mod session;
 mod subscribe;
 mod trust;
+mod visit;
 
 #[cfg(test)]
 mod late_node;
 
+pub use browse::{BrowseOptions, FoundPoint, Survey};
 pub use config::Settings;
 pub use error::PlanFault;
+pub use hand::{Hand, HandFault};
 pub use link::link;
 pub use pki::{KnownCertificate, PkiFault, TrustList, approve, list, reject};
 pub use plan::{ItemPlan, Plan, SubscriptionPlan, plan};
+pub use visit::Visit;

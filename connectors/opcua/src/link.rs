@@ -6,20 +6,19 @@
 //!     └────── back-off ── down <────────────────────────────┘        (stop: from anywhere, within a second)
 //! ```
 
-use crate::error::link_fault;
-use crate::expiry::{self, Expiry};
+use crate::connect::Connector;
+use crate::expiry;
 use crate::outlet::Outlet;
 use crate::plan::Plan;
 use crate::session::Connection;
-use crate::{PlanFault, Settings, config, endpoint, plan, trust};
+use crate::{PlanFault, Settings, config, plan};
 use async_trait::async_trait;
-use opcua::client::{Client, IdentityToken};
-use opcua::types::MessageSecurityMode;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tally_connector_api::{Backoff, Link, LinkContext, LinkFault};
-use tally_model::{DeviceId, DeviceSpec, Security, Timestamp};
+use tally_connector_api::{Backoff, HistoricalBatch, Link, LinkContext, LinkFault};
+use tally_model::{DeviceId, DeviceSpec};
+use tokio::sync::mpsc;
 
 /// Nodes that were not there are looked for again this often: somebody may be loading the PLC program just now.
 pub(crate) const LOOK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
@@ -39,15 +38,8 @@ pub fn link(devices: Vec<DeviceSpec>, settings: Settings) -> Result<Box<dyn Link
         }
     }
     let plans = devices.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-    let timeout = config::request_timeout(&devices);
-    Ok(Box::new(OpcUaLink {
-        devices: devices.into(),
-        plans,
-        settings,
-        timeout,
-        client: None,
-        expiry: Expiry::default(),
-    }))
+    let connector = Connector::new(settings, config::request_timeout(&devices));
+    Ok(Box::new(OpcUaLink { devices: devices.into(), plans, connector }))
 }
 
 struct OpcUaLink {
@@ -55,11 +47,7 @@ struct OpcUaLink {
     devices: Arc<[DeviceSpec]>,
     /// One per device, same order.
     plans: Vec<Plan>,
-    settings: Settings,
-    timeout: Duration,
-    /// Made at the first attempt, when certificate and key exist.
-    client: Option<Client>,
-    expiry: Expiry,
+    connector: Connector,
 }
 
 #[async_trait]
@@ -105,43 +93,16 @@ impl OpcUaLink {
     /// One session from its beginning to its end; `None` when the link was stopped.
     async fn session(&mut self, context: &LinkContext, outlet: &mut Outlet) -> Option<LinkFault> {
         let now = context.clock.now();
-        let mut connection = match or_stop(context, self.connect(now)).await? {
-            Ok(connection) => connection,
-            Err(fault) => return Some(fault),
-        };
+        let mut connection =
+            match or_stop(context, self.connector.connect(&self.plans[0].endpoint, &self.devices[0].security, now))
+                .await?
+            {
+                Ok(connection) => connection,
+                Err(fault) => return Some(fault),
+            };
         let fault = or_stop(context, self.read(&mut connection, context, outlet)).await;
         connection.close(outlet).await;
         fault
-    }
-
-    /// Own certificate, endpoints, choice, trust, session.
-    async fn connect(&mut self, now: Timestamp) -> Result<Connection, LinkFault> {
-        if self.client.is_none() {
-            let settings = self.settings.clone();
-            let made = tokio::task::spawn_blocking(move || trust::ensure_own(&settings)).await;
-            made.map_err(|fault| LinkFault::Refused(format!("making our certificate failed: {fault}")))??;
-            self.client = Some(config::client(&self.settings, self.timeout)?);
-        }
-        let Some(client) = &mut self.client else { return Err(LinkFault::Line("no client".into())) };
-        let (url, security) = (self.plans[0].endpoint.as_str(), &self.devices[0].security);
-        let asked = "ask for the endpoints";
-        let endpoints = in_time(self.timeout, asked, async {
-            let list = client.get_server_endpoints_from_url(url).await;
-            list.map_err(|fault| link_fault(asked, fault.status(), &fault.to_string()))
-        });
-        let chosen = endpoint::choose(&endpoints.await?, security, url)?;
-        if chosen.security_mode != MessageSecurityMode::None {
-            trust::judge(&self.settings, &chosen)?;
-        }
-        if endpoint::password_in_the_clear(&chosen, security) {
-            tracing::warn!(endpoint = url, "the password travels in the clear, as `policy: none` allows");
-        }
-        self.expiry.met(&chosen);
-        self.expiry.look(&self.settings.pki, url, now);
-        let identity = identity(security)?;
-        let is_secured = chosen.security_mode != MessageSecurityMode::None;
-        let opened = in_time(self.timeout, "open a session", Connection::open(client, chosen, identity)).await;
-        opened.map_err(|fault| if is_secured { perhaps_untrusted(fault) } else { fault })
     }
 
     /// Subscribes and reads until something breaks.
@@ -164,12 +125,16 @@ impl OpcUaLink {
         loop {
             let silence = connection.silence_ends();
             let is_incomplete = connection.is_incomplete();
+            let (next_poll, history) = (connection.next_poll(), context.history.clone());
+            let is_patchy = history.is_some() && outlet.holes.has_ready();
             let done = tokio::select! {
                 biased;
                 done = connection.step(outlet) => done,
                 _ = look_again.tick(), if is_incomplete => connection.subscribe_missing(&self.plans, outlet).await,
+                () = until(next_poll) => connection.poll(outlet).await,
+                Some(room) = room_in(history), if is_patchy => connection.backfill(&self.plans, room, outlet).await,
                 _ = expiry.tick() => {
-                    self.expiry.look(&self.settings.pki, &self.plans[0].endpoint, context.clock.now());
+                    self.connector.look_at_certificates(&self.plans[0].endpoint, context.clock.now());
                     Ok(())
                 }
                 () = until(silence) => Err(LinkFault::Line("the server's subscriptions fell silent".into())),
@@ -181,35 +146,18 @@ impl OpcUaLink {
     }
 }
 
-/// Who we say we are. A user certificate is read at every connect, so that a renewed one needs no restart.
-fn identity(security: &Security) -> Result<IdentityToken, LinkFault> {
-    match (&security.user_certificate, &security.user_key, &security.user, &security.password) {
-        (Some(certificate), Some(key), ..) => IdentityToken::new_x509_path(certificate, key).map_err(|fault| {
-            let (certificate, key) = (certificate.display(), key.display());
-            LinkFault::Credentials(format!(
-                "the user certificate `{certificate}` or its key `{key}` cannot be read: {fault}"
-            ))
-        }),
-        (_, _, Some(user), Some(password)) => Ok(IdentityToken::new_user_name(user, password.reveal())),
-        _ => Ok(IdentityToken::Anonymous),
-    }
-}
-
-/// Some servers close the line without a word on a certificate they do not know; they did answer the question before.
-fn perhaps_untrusted(fault: LinkFault) -> LinkFault {
-    match fault {
-        LinkFault::Line(text) => LinkFault::Line(format!(
-            "{text}; the server had just answered without security, so perhaps it does not trust our certificate: look \
-             for it in the server's list of rejected ones"
-        )),
-        other => other,
-    }
-}
-
 async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Room for one page of the past; never, when nobody wants it.
+async fn room_in(history: Option<mpsc::Sender<HistoricalBatch>>) -> Option<mpsc::OwnedPermit<HistoricalBatch>> {
+    match history {
+        Some(history) => history.reserve_owned().await.ok(),
+        None => None,
     }
 }
 
@@ -220,15 +168,4 @@ async fn or_stop<T>(context: &LinkContext, work: impl Future<Output = T> + Send)
         () = context.stop.cancelled() => None,
         done = work => Some(done),
     }
-}
-
-/// Connecting takes a handful of round trips, and the library waits for some of them for ever.
-async fn in_time<T>(
-    timeout: Duration,
-    asked: &str,
-    work: impl Future<Output = Result<T, LinkFault>> + Send,
-) -> Result<T, LinkFault> {
-    let timeout = timeout * 3;
-    let in_time = tokio::time::timeout(timeout, work).await;
-    in_time.unwrap_or_else(|_| Err(LinkFault::Line(format!("{asked}: no answer within {timeout:?}"))))
 }

@@ -4,12 +4,14 @@
 //! not moved while something waits.
 
 use crate::decode;
+use crate::history::Holes;
 use crate::link::LOOK_AGAIN;
 use crate::subscribe::place_of;
-use opcua::types::MonitoredItemNotification;
-use std::collections::{HashSet, VecDeque};
+use opcua::types::custom::DataTypeTree;
+use opcua::types::{DataValue, MonitoredItemNotification, StatusCode};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use tally_connector_api::{Batch, Clock, LinkContext, down_batch};
+use tally_connector_api::{Batch, Clock, LinkContext, StatusReporter, down_batch};
 use tally_model::{DeviceSpec, NoValue, Timestamp};
 use tokio::sync::mpsc;
 
@@ -30,6 +32,12 @@ pub(crate) struct Outlet {
     puzzled: HashSet<(usize, usize)>,
     /// Points (device, place) whose absence is logged.
     reported: HashSet<(usize, usize)>,
+    /// Status of the points that are not simply good.
+    words: HashMap<(usize, usize), StatusCode>,
+    status: StatusReporter,
+    /// What was missed while the link was down.
+    pub(crate) holes: Holes,
+    types: Option<Arc<DataTypeTree>>,
 }
 
 impl Outlet {
@@ -43,7 +51,24 @@ impl Outlet {
             is_down_told: false,
             puzzled: HashSet::new(),
             reported: HashSet::new(),
+            words: HashMap::new(),
+            status: context.status.clone(),
+            holes: Holes::default(),
+            types: None,
         }
+    }
+
+    /// The types structures of this session are decoded with.
+    pub(crate) fn set_types(&mut self, types: Arc<DataTypeTree>) {
+        self.types = Some(types);
+    }
+
+    pub(crate) fn types(&self) -> Option<&DataTypeTree> {
+        self.types.as_deref()
+    }
+
+    pub(crate) fn device(&self, device: usize) -> Option<&DeviceSpec> {
+        self.devices.get(device)
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
@@ -67,19 +92,26 @@ impl Outlet {
 
     /// Data changes of one device that came in one message.
     pub(crate) fn hand(&mut self, device: usize, changes: Vec<MonitoredItemNotification>, received: Timestamp) {
+        // A handle we never gave out is a server's mistake that concerns none of our points.
+        let placed = changes.into_iter().filter_map(|change| Some((place_of(change.client_handle)?, change.value)));
+        self.hand_values(device, placed.collect(), received);
+    }
+
+    /// Values of one device by place, from a notification or a read.
+    pub(crate) fn hand_values(&mut self, device: usize, values: Vec<(usize, DataValue)>, received: Timestamp) {
         let devices = Arc::clone(&self.devices);
         let Some(spec) = devices.get(device) else { return };
-        let mut samples = Vec::with_capacity(changes.len());
+        let mut samples = Vec::with_capacity(values.len());
         let mut absent = Vec::new();
-        for change in changes {
-            // A handle we never gave out is a server's mistake that concerns none of our points.
-            let Some(place) = place_of(change.client_handle) else { continue };
+        for (place, value) in values {
             let Some(point) = spec.points.get(place) else { continue };
-            let sample = decode::decode(point, &change.value, received);
+            let sample = decode::decode(point, &value, received, self.types.as_deref());
+            self.word(spec, (device, place), value.status());
+            self.holes.heard((device, place), &value, &sample);
             match sample.outcome {
                 Err(NoValue::NoSuchAddress) => absent.push(place),
                 Err(NoValue::Nonsense) if self.puzzled.insert((device, place)) => {
-                    let found = decode::describe(change.value.value.as_ref());
+                    let found = decode::describe(value.value.as_ref());
                     tracing::warn!(device = %spec.id, point = %point.id, expected = ?point.encoding, found,
                         "the server's value makes no sense for this point; said once");
                 }
@@ -109,6 +141,18 @@ impl Outlet {
         }
     }
 
+    /// Passes on the server's own word about a point when it changes.
+    fn word(&mut self, spec: &DeviceSpec, place: (usize, usize), status: StatusCode) {
+        let is_plain = status.is_good() && !status.overflow();
+        let before = if is_plain { self.words.remove(&place) } else { self.words.insert(place, status) };
+        if before == (!is_plain).then_some(status) {
+            return;
+        }
+        let Some(point) = spec.points.get(place.1) else { return };
+        let word = status.to_string();
+        self.status.word(&spec.id, &point.id, (!is_plain).then_some(word.as_str()));
+    }
+
     /// Says once in the log which points are not on the server.
     fn report_absent(&mut self, device: usize, places: impl Iterator<Item = usize>) {
         let spec = &self.devices[device];
@@ -124,6 +168,9 @@ impl Outlet {
 
     /// Says once per outage that no point can be read.
     pub(crate) fn hand_down(&mut self) {
+        if self.is_up {
+            self.holes.open();
+        }
         if self.is_up || !self.is_down_told {
             let now = self.clock.now();
             self.waiting.extend(self.devices.iter().map(|device| down_batch(device, NoValue::LinkDown, now)));

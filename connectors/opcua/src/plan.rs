@@ -5,7 +5,7 @@ use opcua::types::{Identifier, NodeId};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
-use tally_model::{Address, DeviceId, DeviceSpec, Endpoint, OpcUaPolicy, PointId};
+use tally_model::{Address, DeviceId, DeviceSpec, Endpoint, OpcUaLimits, OpcUaPolicy, OpcUaRead, PointId};
 
 /// Most monitored items in one subscription and one request: what common servers allow (async-opcua's own default,
 /// and the usual `MaxMonitoredItemsPerCall`, OPC UA Part 5 §6.3.11).
@@ -26,9 +26,15 @@ pub struct Plan {
     pub policy: OpcUaPolicy,
     /// User name; anonymous without one.
     pub user: Option<String>,
-    /// Sampling and publishing interval asked for.
+    /// Publishing interval asked for; the period of the cycles when values are polled.
     pub every: Duration,
-    /// One subscription per thousand points.
+    /// Subscribe or poll.
+    pub read: OpcUaRead,
+    /// What the server can bear, as far as the mapping knows.
+    pub limits: OpcUaLimits,
+    /// Longest hole filled from the server's history.
+    pub history: Option<Duration>,
+    /// One subscription per thousand points, or as many as the server can bear.
     pub subscriptions: Vec<SubscriptionPlan>,
 }
 
@@ -48,6 +54,12 @@ pub struct ItemPlan {
     pub point: PointId,
     /// Its address as written.
     pub address: Address,
+    /// Sampling interval asked for.
+    pub sampling: Duration,
+    /// Values the server keeps between two publishes.
+    pub queue: u32,
+    /// Absolute deadband in the server, in its own raw unit.
+    pub deadband: Option<f64>,
     /// Identifier without namespace; the namespace is resolved at every connect.
     identifier: Identifier,
 }
@@ -65,10 +77,35 @@ impl ItemPlan {
     }
 }
 
+/// The node an address names on a server with these namespaces, for those who come without a plan.
+pub(crate) fn node_of(address: &Address, namespaces: &[String]) -> Option<NodeId> {
+    let Address::OpcUa { namespace, index, identifier, .. } = address else { return None };
+    let index = match namespace {
+        Some(uri) => u16::try_from(namespaces.iter().position(|known| known == uri)?).ok()?,
+        None => *index,
+    };
+    Some(NodeId::new(index, Identifier::from_str(identifier).ok()?))
+}
+
 impl Plan {
     /// The item of the point at `place`.
     pub(crate) fn item(&self, place: usize) -> Option<&ItemPlan> {
-        self.subscriptions.get(place / ITEMS_MAX)?.items.get(place % ITEMS_MAX)
+        let per_subscription = self.items_per_subscription();
+        self.subscriptions.get(place / per_subscription)?.items.get(place % per_subscription)
+    }
+
+    /// All items, in point order.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &ItemPlan> {
+        self.subscriptions.iter().flat_map(|subscription| &subscription.items)
+    }
+
+    /// Whether a value has to be taken apart by the server's type information.
+    pub(crate) fn needs_types(&self) -> bool {
+        self.items().any(|item| matches!(&item.address, Address::OpcUa { pointer: Some(_), .. }))
+    }
+
+    fn items_per_subscription(&self) -> usize {
+        items_per_subscription(&self.limits)
     }
 }
 
@@ -85,14 +122,25 @@ pub fn plan(device: &DeviceSpec) -> Result<Plan, PlanFault> {
     }
     login_fits(device)?;
     let items = (0..device.points.len()).map(|place| item(device, place)).collect::<Result<Vec<_>, _>>()?;
-    let subscriptions = items.chunks(ITEMS_MAX).map(|items| SubscriptionPlan { items: items.to_vec() });
+    let limits = device.opcua.limits.clone();
+    let subscriptions: Vec<_> =
+        items.chunks(items_per_subscription(&limits)).map(|items| SubscriptionPlan { items: items.to_vec() }).collect();
+    if let Some(most) = limits.subscriptions
+        && subscriptions.len() > usize::try_from(most).unwrap_or(usize::MAX)
+        && device.opcua.read != OpcUaRead::Poll
+    {
+        return Err(PlanFault::Subscriptions { device: device.id.clone(), needed: subscriptions.len(), most });
+    }
     Ok(Plan {
         device: device.id.clone(),
         endpoint: url.clone(),
         policy: device.security.policy,
         user: device.security.user.clone(),
-        every: device.every,
-        subscriptions: subscriptions.collect(),
+        every: device.every.max(limits.publishing.unwrap_or_default()),
+        read: device.opcua.read,
+        limits,
+        history: device.opcua.history,
+        subscriptions,
     })
 }
 
@@ -136,7 +184,31 @@ fn item(device: &DeviceSpec, place: usize) -> Result<ItemPlan, PlanFault> {
     // Part 6 §5.3.1.10: `i=` number, `s=` text, `g=` GUID, `b=` base64.
     let identifier = Identifier::from_str(identifier)
         .map_err(|_| fault("the part after `i=`, `s=`, `g=` or `b=` is no number, text, GUID or base64"))?;
-    Ok(ItemPlan { place, point: point.id.clone(), address: point.address.clone(), identifier })
+    let limits = &device.opcua.limits;
+    let sampling = point.options.every.or(device.opcua.sampling).unwrap_or(device.every);
+    Ok(ItemPlan {
+        place,
+        point: point.id.clone(),
+        address: point.address.clone(),
+        sampling: sampling.max(limits.sampling.unwrap_or_default()),
+        queue: device.opcua.queue.unwrap_or(QUEUE_SIZE).min(limits.queue.unwrap_or(u32::MAX)).max(1),
+        deadband: server_deadband(device, place),
+        identifier,
+    })
+}
+
+/// The point's deadband in the raw unit of the server, when the server is to apply it. A part of a structure or an array
+/// cannot be filtered there.
+fn server_deadband(device: &DeviceSpec, place: usize) -> Option<f64> {
+    let point = &device.points[place];
+    if !device.opcua.server_deadband || matches!(&point.address, Address::OpcUa { pointer: Some(_), .. }) {
+        return None;
+    }
+    point.deadband.map(|deadband| (deadband / point.scale).abs()).filter(|raw| raw.is_finite() && *raw > 0.0)
+}
+
+fn items_per_subscription(limits: &OpcUaLimits) -> usize {
+    limits.items_per_subscription.and_then(|most| usize::try_from(most).ok()).unwrap_or(ITEMS_MAX).max(1)
 }
 
 impl fmt::Display for Plan {
@@ -144,13 +216,18 @@ impl fmt::Display for Plan {
         let items: usize = self.subscriptions.iter().map(|subscription| subscription.items.len()).sum();
         let user = self.user.as_deref().unwrap_or("anonymous");
         writeln!(f, "{}: {} as {user}, policy {}", self.device, self.endpoint, self.policy.word())?;
-        writeln!(
-            f,
-            "  {} subscription(s), publishing every {:?}, {items} monitored item(s), sampling every {:?}, queue {QUEUE_SIZE}",
-            self.subscriptions.len(),
-            self.every,
-            self.every
-        )?;
+        if self.read == OpcUaRead::Poll {
+            writeln!(f, "  {items} node(s) read every {:?}", self.every)?;
+        } else {
+            let fastest = self.items().map(|item| item.sampling).min().unwrap_or(self.every);
+            let queue = self.items().map(|item| item.queue).max().unwrap_or(QUEUE_SIZE);
+            writeln!(
+                f,
+                "  {} subscription(s), publishing every {:?}, {items} monitored item(s), sampling every {fastest:?}, queue {queue}",
+                self.subscriptions.len(),
+                self.every,
+            )?;
+        }
         for (number, subscription) in self.subscriptions.iter().enumerate() {
             writeln!(f, "  CreateMonitoredItems {}: {} item(s)", number + 1, subscription.items.len())?;
             for item in &subscription.items {
@@ -208,6 +285,34 @@ pub(crate) mod tests {
         assert_eq!(plan.subscriptions[2].items[499].place, 2_499);
         assert_eq!(plan.item(1_234).unwrap().place, 1_234);
         assert_eq!(plan.item(2_500), None);
+    }
+
+    #[test]
+    fn what_the_server_can_bear_is_respected() {
+        let points = (0..250).map(|n| point(&format!("p{n}"), &format!("ns=2;i={n}"), Encoding::Auto));
+        let mut device = device(points.collect());
+        (device.points[0].deadband, device.points[0].scale) = (Some(1.0), -0.5);
+        device.points[1].options.every = Some(Duration::from_millis(20));
+        device.opcua.server_deadband = true;
+        device.opcua.queue = Some(500);
+        device.opcua.sampling = Some(Duration::from_millis(10));
+        device.opcua.limits = OpcUaLimits {
+            items_per_subscription: Some(100),
+            queue: Some(50),
+            sampling: Some(Duration::from_millis(50)),
+            publishing: Some(Duration::from_secs(2)),
+            ..OpcUaLimits::default()
+        };
+        let made = plan(&device).unwrap();
+        assert_eq!(made.subscriptions.len(), 3);
+        assert_eq!(made.item(205).unwrap().place, 205);
+        assert_eq!(made.every, Duration::from_secs(2));
+        let item = made.item(0).unwrap();
+        assert_eq!((item.sampling, item.queue, item.deadband), (Duration::from_millis(50), 50, Some(2.0)));
+        assert_eq!(made.item(1).unwrap().deadband, None);
+        device.opcua.limits.subscriptions = Some(2);
+        let text = plan(&device).unwrap_err().to_string();
+        assert!(text.contains("3 subscriptions") && text.contains("`subscriptions: 2`"), "{text}");
     }
 
     #[test]

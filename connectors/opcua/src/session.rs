@@ -2,7 +2,10 @@
 //! sent or received unless [`Connection::step`] or [`Connection::drive`] runs.
 
 use crate::error::link_fault;
+use crate::facts::ServerFacts;
+use crate::history::Job;
 use crate::outlet::Outlet;
+use crate::poll::Poll;
 use crate::subscribe::{Inbox, Live, Missing};
 use futures_util::{Stream, StreamExt};
 use opcua::client::{Client, IdentityToken, Session, SessionActivity, SessionPollResult, SubscriptionActivity};
@@ -22,7 +25,7 @@ const MISSED_MAX: u32 = 2;
 /// How long a polite end may take; a link must stop within a second.
 const CLOSE_TIME: Duration = Duration::from_millis(400);
 
-type Events = Pin<Box<dyn Stream<Item = Result<SessionPollResult, StatusCode>> + Send>>;
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<SessionPollResult, StatusCode>> + Send>>;
 
 /// An activated session.
 pub(crate) struct Connection {
@@ -33,6 +36,10 @@ pub(crate) struct Connection {
     pub(crate) inbox: Inbox,
     pub(crate) live: Vec<Live>,
     pub(crate) missing: Vec<Missing>,
+    pub(crate) polls: Vec<Poll>,
+    pub(crate) facts: ServerFacts,
+    /// A history request that has more pages.
+    pub(crate) job: Option<Job>,
     /// How long all subscriptions may be silent, keep-alive messages included.
     pub(crate) silence_max: Option<Duration>,
     heard: Instant,
@@ -66,10 +73,18 @@ impl Connection {
             inbox: Inbox::default(),
             live: Vec::new(),
             missing: Vec::new(),
+            polls: Vec::new(),
+            facts: ServerFacts::default(),
+            job: None,
             silence_max: None,
             heard: Instant::now(),
             missed: 0,
         })
+    }
+
+    /// The session and what moves it, for somebody who moves it otherwise.
+    pub(crate) fn into_parts(self) -> (Arc<Session>, Events) {
+        (self.session, self.events)
     }
 
     /// Keeps the session moving until a request is answered.

@@ -1,20 +1,22 @@
 //! Subscriptions and monitored items on an open session, and the nodes that are not there.
 
 use crate::decode;
+use crate::error::link_fault;
+use crate::facts::value_of;
 use crate::outlet::Outlet;
-use crate::plan::{ITEMS_MAX, ItemPlan, Plan, QUEUE_SIZE};
+use crate::plan::{ItemPlan, Plan};
 use crate::session::Connection;
 use opcua::client::{MonitoredItemMap, OnSubscriptionNotificationCore};
 use opcua::types::{
-    AttributeId, DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, MonitoredItemCreateRequest,
-    MonitoredItemNotification, MonitoringMode, MonitoringParameters, NodeId, NotificationMessage, ReadValueId,
-    TimestampsToReturn, VariableId, Variant,
+    DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, MonitoredItemCreateRequest,
+    MonitoredItemNotification, MonitoringMode, MonitoringParameters, NodeId, NotificationMessage, StatusCode,
+    TimestampsToReturn,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tally_connector_api::{Clock, LinkFault};
-use tally_model::{NoValue, Timestamp};
+use tally_model::{NoValue, OpcUaRead, Timestamp};
 
 /// A healthy subscription says something at least this often, changes or not.
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(5);
@@ -28,7 +30,6 @@ pub(crate) struct Live {
     pub(crate) device: usize,
     /// The server's number for it.
     id: u32,
-    every: Duration,
     /// Number the next notification must have.
     next: Option<u32>,
     /// The server's numbers for its items, by place of the point.
@@ -52,8 +53,8 @@ impl Live {
 }
 
 impl Live {
-    fn new(device: usize, every: Duration) -> Self {
-        Self { device, id: 0, every, next: None, items: HashMap::new(), absent: BTreeSet::new() }
+    fn new(device: usize) -> Self {
+        Self { device, id: 0, next: None, items: HashMap::new(), absent: BTreeSet::new() }
     }
 
     /// Keeps account of absent nodes; `false` when that a node is absent was told already.
@@ -110,41 +111,60 @@ impl OnSubscriptionNotificationCore for Listener {
     }
 }
 
-/// What a server tells about itself before we subscribe.
-struct ServerFacts {
-    namespaces: Vec<String>,
-    items_per_call: usize,
-}
-
 impl Connection {
-    /// Creates all subscriptions; points the server refuses are told once and remembered.
+    /// Creates all subscriptions; points the server refuses are told once and remembered. Devices of a server that knows
+    /// no subscriptions, or whose mapping says so, are polled.
     pub(crate) async fn subscribe(&mut self, plans: &[Plan], outlet: &mut Outlet) -> Result<(), LinkFault> {
-        let facts = self.server_facts(outlet).await?;
+        let limits = plans.first().map(|plan| plan.limits.clone()).unwrap_or_default();
+        self.read_facts(&limits, outlet).await?;
+        self.load_types(plans, outlet).await?;
         for (device, plan) in plans.iter().enumerate() {
-            for subscription in &plan.subscriptions {
-                let live = self.create_subscription(device, plan.every, outlet).await?;
-                let refused = self.create_items(live, &subscription.items, &facts, outlet).await?;
-                self.missing.extend(refused);
+            if plan.read == OpcUaRead::Poll || !self.subscribe_device(device, plan, outlet).await? {
+                self.start_polling(device, plan, outlet);
             }
         }
         tell_missing(&self.missing, &self.live, outlet);
         Ok(())
     }
 
+    /// `false` when the server knows no subscriptions and the mapping lets us poll instead.
+    async fn subscribe_device(&mut self, device: usize, plan: &Plan, outlet: &mut Outlet) -> Result<bool, LinkFault> {
+        for subscription in &plan.subscriptions {
+            let live = match self.create_subscription(device, plan.every, outlet).await? {
+                Ok(live) => live,
+                Err(status) if plan.read == OpcUaRead::Best && is_unsupported(status) => {
+                    tracing::info!(link = %plan.endpoint, %status, every = ?plan.every,
+                        "the server knows no subscriptions; its values are read in cycles");
+                    return Ok(false);
+                }
+                Err(status) => return Err(link_fault("create a subscription", status, "")),
+            };
+            let refused = self.create_items(live, &subscription.items, outlet).await?;
+            self.missing.extend(refused);
+        }
+        Ok(true)
+    }
+
     /// Whether there is anything to look for again.
     pub(crate) fn is_incomplete(&self) -> bool {
-        !self.missing.is_empty() || self.live.iter().any(|live| !live.absent.is_empty())
+        !self.missing.is_empty()
+            || self.live.iter().any(|live| !live.absent.is_empty())
+            || self.polls.iter().any(|poll| !poll.unknown.is_empty())
     }
 
     /// Tries refused points and absent nodes again; tells those whose reason has changed.
     pub(crate) async fn subscribe_missing(&mut self, plans: &[Plan], outlet: &mut Outlet) -> Result<(), LinkFault> {
-        let facts = self.server_facts(outlet).await?;
+        let limits = plans.first().map(|plan| plan.limits.clone()).unwrap_or_default();
+        self.read_facts(&limits, outlet).await?;
+        for poll in &mut self.polls {
+            poll.resolve(&plans[poll.device], &self.facts.namespaces);
+        }
         let mut before = std::mem::take(&mut self.missing);
         for live in 0..self.live.len() {
             before.extend(self.forget_absent(live, plans, outlet).await?);
             let of_live = before.iter().filter(|missing| missing.live == live);
             let items: Vec<_> = of_live.map(|missing| missing.item.clone()).collect();
-            let refused = self.create_items(live, &items, &facts, outlet).await?;
+            let refused = self.create_items(live, &items, outlet).await?;
             self.missing.extend(refused);
         }
         let known = |now: &&Missing| {
@@ -176,49 +196,32 @@ impl Connection {
         Ok(items.map(|item| Missing { live, item, reason: NoValue::NoSuchAddress }).collect())
     }
 
-    async fn server_facts(&mut self, outlet: &mut Outlet) -> Result<ServerFacts, LinkFault> {
-        let session = Arc::clone(&self.session);
-        let nodes = [
-            VariableId::Server_NamespaceArray,
-            VariableId::Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
-        ]
-        .map(|id| value_of(id.into()));
-        let asked = "read the namespace array";
-        let read = async move { session.read(&nodes, TimestampsToReturn::Neither, 0.0).await };
-        let mut answers = self.drive(outlet, asked, read).await?.into_iter().map(|answer| answer.value);
-        let Some(Some(Variant::Array(array))) = answers.next() else {
-            return Err(LinkFault::Nonsense(format!("{asked}: the server sent no array")));
-        };
-        let namespaces = array.values.iter().map(|name| match name {
-            Variant::String(uri) => uri.as_ref().to_owned(),
-            _ => String::new(),
-        });
-        // Optional; 0 and absent mean no limit (Part 5 §6.3.11).
-        let limit = answers.next().flatten().and_then(|value| value.try_cast_to::<u32>().ok()).unwrap_or(0);
-        let limit = usize::try_from(limit).unwrap_or(0);
-        let items_per_call = if limit == 0 { ITEMS_MAX } else { limit.min(ITEMS_MAX) };
-        Ok(ServerFacts { namespaces: namespaces.collect(), items_per_call })
-    }
-
     async fn create_subscription(
         &mut self,
         device: usize,
         every: Duration,
         outlet: &mut Outlet,
-    ) -> Result<usize, LinkFault> {
+    ) -> Result<Result<usize, StatusCode>, LinkFault> {
         let place = self.live.len();
         let listener = Listener { subscription: place, inbox: self.inbox.clone(), clock: outlet.clock() };
         // Known before the server is asked, so that even the very first notification finds it.
-        self.live.push(Live::new(device, every));
+        self.live.push(Live::new(device));
         let keep_alive = periods(KEEP_ALIVE_TIME, every);
         let lifetime = periods(LIFETIME, every).max(3 * keep_alive);
         let session = Arc::clone(&self.session);
         let create =
-            async move { session.create_subscription(every, lifetime, keep_alive, 0, 0, true, listener).await };
-        let id = self.drive(outlet, "create a subscription", create).await?;
-        self.live[place].id = id;
-        self.watch_silence(id, every);
-        Ok(place)
+            async move { Ok(session.create_subscription(every, lifetime, keep_alive, 0, 0, true, listener).await) };
+        match self.drive(outlet, "create a subscription", create).await? {
+            Ok(id) => {
+                self.live[place].id = id;
+                self.watch_silence(id, every);
+                Ok(Ok(place))
+            }
+            Err(fault) => {
+                self.live.pop();
+                Ok(Err(fault.status()))
+            }
+        }
     }
 
     /// The server may have revised both numbers; twice its keep-alive time plus a reserve is silence.
@@ -238,38 +241,86 @@ impl Connection {
         &mut self,
         live: usize,
         items: &[ItemPlan],
-        facts: &ServerFacts,
         outlet: &mut Outlet,
     ) -> Result<Vec<Missing>, LinkFault> {
         let mut refused = Vec::new();
         let mut known = Vec::new();
         for item in items {
-            match item.node_id(&facts.namespaces) {
-                Some(node) => known.push((item, node)),
+            match item.node_id(&self.facts.namespaces) {
+                Some(node) => known.push((item.clone(), node)),
                 None => refused.push(Missing { live, item: item.clone(), reason: NoValue::NoSuchAddress }),
             }
         }
-        for chunk in known.chunks(facts.items_per_call) {
-            let (id, every) = (self.live[live].id, self.live[live].every);
-            let requests = chunk.iter().map(|(item, node)| request(item, node.clone(), every)).collect();
-            let session = Arc::clone(&self.session);
-            let create = async move { session.create_monitored_items(id, TimestampsToReturn::Both, requests).await };
-            let results = self.drive(outlet, "create monitored items", create).await?;
-            if results.len() != chunk.len() {
-                return Err(LinkFault::Nonsense("create monitored items: fewer results than items".into()));
-            }
-            for ((item, _), result) in chunk.iter().zip(results) {
-                let status = result.result.status_code;
-                if status.is_good() {
-                    self.live[live].items.insert(item.place, result.result.monitored_item_id);
-                } else {
-                    let reason = decode::no_value(status);
-                    refused.push(Missing { live, item: (*item).clone(), reason });
+        let mut unfiltered = Vec::new();
+        for chunk in known.chunks(self.facts.items_chunk()) {
+            for ((item, node), status) in chunk.iter().zip(self.create_chunk(live, chunk, outlet).await?) {
+                match status {
+                    None => {}
+                    // Not a number, or a server without filters: then every change comes.
+                    Some(status) if item.deadband.is_some() && is_about_the_filter(status) => {
+                        let mut item = item.clone();
+                        item.deadband = None;
+                        unfiltered.push((item, node.clone()));
+                    }
+                    Some(status) => {
+                        refused.push(Missing { live, item: item.clone(), reason: decode::no_value(status) });
+                    }
                 }
+            }
+        }
+        if !unfiltered.is_empty() {
+            tracing::info!(count = unfiltered.len(), first = %unfiltered[0].0.point, "the server applies no deadband to these points");
+        }
+        for chunk in unfiltered.chunks(self.facts.items_chunk()) {
+            for ((item, _), status) in chunk.iter().zip(self.create_chunk(live, chunk, outlet).await?) {
+                let reason = status.map(decode::no_value);
+                refused.extend(reason.map(|reason| Missing { live, item: item.clone(), reason }));
             }
         }
         Ok(refused)
     }
+
+    /// One request; the status of each item that was refused.
+    async fn create_chunk(
+        &mut self,
+        live: usize,
+        chunk: &[(ItemPlan, NodeId)],
+        outlet: &mut Outlet,
+    ) -> Result<Vec<Option<StatusCode>>, LinkFault> {
+        let id = self.live[live].id;
+        let requests = chunk.iter().map(|(item, node)| request(item, node.clone())).collect();
+        let session = Arc::clone(&self.session);
+        let create = async move { session.create_monitored_items(id, TimestampsToReturn::Both, requests).await };
+        let results = self.drive(outlet, "create monitored items", create).await?;
+        if results.len() != chunk.len() {
+            return Err(LinkFault::Nonsense("create monitored items: fewer results than items".into()));
+        }
+        let statuses = chunk.iter().zip(results).map(|((item, _), result)| {
+            let status = result.result.status_code;
+            if status.is_good() {
+                self.live[live].items.insert(item.place, result.result.monitored_item_id);
+                return None;
+            }
+            Some(status)
+        });
+        Ok(statuses.collect())
+    }
+}
+
+/// Answers of servers without the subscription services (Part 7, Nano and Micro embedded profiles).
+fn is_unsupported(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BadServiceUnsupported | StatusCode::BadNotImplemented | StatusCode::BadNotSupported)
+}
+
+/// Answers to a deadband the server cannot apply (Part 4 §5.13.2.4).
+fn is_about_the_filter(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BadFilterNotAllowed
+            | StatusCode::BadMonitoredItemFilterInvalid
+            | StatusCode::BadMonitoredItemFilterUnsupported
+            | StatusCode::BadDeadbandFilterInvalid
+    )
 }
 
 fn tell_missing<'a>(missing: impl IntoIterator<Item = &'a Missing>, live: &[Live], outlet: &mut Outlet) {
@@ -283,30 +334,27 @@ fn periods(time: Duration, every: Duration) -> u32 {
     u32::try_from(periods).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4)
 }
 
-fn value_of(node_id: NodeId) -> ReadValueId {
-    ReadValueId { node_id, attribute_id: AttributeId::Value as u32, ..ReadValueId::default() }
-}
-
-fn request(item: &ItemPlan, node: NodeId, every: Duration) -> MonitoredItemCreateRequest {
+fn request(item: &ItemPlan, node: NodeId) -> MonitoredItemCreateRequest {
     MonitoredItemCreateRequest {
         item_to_monitor: value_of(node),
         monitoring_mode: MonitoringMode::Reporting,
         requested_parameters: MonitoringParameters {
             client_handle: handle_of(item.place),
-            sampling_interval: every.as_secs_f64() * 1_000.0,
-            queue_size: QUEUE_SIZE,
+            sampling_interval: item.sampling.as_secs_f64() * 1_000.0,
+            queue_size: item.queue,
             discard_oldest: true,
-            filter: ExtensionObject::from_message(every_change()),
+            filter: ExtensionObject::from_message(filter(item.deadband)),
         },
     }
 }
 
 /// A new value or a new status (Part 4 §7.22.2). That is also the default, but some servers then forget the status.
-fn every_change() -> DataChangeFilter {
+fn filter(deadband: Option<f64>) -> DataChangeFilter {
+    let deadband_type = if deadband.is_some() { DeadbandType::Absolute } else { DeadbandType::None };
     DataChangeFilter {
         trigger: DataChangeTrigger::StatusValue,
-        deadband_type: DeadbandType::None as u32,
-        deadband_value: 0.0,
+        deadband_type: deadband_type as u32,
+        deadband_value: deadband.unwrap_or(0.0),
     }
 }
 
@@ -326,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_gap_in_the_numbers_is_noticed_a_repetition_is_not_one() {
-        let mut live = Live::new(0, Duration::from_secs(1));
+        let mut live = Live::new(0);
         for number in [7, 8, 8, 9] {
             assert!(live.follow(number).is_ok(), "{number}");
         }

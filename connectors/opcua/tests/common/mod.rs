@@ -5,7 +5,9 @@ use opcua::crypto::{CertificateStore, X509Data};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, LinkContext, LinkFault, LinkState, LinkStatus, StatusReporter, SystemClock};
+use tally_connector_api::{
+    Batch, HistoricalBatch, LinkContext, LinkFault, LinkState, LinkStatus, StatusReporter, SystemClock,
+};
 use tally_connector_opcua::{Settings, link};
 use tally_model::{
     Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, OpcUaPolicy, PointId, PointSpec, Sample, Secret,
@@ -212,6 +214,8 @@ pub fn settings(pki: &Path, trust_any: bool) -> Settings {
 
 pub struct Reader {
     pub batches: mpsc::Receiver<Batch>,
+    /// What came from the server's history.
+    pub history: mpsc::Receiver<HistoricalBatch>,
     pub status: watch::Receiver<LinkStatus>,
     pub stop: CancellationToken,
     pub task: JoinHandle<()>,
@@ -227,11 +231,12 @@ impl Reader {
     pub fn start_with_sink(devices: Vec<DeviceSpec>, settings: Settings, room: usize) -> Self {
         let link = link(devices, settings).unwrap();
         let (sink, batches) = mpsc::channel(room);
+        let (past, history) = mpsc::channel(1);
         let (reporter, status) = StatusReporter::new(&link.name());
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock::default());
-        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone(), history: None };
-        Self { batches, status, stop, task: tokio::spawn(link.run(context)), seen: Vec::new() }
+        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone(), history: Some(past) };
+        Self { batches, history, status, stop, task: tokio::spawn(link.run(context)), seen: Vec::new() }
     }
 
     /// The next sample of `point` that satisfies `wanted`; forgets those of `point` before it, keeps the other points'.
