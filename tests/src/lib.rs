@@ -27,7 +27,7 @@ pub use party::{Done, Party};
 pub use process::Process;
 pub use programs::{node, python, root, tally, tally_command};
 pub use proxy::Proxy;
-pub use servers::{Asyncua, Manner, Mosquitto, Pymodbus, Rogue, Simulator, free_port, publish};
+pub use servers::{Asyncua, Manner, Mosquitto, Pymodbus, Rogue, Simulator, free_port, publish, try_publish};
 pub use site::Site;
 pub use tiny_disk::TinyDisk;
 pub use wait::{PATIENCE, eventually, random};

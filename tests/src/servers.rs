@@ -151,10 +151,19 @@ impl Mosquitto {
 /// # Panics
 /// When the broker does not take it.
 pub async fn publish(port: u16, topic: &str, payload: &str) {
+    let said = try_publish(port, topic, payload).await;
+    assert!(said.is_ok(), "mosquitto_pub: {said:?}");
+}
+
+/// The same, for a broker that may be away.
+///
+/// # Errors
+/// What `mosquitto_pub` said.
+pub async fn try_publish(port: u16, topic: &str, payload: &str) -> Result<(), String> {
     let mut command = Command::new(find("mosquitto_pub"));
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic, "-m", payload]);
     let output = Process::run(command, PATIENCE).await;
-    assert!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
 /// `tally sim`; commands in `simulator/README.md`.
