@@ -9,6 +9,7 @@ mod written;
 use crate::spool::SpoolLimits;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use tally_connector_mqtt::sparkplug::Name;
 use tally_evidence::{SigningKey, VerifyingKey};
 use tally_ledger_client::NodeAddress;
 use tally_model::{PartyId, Secret};
@@ -60,6 +61,21 @@ pub struct BrokerConfig {
     pub prefix: String,
     /// How much of what the broker missed is told later.
     pub history: SpoolLimits,
+    /// Live values go out as Sparkplug B instead of JSON.
+    pub sparkplug: Option<SparkplugConfig>,
+}
+
+/// The agent as a Sparkplug B edge node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SparkplugConfig {
+    /// Group of the edge node.
+    pub group: Name,
+    /// The edge node; the agent's name when nothing else is written.
+    pub edge_node: Name,
+    /// Births wait until this host is online.
+    pub primary_host: Option<Name>,
+    /// Host and port of each server, in the order in which they are tried; the first is the broker itself.
+    pub servers: Vec<(String, u16)>,
 }
 
 /// How live values are published; see `docs/formats/topics.md`.

@@ -43,5 +43,5 @@ pub mod store;
 
 pub use agent::{AgentError, AgentPlant, run, run_plant, run_plant_with};
 pub use bench::bench_vault;
-pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode};
+pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig};
 pub use spool::SpoolLimits;

@@ -1,6 +1,7 @@
 //! What SCADA hears, over MQTT (`docs/formats/topics.md`).
 //!
-//! - live values: QoS 0, retained; when the broker or this task is slow SCADA misses some, and nothing else waits;
+//! - live values: as JSON or as Sparkplug B ([`sparkplug`]);
+//!   as JSON QoS 0, retained; when the broker or this task is slow SCADA misses some, and nothing else waits;
 //! - history: what SCADA missed ([`crate::spool`]), QoS 1, slower than live values are;
 //! - triggers: QoS 1, in number order; one counts as told when the broker said so, and the place survives a restart;
 //! - ledger events: QoS 1, in ledger order, the place survives a restart;
@@ -10,6 +11,7 @@ mod cursor;
 mod events;
 mod history;
 mod live;
+mod sparkplug;
 mod topics;
 mod triggers;
 
@@ -21,10 +23,11 @@ use crate::store::Stores;
 use crate::vault::Kept;
 use cursor::Cursor;
 use live::{Connects, Live};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Clock, LinkStatus, StatusReporter};
+use tally_connector_mqtt::sparkplug::{EdgeNode, EdgeNodeConfig};
 use tally_connector_mqtt::{MqttPublisher, PublisherConfig};
 use tally_journal::Storage;
 use tally_ledger_client::Client;
@@ -118,20 +121,35 @@ pub fn start<S: Storage + Send + 'static>(
     let (publisher, link) = connect(&broker, &agent, &topics, quit.clone());
     status.set_broker(link.clone());
     let mut tasks = JoinSet::new();
-    let values = Live::new(
-        broker.mode,
-        devices.clone(),
-        topics.clone(),
-        publisher.clone(),
-        Connects::new(link.clone()),
-        status.clone(),
-        spool.clone(),
-    );
-    tasks.spawn(values.run(batches, quit.clone()));
-    let teller = history::JsonHistory::new(devices.clone(), topics.clone(), publisher.clone());
+    let history = history::JsonHistory::new(devices.clone(), topics.clone(), publisher.clone());
     let (spool_read, stores_read) = (spool.clone(), stores.clone());
-    let drain = Drain { spool: spool_read, stores: stores_read, status: status.clone(), clock, teller };
-    tasks.spawn(drain.run(quit.clone()));
+    match edge_node(&broker, &agent, &devices, &data, quit.clone())? {
+        Some((node, edge_link)) => {
+            status.set_broker(edge_link);
+            let values = sparkplug::Values::new(node.clone(), devices.clone(), status.clone(), spool.clone());
+            tasks.spawn(values.run(batches, quit.clone()));
+            let teller = sparkplug::SparkplugHistory::new(node.clone(), history);
+            let drain = Drain { spool: spool_read, stores: stores_read, status: status.clone(), clock, teller };
+            tasks.spawn(drain.run(quit.clone()));
+            // Its NDEATH and DISCONNECT are part of an orderly stop.
+            tasks.spawn(async move { node.finished().await });
+        }
+        None => {
+            let values = Live::new(
+                broker.mode,
+                devices.clone(),
+                topics.clone(),
+                publisher.clone(),
+                Connects::new(link.clone()),
+                status.clone(),
+                spool.clone(),
+            );
+            tasks.spawn(values.run(batches, quit.clone()));
+            let drain =
+                Drain { spool: spool_read, stores: stores_read, status: status.clone(), clock, teller: history };
+            tasks.spawn(drain.run(quit.clone()));
+        }
+    }
     let triggers = triggers::Triggers {
         stores,
         status: status.clone(),
@@ -152,6 +170,36 @@ pub fn start<S: Storage + Send + 'static>(
     tasks.spawn(events.run(quit.clone()));
     tasks.spawn(live::tell_states(status, devices, topics, publisher.clone(), Connects::new(link), quit));
     Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher), spool: Some(spool) })
+}
+
+/// The Sparkplug edge node, when the configuration has one. It has a connection of its own: its births must be the first
+/// messages on it.
+fn edge_node(
+    broker: &BrokerConfig,
+    agent: &PartyId,
+    devices: &Devices,
+    data: &Path,
+    quit: CancellationToken,
+) -> Result<Option<(EdgeNode, watch::Receiver<LinkStatus>)>, StoreError> {
+    let Some(sparkplug) = &broker.sparkplug else { return Ok(None) };
+    let bd_seq_file = data.join("sparkplug-bdseq");
+    let config = EdgeNodeConfig {
+        servers: sparkplug.servers.clone(),
+        client_id: format!("tallystick-{agent}-edge-node"),
+        user: broker.user.clone(),
+        password: broker.password.clone(),
+        group: sparkplug.group.clone(),
+        edge_node: sparkplug.edge_node.clone(),
+        primary_host: sparkplug.primary_host.clone(),
+        bd_seq_file: bd_seq_file.clone(),
+        devices: devices.borrow().to_vec(),
+        history_values_per_second: broker.history.values_per_second,
+    };
+    let name = format!("sparkplug {}/{}", sparkplug.group, sparkplug.edge_node);
+    let (reporter, listener) = StatusReporter::new(&name);
+    let node = EdgeNode::start(config, quit, reporter)
+        .map_err(|fault| StoreError::file(bd_seq_file)(std::io::Error::other(fault.to_string())))?;
+    Ok(Some((node, listener)))
 }
 
 fn connect(

@@ -9,7 +9,8 @@ use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tally_edge_agent::{BrokerConfig, PublishMode, SpoolLimits};
+use tally_connector_mqtt::sparkplug;
+use tally_edge_agent::{BrokerConfig, PublishMode, SparkplugConfig, SpoolLimits};
 use tally_simulator::start_broker;
 
 /// Hears everything below `tallystick/`.
@@ -69,6 +70,7 @@ fn broker(port: u16, mode: PublishMode) -> BrokerConfig {
         mode,
         prefix: "tallystick".to_owned(),
         history: SpoolLimits::default(),
+        sparkplug: None,
     }
 }
 
@@ -162,6 +164,79 @@ async fn triggers_and_events_wait_for_an_absent_broker_across_a_restart() {
     assert_eq!(ear.on(EVENTS).len(), 2);
     agent.stop().await;
     drop(mosquitto);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_a_sparkplug_edge_node_values_are_born_and_what_was_missed_comes_as_history() {
+    let node = Node::start().await;
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let name = |text| sparkplug::Name::try_new(text).unwrap();
+    let edge = SparkplugConfig {
+        group: name("works"),
+        edge_node: name("agent-01"),
+        primary_host: None,
+        servers: vec![("127.0.0.1".to_owned(), port)],
+    };
+    let config = BrokerConfig { sparkplug: Some(edge), ..broker(port, PublishMode::Point) };
+    let site = Site::new(&node.address).with_broker(config);
+    let agent = site.start();
+    agent.wait_for("triggers_receipted", 1).await;
+    // Nobody has heard anything yet: the broker comes now.
+    let mosquitto = start_broker(port).unwrap();
+    let ear = SparkplugEar::open(port).await;
+    let birth = ear.until("DBIRTH", |_| true).await;
+    let names: Vec<_> = birth.metrics.iter().filter_map(|metric| metric.name.clone()).collect();
+    assert!(names.contains(&"vibration".to_owned()), "{names:?}");
+    ear.until("DDATA", |payload| payload.metrics.iter().all(|metric| metric.is_historical.is_none())).await;
+    ear.until("DDATA", |payload| payload.metrics.iter().all(|metric| metric.is_historical == Some(true))).await;
+    // Triggers and states go on as JSON beside it; live values do not.
+    let json = Ear::open(port).await;
+    json.until(AGENT, 1).await;
+    json.until(TRIGGERS, 1).await;
+    assert!(json.on("tallystick/press-line/press-01/vibration").is_empty());
+    agent.stop().await;
+    ear.until("NDEATH", |_| true).await;
+    assert_eq!(std::fs::read_to_string(site.config.data.join("sparkplug-bdseq")).unwrap().parse::<u8>().is_ok(), true);
+    drop(mosquitto);
+}
+
+/// Hears Sparkplug.
+struct SparkplugEar(Arc<Mutex<Vec<(String, sparkplug::Payload)>>>);
+
+impl SparkplugEar {
+    async fn open(port: u16) -> Self {
+        let mut options = MqttOptions::new(format!("spark-{port}"), "127.0.0.1", port);
+        options.set_keep_alive(Duration::from_secs(5));
+        let (client, mut events) = AsyncClient::new(options, 16);
+        client.subscribe("spBv1.0/#", QoS::AtMostOnce).await.unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let book = heard.clone();
+        tokio::spawn(async move {
+            let _client = client;
+            while let Ok(event) = events.poll().await {
+                if let Event::Incoming(Packet::Publish(publish)) = event {
+                    let payload = sparkplug::Payload::parse(&publish.payload).unwrap();
+                    book.lock().unwrap().push((publish.topic.clone(), payload));
+                }
+            }
+        });
+        Self(heard)
+    }
+
+    /// The first message of this kind that is as expected.
+    async fn until(&self, kind: &str, expected: impl Fn(&sparkplug::Payload) -> bool) -> sparkplug::Payload {
+        let find = || {
+            let heard = self.0.lock().unwrap();
+            let found =
+                heard.iter().find(|(topic, payload)| topic.split('/').nth(2) == Some(kind) && expected(payload));
+            found.map(|(_, payload)| payload.clone())
+        };
+        wait(kind, || find().is_some()).await;
+        find().unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,6 +129,7 @@ pub struct Progress {
 pub struct EdgeNode {
     live: mpsc::Sender<Update>,
     history: mpsc::Sender<Update>,
+    described: mpsc::Sender<Vec<DeviceSpec>>,
     progress: watch::Receiver<Progress>,
     finished: CancellationToken,
     counts: Arc<Counts>,
@@ -160,15 +161,24 @@ impl EdgeNode {
         let bd_seq = BdSeq::open(file.clone()).map_err(|fault| EdgeNodeFault::BdSeq { file, fault })?;
         let (live, live_in) = mpsc::channel(UPDATES_MAX);
         let (history, history_in) = mpsc::channel(UPDATES_MAX);
+        let (described, described_in) = mpsc::channel(1);
         let (told, progress) = watch::channel(Progress::default());
         let (finished, counts) = (CancellationToken::new(), Arc::new(Counts::default()));
-        let inputs = task::Inputs { live: live_in, history: history_in, told, stop, status, counts: counts.clone() };
+        let inputs = task::Inputs {
+            live: live_in,
+            history: history_in,
+            described: described_in,
+            told,
+            stop,
+            status,
+            counts: counts.clone(),
+        };
         let (task, end) = (Task::new(config, session, bd_seq, inputs), finished.clone());
         tokio::spawn(async move {
             task.run().await;
             end.cancel();
         });
-        Ok(Self { live, history, progress, finished, counts })
+        Ok(Self { live, history, described, progress, finished, counts })
     }
 
     /// Tells live values. Waits while the server takes no more; never while it is away: then only the latest values count,
@@ -182,6 +192,12 @@ impl EdgeNode {
     /// stopped.
     pub async fn tell_history(&self, update: Update) -> bool {
         self.history.send(update).await.is_ok()
+    }
+
+    /// The devices are others now: everything is born anew. A description with a fault ([`EdgeNodeFault::Case`]) is logged
+    /// and changes nothing. `false` when the edge node was stopped.
+    pub async fn describe(&self, devices: Vec<DeviceSpec>) -> bool {
+        self.described.send(devices).await.is_ok()
     }
 
     /// How far telling has come.

@@ -1,12 +1,13 @@
 //! From the file as written to a configuration that can run.
 
-use super::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, written};
+use super::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig, written};
 use crate::spool::SpoolLimits;
 use serde_saphyr::{Location, Spanned};
 use std::fmt::Display;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tally_connector_mqtt::sparkplug::Name;
 use tally_evidence::{SigningKey, VerifyingKey};
 use tally_model::{PartyId, Secret};
 use zeroize::Zeroizing;
@@ -35,7 +36,7 @@ pub(super) fn check(
     let key = checker.signing_key(&written.key);
     let node = checker.keep(&written.node, written.node.value.parse());
     let ledger_key = written.ledger_key.as_ref().map(|key| checker.public_key(key));
-    let broker = written.broker.map(|broker| checker.broker(broker));
+    let broker = written.broker.map(|broker| checker.broker(broker, &written.name.value));
     let listen = checker.keep(&written.listen, written.listen.value.parse());
     let limits = checker.limits(&written.limits);
     let pki = written.pki.map_or_else(|| checker.path("pki"), |pki| checker.path(&pki.value));
@@ -90,7 +91,7 @@ impl Checker<'_> {
         self.keep(written, VerifyingKey::from_pem(&pem).map_err(|fault| format!("{}: {fault}", shown.display())))
     }
 
-    fn broker(&mut self, written: written::Broker) -> Option<BrokerConfig> {
+    fn broker(&mut self, written: written::Broker, name: &str) -> Option<BrokerConfig> {
         let address = self.keep(&written.url, broker_address(&written.url.value));
         let mode = match written.mode.as_ref().map(|mode| mode.value.as_str()) {
             None | Some("point") => PublishMode::Point,
@@ -110,8 +111,47 @@ impl Checker<'_> {
             None => None,
         };
         let history = self.history(&written.history);
+        let sparkplug = match &written.sparkplug {
+            Some(sparkplug) => Some(self.sparkplug(sparkplug, name, address.as_ref(), written.mode.as_ref())?),
+            None => None,
+        };
         let (host, port) = address?;
-        Some(BrokerConfig { host, port, user: written.user, password, mode, prefix: prefix?, history })
+        Some(BrokerConfig { host, port, user: written.user, password, mode, prefix: prefix?, history, sparkplug })
+    }
+
+    /// Live values as Sparkplug B; then `mode`, which is about JSON, would say nothing.
+    fn sparkplug(
+        &mut self,
+        written: &written::Sparkplug,
+        agent: &str,
+        broker: Option<&(String, u16)>,
+        mode: Option<&Spanned<String>>,
+    ) -> Option<SparkplugConfig> {
+        if let Some(mode) = mode {
+            let text =
+                "`mode` is about JSON, and with `sparkplug` live values go out as Sparkplug B; remove one of the two";
+            self.fault(mode.referenced, text);
+        }
+        let group = self.keep(&written.group, Name::try_new(&written.group.value));
+        let edge_node = match &written.edge_node {
+            Some(edge_node) => self.keep(edge_node, Name::try_new(&edge_node.value)),
+            // An id of ours is a name of theirs.
+            None => Name::try_new(agent).ok(),
+        };
+        let primary_host = match &written.primary_host {
+            Some(host) => Some(self.keep(host, Name::try_new(&host.value))?),
+            None => None,
+        };
+        let mut servers: Vec<_> = broker.cloned().into_iter().collect();
+        for server in &written.servers {
+            let Some(address) = self.keep(server, broker_address(&server.value)) else { continue };
+            if servers.contains(&address) {
+                let text = format!("`{}` stands in the list already; `url` is its first entry", server.value);
+                self.fault(server.referenced, text);
+            }
+            servers.push(address);
+        }
+        Some(SparkplugConfig { group: group?, edge_node: edge_node?, primary_host, servers })
     }
 
     /// `hours: 0` tells nothing later; a rate of nothing would be a slip.

@@ -75,6 +75,30 @@ fn every_slip_is_named_with_its_line() {
 }
 
 #[test]
+fn a_sparkplug_edge_node_is_read_and_its_slips_are_named() {
+    let dir = site();
+    let good = GOOD
+        .replace("mode: device,", "sparkplug: {group: works 1, primary_host: scada, servers: [\"mqtt://10.0.0.8\"]},");
+    let sparkplug = parse(dir.path(), &good).unwrap().broker.unwrap().sparkplug.unwrap();
+    assert_eq!((sparkplug.group.as_str(), sparkplug.edge_node.as_str()), ("works 1", "agent-01"));
+    assert_eq!(sparkplug.servers, [("127.0.0.1".to_owned(), 1883), ("10.0.0.8".to_owned(), 1883)]);
+    for (from, to, says) in [
+        ("works 1", "works/1", "`+`, `/` and `#` are reserved"),
+        ("works 1", "''", "it is empty"),
+        ("group: works 1, ", "", "group"),
+        ("scada", "STATE", "word of the specification"),
+        ("mqtt://10.0.0.8", "10.0.0.8", "is not a URL"),
+        ("mqtt://10.0.0.8", "mqtt://127.0.0.1", "stands in the list already"),
+        ("primary_host", "primaryhost", "primaryhost"),
+        ("sparkplug:", "mode: point, sparkplug:", "`mode` is about JSON"),
+    ] {
+        let error = parse(dir.path(), &good.replacen(from, to, 1)).unwrap_err();
+        assert_eq!((error.faults.len(), error.faults[0].line), (1, 7), "{to}: {error}");
+        assert!(error.to_string().contains(says), "{to}: {error}");
+    }
+}
+
+#[test]
 fn all_slips_are_named_at_once() {
     let dir = site();
     let text =

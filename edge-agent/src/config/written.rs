@@ -30,6 +30,17 @@ pub(super) struct Broker {
     pub password: Option<Spanned<String>>,
     #[serde(default)]
     pub history: History,
+    pub sparkplug: Option<Sparkplug>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sparkplug {
+    pub group: Spanned<String>,
+    pub edge_node: Option<Spanned<String>>,
+    pub primary_host: Option<Spanned<String>>,
+    #[serde(default)]
+    pub servers: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -101,6 +101,27 @@ impl Session {
         Ok(Self { group, edge_node, devices, by_id, bd_seq: 0, seq: 0, is_born: false })
     }
 
+    /// The devices are others now, or described otherwise. What is known of points that stayed is kept, also what kind of
+    /// values they have. The caller gives birth anew.
+    pub(crate) fn describe(&mut self, devices: &[DeviceSpec]) -> Result<(), EdgeNodeFault> {
+        let mut new = Self::try_new(self.group.clone(), self.edge_node.clone(), devices)?;
+        for device in &mut new.devices {
+            let Some(before) = self.by_id.get(&device.id).map(|place| &self.devices[*place]) else { continue };
+            for (id, place) in &device.by_id {
+                let Some(known) = before.by_id.get(id).map(|place| &before.points[*place]) else { continue };
+                let point = &mut device.points[*place];
+                let fits = |last: &Known| match (&last.outcome, point.kind) {
+                    (Ok(value), Some(kind)) => encode(value, kind).is_some(),
+                    _ => true,
+                };
+                point.last = known.last.clone().filter(fits);
+                point.kind = point.kind.or(known.kind);
+            }
+        }
+        (self.devices, self.by_id) = (new.devices, new.by_id);
+        Ok(())
+    }
+
     pub(crate) fn command_topic(&self) -> String {
         self.node_topic(MessageType::NodeCommand)
     }

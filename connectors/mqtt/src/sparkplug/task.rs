@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tally_connector_api::{Backoff, Clock, LinkFault, StatusReporter, SystemClock};
+use tally_model::DeviceSpec;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,7 @@ const PACKET_BYTES_MAX: usize = 16 << 20;
 pub(super) struct Inputs {
     pub live: mpsc::Receiver<Update>,
     pub history: mpsc::Receiver<Update>,
+    pub described: mpsc::Receiver<Vec<DeviceSpec>>,
     pub told: watch::Sender<Progress>,
     pub stop: CancellationToken,
     pub status: StatusReporter,
@@ -87,13 +89,15 @@ struct Connection {
     taken: u64,
     handed: u64,
     sent: u64,
-    /// How far live and historical updates have come.
+    /// How far live updates have come, and the last historical one that no barrier follows yet.
     live: Mark,
-    history: Mark,
+    history: Option<u64>,
+    /// The last historical update before the barrier that is on its way.
+    barrier: Option<u64>,
     born_at: Option<Instant>,
 }
 
-/// Follows one stream of updates until a ping says that it has arrived: MQTT runs over one ordered connection, so a PINGRESP
+/// Follows live updates until a ping says that it has arrived: MQTT runs over one ordered connection, so a PINGRESP
 /// comes after the server took everything sent before the PINGREQ.
 #[derive(Default)]
 struct Mark {
@@ -173,9 +177,21 @@ impl Task {
                 Some(update) = self.inputs.live.recv() => {
                     self.take(&update);
                 }
+                Some(devices) = self.inputs.described.recv() => {
+                    self.describe(&devices);
+                }
                 () = self.inputs.stop.cancelled() => return false,
             }
         }
+    }
+
+    /// `false` when the description cannot be used.
+    fn describe(&mut self, devices: &[DeviceSpec]) -> bool {
+        let described = self.session.describe(devices);
+        if let Err(fault) = &described {
+            tracing::error!(%fault, "the edge node goes on with the devices it had");
+        }
+        described.is_ok()
     }
 
     fn take(&mut self, update: &Update) -> Vec<Out> {
@@ -197,7 +213,8 @@ impl Task {
             handed: 0,
             sent: 0,
             live: Mark::default(),
-            history: Mark::default(),
+            history: None,
+            barrier: None,
             born_at: None,
         };
         let end = self.live_through(&mut event_loop, &mut connection).await;
@@ -253,6 +270,7 @@ impl Task {
         let mut polling = pin!(event_loop.poll());
         loop {
             connection.hand_over()?;
+            self.raise_barrier(connection)?;
             let is_born = connection.phase == Phase::Born;
             let is_leaving = matches!(connection.phase, Phase::Leaving { .. });
             let has_room = connection.waiting.is_empty();
@@ -264,6 +282,12 @@ impl Task {
                     }
                 }
                 event = &mut polling => return event.map(Some).map_err(|error| link_fault(&error)),
+                Some(devices) = self.inputs.described.recv() => {
+                    if self.describe(&devices) && is_born {
+                        connection.take(self.session.birth(self.clock.now()));
+                        self.inputs.told.send_modify(|progress| progress.births += 1);
+                    }
+                }
                 Some(update) = self.inputs.live.recv(), if !is_born || has_room => {
                     let messages = self.take(&update);
                     self.count(&update, false);
@@ -274,7 +298,7 @@ impl Task {
                     let messages = self.session.history(&update.device, update.samples.iter(), self.clock.now());
                     self.count(&update, true);
                     connection.take(messages);
-                    connection.history.taken.push_back((connection.taken, update.place));
+                    connection.history = Some(update.place);
                 }
                 _ = self.tick.tick() => {
                     if !self.on_tick(connection)? {
@@ -343,7 +367,11 @@ impl Task {
             }
             Event::Outgoing(Outgoing::Publish(0)) => connection.sent += 1,
             Event::Outgoing(Outgoing::PingReq) => connection.on_ping(),
-            Event::Incoming(Packet::PingResp) => self.on_pong(connection),
+            Event::Incoming(Packet::PingResp) => self.arrived(connection.live.pinged, 0),
+            Event::Incoming(Packet::UnsubAck(_)) => {
+                let place = connection.barrier.take().unwrap_or(0);
+                self.arrived(0, place);
+            }
             _ => {}
         }
         Ok(None)
@@ -418,14 +446,26 @@ impl Task {
         self.inputs.status.up(self.clock.now());
     }
 
-    fn on_pong(&mut self, connection: &Connection) {
-        let (live, history) = (connection.live.pinged, connection.history.pinged);
+    fn arrived(&self, live: u64, history: u64) {
         self.inputs.told.send_if_modified(|progress| {
             let before = *progress;
             progress.live_arrived = progress.live_arrived.max(live);
             progress.history_arrived = progress.history_arrived.max(history);
             *progress != before
         });
+    }
+
+    /// Pings come every few seconds; who tells history waits for each part to arrive. An UNSUBSCRIBE from what nobody
+    /// subscribed changes nothing, and its UNSUBACK comes after the server took everything sent before
+    /// (MQTT 3.1.1 §3.10.4, §4.6), so it serves as a ping on demand. One at a time.
+    fn raise_barrier(&self, connection: &mut Connection) -> Result<(), LinkFault> {
+        if connection.barrier.is_some() || connection.phase != Phase::Born || !connection.waiting.is_empty() {
+            return Ok(());
+        }
+        let Some(place) = connection.history.take() else { return Ok(()) };
+        connection.barrier = Some(place);
+        let sent = connection.client.try_unsubscribe(format!("{}/nobody", self.session.command_topic()));
+        sent.map_err(|fault| LinkFault::Line(format!("the MQTT library takes no request: {fault}")))
     }
 }
 
@@ -455,12 +495,10 @@ impl Connection {
     }
 
     fn on_ping(&mut self) {
-        for mark in [&mut self.live, &mut self.history] {
-            while let Some((_, place)) = mark.taken.pop_front_if(|(message, _)| *message <= self.sent) {
-                mark.sent = place;
-            }
-            mark.pinged = mark.sent;
+        while let Some((_, place)) = self.live.taken.pop_front_if(|(message, _)| *message <= self.sent) {
+            self.live.sent = place;
         }
+        self.live.pinged = self.live.sent;
     }
 }
 

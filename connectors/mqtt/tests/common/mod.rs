@@ -193,7 +193,7 @@ impl Running {
         let (reporter, status) = StatusReporter::new(&link.name());
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock::default());
-        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone() };
+        let context = LinkContext { sink, status: reporter, clock, stop: stop.clone(), history: None };
         let task = tokio::spawn(link.run(context));
         Self { batches, status, stop, task }
     }

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use bytes::{Bytes, BytesMut};
-use rumqttc::{ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode};
+use rumqttc::{ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode, UnsubAck};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -168,6 +168,7 @@ fn respond(
             Packet::SubAck(SubAck { pkid: subscribe.pkid, return_codes: codes })
         }
         Packet::Publish(publish) if publish.qos == QoS::AtLeastOnce => Packet::PubAck(PubAck { pkid: publish.pkid }),
+        Packet::Unsubscribe(unsubscribe) => Packet::UnsubAck(UnsubAck { pkid: unsubscribe.pkid }),
         Packet::PingReq => Packet::PingResp,
         Packet::Disconnect => return false,
         _ => return true,

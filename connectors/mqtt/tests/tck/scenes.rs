@@ -157,6 +157,12 @@ async fn life() -> Vec<Connection> {
     let update = Update { device: DeviceId::try_new("hall").unwrap(), samples: past, place: 1 };
     assert!(node.node.tell_history(update).await);
     has(&book, "DDATA", 303).await;
+    let mut progress = node.node.progress();
+    let arrived = progress.wait_for(|progress| progress.history_arrived == 1);
+    tokio::time::timeout(Duration::from_secs(2), arrived)
+        .await
+        .expect("known to have arrived, without a ping")
+        .unwrap();
     node.tell("press", vec![sample("temp", Err(NoValue::Refused), 8_000_000)]).await;
     has(&book, "DDATA", 304).await;
     server.say(&command, &rebirth(false));

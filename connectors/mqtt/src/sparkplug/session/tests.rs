@@ -120,6 +120,22 @@ fn the_past_is_marked_and_changes_nothing() {
 }
 
 #[test]
+fn a_new_description_keeps_what_is_known() {
+    let (mut session, hall) = session(vec![spec("t", Encoding::F64), spec("x", Encoding::Auto)]);
+    session.connect(3, at(0));
+    session.take(&hall, &[sample("t", Ok(Value::Float(1.5)), 1), sample("x", Ok(Value::Integer(4)), 1)], at(1));
+    session.birth(at(1));
+    session.describe(&[device(vec![spec("new", Encoding::Bool), spec("x", Encoding::Auto)])]).unwrap();
+    let births: Vec<_> = session.birth(at(2)).iter().map(read).collect();
+    assert_eq!(births[0].1.metrics[0].value, Some(MetricValue::Long(3)), "the same connection, the same bdSeq");
+    let told = |name: &str| births[1].1.metrics.iter().find(|metric| metric.name.as_deref() == Some(name)).cloned();
+    assert_eq!(told("x").unwrap().value, Some(MetricValue::Long(4)));
+    assert_eq!((told("new").unwrap().is_null, told("t")), (Some(true), None));
+    let clash = session.describe(&[device(vec![spec("a", Encoding::Bool), spec("A", Encoding::Bool)])]);
+    assert!(clash.is_err() && session.birth(at(3)).len() == 2, "a description with a fault changes nothing");
+}
+
+#[test]
 fn names_that_differ_in_case_only_are_refused() {
     let name = |text| Name::try_new(text).unwrap();
     let twins = device(vec![spec("t", Encoding::F64), spec("T", Encoding::F64)]);
