@@ -48,6 +48,10 @@ pub enum Command {
     Plan(PlanArgs),
     /// Look at a live Modbus device: a value as every type in every order side by side, and what the device says it is
     Probe(ProbeArgs),
+    /// Walk an OPC UA server and write a mapping of what it has
+    Browse(crate::commands::browse::BrowseArgs),
+    /// Which OPC UA servers the agent trusts: list, approve, reject
+    Trust(crate::commands::trust::TrustArgs),
     /// Make a new site folder: keys, genesis, configuration of node, agent and simulator
     Init(InitArgs),
     /// Run simulated PLCs and sensors from a YAML file

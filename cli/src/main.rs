@@ -48,6 +48,8 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Check(args) => commands::check::run(&args, json),
         Command::Plan(args) => commands::plan::run(&args, json),
         Command::Probe(args) => commands::probe::run(&args, json),
+        Command::Browse(args) => commands::browse::run(&args, json),
+        Command::Trust(args) => commands::trust::run(&args, json),
         Command::Keys(args) => commands::keys::run(&args, json),
         Command::Call(args) => commands::call::run(args, json),
         Command::Orders(args) => commands::order::list(&args, json),

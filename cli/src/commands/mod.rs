@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod balance;
 pub mod bench;
+pub mod browse;
 pub mod call;
 pub mod check;
 pub mod evidence;
@@ -16,4 +17,5 @@ pub mod probe;
 pub mod reload;
 pub mod sim;
 pub mod status;
+pub mod trust;
 pub mod verify;
