@@ -67,6 +67,11 @@ impl Child {
         }
     }
 
+    /// Its process id; none when it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Resident memory in bytes, from `/proc/PID/status` (VmRSS); `None` where there is no such file.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
