@@ -54,8 +54,13 @@ impl Hall {
         let stop = CancellationToken::new();
         let (sink, batches) = mpsc::channel(100);
         let (reporter, status) = StatusReporter::new("hall");
-        let context =
-            LinkContext { sink, status: reporter, clock: Arc::new(SystemClock::default()), stop: stop.clone(), history: None };
+        let context = LinkContext {
+            sink,
+            status: reporter,
+            clock: Arc::new(SystemClock::default()),
+            stop: stop.clone(),
+            history: None,
+        };
         tokio::spawn(link(vec![spec(port, &device)], "agent").unwrap().run(context));
         let config = tally_simulator::MqttSensorConfig {
             device: device.id,

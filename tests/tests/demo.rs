@@ -5,8 +5,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tally_evidence::VerifyingKey;
-use tally_tests::{Mosquitto, Process, random, tally_command};
+use tally_tests::{Mosquitto, Process, python, random, root, tally_command};
 use tally_verifier::{Step, verify};
+use tokio::process::Command;
 
 /// The promise of the manual.
 const ONCE_MAX: Duration = Duration::from_secs(60);
@@ -40,6 +41,7 @@ async fn the_demo_pays_an_order_and_its_evidence_holds_and_no_forgery_of_it() {
     let file = PathBuf::from(summary["evidence"].as_str().unwrap());
     let bytes = std::fs::read(&file).unwrap();
     verified_by_the_program(&dir, &file).await;
+    verified_by_a_stranger(&dir, &file).await;
     no_flipped_byte_is_accepted(&bytes, &dir.join("keys/node.pub.pem"));
     forgeries_and_absence_have_their_exit_codes(outside.path(), &bytes).await;
 
@@ -87,6 +89,15 @@ async fn verified_by_the_program(dir: &Path, file: &Path) {
     let (code, out, _) = tally(&["verify", &shown, "--ledger-key", &other]).await;
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("ledger key"), "{out}");
+}
+
+/// The second verifier, written from the documented formats alone.
+async fn verified_by_a_stranger(dir: &Path, file: &Path) {
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/verify.py")).arg(file);
+    command.arg("--ledger-key").arg(dir.join("keys/node.pub.pem"));
+    let output = Process::run(command, ONCE_MAX).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 fn no_flipped_byte_is_accepted(bytes: &[u8], key: &Path) {

@@ -117,8 +117,11 @@ impl<P: Publisher> Live<P> {
         let changed: Vec<_> = kept.readings.iter().filter(|kept| self.is_news(kept)).collect();
         match self.mode {
             PublishMode::Point => {
-                let queued = changed.into_iter().map(|kept| self.publisher.try_publish_lossy(self.topics.point(kept)));
-                queued.fold(true, |all, queued| all && queued)
+                let mut all_queued = true;
+                for kept in changed {
+                    all_queued &= self.publisher.try_publish_lossy(self.topics.point(kept));
+                }
+                all_queued
             }
             PublishMode::Device if changed.is_empty() => true,
             PublishMode::Device => {

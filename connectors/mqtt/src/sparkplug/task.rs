@@ -30,7 +30,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 /// Messages handed to rumqttc at a time: what is beyond waits with us, where a rebirth can go before it.
-const HANDED_MAX: u64 = 32;
+const HANDED_MAX: u8 = 32;
 
 /// A server that does not answer our subscriptions within this time is no use.
 const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -236,7 +236,7 @@ impl Task {
         options.set_clean_session(true);
         options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, false));
         options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
-        Ok(AsyncClient::new(options, HANDED_MAX as usize + 8))
+        Ok(AsyncClient::new(options, usize::from(HANDED_MAX) + 8))
     }
 
     async fn live_through(&mut self, event_loop: &mut EventLoop, connection: &mut Connection) -> End {
@@ -352,7 +352,7 @@ impl Task {
         match event {
             Event::Incoming(Packet::ConnAck(_)) => self.subscribe(connection)?,
             Event::Incoming(Packet::SubAck(answer)) => {
-                if answer.return_codes.iter().any(|code| *code == SubscribeReasonCode::Failure) {
+                if answer.return_codes.contains(&SubscribeReasonCode::Failure) {
                     let text = "the server refused our subscriptions (NCMD, STATE): check its access list".to_owned();
                     return Err(LinkFault::Refused(text));
                 }
@@ -479,7 +479,7 @@ impl Connection {
 
     /// Ours → rumqttc, as much as it should have at a time.
     fn hand_over(&mut self) -> Result<(), LinkFault> {
-        while self.handed < self.sent + HANDED_MAX
+        while self.handed < self.sent + u64::from(HANDED_MAX)
             && let Some(out) = self.waiting.pop_front()
         {
             self.publish(out, QoS::AtMostOnce)?;

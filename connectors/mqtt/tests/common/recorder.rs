@@ -45,10 +45,13 @@ pub struct Recorder {
     task: JoinHandle<()>,
 }
 
+/// Where the topics and payloads for one client go.
+type Outbound = mpsc::UnboundedSender<(String, Vec<u8>)>;
+
 #[derive(Default)]
 struct State {
     retained: Mutex<HashMap<String, Vec<u8>>>,
-    clients: Mutex<Vec<mpsc::UnboundedSender<(String, Vec<u8>)>>>,
+    clients: Mutex<Vec<Outbound>>,
     cut: Mutex<CancellationToken>,
     refuses: Mutex<bool>,
 }

@@ -1,0 +1,63 @@
+//! A second verifier of evidence files, written in Python from `docs/formats` alone, and ours: both accept the frozen file,
+//! and neither accepts a copy with one wrong bit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tally_evidence::VerifyingKey;
+use tally_tests::{PATIENCE, Process, python, random, root};
+use tally_verifier::verify;
+use tokio::process::Command;
+
+/// Bits that are turned.
+const FLIPS: usize = 150;
+
+fn frozen(name: &str) -> PathBuf {
+    root().join("tests/formats").join(name)
+}
+
+async fn theirs(file: &Path, more: &[&str]) -> (Option<i32>, Value) {
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/verify.py")).arg(file).arg("--json").args(more);
+    let output = Process::run(command, 4 * PATIENCE).await;
+    let said = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|fault| panic!("{fault}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), said)
+}
+
+#[tokio::test]
+async fn both_accept_the_frozen_file_and_neither_a_flipped_bit() {
+    let (file, key_file) = (frozen("mo-1.tally"), frozen("mo-1.ledger.pub.pem"));
+    let bytes = std::fs::read(&file).unwrap();
+    let key = VerifyingKey::from_pem(&std::fs::read_to_string(&key_file).unwrap()).unwrap();
+    let ours = verify(&bytes, Some(&key));
+    assert!(ours.all_hold(), "{:?}", ours.first_broken());
+
+    let mut next = random(20_261_121);
+    let flips: Vec<_> =
+        (0..FLIPS).map(|_| (usize::try_from(next()).unwrap() % bytes.len(), 1_u8 << (next() % 8))).collect();
+    let words: Vec<_> = flips.iter().map(|(at, mask)| format!("{at}:{mask}")).collect();
+    let key_name = key_file.display().to_string();
+    let (code, said) = theirs(&file, &["--ledger-key", &key_name, "--flips", &words.join(",")]).await;
+    let said = said.as_array().unwrap();
+    assert_eq!((code, &said[0]["holds"], said.len()), (Some(0), &Value::Bool(true), FLIPS + 1), "{}", said[0]);
+    for ((at, mask), theirs) in flips.into_iter().zip(&said[1..]) {
+        let mut forged = bytes.clone();
+        forged[at] ^= mask;
+        assert!(!verify(&forged, Some(&key)).all_hold(), "ours accepts byte {at} ^ {mask}");
+        assert_eq!(theirs["holds"], false, "theirs accepts byte {at} ^ {mask}: {theirs}");
+    }
+}
+
+/// Without the ledger's key the file is judged by the one it carries; with another's, it is somebody else's ledger.
+#[tokio::test]
+async fn the_key_one_knows_decides() {
+    let file = frozen("mo-1.tally");
+    assert_eq!(theirs(&file, &[]).await.0, Some(0));
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("other.pem");
+    std::fs::write(&other, tally_evidence::SigningKey::from_secret(&[7; 32]).unwrap().public().to_pem().unwrap())
+        .unwrap();
+    let (code, said) = theirs(&file, &["--ledger-key", &other.display().to_string()]).await;
+    assert_eq!((code, &said["holds"]), (Some(1), &Value::Bool(false)), "{said}");
+}
