@@ -15,6 +15,9 @@ use tally_model::DeviceId;
 use tally_rules::{Watch, WatchState};
 use tokio::sync::watch;
 
+/// Points that are not good shown for each link; the count is of all.
+const POINTS_MAX: usize = 50;
+
 /// The ingest thread beats at least once a second; without a beat for this long it hangs.
 const BEAT_MAX: Duration = Duration::from_secs(15);
 /// Missing parts of a condition that are told.
@@ -400,10 +403,13 @@ impl Status {
 }
 
 fn link_line(name: &str, devices: &[DeviceId], status: &LinkStatus) -> Value {
-    let LinkStatus { state, faults, connects, overruns, .. } = status;
+    let LinkStatus { state, faults, connects, overruns, words } = status;
+    let first = words.iter().take(POINTS_MAX);
+    let points: serde_json::Map<_, _> =
+        first.map(|((device, point), word)| (format!("{device}/{point}"), json!(word))).collect();
     json!({
         "link": name, "devices": devices, "state": state.to_string(), "faults": faults, "connects": connects,
-        "overruns": overruns,
+        "overruns": overruns, "points": points, "points_not_good": words.len(),
     })
 }
 

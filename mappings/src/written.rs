@@ -150,11 +150,11 @@ pub(crate) struct PointWritten {
     /// Bytes of a `text`, 1 to 250; of a `text-low` or `text-high`, 1 to 125.
     #[schemars(range(min = 1, max = 250))]
     pub length: Option<u16>,
-    /// Modbus: only these bits of a whole number, the lowest is 0: `4-7`.
+    /// Modbus, OPC UA: only these bits of a whole number, the lowest is 0: `4-7`.
     pub bits: Option<String>,
-    /// Modbus: names of the numbers; the value is the name, a number without one is no value.
+    /// Modbus, OPC UA: names of the numbers; the value is the name, a number without one is no value.
     pub labels: Option<BTreeMap<String, String>>,
-    /// Modbus: a sampling period of its own, 10ms to 1h; default is the device's.
+    /// Modbus, OPC UA: a sampling period of its own, 10ms to 1h; default is the device's.
     pub every: Option<String>,
     /// Factor on the raw number; default 1.
     pub scale: Option<f64>,

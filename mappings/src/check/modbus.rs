@@ -98,8 +98,8 @@ impl Checker<'_> {
         let mut options = PointOptions::default();
         if let Some(every) = layers.pick("every", |written| written.every.as_deref()) {
             options.every = self.duration(&every.site, every.value, EVERY_LEAST, EVERY_MOST);
-            if protocol.is_some_and(|protocol| protocol != Protocol::Modbus) {
-                let fault = every.site.fault("only Modbus points have a period of their own");
+            if matches!(protocol, Some(Protocol::Mqtt | Protocol::Replay)) {
+                let fault = every.site.fault("only Modbus and OPC UA points have a period of their own");
                 self.report(fault.hint("set `every` of the device"));
             }
         }
