@@ -160,6 +160,13 @@ struct RunningLink {
     stop: CancellationToken,
 }
 
+/// Whoever drops the agent stops its links, too: they hold the way into the vault open.
+impl Drop for RunningLink {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 impl Running {
     /// Nothing runs yet.
     #[must_use]

@@ -49,6 +49,9 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("init", &["--mapping", "--broker"]),
     ("check", &["--test", "--schema"]),
     ("plan", &["--rules"]),
+    ("browse", &["--output", "--from", "--depth", "--policy"]),
+    ("probe", &["--from-one", "--count", "--timeout"]),
+    ("trust", &["list", "approve", "reject", "--pki"]),
     ("sim", &["FILE"]),
     ("agent", &["--config"]),
     ("node", &["--config"]),
@@ -59,7 +62,9 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("balance", &["--node"]),
     ("evidence", &["--output", "--agent", "--node"]),
     ("verify", &["--ledger-key"]),
+    ("ledger", &["show", "entries", "block", "entry", "proof"]),
     ("status", &["--agent"]),
+    ("reload", &["--agent"]),
     ("bench", &["--dir", "--seconds"]),
 ];
 

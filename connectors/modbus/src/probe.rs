@@ -58,6 +58,9 @@ pub fn texts(registers: &[u16]) -> Vec<(Encoding, ByteOrder, String)> {
         for order in [ByteOrder::Abcd, ByteOrder::Badc] {
             let bytes = registers.len() * if encoding == Encoding::Text { 2 } else { 1 };
             let length = u16::try_from(bytes).unwrap_or(u16::MAX);
+            if !is_placed_so(encoding, order, registers) {
+                continue;
+            }
             let Ok(value) = decode_as(encoding, order, length, registers) else { continue };
             let text = value.to_string();
             let is_readable = text.chars().count() > 1 && !text.chars().any(char::is_control);
@@ -68,6 +71,16 @@ pub fn texts(registers: &[u16]) -> Vec<(Encoding, ByteOrder, String)> {
         }
     }
     found
+}
+
+/// Whether the halves that a text with one byte a register does not use are empty, as devices leave them.
+fn is_placed_so(encoding: Encoding, order: ByteOrder, registers: &[u16]) -> bool {
+    let unused = match (encoding, order == ByteOrder::Badc) {
+        (Encoding::TextLow, false) | (Encoding::TextHigh, true) => 0xff00,
+        (Encoding::TextLow | Encoding::TextHigh, _) => 0x00ff,
+        _ => 0,
+    };
+    registers.iter().all(|register| register & unused == 0)
 }
 
 fn decode_as(encoding: Encoding, order: ByteOrder, length: u16, registers: &[u16]) -> Outcome {

@@ -101,7 +101,7 @@ impl Checker<'_> {
         let kind = |encoding, scale, offset| spec(id, None, encoding, scale, offset).kind();
         let Some(encoding) = encoding else { return (None, None, self.unit(layers, site, None)) };
         let order = self.order(layers, protocol, encoding);
-        let length = self.length(layers, site, encoding);
+        let length = self.length(layers, site, encoding, protocol);
         let (scale, offset) = self.scaling(layers, encoding);
         let options = self.point_options(layers, protocol, encoding);
         let kind = if options.labels.is_some() { Some(ValueKind::Text) } else { kind(encoding, scale, offset) };
@@ -206,9 +206,17 @@ impl Checker<'_> {
         order.value
     }
 
-    fn length(&mut self, layers: &PointLayers<'_>, site: &Site<'_>, encoding: Encoding) -> u16 {
+    fn length(
+        &mut self,
+        layers: &PointLayers<'_>,
+        site: &Site<'_>,
+        encoding: Encoding,
+        protocol: Option<Protocol>,
+    ) -> u16 {
         let length = layers.pick("length", |written| written.length);
         match (encoding, length) {
+            // Only registers do not say themselves where a text ends.
+            (_, None) if protocol.is_some_and(|protocol| protocol != Protocol::Modbus) => 0,
             (text, None) if text.is_text() => {
                 if !layers.is_written("length") {
                     let fault = site.key("length").fault("a text needs a length");
