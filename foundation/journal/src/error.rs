@@ -12,10 +12,12 @@ use crate::format::VERSION;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process (or another part of this one) has the journal open.
-    #[error("the journal in {} is in use; only one program may open it at a time", dir.display())]
+    #[error("the journal in {} is in use by {holder}; only one program may open it at a time", dir.display())]
     InUse {
         /// The folder.
         dir: PathBuf,
+        /// Who has it, as it wrote into `LOCK`: `process 4711 (tally)`.
+        holder: String,
     },
     /// The folder cannot be created, listed or locked.
     #[error("cannot use {} as a journal folder", dir.display())]

@@ -13,7 +13,7 @@
 //!
 //! # Bytes
 //!
-//! A folder holds `LOCK` (empty) and segments named by their first record number: `00000000000000000000.seg`. All integers
+//! A folder holds `LOCK` (a line about its owner) and segments named by their first record number: `00000000000000000000.seg`. All integers
 //! are little-endian. A segment is one header and then frames, back to back, no padding:
 //!
 //! ```text

@@ -95,10 +95,14 @@ impl DirStorage {
                 return Err(OpenError::Foreign { file: dir.join(file).display().to_string() });
             }
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK)).map_err(folder)?;
+        let lock = dir.join(LOCK);
+        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(lock).map_err(folder)?;
         match lock.try_lock() {
-            Ok(()) => Ok(DirStorage { dir, writer: None, readers: Mutex::default(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir }),
+            Ok(()) => {
+                sign(&lock);
+                Ok(DirStorage { dir, writer: None, readers: Mutex::default(), _lock: lock })
+            }
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir, holder: holder(&lock) }),
             Err(TryLockError::Error(source)) => Err(OpenError::Folder { dir, source }),
         }
     }
@@ -176,6 +180,31 @@ impl Storage for DirStorage {
     fn describe(&self, file: &str) -> String {
         self.dir.join(file).display().to_string()
     }
+}
+
+/// Longest name of a holder that is believed.
+const HOLDER_BYTES_MAX: usize = 200;
+
+/// Writes into the locked file who has it: a line for people, who otherwise look for the second program in vain. It is a
+/// courtesy: on a full disk the journal opens without.
+fn sign(lock: &File) {
+    let program = std::env::current_exe().ok();
+    let program =
+        program.as_deref().and_then(Path::file_name).map_or_else(|| "?".into(), |name| name.to_string_lossy());
+    let line = format!("process {} ({program})\n", std::process::id());
+    // Written before the rest is cut off: a reader in between sees two names rather than none.
+    let signed = lock.write_all_at(line.as_bytes(), 0).and_then(|()| lock.set_len(line.len() as u64));
+    drop(signed);
+}
+
+/// Who signed. The lock itself is the kernel's; whether it holds does not depend on what stands there.
+fn holder(lock: &File) -> String {
+    let mut bytes = [0; HOLDER_BYTES_MAX];
+    let length = lock.read_at(&mut bytes, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(&bytes[..length]);
+    let line = text.lines().next().unwrap_or_default().trim();
+    let is_plain = !line.is_empty() && line.chars().all(|character| !character.is_control());
+    if is_plain { line.to_owned() } else { "a program that did not leave its name".to_owned() }
 }
 
 /// All names in the folder but the lock's.

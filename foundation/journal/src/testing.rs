@@ -4,11 +4,17 @@
 //! It keeps two states apart: what running programs see, and what the platter holds. Only a sync carries the first over to
 //! the second. [`MemStorage::power_cut`] lets any part of the rest survive, in any order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::storage::{SegmentName, Storage};
+
+mod plain;
+mod platter;
+
+pub use plain::PlainFile;
+use platter::{Change, MemFile};
 
 /// A handle to a disk in memory. Clones share the disk. After [`power_cut`](Self::power_cut) or
 /// [`restart`](Self::restart) the older handles, and journals on them, only get errors: their process is dead.
@@ -40,6 +46,8 @@ struct Disk {
     /// The directory on the platter, and what was done since it was synced.
     names_kept: BTreeMap<String, u64>,
     names_unsynced: Vec<NameChange>,
+    /// Names of files that are no segments and belong to somebody else.
+    plain: BTreeSet<String>,
     files_created: u64,
     countdown: Option<(u64, DiskFault)>,
     is_off: bool,
@@ -47,19 +55,6 @@ struct Disk {
     writes: u64,
     syncs: u64,
     random: Random,
-}
-
-#[derive(Debug, Default, Clone)]
-struct MemFile {
-    seen: Vec<u8>,
-    kept: Vec<u8>,
-    unsynced: Vec<Change>,
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Data { offset: usize, bytes: Vec<u8> },
-    Length(usize),
 }
 
 #[derive(Debug)]
@@ -96,6 +91,11 @@ impl MemStorage {
         self.lock().countdown = Some((n, fault));
     }
 
+    /// Whether the fault of [`fail_operation`](Self::fail_operation) has not been met yet.
+    pub fn is_fault_pending(&self) -> bool {
+        self.lock().countdown.is_some()
+    }
+
     /// Limits the disk to this many bytes over all files; `None` lifts the limit.
     pub fn set_bytes_max(&self, bytes_max: Option<u64>) {
         self.lock().bytes_max = bytes_max;
@@ -111,9 +111,9 @@ impl MemStorage {
         self.lock().syncs
     }
 
-    /// Names of all files, sorted.
+    /// Names of all files but [plain ones](PlainFile), sorted.
     pub fn names(&self) -> Vec<String> {
-        self.lock().names.keys().cloned().collect()
+        self.lock().segments()
     }
 
     /// The contents of a file as programs see them.
@@ -125,7 +125,7 @@ impl MemStorage {
     /// Puts a file on the platter, replacing any of that name: for damage, foreign files and frozen bytes.
     pub fn put(&self, name: &str, contents: &[u8]) {
         let mut disk = self.lock();
-        let key = disk.add_file(MemFile { seen: contents.to_vec(), kept: contents.to_vec(), unsynced: Vec::new() });
+        let key = disk.add_file(MemFile::on_platter(contents));
         disk.names.insert(name.to_owned(), key);
         disk.names_kept.insert(name.to_owned(), key);
     }
@@ -150,7 +150,7 @@ impl MemStorage {
 
 impl Storage for MemStorage {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.alive()?.names.keys().cloned().collect())
+        Ok(self.alive()?.segments())
     }
 
     fn create(&mut self, segment: SegmentName) -> io::Result<()> {
@@ -171,7 +171,7 @@ impl Storage for MemStorage {
         let (mut disk, fault) = self.changing()?;
         disk.writes += 1;
         let offset = to_usize(offset);
-        let fits = disk.fitting(segment, offset, bytes.len())?;
+        let fits = disk.fitting(&segment.to_string(), offset, bytes.len())?;
         let (written, result) = match fault {
             Some(DiskFault::PowerOff) => (bytes.len(), Err(power_is_off())),
             Some(fault) => (bytes.len() / 2, Err(fault.error())),
@@ -184,15 +184,7 @@ impl Storage for MemStorage {
 
     fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
         let (mut disk, fault) = self.changing()?;
-        disk.syncs += 1;
-        let mut random = disk.random;
-        let file = disk.file(segment)?;
-        match fault {
-            None => file.sync(),
-            Some(DiskFault::PowerOff) => {}
-            Some(_) => file.sync_half(&mut random),
-        }
-        disk.random = random;
+        disk.sync_file(&segment.to_string(), fault)?;
         fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
@@ -254,14 +246,35 @@ impl Disk {
         self.files_created
     }
 
+    fn segments(&self) -> Vec<String> {
+        self.names.keys().filter(|name| !self.plain.contains(*name)).cloned().collect()
+    }
+
     fn file(&mut self, segment: SegmentName) -> io::Result<&mut MemFile> {
-        let key = self.names.get(&segment.to_string()).ok_or(io::ErrorKind::NotFound)?;
+        self.named(&segment.to_string())
+    }
+
+    fn named(&mut self, name: &str) -> io::Result<&mut MemFile> {
+        let key = self.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         self.files.get_mut(key).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn sync_file(&mut self, name: &str, fault: Option<DiskFault>) -> io::Result<()> {
+        self.syncs += 1;
+        let mut random = self.random;
+        let file = self.named(name)?;
+        match fault {
+            None => file.sync(),
+            Some(DiskFault::PowerOff) => {}
+            Some(_) => file.sync_half(&mut random),
+        }
+        self.random = random;
+        Ok(())
+    }
+
     /// How many of `bytes` can be written at `offset` before the disk is full. Overwriting costs nothing.
-    fn fitting(&mut self, segment: SegmentName, offset: usize, bytes: usize) -> io::Result<usize> {
-        let length = self.file(segment)?.seen.len();
+    fn fitting(&mut self, name: &str, offset: usize, bytes: usize) -> io::Result<usize> {
+        let length = self.named(name)?.seen.len();
         let Some(bytes_max) = self.bytes_max else { return Ok(bytes) };
         let used: usize = self.names.values().filter_map(|key| self.files.get(key)).map(|file| file.seen.len()).sum();
         let end_max = length + to_usize(bytes_max).saturating_sub(used);
@@ -296,119 +309,6 @@ impl Disk {
             file.lose_power(&mut random);
         }
     }
-}
-
-/// Unit in which a disk writes: a sector is written whole or not at all. Torn bytes inside a sector are tried as well.
-const SECTOR_BYTES: usize = 512;
-
-impl MemFile {
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.seen);
-        self.unsynced.push(change);
-    }
-
-    fn sync(&mut self) {
-        for change in self.unsynced.drain(..) {
-            change.apply(&mut self.kept);
-        }
-    }
-
-    /// A failed sync: lengths reach the platter (a file system that cannot write its own tables stops), data by chance.
-    fn sync_half(&mut self, random: &mut Random) {
-        for change in self.unsynced.drain(..) {
-            if matches!(change, Change::Length(_)) || random.below(2) == 0 {
-                change.apply(&mut self.kept);
-            }
-        }
-    }
-
-    fn lose_power(&mut self, random: &mut Random) {
-        let unsynced = std::mem::take(&mut self.unsynced);
-        match random.below(6) {
-            // Nothing had been written yet.
-            0 => {}
-            // All had been, by luck.
-            1 => unsynced.iter().for_each(|change| change.apply(&mut self.kept)),
-            // In order, up to some byte.
-            2 => self.keep_some(unsynced, random, &mut |_| true, true),
-            // Any sectors, in any order.
-            3 => self.keep_some(unsynced, random, &mut |random| random.below(2) == 0, false),
-            // Nearly all sectors.
-            4 => self.keep_some(unsynced, random, &mut |random| random.below(8) != 0, false),
-            // The new length, none of the data.
-            _ => {
-                let length = self.seen.len();
-                self.extend(length, random);
-            }
-        }
-        self.seen.clone_from(&self.kept);
-    }
-
-    fn keep_some(
-        &mut self,
-        unsynced: Vec<Change>,
-        random: &mut Random,
-        keep: &mut dyn FnMut(&mut Random) -> bool,
-        is_torn: bool,
-    ) {
-        let mut pieces = sectors(unsynced);
-        if is_torn {
-            pieces.truncate(random.below(pieces.len() + 1));
-            if let Some(Change::Data { bytes, .. }) = pieces.last_mut() {
-                bytes.truncate(random.below(bytes.len() + 1));
-            }
-        }
-        for piece in pieces {
-            if keep(random) {
-                if let Change::Data { offset, .. } = piece {
-                    self.extend(offset, random);
-                }
-                piece.apply(&mut self.kept);
-            }
-        }
-    }
-
-    /// Grows the file over data that was not written: it then holds zeros, or what was on the platter before.
-    fn extend(&mut self, length: usize, random: &mut Random) {
-        let is_zero = random.below(2) == 0;
-        while self.kept.len() < length {
-            self.kept.push(if is_zero { 0 } else { random.byte() });
-        }
-    }
-}
-
-impl Change {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Change::Length(length) => to.resize(*length, 0),
-            Change::Data { offset, bytes } => {
-                let end = offset + bytes.len();
-                if to.len() < end {
-                    to.resize(end, 0);
-                }
-                to[*offset..end].copy_from_slice(bytes);
-            }
-        }
-    }
-}
-
-/// Splits writes at sector borders.
-fn sectors(changes: Vec<Change>) -> Vec<Change> {
-    let mut pieces = Vec::with_capacity(changes.len());
-    for change in changes {
-        let Change::Data { mut offset, bytes } = change else {
-            pieces.push(change);
-            continue;
-        };
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(rest.len().min(SECTOR_BYTES - offset % SECTOR_BYTES));
-            pieces.push(Change::Data { offset, bytes: piece.to_vec() });
-            offset += piece.len();
-            rest = behind;
-        }
-    }
-    pieces
 }
 
 fn power_is_off() -> io::Error {

@@ -157,7 +157,16 @@ fn a_folder_has_one_owner_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("not/there/yet");
     let journal = Journal::open(&path, Options::default()).unwrap();
-    assert!(matches!(Journal::open(&path, Options::default()), Err(OpenError::InUse { dir }) if dir == path));
+    let error = Journal::open(&path, Options::default()).unwrap_err();
+    assert!(matches!(&error, OpenError::InUse { dir, .. } if *dir == path), "{error}");
+    let said = error.to_string();
+    assert!(said.contains(&format!("in use by process {} (", std::process::id())), "{said}");
+    // Whatever stands in the file instead, the lock holds and the message stays one line.
+    for nonsense in [&b""[..], b"\x1b[2J", &[0xFF; 300]] {
+        std::fs::write(path.join("LOCK"), nonsense).unwrap();
+        let said = Journal::open(&path, Options::default()).unwrap_err().to_string();
+        assert!(said.contains("in use by") && !said.contains(char::is_control), "{said:?}");
+    }
     drop(journal);
     Journal::open(&path, Options::default()).unwrap();
 }

@@ -1,9 +1,8 @@
-//! What all tests of this crate share: a naive model of a journal, and lives of a journal on a disk that fails.
+//! What all tests of this crate share: a naive model of a journal.
 #![allow(dead_code)]
 
 use sha2::{Digest, Sha256};
-use tally_journal::testing::{DiskFault, MemStorage, Random};
-use tally_journal::{Journal, JournalError, OpenError, Options, Storage};
+use tally_journal::{Journal, JournalError, Options, Storage};
 
 pub fn small_segments(segment_bytes_max: u64) -> Options {
     Options { segment_bytes_max, ..Options::default() }
@@ -78,118 +77,6 @@ impl Model {
         }
         assert_eq!(journal.read(next).unwrap(), None);
         assert_eq!(first.checked_sub(1).map(|gone| journal.read(gone).unwrap()), first.checked_sub(1).map(|_| None));
-    }
-}
-
-/// Several lives of one journal, each ended by a fault, a kill or a power cut. All of it follows from the seed.
-pub struct Lives {
-    random: Random,
-    storage: MemStorage,
-    options: Options,
-    model: Model,
-    faults: &'static [DiskFault],
-    /// What happened, so that a test can be sure that it tested something.
-    pub poisonings: u32,
-    pub repairs: u32,
-    pub failed_opens: u32,
-}
-
-impl Lives {
-    pub fn new(seed: u64, faults: &'static [DiskFault]) -> Self {
-        let mut random = Random(seed);
-        let options = small_segments(200 + random.below(1800) as u64);
-        let (storage, model) = (MemStorage::new(), Model::default());
-        Lives { random, storage, options, model, faults, poisonings: 0, repairs: 0, failed_opens: 0 }
-    }
-
-    pub fn live(&mut self, lives: u32) {
-        for _ in 0..lives {
-            self.live_once();
-        }
-        self.end_life();
-        let journal = Journal::open_on(self.storage.clone(), self.options.clone()).expect("opens without faults");
-        self.model.reopened(&journal);
-    }
-
-    fn live_once(&mut self) {
-        if !self.faults.is_empty() {
-            let fault = self.faults[self.random.below(self.faults.len())];
-            self.storage.fail_operation(1 + self.random.below(40) as u64, fault);
-        }
-        match Journal::open_on(self.storage.clone(), self.options.clone()) {
-            Ok(mut journal) => {
-                self.repairs += u32::from(journal.repaired().is_some());
-                self.model.reopened(&journal);
-                self.act_until_poisoned(&mut journal);
-                if self.random.below(2) == 0 {
-                    drop(journal); // In good order, if it still can: leaves a mark.
-                    self.end_life();
-                } else {
-                    self.end_life(); // Under its feet.
-                }
-            }
-            Err(error @ (OpenError::Read { .. } | OpenError::Repair { .. } | OpenError::Create { .. })) => {
-                assert!(!self.faults.is_empty(), "{error}");
-                self.failed_opens += 1;
-                self.end_life();
-            }
-            Err(error) => panic!("no fault may look like this: {error}"),
-        }
-    }
-
-    fn end_life(&mut self) {
-        let seed = self.random.bits();
-        self.storage = if seed.is_multiple_of(3) { self.storage.restart() } else { self.storage.power_cut(seed) };
-    }
-
-    fn act_until_poisoned(&mut self, journal: &mut Journal<MemStorage>) {
-        for _ in 0..self.random.below(24) {
-            if let Err(error) = self.act(journal) {
-                assert!(journal.is_poisoned(), "after {error}");
-                self.poisonings += 1;
-                assert_refuses_everything(journal);
-                return;
-            }
-        }
-        if self.random.below(4) == 0 {
-            self.model.check(journal);
-        }
-    }
-
-    fn act(&mut self, journal: &mut Journal<MemStorage>) -> Result<(), JournalError> {
-        match self.random.below(10) {
-            0..=4 => {
-                let record = self.record();
-                self.model.push(&record);
-                let number = journal.append(&record)?;
-                assert_eq!(number + 1, self.model.records.len() as u64);
-            }
-            5 => {
-                let records: Vec<_> = (0..self.random.below(5)).map(|_| self.record()).collect();
-                let first = self.model.records.len() as u64;
-                records.iter().for_each(|record| self.model.push(record));
-                assert_eq!(journal.append_all(&records)?, first..self.model.records.len() as u64);
-            }
-            6..=8 => {
-                journal.sync()?;
-                self.model.synced();
-            }
-            _ => {
-                let number = self.random.below(self.model.records.len() + 2) as u64;
-                self.model.wish_discarded(number);
-                journal.discard_before(number)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn record(&mut self) -> Vec<u8> {
-        let length = match self.random.below(12) {
-            0 => 0,
-            1 => self.random.below(2000),
-            _ => self.random.below(60),
-        };
-        (0..length).map(|_| self.random.byte()).collect()
     }
 }
 
