@@ -4,6 +4,7 @@
 //! Nothing is guessed: a value goes over the wire in the node's own type or not at all, and every write and call is logged.
 
 use crate::Settings;
+use crate::acknowledge::acknowledgement;
 use crate::facts::value_of;
 use crate::plan::node_of;
 use crate::visit::Visit;
@@ -24,6 +25,9 @@ pub enum HandFault {
     /// The address names no node of this server.
     #[error("`{0}` is no node of this server")]
     NoSuchNode(String),
+    /// The server tells nothing about this condition, so there is nothing to acknowledge.
+    #[error("`{0}`: the server tells nothing that could be acknowledged; the alarm may be over, or its address wrong")]
+    NothingToAcknowledge(String),
     /// The value is not one of the node's type.
     #[error("`{node}` takes {wanted}, and `{found}` is none; nothing was sent")]
     Type {
@@ -134,13 +138,30 @@ impl Hand {
         Ok(result.output_arguments.unwrap_or_default().iter().map(crate::decode::natural).collect())
     }
 
+    /// Acknowledges what an alarm is now, with a comment for the operators of the server (Part 9 §5.7.3). `alarm` names the
+    /// condition, whichever of its parts.
+    ///
+    /// # Errors
+    /// [`HandFault`]; nothing was acknowledged unless it is [`HandFault::Link`], after which it is not known.
+    pub async fn acknowledge(&self, alarm: &Address, comment: &str) -> Result<(), HandFault> {
+        let condition = node_of(alarm, &self.visit.facts.namespaces)
+            .filter(|_| matches!(alarm, Address::OpcUa { alarm: Some(_), .. }))
+            .ok_or_else(|| HandFault::NoSuchNode(alarm.to_string()))?;
+        let event = self.visit.present_event(&condition).await?;
+        let event = event.ok_or_else(|| HandFault::NothingToAcknowledge(alarm.to_string()))?;
+        let request = acknowledgement(condition, event, comment);
+        let result = self.visit.ask("acknowledge an alarm", self.visit.session.call_one(request)).await?;
+        tracing::info!(%alarm, comment, status = %result.status_code, "alarm acknowledged");
+        refused_unless_good(alarm, result.status_code)
+    }
+
     /// Ends the session.
     pub async fn close(self) {
         self.visit.close().await;
     }
 
     fn node(&self, address: &Address) -> Result<NodeId, HandFault> {
-        let whole = !matches!(address, Address::OpcUa { pointer: Some(_), .. });
+        let whole = !matches!(address, Address::OpcUa { pointer: Some(_), .. } | Address::OpcUa { alarm: Some(_), .. });
         let node = node_of(address, &self.visit.facts.namespaces).filter(|_| whole);
         node.ok_or_else(|| HandFault::NoSuchNode(address.to_string()))
     }

@@ -37,7 +37,7 @@ type Place = (usize, usize);
 /// What was heard, and what was missed.
 #[derive(Debug, Default)]
 pub(crate) struct Holes {
-    /// Source time of the newest value of each point.
+    /// Source time of the last value of each point.
     heard: HashMap<Place, Timestamp>,
     /// Newest source time of each device.
     latest: HashMap<usize, Timestamp>,
@@ -69,10 +69,12 @@ impl Holes {
         if let Some((after, from)) = self.open.remove(&place)
             && time > after
         {
-            self.ready.push_back(Hole { place, after, from: from.max(after), before: time });
+            // A server whose clock was set back meanwhile: asking begins at the point's own value.
+            let from = if from < time { from.max(after) } else { after };
+            self.ready.push_back(Hole { place, after, from, before: time });
         }
-        let newest = self.heard.entry(place).or_insert(time);
-        *newest = time.max(*newest);
+        // The last, not the newest: values of a point come in order, and a clock may be set back.
+        self.heard.insert(place, time);
         let latest = self.latest.entry(place.0).or_insert(time);
         *latest = time.max(*latest);
     }
@@ -315,6 +317,22 @@ mod tests {
         // The end of a hole is heard once.
         hear(&mut holes, (0, 0), 7_000);
         assert!(!holes.has_ready());
+    }
+
+    #[test]
+    fn a_clock_set_back_leaves_holes_that_can_be_asked_for() {
+        let mut holes = Holes::default();
+        let hear = |holes: &mut Holes, place, seconds| {
+            let (data, sample) = at(seconds * SECOND);
+            holes.heard(place, &data, &sample);
+        };
+        hear(&mut holes, (0, 0), 9_000);
+        hear(&mut holes, (0, 0), 1_000);
+        holes.open();
+        hear(&mut holes, (0, 0), 1_500);
+        let hole = holes.ready.pop_front().unwrap();
+        let seconds = [hole.after, hole.from, hole.before].map(|time| time.as_micros() / SECOND);
+        assert_eq!(seconds, [1_000, 1_000, 1_500]);
     }
 
     #[test]

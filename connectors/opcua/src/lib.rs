@@ -14,6 +14,8 @@
 //! `<pki>/trusted` is the operator's. What this crate decided about security stands in
 //! `docs/decisions/003-async-opcua.md`.
 
+mod acknowledge;
+mod alarm;
 mod browse;
 mod config;
 mod connect;
@@ -44,5 +46,5 @@ pub use error::PlanFault;
 pub use hand::{Hand, HandFault};
 pub use link::link;
 pub use pki::{KnownCertificate, PkiFault, TrustList, approve, list, reject};
-pub use plan::{ItemPlan, Plan, SubscriptionPlan, plan};
+pub use plan::{AlarmPlan, ItemPlan, Plan, SubscriptionPlan, plan};
 pub use visit::Visit;

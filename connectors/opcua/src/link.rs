@@ -9,7 +9,7 @@
 use crate::connect::Connector;
 use crate::expiry;
 use crate::outlet::Outlet;
-use crate::plan::Plan;
+use crate::plan::{ITEMS_MAX, Plan};
 use crate::session::Connection;
 use crate::{PlanFault, Settings, config, plan};
 use async_trait::async_trait;
@@ -20,8 +20,13 @@ use tally_connector_api::{Backoff, HistoricalBatch, Link, LinkContext, LinkFault
 use tally_model::{DeviceId, DeviceSpec};
 use tokio::sync::mpsc;
 
-/// Nodes that were not there are looked for again this often: somebody may be loading the PLC program just now.
-pub(crate) const LOOK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
+/// Nodes that were not there are looked for again this often: somebody may be loading the PLC program just now, and is
+/// promised values 10 s after the node is back.
+pub(crate) const LOOK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(5) };
+
+/// Looking for more than [`ITEMS_MAX`] nodes takes so many requests more, and happens as many times less often, up to this: a
+/// mapping made for another machine must not keep a small server busy.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// A session that lived this long was a good one: the next outage starts with short delays again.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
@@ -120,17 +125,21 @@ impl OpcUaLink {
     /// The wake-ups of a link that is up: the session, nodes to look for again, certificates, silence.
     async fn serve(&mut self, connection: &mut Connection, context: &LinkContext, outlet: &mut Outlet) -> LinkFault {
         let start = tokio::time::Instant::now();
-        let mut look_again = tokio::time::interval_at(start + LOOK_AGAIN, LOOK_AGAIN);
+        let mut look_again = Instant::now() + LOOK_AGAIN;
         let mut expiry = tokio::time::interval_at(start + expiry::LOOK_EVERY, expiry::LOOK_EVERY);
         loop {
             let silence = connection.silence_ends();
-            let is_incomplete = connection.is_incomplete();
+            let missing = connection.missing_count();
             let (next_poll, history) = (connection.next_poll(), context.history.clone());
             let is_patchy = history.is_some() && outlet.holes.has_ready();
             let done = tokio::select! {
                 biased;
                 done = connection.step(outlet) => done,
-                _ = look_again.tick(), if is_incomplete => connection.subscribe_missing(&self.plans, outlet).await,
+                () = until(Some(look_again)), if missing > 0 => {
+                    let looked = connection.subscribe_missing(&self.plans, outlet).await;
+                    look_again = Instant::now() + look_again_after(missing);
+                    looked
+                }
                 () = until(next_poll) => connection.poll(outlet).await,
                 Some(room) = room_in(history), if is_patchy => connection.backfill(&self.plans, room, outlet).await,
                 _ = expiry.tick() => {
@@ -144,6 +153,12 @@ impl OpcUaLink {
             }
         }
     }
+}
+
+/// When so many nodes are looked for again.
+fn look_again_after(missing: usize) -> Duration {
+    let requests = u32::try_from(missing.div_ceil(ITEMS_MAX)).unwrap_or(u32::MAX).max(1);
+    LOOK_AGAIN.saturating_mul(requests).min(LOOK_AGAIN_MAX)
 }
 
 async fn until(instant: Option<Instant>) {

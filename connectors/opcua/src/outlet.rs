@@ -12,7 +12,7 @@ use opcua::types::{DataValue, MonitoredItemNotification, StatusCode};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tally_connector_api::{Batch, Clock, LinkContext, StatusReporter, down_batch};
-use tally_model::{DeviceSpec, NoValue, Timestamp};
+use tally_model::{Address, DeviceSpec, NoValue, Timestamp};
 use tokio::sync::mpsc;
 
 /// Names of points in one log line.
@@ -107,7 +107,10 @@ impl Outlet {
             let Some(point) = spec.points.get(place) else { continue };
             let sample = decode::decode(point, &value, received, self.types.as_deref());
             self.word(spec, (device, place), value.status());
-            self.holes.heard((device, place), &value, &sample);
+            // What happened to an alarm meanwhile is not in the history of a variable.
+            if !matches!(point.address, Address::OpcUa { alarm: Some(_), .. }) {
+                self.holes.heard((device, place), &value, &sample);
+            }
             match sample.outcome {
                 Err(NoValue::NoSuchAddress) => absent.push(place),
                 Err(NoValue::Nonsense) if self.puzzled.insert((device, place)) => {

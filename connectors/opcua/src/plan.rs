@@ -5,7 +5,7 @@ use opcua::types::{Identifier, NodeId};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
-use tally_model::{Address, DeviceId, DeviceSpec, Endpoint, OpcUaLimits, OpcUaPolicy, OpcUaRead, PointId};
+use tally_model::{Address, AlarmPart, DeviceId, DeviceSpec, Endpoint, OpcUaLimits, OpcUaPolicy, OpcUaRead, PointId};
 
 /// Most monitored items in one subscription and one request: what common servers allow (async-opcua's own default,
 /// and the usual `MaxMonitoredItemsPerCall`, OPC UA Part 5 §6.3.11).
@@ -36,6 +36,30 @@ pub struct Plan {
     pub history: Option<Duration>,
     /// One subscription per thousand points, or as many as the server can bear.
     pub subscriptions: Vec<SubscriptionPlan>,
+    /// Points that come from the events of conditions.
+    pub alarms: Vec<AlarmPlan>,
+}
+
+/// One point that says something about a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlarmPlan {
+    /// Place of the point in the device.
+    pub(crate) place: usize,
+    /// Which point.
+    pub point: PointId,
+    /// Its address as written.
+    pub address: Address,
+    /// What it says.
+    pub part: AlarmPart,
+    /// Identifier of the condition without namespace.
+    identifier: Identifier,
+}
+
+impl AlarmPlan {
+    /// The condition's node id on a server with these namespaces.
+    pub(crate) fn condition(&self, namespaces: &[String]) -> Option<NodeId> {
+        Some(NodeId::new(index_of(&self.address, namespaces)?, self.identifier.clone()))
+    }
 }
 
 /// One subscription; its items are created with one request.
@@ -67,31 +91,36 @@ pub struct ItemPlan {
 impl ItemPlan {
     /// The node id on a server with these namespaces; `None` when the server does not know the namespace.
     pub(crate) fn node_id(&self, namespaces: &[String]) -> Option<NodeId> {
-        let Address::OpcUa { namespace, index, .. } = &self.address else { return None };
-        let index = match namespace {
-            // The index of a URI may change whenever the server restarts (OPC UA Part 4 §7.25, NamespaceArray).
-            Some(uri) => u16::try_from(namespaces.iter().position(|known| known == uri)?).ok()?,
-            None => *index,
-        };
-        Some(NodeId::new(index, self.identifier.clone()))
+        Some(NodeId::new(index_of(&self.address, namespaces)?, self.identifier.clone()))
+    }
+}
+
+/// Where the address's namespace is on a server with these. The index of a URI may change whenever the server restarts
+/// (OPC UA Part 4 §7.25, NamespaceArray).
+fn index_of(address: &Address, namespaces: &[String]) -> Option<u16> {
+    match address {
+        Address::OpcUa { namespace: Some(uri), .. } => {
+            u16::try_from(namespaces.iter().position(|known| known == uri)?).ok()
+        }
+        Address::OpcUa { namespace: None, index, .. } => Some(*index),
+        _ => None,
     }
 }
 
 /// The node an address names on a server with these namespaces, for those who come without a plan.
 pub(crate) fn node_of(address: &Address, namespaces: &[String]) -> Option<NodeId> {
-    let Address::OpcUa { namespace, index, identifier, .. } = address else { return None };
-    let index = match namespace {
-        Some(uri) => u16::try_from(namespaces.iter().position(|known| known == uri)?).ok()?,
-        None => *index,
-    };
-    Some(NodeId::new(index, Identifier::from_str(identifier).ok()?))
+    let Address::OpcUa { identifier, .. } = address else { return None };
+    Some(NodeId::new(index_of(address, namespaces)?, Identifier::from_str(identifier).ok()?))
 }
 
 impl Plan {
     /// The item of the point at `place`.
     pub(crate) fn item(&self, place: usize) -> Option<&ItemPlan> {
-        let per_subscription = self.items_per_subscription();
-        self.subscriptions.get(place / per_subscription)?.items.get(place % per_subscription)
+        // Items lie in point order, with gaps where alarms are.
+        let last_of = |subscription: &SubscriptionPlan| subscription.items.last().map_or(0, |item| item.place);
+        let at = self.subscriptions.partition_point(|subscription| last_of(subscription) < place);
+        let items = &self.subscriptions.get(at)?.items;
+        items.get(items.binary_search_by_key(&place, |item| item.place).ok()?)
     }
 
     /// All items, in point order.
@@ -102,10 +131,6 @@ impl Plan {
     /// Whether a value has to be taken apart by the server's type information.
     pub(crate) fn needs_types(&self) -> bool {
         self.items().any(|item| matches!(&item.address, Address::OpcUa { pointer: Some(_), .. }))
-    }
-
-    fn items_per_subscription(&self) -> usize {
-        items_per_subscription(&self.limits)
     }
 }
 
@@ -121,7 +146,10 @@ pub fn plan(device: &DeviceSpec) -> Result<Plan, PlanFault> {
         return Err(PlanFault::Every { device: device.id.clone() });
     }
     login_fits(device)?;
-    let items = (0..device.points.len()).map(|place| item(device, place)).collect::<Result<Vec<_>, _>>()?;
+    let is_alarm = |place: &usize| matches!(device.points[*place].address, Address::OpcUa { alarm: Some(_), .. });
+    let (alarms, values): (Vec<_>, Vec<_>) = (0..device.points.len()).partition(is_alarm);
+    let alarms = alarms.into_iter().map(|place| alarm(device, place)).collect::<Result<Vec<_>, _>>()?;
+    let items = values.into_iter().map(|place| item(device, place)).collect::<Result<Vec<_>, _>>()?;
     let limits = device.opcua.limits.clone();
     let subscriptions: Vec<_> =
         items.chunks(items_per_subscription(&limits)).map(|items| SubscriptionPlan { items: items.to_vec() }).collect();
@@ -141,6 +169,7 @@ pub fn plan(device: &DeviceSpec) -> Result<Plan, PlanFault> {
         limits,
         history: device.opcua.history,
         subscriptions,
+        alarms,
     })
 }
 
@@ -170,20 +199,37 @@ fn login_fits(device: &DeviceSpec) -> Result<(), PlanFault> {
     Ok(())
 }
 
-fn item(device: &DeviceSpec, place: usize) -> Result<ItemPlan, PlanFault> {
+fn address_fault(device: &DeviceSpec, place: usize, reason: &'static str) -> PlanFault {
     let point = &device.points[place];
-    let fault = |reason| PlanFault::Address {
-        device: device.id.clone(),
-        point: point.id.to_string(),
-        found: point.address.to_string(),
-        reason,
-    };
-    let Address::OpcUa { identifier, .. } = &point.address else {
+    let (point, found) = (point.id.to_string(), point.address.to_string());
+    PlanFault::Address { device: device.id.clone(), point, found, reason }
+}
+
+fn identifier(device: &DeviceSpec, place: usize) -> Result<Identifier, PlanFault> {
+    let fault = |reason| address_fault(device, place, reason);
+    let Address::OpcUa { identifier, .. } = &device.points[place].address else {
         return Err(fault("it belongs to another protocol"));
     };
     // Part 6 §5.3.1.10: `i=` number, `s=` text, `g=` GUID, `b=` base64.
-    let identifier = Identifier::from_str(identifier)
-        .map_err(|_| fault("the part after `i=`, `s=`, `g=` or `b=` is no number, text, GUID or base64"))?;
+    Identifier::from_str(identifier)
+        .map_err(|_| fault("the part after `i=`, `s=`, `g=` or `b=` is no number, text, GUID or base64"))
+}
+
+fn alarm(device: &DeviceSpec, place: usize) -> Result<AlarmPlan, PlanFault> {
+    let point = &device.points[place];
+    let Address::OpcUa { alarm: Some(part), .. } = &point.address else {
+        return Err(address_fault(device, place, "it is no alarm"));
+    };
+    if device.opcua.read == OpcUaRead::Poll {
+        return Err(address_fault(device, place, "alarms come by subscription; remove `read: poll`"));
+    }
+    let identifier = identifier(device, place)?;
+    Ok(AlarmPlan { place, point: point.id.clone(), address: point.address.clone(), part: *part, identifier })
+}
+
+fn item(device: &DeviceSpec, place: usize) -> Result<ItemPlan, PlanFault> {
+    let point = &device.points[place];
+    let identifier = identifier(device, place)?;
     let limits = &device.opcua.limits;
     let sampling = point.options.every.or(device.opcua.sampling).unwrap_or(device.every);
     Ok(ItemPlan {
@@ -234,6 +280,12 @@ impl fmt::Display for Plan {
                 writeln!(f, "    {} <- {}", item.point, item.address)?;
             }
         }
+        if !self.alarms.is_empty() {
+            writeln!(f, "  events of conditions: {} point(s)", self.alarms.len())?;
+            for alarm in &self.alarms {
+                writeln!(f, "    {} <- {}", alarm.point, alarm.address)?;
+            }
+        }
         write!(f, "  reachable period: the server may revise {:?} upwards; the link logs it when it does", self.every)
     }
 }
@@ -272,6 +324,8 @@ pub(crate) mod tests {
             gap_max: 8,
             modbus: Default::default(),
             opcua: Default::default(),
+            mqtt: Default::default(),
+            templates: Vec::new(),
             points,
         }
     }
@@ -285,6 +339,25 @@ pub(crate) mod tests {
         assert_eq!(plan.subscriptions[2].items[499].place, 2_499);
         assert_eq!(plan.item(1_234).unwrap().place, 1_234);
         assert_eq!(plan.item(2_500), None);
+    }
+
+    #[test]
+    fn alarms_are_no_items_and_leave_gaps_between_them() {
+        let points = (0..2_500).map(|n| match n % 3 {
+            0 => point(&format!("p{n}"), &format!("alarm:ns=2;i={n}#/active"), Encoding::Auto),
+            _ => point(&format!("p{n}"), &format!("ns=2;i={n}"), Encoding::Auto),
+        });
+        let mut device = device(points.collect());
+        let made = plan(&device).unwrap();
+        assert_eq!((made.alarms.len(), made.items().count()), (834, 1_666));
+        for place in [1, 2, 1_499, 1_501, 2_498] {
+            assert_eq!(made.item(place).map(|item| item.place), (place % 3 != 0).then_some(place));
+        }
+        assert_eq!((made.item(0), made.item(1_500), made.item(2_499)), (None, None, None));
+        assert_eq!(made.alarms[1].condition(&[]).unwrap().to_string(), "ns=2;i=3");
+        assert!(made.to_string().contains("834 point(s)") && made.to_string().contains("p3 <- alarm:ns=2;i=3#/active"));
+        device.opcua.read = OpcUaRead::Poll;
+        assert!(plan(&device).unwrap_err().to_string().contains("remove `read: poll`"));
     }
 
     #[test]

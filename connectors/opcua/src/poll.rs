@@ -27,7 +27,9 @@ impl Connection {
         let mut poll = Poll { device, every: plan.every, nodes: Vec::new(), unknown: Vec::new(), next: Instant::now() };
         poll.resolve(plan, &self.facts.namespaces);
         let unknown = poll.unknown.iter().map(|place| (device, *place, NoValue::NoSuchAddress));
-        outlet.hand_refused(unknown.collect());
+        // Without subscriptions there are no events either.
+        let alarms = plan.alarms.iter().map(|alarm| (device, alarm.place, NoValue::Refused));
+        outlet.hand_refused(unknown.chain(alarms).collect());
         self.polls.push(poll);
     }
 

@@ -1,6 +1,7 @@
 //! One session with one server, from its secure channel to its end. The task that owns it also moves it: nothing is
 //! sent or received unless [`Connection::step`] or [`Connection::drive`] runs.
 
+use crate::alarm::Alarms;
 use crate::error::link_fault;
 use crate::facts::ServerFacts;
 use crate::history::Job;
@@ -10,7 +11,7 @@ use crate::subscribe::{Inbox, Live, Missing};
 use futures_util::{Stream, StreamExt};
 use opcua::client::{Client, IdentityToken, Session, SessionActivity, SessionPollResult, SubscriptionActivity};
 use opcua::types::{
-    DataChangeNotification, EndpointDescription, Error, StatusChangeNotification, StatusCode,
+    DataChangeNotification, EndpointDescription, Error, EventNotificationList, StatusChangeNotification, StatusCode,
     match_extension_object_owned,
 };
 use std::future::Future;
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) live: Vec<Live>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) polls: Vec<Poll>,
+    /// Conditions that are watched.
+    pub(crate) alarms: Vec<Alarms>,
     pub(crate) facts: ServerFacts,
     /// A history request that has more pages.
     pub(crate) job: Option<Job>,
@@ -74,6 +77,7 @@ impl Connection {
             live: Vec::new(),
             missing: Vec::new(),
             polls: Vec::new(),
+            alarms: Vec::new(),
             facts: ServerFacts::default(),
             job: None,
             silence_max: None,
@@ -177,12 +181,17 @@ impl Connection {
             if !content.is_empty() {
                 live.follow(message.sequence_number)?;
             }
+            let mut events = Vec::new();
+            let device = live.device;
             for object in content {
                 match_extension_object_owned!(object,
                     changes: DataChangeNotification => {
                         let mut changes = changes.monitored_items.unwrap_or_default();
                         changes.retain(|change| live.is_news(change));
-                        outlet.hand(live.device, changes, notification.received);
+                        outlet.hand(device, changes, notification.received);
+                    },
+                    list: EventNotificationList => {
+                        events.extend(list.events.unwrap_or_default().into_iter().filter_map(|event| event.event_fields));
                     },
                     change: StatusChangeNotification => {
                         return Err(link_fault("keep the subscription", change.status, ""));
@@ -190,6 +199,7 @@ impl Connection {
                     _ => {}
                 );
             }
+            self.hand_events(device, events, notification.received, outlet);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::decode;
 use crate::error::link_fault;
 use crate::facts::value_of;
 use crate::outlet::Outlet;
-use crate::plan::{ItemPlan, Plan};
+use crate::plan::{ItemPlan, Plan, SubscriptionPlan};
 use crate::session::Connection;
 use opcua::client::{MonitoredItemMap, OnSubscriptionNotificationCore};
 use opcua::types::{
@@ -129,7 +129,12 @@ impl Connection {
 
     /// `false` when the server knows no subscriptions and the mapping lets us poll instead.
     async fn subscribe_device(&mut self, device: usize, plan: &Plan, outlet: &mut Outlet) -> Result<bool, LinkFault> {
-        for subscription in &plan.subscriptions {
+        // Alarms alone need a subscription too.
+        let only_alarms = [SubscriptionPlan { items: Vec::new() }];
+        let has_only_alarms = plan.subscriptions.is_empty() && !plan.alarms.is_empty();
+        let subscriptions = if has_only_alarms { &only_alarms } else { plan.subscriptions.as_slice() };
+        let first = self.live.len();
+        for subscription in subscriptions {
             let live = match self.create_subscription(device, plan.every, outlet).await? {
                 Ok(live) => live,
                 Err(status) if plan.read == OpcUaRead::Best && is_unsupported(status) => {
@@ -142,14 +147,17 @@ impl Connection {
             let refused = self.create_items(live, &subscription.items, outlet).await?;
             self.missing.extend(refused);
         }
+        if let Some(live) = self.live.get(first).filter(|_| !plan.alarms.is_empty()) {
+            self.watch_alarms(device, plan, live.id, outlet).await?;
+        }
         Ok(true)
     }
 
-    /// Whether there is anything to look for again.
-    pub(crate) fn is_incomplete(&self) -> bool {
-        !self.missing.is_empty()
-            || self.live.iter().any(|live| !live.absent.is_empty())
-            || self.polls.iter().any(|poll| !poll.unknown.is_empty())
+    /// How many nodes there are to look for again.
+    pub(crate) fn missing_count(&self) -> usize {
+        let absent: usize = self.live.iter().map(|live| live.absent.len()).sum();
+        let unknown: usize = self.polls.iter().map(|poll| poll.unknown.len()).sum();
+        self.missing.len() + absent + unknown
     }
 
     /// Tries refused points and absent nodes again; tells those whose reason has changed.

@@ -68,6 +68,11 @@ impl Visit {
         }
     }
 
+    /// Patience with one request.
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Reads attributes, as many at a time as the server takes.
     pub(crate) async fn read(&self, questions: &[ReadValueId]) -> Result<Vec<DataValue>, LinkFault> {
         let mut answers = Vec::with_capacity(questions.len());

@@ -1,5 +1,6 @@
 //! Where a point lives inside its device: the `at:` line of a mapping.
 
+use crate::AlarmPart;
 use std::fmt;
 
 /// The four tables of the Modbus data model (Modbus Application Protocol V1.1b3 §4.3).
@@ -46,7 +47,8 @@ pub enum Address {
         /// Bit 0–15 inside a register (`holding:17.3`).
         bit: Option<u8>,
     },
-    /// `nsu=urn:…;s=…` or `ns=2;i=…` (OPC UA Part 6 §5.3.1.10); the URI form is preferred, indexes may move.
+    /// `nsu=urn:…;s=…` or `ns=2;i=…` (OPC UA Part 6 §5.3.1.10); the URI form is preferred, indexes may move. With `alarm:`
+    /// before it and `#/active` behind it, what the server's events say about the condition with this node id (Part 9).
     OpcUa {
         /// Namespace URI, when written as `nsu=`.
         namespace: Option<String>,
@@ -56,6 +58,8 @@ pub enum Address {
         identifier: String,
         /// Way into an array or structure, as a JSON pointer (RFC 6901): `s=Axes#/2/Position`. `None` for the whole value.
         pointer: Option<String>,
+        /// Which fact about the condition; `None` for the value of a variable. Excludes `pointer`.
+        alarm: Option<AlarmPart>,
     },
     /// `topic/of/sensor` for a raw payload, `topic/of/sensor#/a/b` for a JSON pointer (RFC 6901) into a JSON payload.
     Mqtt {
@@ -110,11 +114,28 @@ impl Address {
             },
         };
         match identifier.split_once('=') {
+        if let Some(condition) = text.strip_prefix("alarm:") {
+            return Self::parse_alarm(condition).ok_or_else(|| {
+                let parts = AlarmPart::ALL.map(AlarmPart::word).join(", ");
+                fault(&format!("write for example `alarm:nsu=urn:factory:cnc;s=Overheat#/active`; there are: {parts}"))
+            });
+        }
             Some(("s" | "g" | "b", rest)) if !rest.is_empty() => {}
             Some(("i", number)) if number.parse::<u32>().is_ok() => {}
             _ => return Err(fault(EXAMPLE)),
         }
-        Ok(Self::OpcUa { namespace, index, identifier: identifier.to_owned(), pointer })
+        Ok(Self::OpcUa { namespace, index, identifier: identifier.to_owned(), pointer, alarm: None })
+    }
+
+    /// The node id of a condition and, behind the last `#/`, one of the words of [`AlarmPart`].
+    fn parse_alarm(condition: &str) -> Option<Self> {
+        match Self::parse_opcua(condition).ok()? {
+            Self::OpcUa { namespace, index, identifier, pointer: Some(pointer), alarm: None } => {
+                let alarm = Some(AlarmPart::parse(pointer.strip_prefix('/')?)?);
+                Some(Self::OpcUa { namespace, index, identifier, pointer: None, alarm })
+            }
+            _ => None,
+        }
     }
 
     /// Reads an MQTT topic with an optional JSON pointer.
@@ -160,16 +181,20 @@ impl fmt::Display for Address {
         match self {
             Self::Modbus { table, offset, bit: None } => write!(f, "{}:{offset}", table.word()),
             Self::Modbus { table, offset, bit: Some(bit) } => write!(f, "{}:{offset}.{bit}", table.word()),
-            Self::OpcUa { namespace, index, identifier, pointer } => {
+            Self::OpcUa { namespace, index, identifier, pointer, alarm } => {
+                if alarm.is_some() {
+                    f.write_str("alarm:")?;
+                }
                 match (namespace, index) {
                     (Some(uri), _) => write!(f, "nsu={uri};{identifier}")?,
                     (None, 0) => f.write_str(identifier)?,
                     (None, index) => write!(f, "ns={index};{identifier}")?,
                 }
-                match pointer {
-                    Some(pointer) => write!(f, "#{pointer}"),
-                    None if identifier.contains("#/") || identifier.ends_with('#') => f.write_str("#"),
-                    None => Ok(()),
+                match (pointer, alarm) {
+                    (_, Some(part)) => write!(f, "#/{part}"),
+                    (Some(pointer), _) => write!(f, "#{pointer}"),
+                    _ if identifier.contains("#/") || identifier.ends_with('#') => f.write_str("#"),
+                    _ => Ok(()),
                 }
             }
             Self::Mqtt { topic, pointer: None } => f.write_str(topic),
@@ -208,3 +233,22 @@ mod tests {
         }
     }
 }
+    #[test]
+    fn facts_about_alarms() {
+        for text in ["alarm:nsu=urn:cnc;s=Overheat#/active", "alarm:i=17#/severity", "alarm:ns=3;s=odd#/name#/message"]
+        {
+            assert_eq!(Address::parse_opcua(text).unwrap().to_string(), text);
+        }
+        let Address::OpcUa { identifier, pointer, alarm, .. } = Address::parse_opcua("alarm:s=a#/acked").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((identifier.as_str(), pointer, alarm), ("s=a", None, Some(AlarmPart::Acked)));
+        for text in
+            ["alarm:s=a", "alarm:s=a#", "alarm:s=a#/colour", "alarm:s=a#/active/0", "alarm:", "alarm:alarm:s=a#/active"]
+        {
+            let fault = Address::parse_opcua(text).unwrap_err();
+            assert!(fault.reason.contains("acked, confirmed"), "{text}: {fault}");
+        }
+    }
+

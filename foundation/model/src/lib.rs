@@ -4,6 +4,7 @@
 //! ([`Sample`], [`Reading`]); a reading that did not come is data with a reason ([`NoValue`]).
 
 mod address;
+mod alarm_part;
 mod device;
 mod endpoint;
 mod id;
@@ -18,6 +19,7 @@ mod value;
 
 pub use address::{Address, AddressFault, ModbusTable};
 pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security, Tls};
+pub use alarm_part::AlarmPart;
 pub use endpoint::{Endpoint, EndpointFault, ModbusLine, Parity, SerialLine};
 pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, TriggerId};
 pub use modbus_address::AddressBase;

@@ -115,7 +115,7 @@ fn namespaces(signals: &[SignalConfig]) -> Vec<String> {
 
 fn variable(signal: &SignalConfig, namespaces: &[String]) -> Result<Variable, SimError> {
     let fault = |reason: &str| SimError::OpcUa(format!("signal `{}` at `{}`: {reason}", signal.id, signal.address));
-    let Address::OpcUa { namespace, index, identifier, pointer: _ } = &signal.address else {
+    let Address::OpcUa { namespace, index, identifier, .. } = &signal.address else {
         return Err(fault("that is no node id"));
     };
     let place = namespace.as_ref().and_then(|uri| namespaces.iter().position(|known| known == uri));

@@ -1,13 +1,13 @@
 """An OPC UA server we did not write (asyncua), for the interop tests.
 
-Usage: opcua_server.py PORT none|basic256sha256 PKI_DIR [USER:PASSWORD]
+Usage: opcua_server.py PORT none|basic256sha256 PKI_DIR [USER:PASSWORD] [--expired]
 
 PORT 0 takes a free one. Prints `ready PORT` when clients may come. Lines on stdin:
     set NAME VALUE     writes a variable
     bad NAME           gives it the status Bad_SensorFailure
     add NAME VALUE     adds a variable of type Double
     quit               ends (so does the end of stdin)
-Every line is answered with `ok` or `error: …`. Certificate and key are kept in PKI_DIR, so that a restarted server is
+`--expired` makes a certificate that ended yesterday. Every line is answered with `ok` or `error: …`. Certificate and key are kept in PKI_DIR, so that a restarted server is
 the same server.
 """
 
@@ -40,8 +40,8 @@ VARIABLES = {
 }
 
 
-def certificate(pki: Path) -> tuple[Path, Path]:
-    """Makes a self-signed application certificate (OPC UA Part 6 §6.2.2) once."""
+def certificate(pki: Path, days: int) -> tuple[Path, Path]:
+    """Makes a self-signed application certificate (OPC UA Part 6 §6.2.2) once; it ends in so many days."""
     certificate_file, key_file = pki / "server.der", pki / "server.pem"
     if certificate_file.exists() and key_file.exists():
         return certificate_file, key_file
@@ -61,8 +61,8 @@ def certificate(pki: Path) -> tuple[Path, Path]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=365))
+        .not_valid_before(now - datetime.timedelta(days=100))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(alternative), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
@@ -148,8 +148,9 @@ async def obey(commands: Commands) -> None:
 
 
 async def main() -> None:
-    port, security, pki = free_port(int(sys.argv[1])), sys.argv[2], Path(sys.argv[3])
-    server = Server(user_manager=OneUser(sys.argv[4]) if len(sys.argv) > 4 else None)
+    words = [word for word in sys.argv[1:] if word != "--expired"]
+    port, security, pki = free_port(int(words[0])), words[1], Path(words[2])
+    server = Server(user_manager=OneUser(words[3]) if len(words) > 3 else None)
     await server.init()
     server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/tally/server/")
     await server.set_application_uri(APPLICATION_URI)
@@ -158,7 +159,7 @@ async def main() -> None:
     else:
         server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
     # Also without a secured channel: clients encrypt their password for it.
-    certificate_file, key_file = certificate(pki)
+    certificate_file, key_file = certificate(pki, -1 if "--expired" in sys.argv else 365)
     await server.load_certificate(str(certificate_file))
     await server.load_private_key(str(key_file))
     commands = Commands(server, await server.register_namespace(NAMESPACE))

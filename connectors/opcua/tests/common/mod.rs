@@ -1,6 +1,8 @@
 //! A link under test, and a simulated CNC machine it reads.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod rich;
+
 use opcua::crypto::{CertificateStore, X509Data};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -180,6 +182,8 @@ pub fn cnc(port: u16, policy: OpcUaPolicy) -> DeviceSpec {
         gap_max: 0,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points: vec![
             point("load", "nsu=urn:factory:cnc;s=Spindle.Load", Encoding::Auto),
             point("parts", "nsu=urn:factory:cnc;i=1001", Encoding::U32),

@@ -103,12 +103,12 @@ impl Checker<'_> {
                 };
                 Address::Modbus { table, offset, bit }
             }
-            Address::OpcUa { namespace, index, identifier, pointer } => {
+            Address::OpcUa { namespace, index, identifier, pointer, alarm } => {
                 let identifier = match identifier.strip_prefix("s=") {
                     Some(name) => format!("s={prefix}{name}"),
                     None => identifier,
                 };
-                Address::OpcUa { namespace, index, identifier, pointer }
+                Address::OpcUa { namespace, index, identifier, pointer, alarm }
             }
             Address::Mqtt { topic, pointer } => Address::Mqtt { topic: format!("{prefix}{topic}"), pointer },
             column @ Address::Column(_) => column,
