@@ -10,6 +10,7 @@
 mod cursor;
 mod events;
 mod history;
+mod json;
 mod live;
 mod sparkplug;
 mod topics;

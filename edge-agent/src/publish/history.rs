@@ -1,6 +1,7 @@
 //! What SCADA missed, as JSON: several readings a message, QoS 1, not retained (`docs/formats/topics.md`).
 
 use super::Devices;
+use super::json::{Late, READING_BYTES};
 use super::live::{Bands, bands};
 use super::topics::Topics;
 use crate::spool::{Gap, Teller, Told};
@@ -30,21 +31,20 @@ impl<P: Publisher> JsonHistory<P> {
     }
 
     fn messages(&mut self, told: &Told) -> Vec<Message> {
-        let (mut messages, mut bytes, mut open) = (Vec::new(), 0, Vec::new());
+        let room = MESSAGE_BYTES.min(told.readings.len() * READING_BYTES);
+        let (mut messages, mut open) = (Vec::new(), Late::with_capacity(room));
         for reading in &told.readings {
             if !self.is_news(reading) {
                 continue;
             }
-            let value = Topics::late(reading);
-            bytes += value.len() + 1;
-            open.push(value);
-            if bytes >= MESSAGE_BYTES {
-                messages.push(self.topics.history(&told.device, &std::mem::take(&mut open)));
-                bytes = 0;
+            open.push(reading);
+            if open.len() >= MESSAGE_BYTES {
+                let full = std::mem::replace(&mut open, Late::with_capacity(room));
+                messages.push(self.topics.history(&told.device, full));
             }
         }
         if !open.is_empty() {
-            messages.push(self.topics.history(&told.device, &open));
+            messages.push(self.topics.history(&told.device, open));
         }
         messages
     }

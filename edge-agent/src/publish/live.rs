@@ -123,9 +123,12 @@ impl<P: Publisher> Live<P> {
                 }
                 all_queued
             }
-            PublishMode::Device if changed.is_empty() => true,
             PublishMode::Device => {
-                self.publisher.try_publish_lossy(self.topics.device(&kept.device, changed.into_iter()))
+                let mut all_queued = true;
+                for message in self.topics.device(&kept.device, &changed) {
+                    all_queued &= self.publisher.try_publish_lossy(message);
+                }
+                all_queued
             }
         }
     }

@@ -1,13 +1,14 @@
 //! Topics and payloads; written down in `docs/formats/topics.md`.
 
+use super::json::{self, Late};
 use crate::seal::Sealed;
 use crate::spool::Gap;
 use crate::vault::KeptReading;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tally_connector_api::LinkState;
 use tally_connector_mqtt::{Message, QoS};
-use tally_model::{DeviceId, PartyId, Quality, Reading, Sample};
+use tally_model::{DeviceId, PartyId};
 
 /// Makes messages under `{prefix}/{plant}`.
 #[derive(Debug, Clone)]
@@ -23,41 +24,19 @@ impl Topics {
     /// `{prefix}/{plant}/{device}/{point}`
     pub fn point(&self, kept: &KeptReading) -> Message {
         let reading = &kept.reading;
-        let mut payload = value(&reading.sample);
-        payload.insert("t".to_owned(), json!(reading.sample.source_time.to_string()));
-        payload.insert("n".to_owned(), json!(reading.number));
-        live(format!("{}/{}/{}", self.root, reading.device, reading.sample.point), Value::Object(payload))
+        live(format!("{}/{}/{}", self.root, reading.device, reading.sample.point), json::point(reading))
     }
 
-    /// `{prefix}/{plant}/{device}`: one cycle.
-    pub fn device<'a>(&self, device: &DeviceId, readings: impl Iterator<Item = &'a KeptReading>) -> Message {
-        let mut points = Map::new();
-        let (mut received, mut number) = (None, None);
-        for kept in readings {
-            let sample = &kept.reading.sample;
-            let mut payload = value(sample);
-            payload.insert("t".to_owned(), json!(sample.source_time.to_string()));
-            points.insert(sample.point.to_string(), Value::Object(payload));
-            (received, number) = (Some(sample.received), Some(kept.reading.number));
-        }
-        let payload = json!({"t": received.map(|at| at.to_string()), "n": number, "points": points});
-        live(format!("{}/{device}", self.root), payload)
+    /// `{prefix}/{plant}/{device}`: one cycle; mostly one message.
+    pub fn device(&self, device: &DeviceId, readings: &[&KeptReading]) -> impl Iterator<Item = Message> {
+        let topic = format!("{}/{device}", self.root);
+        json::cycle(readings).into_iter().map(move |payload| live(topic.clone(), payload))
     }
 
-    /// A reading inside a message of history.
-    pub fn late(reading: &Reading) -> String {
-        let mut payload = Map::from_iter([("p".to_owned(), json!(reading.sample.point))]);
-        payload.append(&mut value(&reading.sample));
-        payload.insert("t".to_owned(), json!(reading.sample.source_time.to_string()));
-        payload.insert("n".to_owned(), json!(reading.number));
-        Value::Object(payload).to_string()
-    }
-
-    /// `{prefix}/{plant}/{device}/history`: readings as [`Topics::late`] makes them.
-    pub fn history(&self, device: &DeviceId, late: &[String]) -> Message {
-        let payload = format!("{{\"history\":[{}]}}", late.join(",")).into_bytes();
+    /// `{prefix}/{plant}/{device}/history`: several readings.
+    pub fn history(&self, device: &DeviceId, late: Late) -> Message {
         let topic = format!("{}/{device}/history", self.root);
-        Message { topic, payload, qos: QoS::AtLeastOnce, retain: false }
+        Message { topic, payload: late.finish(), qos: QoS::AtLeastOnce, retain: false }
     }
 
     /// `{prefix}/{plant}/{device}/history/gap`
@@ -111,25 +90,8 @@ fn segment(name: &str) -> String {
     if name.is_empty() { "_".to_owned() } else { name.chars().map(safe).collect() }
 }
 
-/// `v`, `u`, `q`, or `e` instead of `v`.
-fn value(sample: &Sample) -> Map<String, Value> {
-    let mut payload = Map::new();
-    match &sample.outcome {
-        Ok(value) => payload.insert("v".to_owned(), json!(value)),
-        Err(reason) => payload.insert("e".to_owned(), json!(reason)),
-    };
-    payload.insert("u".to_owned(), json!(sample.unit));
-    let quality = match sample.quality {
-        Quality::Good => "good",
-        Quality::Uncertain => "uncertain",
-        Quality::Bad => "bad",
-    };
-    payload.insert("q".to_owned(), json!(quality));
-    payload
-}
-
-fn live(topic: String, payload: Value) -> Message {
-    Message { topic, payload: payload.to_string().into_bytes(), qos: QoS::AtMostOnce, retain: true }
+fn live(topic: String, payload: Vec<u8>) -> Message {
+    Message { topic, payload, qos: QoS::AtMostOnce, retain: true }
 }
 
 fn sure(topic: String, payload: &Value, retain: bool) -> Message {

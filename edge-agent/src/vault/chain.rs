@@ -74,23 +74,31 @@ impl Chain {
     pub fn keep(&mut self, mut sample: Sample, bytes: &mut Vec<u8>) -> KeptReading {
         sample.received = sample.received.max(self.received);
         let number = self.next;
-        let point_number = self.points.get(&sample.point).map_or(0, |count| count.next);
+        let point_number = self.count(&sample.point, number);
         bytes.clear();
         push_reading(bytes, number, point_number, &sample);
         let leaf = reading_leaf(&self.salt(number), bytes);
         let reading = Reading { device: self.device.clone(), number, sample };
-        self.extend(&reading.sample.point, point_number, reading.sample.received, leaf);
+        self.extend(reading.sample.received, leaf);
         KeptReading { reading, point_number, leaf, head: self.head.0 }
     }
 
-    fn extend(&mut self, point: &PointId, point_number: u64, received: Timestamp, leaf: Hash) {
-        let count = PointCount { next: point_number + 1, latest: self.next };
+    /// The number that the reading gets among those of its point.
+    fn count(&mut self, point: &PointId, latest: u64) -> u64 {
         match self.points.get_mut(point) {
-            Some(known) => *known = count,
+            Some(known) => {
+                let number = known.next;
+                *known = PointCount { next: number + 1, latest };
+                number
+            }
             None => {
-                self.points.insert(point.clone(), count);
+                self.points.insert(point.clone(), PointCount { next: 1, latest });
+                0
             }
         }
+    }
+
+    fn extend(&mut self, received: Timestamp, leaf: Hash) {
         self.received = received;
         self.head = self.head.extend(&leaf);
         self.next += 1;
@@ -101,7 +109,9 @@ impl Chain {
 
     /// A reading found on disk again, behind all that is known.
     pub fn follow(&mut self, reading: Reading, point_number: u64, leaf: Hash) -> KeptReading {
-        self.extend(&reading.sample.point, point_number, reading.sample.received, leaf);
+        let count = PointCount { next: point_number + 1, latest: self.next };
+        self.points.insert(reading.sample.point.clone(), count);
+        self.extend(reading.sample.received, leaf);
         KeptReading { reading, point_number, leaf, head: self.head.0 }
     }
 
