@@ -19,7 +19,7 @@ use tally_connector_api::{Batch, Clock, SINK_BATCHES_MAX, SystemClock};
 use tally_journal::DirStorage;
 use tally_ledger_client::{Client, NodeAddress};
 use tally_mappings::{reserved_device, reserved_point};
-use tally_model::DeviceSpec;
+use tally_model::{DeviceSpec, Timestamp};
 use tally_rules::Rule;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,7 +78,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Age
     let (requests, reloads) = mpsc::channel(1);
     let hangups = tokio::spawn(reload_on_hangup(requests.clone()));
     let reloading = Reloading { load: Some(load), requests, reloads };
-    let ended = start(config, plant, reloading, stop).await;
+    let ended = start(config, plant, reloading, system_clock(), stop).await;
     hangups.abort();
     ended
 }
@@ -114,7 +114,28 @@ pub async fn run_plant_with(
     stop: CancellationToken,
 ) -> Result<(), AgentError> {
     let (requests, reloads) = mpsc::channel(1);
-    start(config, plant, Reloading { load, requests, reloads }, stop).await
+    start(config, plant, Reloading { load, requests, reloads }, system_clock(), stop).await
+}
+
+/// [`run_plant`] by another clock: `clock` is given the latest receive time on disk, and must not begin before it.
+///
+/// # Errors
+/// [`AgentError`].
+pub async fn run_plant_by(
+    config: AgentConfig,
+    plant: AgentPlant,
+    clock: MakeClock,
+    stop: CancellationToken,
+) -> Result<(), AgentError> {
+    let (requests, reloads) = mpsc::channel(1);
+    start(config, plant, Reloading { load: None, requests, reloads }, clock, stop).await
+}
+
+/// Makes the clock that receive times come from, which must not begin before the latest one on disk.
+pub type MakeClock = Box<dyn FnOnce(Timestamp) -> Arc<dyn Clock> + Send>;
+
+fn system_clock() -> MakeClock {
+    Box::new(|latest| Arc::new(SystemClock::starting_at(latest)))
 }
 
 /// How a changed mapping comes in.
@@ -128,6 +149,7 @@ async fn start(
     config: AgentConfig,
     plant: AgentPlant,
     reloading: Reloading,
+    clock: MakeClock,
     stop: CancellationToken,
 ) -> Result<(), AgentError> {
     check_names(&config, &plant)?;
@@ -137,7 +159,8 @@ async fn start(
     tracing::info!(address = listener.address(), "the agent's interface listens");
     let (stores, watches) = open_stores(&config, &plant, &status).await?;
     let key = LedgerKey::new(config.ledger_key.clone(), config.data.join("ledger.pem"))?;
-    let agent = Agent { config, plant, status, stores };
+    let clock = clock(stores.vault().latest());
+    let agent = Agent { config, plant, status, stores, clock };
     agent.run(links, listener, watches, key, reloading, stop).await
 }
 
@@ -167,6 +190,7 @@ struct Agent {
     plant: AgentPlant,
     status: Arc<Status>,
     stores: Arc<Stores<Disk>>,
+    clock: Arc<dyn Clock>,
 }
 
 /// Opening reads everything kept (about a second a gigabyte), so it is done where waiting is allowed.
@@ -207,7 +231,7 @@ impl Agent {
         mut reloading: Reloading,
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(self.stores.vault().latest()));
+        let clock = self.clock.clone();
         let (sink, source) = mpsc::channel(SINK_BATCHES_MAX);
         let (sealed, sealed_seen) = watch::channel(self.stores.outbox().next_number());
         let (quit, drain) = (CancellationToken::new(), CancellationToken::new());
@@ -226,6 +250,7 @@ impl Agent {
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
         let mut running = Running::new(Surroundings { sink, clock, status: self.status.clone() });
+        self.status.expect(&self.plant.devices);
         running.start(links);
         let watchdog = systemd::started(self.status.clone(), quit.clone());
         tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = self.plant.devices.len(), triggers = self.plant.rules.len(), "the agent runs");
@@ -301,6 +326,7 @@ impl Agent {
         if !sent || in_force.await.is_err() {
             return Err(Refused::because("the thread that keeps readings died; the agent is restarting"));
         }
+        self.status.expect(&plant.devices);
         devices.send_replace(Arc::new(plant.devices.clone()));
         let reconnected: Vec<_> = made.iter().flat_map(|made| made.devices.iter().map(|d| d.id.to_string())).collect();
         running.start(made);

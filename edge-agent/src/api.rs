@@ -20,7 +20,6 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use problem::Problem;
 use serde_json::json;
-use std::fmt::Write;
 use std::sync::Arc;
 use tally_evidence::StatementId;
 use tally_journal::Storage;
@@ -82,18 +81,9 @@ async fn ready<S: Storage>(State(api): Shared<S>) -> Result<&'static str, Proble
 }
 
 /// Prometheus text format 0.0.4.
-async fn metrics<S: Storage>(State(api): Shared<S>) -> Response {
-    let mut text = String::new();
-    let down = u64::try_from(api.status.links_down()).unwrap_or(u64::MAX);
-    let ready = u64::from(api.status.not_ready().is_empty());
-    let more = [("links_down", "gauge", down), ("ready", "gauge", ready)];
-    for (name, kind, value) in api.status.count.all().into_iter().chain(more) {
-        let suffix = if kind == "counter" { "_total" } else { "" };
-        // Writing into a String cannot fail.
-        let _ = write!(text, "# TYPE tally_agent_{name}{suffix} {kind}\ntally_agent_{name}{suffix} {value}\n");
-    }
-    api.status.write_metrics(&mut text);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+async fn metrics<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem> {
+    let text = api.status.metrics().map_err(|fault| Problem::internal(&fault))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 async fn statement<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<String>) -> Result<Response, Problem> {

@@ -181,6 +181,7 @@ impl<S: Storage> Ingest<S> {
         self.status.vault(&vault, self.watches.unprovable());
         drop(vault);
         self.status.watches(self.watches.iter());
+        self.status.clock(self.clock.health());
         Ok(())
     }
 
@@ -203,9 +204,14 @@ impl<S: Storage> Ingest<S> {
         Ok(())
     }
 
-    fn retain(&mut self) -> Result<Duration, StoreError> {
+    /// Lets go what is too old or too much. Says when to look again.
+    ///
+    /// # Errors
+    /// As [`Ingest::take`].
+    pub fn retain(&mut self) -> Result<Duration, StoreError> {
         let days = Duration::from_secs(u64::from(self.limits.days) * 86_400);
-        let since = self.clock.now().minus(days);
+        // A clock that leaps by years must not empty the vault.
+        let since = self.clock.for_ages().minus(days);
         let unsent = self.stores.outbox().oldest_place();
         let mut vault = self.stores.vault();
         let retained = vault.retain(Keeping { since, bytes_max: self.limits.bytes_max, unsent })?;

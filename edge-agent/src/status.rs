@@ -1,27 +1,24 @@
-//! How the agent is doing: counters, and the last word of every part. Written by the parts, read by [`crate::api`].
+//! How the agent is doing: counters, and the last word of every part. Written by the parts, read by [`crate::api`]: whether
+//! it is alive and ready ([`health`]), numbers for Prometheus ([`metrics`]), everything in words ([`words`]).
 
 mod devices;
+mod health;
+mod metrics;
+mod words;
 
 use crate::outbox::Outbox;
 use crate::vault::{Kept, Retained, Vault};
 use devices::Devices;
+use health::Beat;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use tally_connector_api::{LinkState, LinkStatus};
+use std::time::Instant;
+use tally_connector_api::{ClockHealth, LEAP, LinkState, LinkStatus};
 use tally_journal::Storage;
-use tally_model::DeviceId;
-use tally_rules::{Watch, WatchState};
+use tally_model::{DeviceId, DeviceSpec};
+use tally_rules::Watch;
 use tokio::sync::watch;
-
-/// Points that are not good shown for each link; the count is of all.
-const POINTS_MAX: usize = 50;
-
-/// The ingest thread beats at least once a second; without a beat for this long it hangs.
-const BEAT_MAX: Duration = Duration::from_secs(15);
-/// Missing parts of a condition that are told.
-const MISSING_MAX: usize = 4;
 
 /// A counter.
 #[derive(Debug, Default)]
@@ -43,16 +40,38 @@ impl Counter {
     }
 }
 
+/// Whether a number can fall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Rises only, from 0 at the start.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+}
+
+/// A counter as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may do.
+    pub kind: Kind,
+    /// What it counts, for people.
+    pub help: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident: $kind:literal,)*) => {
+    ($(#[doc = $help:literal] $name:ident: $kind:ident,)*) => {
         /// Everything that is counted; the doc line is also the help text of `/metrics`.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct Counters { $(#[doc = $help] pub $name: Counter,)* }
 
         impl Counters {
-            /// Name, kind and value of each.
-            pub fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$((stringify!($name), $kind, self.$name.get()),)*]
+            /// All of them, as they stand.
+            pub fn all(&self) -> Vec<Counted> {
+                vec![$(Counted { name: stringify!($name), kind: Kind::$kind, help: $help.trim_ascii(), value: self.$name.get() },)*]
             }
         }
     };
@@ -60,45 +79,49 @@ macro_rules! counters {
 
 counters! {
     /// Readings numbered and chained.
-    readings: "counter",
+    readings: Counter,
     /// Triggers sealed.
-    triggers_sealed: "counter",
+    triggers_sealed: Counter,
     /// Triggers not sealed because the outbox was full.
-    triggers_without_room: "counter",
+    triggers_without_room: Counter,
     /// Triggers not sealed because a point of their rule was never read.
-    triggers_unprovable: "counter",
+    triggers_unprovable: Counter,
     /// Triggers with a receipt.
-    triggers_receipted: "counter",
+    triggers_receipted: Counter,
     /// Triggers that a contract refused (they are entries all the same).
-    triggers_refused: "counter",
+    triggers_refused: Counter,
     /// Triggers the node will never take; they lie with the dead letters.
-    triggers_dead: "counter",
+    triggers_dead: Counter,
     /// Attempts to submit that were answered "not now" or not at all.
-    submit_retries: "counter",
+    submit_retries: Counter,
     /// Live values that SCADA missed while they were live.
-    live_dropped: "counter",
+    live_dropped: Counter,
     /// Readings that SCADA was told later, as history.
-    history_published: "counter",
+    history_published: Counter,
     /// Readings that SCADA was not told later either: it was away for too long.
-    history_lost: "counter",
+    history_lost: Counter,
     /// Bytes of the vault that SCADA missed and is still to be told.
-    spool_bytes: "gauge",
+    spool_bytes: Gauge,
     /// Triggers that SCADA was told of.
-    triggers_published: "counter",
+    triggers_published: Counter,
     /// Triggers that SCADA was never told of, because its broker was away for too long.
-    triggers_unpublished: "counter",
+    triggers_unpublished: Counter,
     /// Ledger events that SCADA was told of.
-    events_published: "counter",
+    events_published: Counter,
     /// Triggers waiting for their receipt.
-    outbox_triggers: "gauge",
+    outbox_triggers: Gauge,
     /// Bytes of triggers waiting for their receipt.
-    outbox_bytes: "gauge",
+    outbox_bytes: Gauge,
     /// Bytes above which no trigger is sealed.
-    outbox_bytes_max: "gauge",
+    outbox_bytes_max: Gauge,
     /// Bytes of the vault.
-    vault_bytes: "gauge",
+    vault_bytes: Gauge,
     /// Dead letters on disk.
-    dead_letters: "gauge",
+    dead_letters: Gauge,
+    /// Seconds that receive times run ahead of the computer's clock.
+    clock_ahead_seconds: Gauge,
+    /// Seconds that the computer's clock leapt forward since the start.
+    clock_leapt_seconds: Gauge,
 }
 
 /// What is wrong, in words an operator can act on; each kind at most once.
@@ -116,6 +139,10 @@ pub enum Alarm {
     VaultHeldBack,
     /// A connector ended, which none ever should.
     ConnectorEnded,
+    /// The computer's clock is behind the readings on disk.
+    ClockBehind,
+    /// The computer's clock leapt forward.
+    ClockLeapt,
     /// A store failed: the agent stops.
     Failed,
 }
@@ -133,7 +160,7 @@ pub struct Status {
     /// Counters and gauges.
     pub count: Counters,
     started: Instant,
-    beat: Mutex<Instant>,
+    beat: Mutex<Beat>,
     devices: Mutex<Devices>,
     state: Mutex<State>,
 }
@@ -160,7 +187,7 @@ impl Default for Status {
         Self {
             count: Counters::default(),
             started: now,
-            beat: Mutex::new(now),
+            beat: Mutex::new(Beat { at: now, synced: now }),
             devices: Mutex::default(),
             state: Mutex::default(),
         }
@@ -168,74 +195,19 @@ impl Default for Status {
 }
 
 impl Status {
-    /// The ingest thread is alive.
-    pub fn beat(&self) {
-        *lock(&self.beat) = Instant::now();
-    }
-
     /// A batch was taken in.
     pub fn took(&self, kept: &Kept) {
         lock(&self.devices).took(kept);
     }
 
-    /// What is measured of each link and device, in Prometheus' text format 0.0.4.
-    pub fn write_metrics(&self, text: &mut String) {
-        use std::fmt::Write;
-        let state = lock(&self.state);
-        let mut samples = [
-            ("link_up", "gauge", String::new()),
-            ("link_faults_total", "counter", String::new()),
-            ("link_connects_total", "counter", String::new()),
-            ("link_overruns_total", "counter", String::new()),
-        ];
-        for link in &state.links {
-            let status = link.status.borrow();
-            // Two logins at one endpoint have the same name; a device has one link.
-            let device = link.devices.first().map_or("", |device| device.as_str());
-            let name = link.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let is_up = u64::from(matches!(status.state, LinkState::Up { .. }));
-            for ((name_of, _, lines), value) in
-                samples.iter_mut().zip([is_up, status.faults, status.connects, status.overruns])
-            {
-                // Writing into a String cannot fail.
-                let _ = writeln!(lines, "tally_agent_{name_of}{{link=\"{name}\",first_device=\"{device}\"}} {value}");
-            }
-        }
-        if let Some(broker) = &state.broker {
-            let up = u64::from(matches!(broker.borrow().state, LinkState::Up { .. }));
-            let _ = writeln!(text, "# TYPE tally_agent_broker_up gauge\ntally_agent_broker_up {up}");
-        }
-        for (name, kind, lines) in samples {
-            let _ = write!(text, "# TYPE tally_agent_{name} {kind}\n{lines}");
-        }
-        drop(state);
-        lock(&self.devices).write(text);
+    /// These devices are read from now on; what is counted of their points is counted by rate.
+    pub fn expect(&self, devices: &[DeviceSpec]) {
+        lock(&self.devices).expect(devices);
     }
 
     /// Forgets what was counted of a device that is not read any more.
     pub fn forget(&self, device: &DeviceId) {
-        lock(&self.devices).0.remove(device);
-    }
-
-    /// Whether the ingest thread beat lately.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        lock(&self.beat).elapsed() < BEAT_MAX
-    }
-
-    /// Why the agent is not ready; empty when it is.
-    #[must_use]
-    pub fn not_ready(&self) -> Vec<String> {
-        let mut reasons: Vec<_> = lock(&self.state)
-            .alarms
-            .iter()
-            .filter(|(alarm, _)| matches!(alarm, Alarm::Failed | Alarm::OutboxFull | Alarm::LedgerKey))
-            .map(|(_, text)| text.clone())
-            .collect();
-        if !self.is_alive() {
-            reasons.push(format!("nothing was taken in for {BEAT_MAX:?}: the disk hangs, or the program does"));
-        }
-        reasons
+        lock(&self.devices).forget(device);
     }
 
     /// Sets an alarm; logs it when it is new.
@@ -321,8 +293,9 @@ impl Status {
         }
     }
 
-    /// How the vault stands.
+    /// How the vault stands, right after it was synced.
     pub fn vault<S: Storage>(&self, vault: &Vault<S>, unprovable: u64) {
+        self.synced();
         self.count.vault_bytes.set(vault.bytes_on_disk());
         self.count.triggers_unprovable.set(unprovable);
         let mut chains: Vec<_> = vault.heads().collect();
@@ -352,9 +325,33 @@ impl Status {
         }
     }
 
+    /// How the computer's clock does.
+    pub fn clock(&self, health: ClockHealth) {
+        self.count.clock_ahead_seconds.set(health.ahead.as_secs());
+        self.count.clock_leapt_seconds.set(health.leapt.as_secs());
+        if health.ahead > LEAP {
+            let text = format!(
+                "the clock of this computer is {} s behind the readings on disk: receive times run on from there until it has caught \
+                 up; see that it is right (NTP, battery)",
+                health.ahead.as_secs()
+            );
+            self.raise(Alarm::ClockBehind, text);
+        } else {
+            self.clear(Alarm::ClockBehind);
+        }
+        if !health.leapt.is_zero() {
+            let text = format!(
+                "the clock of this computer leapt forward by {} s: receive times followed, and nothing is deleted for its age before so \
+                 much time has passed; see that it is right now, then restart the agent",
+                health.leapt.as_secs()
+            );
+            self.raise(Alarm::ClockLeapt, text);
+        }
+    }
+
     /// How every rule stands.
     pub fn watches<'a>(&self, watches: impl Iterator<Item = &'a Watch>) {
-        let mut lines: Vec<_> = watches.map(watch_line).collect();
+        let mut lines: Vec<_> = watches.map(words::watch_line).collect();
         lines.sort_by_key(|line| (line["device"].to_string(), line["trigger"].to_string()));
         lock(&self.state).watches = lines;
     }
@@ -367,74 +364,6 @@ impl Status {
         let found = link.status.borrow().state.clone();
         Some(found)
     }
-
-    /// The links that are down or still connecting.
-    #[must_use]
-    pub fn links_down(&self) -> usize {
-        let state = lock(&self.state);
-        state.links.iter().filter(|link| !matches!(link.status.borrow().state, LinkState::Up { .. })).count()
-    }
-
-    /// Everything, in plain words.
-    #[must_use]
-    pub fn as_json(&self, name: &str, plant: &str, ledger: &str) -> Value {
-        let reasons = self.not_ready();
-        let state = lock(&self.state);
-        let links = state.links.iter().map(|link| link_line(&link.name, &link.devices, &link.status.borrow()));
-        let counters = self.count.all().into_iter().map(|(name, _, value)| (name.to_owned(), json!(value)));
-        let node = state.node.as_ref().map_or_else(
-            || json!({"state": "nothing submitted yet"}),
-            |word| json!({"state": word.text, "for_seconds": word.since.elapsed().as_secs()}),
-        );
-        json!({
-            "agent": name, "plant": plant, "ledger": ledger,
-            "up_for_seconds": self.started.elapsed().as_secs(),
-            "ready": reasons.is_empty(), "not_ready_because": reasons,
-            "alarms": state.alarms.values().collect::<Vec<_>>(),
-            "links": links.collect::<Vec<_>>(),
-            "devices": lock(&self.devices).0.iter().map(device_line).collect::<Vec<_>>(),
-            "broker": state.broker.as_ref().map(|broker| broker.borrow().state.to_string()),
-            "node": node,
-            "triggers": state.watches,
-            "vault": state.vault,
-            "counters": counters.collect::<serde_json::Map<_, _>>(),
-        })
-    }
-}
-
-fn link_line(name: &str, devices: &[DeviceId], status: &LinkStatus) -> Value {
-    let LinkStatus { state, faults, connects, overruns, words } = status;
-    let first = words.iter().take(POINTS_MAX);
-    let points: serde_json::Map<_, _> =
-        first.map(|((device, point), word)| (format!("{device}/{point}"), json!(word))).collect();
-    json!({
-        "link": name, "devices": devices, "state": state.to_string(), "faults": faults, "connects": connects,
-        "overruns": overruns, "points": points, "points_not_good": words.len(),
-    })
-}
-
-fn device_line((device, count): (&DeviceId, &devices::DeviceCount)) -> Value {
-    let without = devices::REASONS.iter().zip(count.without).filter(|(_, count)| *count > 0);
-    let without: serde_json::Map<_, _> =
-        without.map(|((_, reason), count)| ((*reason).to_owned(), json!(count))).collect();
-    let last = count
-        .last_value
-        .map_or_else(|| "no value yet".to_owned(), |at| format!("last value {:.1} s ago", at.elapsed().as_secs_f64()));
-    json!({"device": device, "state": last, "values": count.values, "without": without})
-}
-
-fn watch_line(watch: &Watch) -> Value {
-    let source = watch.rule().source();
-    let state = match watch.state() {
-        WatchState::Normal => "normal".to_owned(),
-        WatchState::Pending { since } => format!("true since {since}, waiting for its on-delay"),
-        WatchState::Raised { since } => format!("raised since {since}"),
-        WatchState::TooThin { missing } => {
-            let parts: Vec<_> = missing.iter().take(MISSING_MAX).map(ToString::to_string).collect();
-            format!("cannot be judged: {}", parts.join("; "))
-        }
-    };
-    json!({"device": source.device, "trigger": source.id, "raised": watch.is_raised(), "state": state})
 }
 
 /// A panic between two assignments leaves values that are still usable.

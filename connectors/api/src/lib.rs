@@ -14,7 +14,7 @@ mod clock;
 mod link;
 
 pub use backoff::{Backoff, BackoffFault};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, ClockHealth, LEAP, SystemClock};
 pub use link::{
     Batch, HistoricalBatch, Link, LinkContext, LinkFault, LinkState, LinkStatus, SINK_BATCHES_MAX, StatusReporter,
     down_batch,

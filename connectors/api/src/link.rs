@@ -139,6 +139,14 @@ pub enum LinkState {
     Stopped,
 }
 
+impl LinkState {
+    /// Whether it is [`LinkState::Up`].
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self, Self::Up { .. })
+    }
+}
+
 impl fmt::Display for LinkState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -155,6 +163,8 @@ impl fmt::Display for LinkState {
 pub struct LinkStatus {
     /// What the link is doing.
     pub state: LinkState,
+    /// Why it was down last, also after it came up again; `None` when it never was.
+    pub last_fault: Option<LinkFault>,
     /// Failures of the whole link since start.
     pub faults: u64,
     /// Times the link came up since start.
@@ -178,6 +188,7 @@ impl StatusReporter {
     pub fn new(link: &str) -> (Self, watch::Receiver<LinkStatus>) {
         let (sender, receiver) = watch::channel(LinkStatus {
             state: LinkState::Connecting,
+            last_fault: None,
             faults: 0,
             connects: 0,
             overruns: 0,
@@ -205,6 +216,7 @@ impl StatusReporter {
                 tracing::warn!(link = %self.link, %fault, "link is down, it reconnects by itself");
             }
             status.faults += 1;
+            status.last_fault = Some(fault.clone());
             status.state = LinkState::Down { fault, retry_in };
         });
     }
@@ -245,9 +257,10 @@ mod tests {
         let (reporter, listener) = StatusReporter::new("test");
         let fault = LinkFault::Line("connection refused".into());
         reporter.down(fault.clone(), Duration::from_secs(1));
-        reporter.down(fault, Duration::from_secs(2));
+        reporter.down(fault.clone(), Duration::from_secs(2));
         assert_eq!(listener.borrow().faults, 2);
         reporter.up(Timestamp::from_micros(5));
+        assert_eq!(listener.borrow().last_fault, Some(fault), "what was wrong is still known");
         assert_eq!(listener.borrow().state, LinkState::Up { since: Timestamp::from_micros(5) });
         assert_eq!(listener.borrow().connects, 1);
     }

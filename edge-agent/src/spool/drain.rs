@@ -119,7 +119,7 @@ impl<S: Storage + Send + 'static, T: Teller> Drain<S, T> {
         let hole = if self.teller.is_connected() { self.spool.next_hole() } else { None };
         let Some(hole) = hole else { return tokio::time::sleep(LOOK_EVERY).await };
         let begun = Instant::now();
-        let (limits, now, readings_max) = (self.spool.limits, self.clock.now(), pace.readings_max());
+        let (limits, now, readings_max) = (self.spool.limits, self.clock.for_ages(), pace.readings_max());
         let found = on_disk(&self.stores, move |stores| next(stores, hole, limits, now, readings_max)).await;
         match found {
             Ok(chunk) => {

@@ -1,0 +1,159 @@
+//! The computer's clock jumps, both ways and by years: readings go on, their times never fall, triggers stay true and in order, and
+//! nothing is deleted for an age that only a leap gave it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use common::{Node, Site, agent_key, check_disclosure, check_story, rule};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tally_connector_api::{Batch, SystemClock};
+use tally_edge_agent::MakeClock;
+use tally_edge_agent::ingest::{Ingest, VaultLimits};
+use tally_edge_agent::seal::Sealer;
+use tally_edge_agent::status::Status;
+use tally_edge_agent::store::{Journals, Sizes, Stores, open_journal};
+use tally_edge_agent::watch::Watches;
+use tally_journal::Options;
+use tally_journal::testing::MemStorage;
+use tally_ledger_client::Client;
+use tally_model::{DeviceId, PartyId, PointId, Priority, Quality, Sample, Timestamp, Unit, Value};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+const HOUR: i64 = 3_600_000_000;
+const YEAR: i64 = 8_766 * HOUR;
+
+/// The computer's wall clock, which a test may set.
+#[derive(Clone, Default)]
+struct Wall(Arc<AtomicI64>);
+
+impl Wall {
+    /// Sets it by so many microseconds.
+    fn step(&self, micros: i64) {
+        self.0.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> i64 {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        i64::try_from(real).unwrap() + self.0.load(Ordering::Relaxed)
+    }
+
+    fn clock(&self) -> MakeClock {
+        let wall = self.clone();
+        Box::new(move |latest| Arc::new(SystemClock::on_wall(Box::new(move || wall.now()), latest)))
+    }
+}
+
+fn start(site: &Site, wall: &Wall) -> common::Agent {
+    let (stop, config, plant) = (CancellationToken::new(), site.config.clone(), site.plant.clone());
+    let task = tokio::spawn(tally_edge_agent::run_plant_by(config, plant, wall.clock(), stop.clone()));
+    common::Agent { stop, task, client: Client::new(site.config.listen.clone()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_clock_does_the_story_is_one() {
+    let (node, wall) = (Node::start().await, Wall::default());
+    let site = Site::new(&node.address);
+    let agent = start(&site, &wall);
+    node.wait_for(2).await;
+    // Set right after a start without battery; back again; and far too far.
+    for step in [3 * HOUR, -5 * HOUR, 20 * YEAR] {
+        wall.step(step);
+        let (triggers, readings) =
+            (node.bodies().len(), agent.status().await["counters"]["readings"].as_u64().unwrap());
+        // A round of the recording takes 1.2 s: whoever stood still for hours would not bring two more triggers.
+        node.wait_for(triggers + 2).await;
+        agent.wait_for("readings", readings + 30).await;
+    }
+    let status = agent.wait_for("clock_leapt_seconds", 1).await;
+    assert_eq!(status["ready"], true, "{status:#}");
+    assert!(status["alarms"].to_string().contains("leapt forward by"), "{status:#}");
+
+    // The clock is set right: receive times run on where they were, and it is said.
+    wall.step(-20 * YEAR);
+    let triggers = node.bodies().len();
+    node.wait_for(triggers + 2).await;
+    let status = agent.wait_for("clock_ahead_seconds", 19 * 8_766 * 3_600).await;
+    assert!(status["alarms"].to_string().contains("behind the readings on disk"), "{status:#}");
+    agent.stop().await;
+
+    // A restart knows of it from the disk.
+    let agent = start(&site, &wall);
+    let triggers = node.bodies().len();
+    node.wait_for(triggers + 2).await;
+    agent.wait_for("clock_ahead_seconds", 19 * 8_766 * 3_600).await;
+    // Times that never fall, numbers without gaps, raised and cleared in turn; and each follows from its readings.
+    let (bodies, ids) = (node.bodies(), node.ids());
+    check_story(&bodies);
+    for (id, body) in ids.into_iter().zip(&bodies).take(triggers) {
+        let disclosure = agent.client.get_bytes(&format!("/disclosures/{id}")).await.unwrap();
+        check_disclosure(body, &disclosure, &rule(Priority::High));
+    }
+    agent.stop().await;
+}
+
+/// An ingest over disks in memory whose vault begins a new segment every few batches.
+fn ingest(wall: &Wall) -> Ingest<MemStorage> {
+    let journal = |store| {
+        let options = Options { segment_bytes_max: 3_000, ..Options::default() };
+        open_journal(store, MemStorage::new(), options).unwrap()
+    };
+    let journals = Journals {
+        vault: journal("vault"),
+        outbox: journal("outbox"),
+        receipts: journal("receipts"),
+        dead: journal("dead letters"),
+        secret: [9; 32].into(),
+    };
+    let sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 20 };
+    let sealer =
+        || Sealer { agent: PartyId::try_new("agent-01").unwrap(), ledger: common::LEDGER.to_owned(), key: agent_key() };
+    let mut watches = Watches::new(&[]);
+    let (stores, _) = Stores::recover(journals, sizes, &mut watches, &sealer()).unwrap();
+    Ingest {
+        stores: Arc::new(stores),
+        watches,
+        sealer: sealer(),
+        status: Arc::new(Status::default()),
+        sealed: watch::channel(0).0,
+        live: None,
+        clock: wall.clock()(Timestamp::default()),
+        limits: VaultLimits { days: 90, bytes_max: 1 << 30 },
+        changes: mpsc::channel(1).1,
+    }
+}
+
+fn batch(now: Timestamp) -> Batch {
+    let sample = |place: i64| Sample {
+        point: PointId::try_new("p").unwrap(),
+        outcome: Ok(Value::Integer(place)),
+        unit: Unit::one(),
+        quality: Quality::Good,
+        source_time: now,
+        received: now,
+    };
+    Batch { device: DeviceId::try_new("press-01").unwrap(), samples: (0..100).map(sample).collect() }
+}
+
+#[test]
+fn a_leap_forward_deletes_nothing_and_time_that_passes_does() {
+    let wall = Wall::default();
+    let mut ingest = ingest(&wall);
+    for _ in 0..20 {
+        ingest.take([batch(ingest.clock.now())]).unwrap();
+    }
+    ingest.sync().unwrap();
+    wall.step(20 * YEAR);
+    ingest.take([batch(ingest.clock.now())]).unwrap();
+    ingest.sync().unwrap();
+    ingest.retain().unwrap();
+    assert_eq!(ingest.stores.vault().first_place(), 0, "a leap makes nothing old");
+    // Of the next life the leap is none: there was a night of twenty years between the two, for all it knows.
+    ingest.clock = wall.clock()(ingest.stores.vault().latest());
+    ingest.retain().unwrap();
+    assert!(ingest.stores.vault().first_place() > 10, "what is old goes");
+    assert_eq!(ingest.stores.vault().next_number(&DeviceId::try_new("press-01").unwrap()), 2_100);
+}
