@@ -96,6 +96,12 @@ impl Address {
             reason: reason.to_owned(),
         };
         const EXAMPLE: &str = "write for example `nsu=urn:factory:cnc;s=Spindle.Load` or `ns=2;i=1001`";
+        if let Some(condition) = text.strip_prefix("alarm:") {
+            return Self::parse_alarm(condition).ok_or_else(|| {
+                let parts = AlarmPart::ALL.map(AlarmPart::word).join(", ");
+                fault(&format!("write for example `alarm:nsu=urn:factory:cnc;s=Overheat#/active`; there are: {parts}"))
+            });
+        }
         let (namespace, index, identifier) = if let Some(rest) = text.strip_prefix("nsu=") {
             let (uri, identifier) = rest.split_once(';').ok_or_else(|| fault(EXAMPLE))?;
             (Some(uri.to_owned()), 0, identifier)
@@ -114,12 +120,6 @@ impl Address {
             },
         };
         match identifier.split_once('=') {
-        if let Some(condition) = text.strip_prefix("alarm:") {
-            return Self::parse_alarm(condition).ok_or_else(|| {
-                let parts = AlarmPart::ALL.map(AlarmPart::word).join(", ");
-                fault(&format!("write for example `alarm:nsu=urn:factory:cnc;s=Overheat#/active`; there are: {parts}"))
-            });
-        }
             Some(("s" | "g" | "b", rest)) if !rest.is_empty() => {}
             Some(("i", number)) if number.parse::<u32>().is_ok() => {}
             _ => return Err(fault(EXAMPLE)),
@@ -226,14 +226,6 @@ mod tests {
     }
 
     #[test]
-    fn topics_with_pointers() {
-        assert_eq!(Address::parse_mqtt("a/b#/c").unwrap().to_string(), "a/b#/c");
-        for text in ["", "a/+/b", "a#c"] {
-            assert!(Address::parse_mqtt(text).is_err(), "{text}");
-        }
-    }
-}
-    #[test]
     fn facts_about_alarms() {
         for text in ["alarm:nsu=urn:cnc;s=Overheat#/active", "alarm:i=17#/severity", "alarm:ns=3;s=odd#/name#/message"]
         {
@@ -252,3 +244,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn topics_with_pointers() {
+        assert_eq!(Address::parse_mqtt("a/b#/c").unwrap().to_string(), "a/b#/c");
+        for text in ["", "a/+/b", "a#c"] {
+            assert!(Address::parse_mqtt(text).is_err(), "{text}");
+        }
+    }
+}

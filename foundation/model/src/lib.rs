@@ -18,8 +18,8 @@ mod unit;
 mod value;
 
 pub use address::{Address, AddressFault, ModbusTable};
-pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security, Tls};
 pub use alarm_part::AlarmPart;
+pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security, Tls};
 pub use endpoint::{Endpoint, EndpointFault, ModbusLine, Parity, SerialLine};
 pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, TriggerId};
 pub use modbus_address::AddressBase;
