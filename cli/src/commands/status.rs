@@ -58,6 +58,7 @@ fn link_lines(link: &Value, devices: &Value) -> Vec<String> {
         state += &format!("; {} left out because the line was busy", times(left_out, "poll cycle"));
     }
     let mut lines = vec![line("link", &state)];
+    lines.extend(link["remark"].as_str().map(|remark| line("", &format!("  {remark}"))));
     for id in items(&link["devices"]) {
         let device = items(devices).find(|device| device["device"] == *id);
         lines.extend(device_lines(&word(id), device));

@@ -173,6 +173,8 @@ pub struct LinkStatus {
     pub overruns: u64,
     /// Points whose value is not simply good, with the device's own word for it (`BadSensorFailure`).
     pub words: BTreeMap<(DeviceId, PointId), String>,
+    /// What somebody should see to although values flow: a certificate about to end, for example.
+    pub remark: Option<String>,
 }
 
 /// A link's mouth: remembers the state, counts, and logs the first failure and the recovery.
@@ -193,6 +195,7 @@ impl StatusReporter {
             connects: 0,
             overruns: 0,
             words: BTreeMap::new(),
+            remark: None,
         });
         (Self { link: link.into(), sender: Arc::new(sender) }, receiver)
     }
@@ -239,6 +242,15 @@ impl StatusReporter {
                 Some(word) => status.words.insert(key, word.to_owned()).as_deref() != Some(word),
                 None => status.words.remove(&key).is_some(),
             }
+        });
+    }
+
+    /// What somebody should see to although values flow; `None` when there is nothing any more. Logging is the caller's.
+    pub fn remark(&self, text: Option<String>) {
+        self.sender.send_if_modified(|status| {
+            let is_new = status.remark != text;
+            status.remark = text;
+            is_new
         });
     }
 

@@ -19,16 +19,18 @@ pub(crate) struct Connector {
     /// Made at the first attempt, when certificate and key exist.
     client: Option<Client>,
     expiry: Expiry,
+    /// What is to be said about certificates while we are connected.
+    pub(crate) remark: Option<String>,
 }
 
 impl Connector {
     pub(crate) fn new(settings: Settings, timeout: Duration) -> Self {
-        Self { settings, timeout, client: None, expiry: Expiry::default() }
+        Self { settings, timeout, client: None, expiry: Expiry::default(), remark: None }
     }
 
     /// Says what has become due about certificates.
     pub(crate) fn look_at_certificates(&mut self, url: &str, now: Timestamp) {
-        self.expiry.look(&self.settings.pki, url, now);
+        self.remark = self.expiry.look(&self.settings.pki, url, now);
     }
 
     /// Own certificate, endpoints, choice, trust, session; everything is looked at anew at every connect.
@@ -54,7 +56,7 @@ impl Connector {
             tracing::warn!(endpoint = url, "the password travels in the clear, as `policy: none` allows");
         }
         self.expiry.met(&chosen);
-        self.expiry.look(&self.settings.pki, url, now);
+        self.remark = self.expiry.look(&self.settings.pki, url, now);
         let identity = identity(security)?;
         let opened = in_time(self.timeout, "open a session", Connection::open(client, chosen, identity)).await;
         opened.map_err(|fault| if is_secured { perhaps_untrusted(fault) } else { fault })

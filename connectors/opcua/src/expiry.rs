@@ -37,21 +37,33 @@ impl Expiry {
         }
     }
 
-    /// Says what has become due.
-    pub(crate) fn look(&mut self, pki: &Path, link: &str, now: Timestamp) {
+    /// Says what has become due, and gives it as a remark for as long as it is.
+    pub(crate) fn look(&mut self, pki: &Path, link: &str, now: Timestamp) -> Option<String> {
         let own = certificate_of(&pki.join(OWN_CERTIFICATE)).and_then(|certificate| ends_of(&certificate));
-        if let Some(days) = due(own, now, &mut self.own) {
-            let whose = "our OPC UA certificate";
-            say(
-                link,
-                whose,
-                days,
-                "remove `own` from the pki directory to get a new pair, and let the servers trust it",
-            );
+        let whose = [(own, &mut self.own, OURS), (self.server_ends, &mut self.server, THEIRS)];
+        let mut remarks = Vec::new();
+        for (ends, said, (whose, help)) in whose {
+            let Some(left) = left(ends, now) else { continue };
+            if let Some(days) = due(left, said) {
+                say(link, whose, days, help);
+            }
+            if left <= STEPS[0] * MICROS_A_DAY {
+                remarks.push(remark(whose, left, help));
+            }
         }
-        if let Some(days) = due(self.server_ends, now, &mut self.server) {
-            say(link, "the server's certificate", days, "have it renewed, then `tally trust approve` the new one");
-        }
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+}
+
+/// Whose certificate, and what to do when it ends.
+const OURS: (&str, &str) =
+    ("our OPC UA certificate", "remove `own` from the pki directory to get a new pair, and let the servers trust it");
+const THEIRS: (&str, &str) = ("the server's certificate", "have it renewed, then `tally trust approve` the new one");
+
+fn remark(whose: &str, left: i64, help: &str) -> String {
+    match left.div_euclid(MICROS_A_DAY) {
+        days if days < 0 => format!("{whose} has expired; {help}"),
+        days => format!("{whose} expires in {days} days; {help}"),
     }
 }
 
@@ -59,9 +71,13 @@ fn ends_of(certificate: &X509) -> Option<Timestamp> {
     Some(Timestamp::from_micros(certificate.not_after().ok()?.timestamp_micros()))
 }
 
+/// Microseconds until the end, negative behind it.
+fn left(ends: Option<Timestamp>, now: Timestamp) -> Option<i64> {
+    Some(ends?.as_micros().saturating_sub(now.as_micros()))
+}
+
 /// Whole days left (negative: over since), when a step was reached that was not said yet.
-fn due(ends: Option<Timestamp>, now: Timestamp, said: &mut Option<i64>) -> Option<i64> {
-    let left = ends?.as_micros().saturating_sub(now.as_micros());
+fn due(left: i64, said: &mut Option<i64>) -> Option<i64> {
     let reached = STEPS.into_iter().rfind(|days| left <= days * MICROS_A_DAY);
     if reached.is_none() || reached == *said {
         // A renewed certificate starts over.
@@ -92,14 +108,16 @@ mod tests {
         let at = |day: i64| Timestamp::from_micros(day * MICROS_A_DAY);
         let mut said = None;
         let told: Vec<_> = [800, 909, 910, 911, 950, 970, 971, 993, 994, 1_001, 1_002]
-            .map(|day| due(Some(ends), at(day), &mut said))
+            .map(|day| due(left(Some(ends), at(day)).unwrap(), &mut said))
             .into_iter()
             .flatten()
             .collect();
         assert_eq!(told, [90, 30, 7, -1]);
         let renewed = Timestamp::from_micros(2_000 * MICROS_A_DAY);
-        assert_eq!(due(Some(renewed), at(1_002), &mut said), None);
-        assert_eq!(due(Some(renewed), at(1_911), &mut said), Some(89));
-        assert_eq!(due(None, at(1_911), &mut said), None);
+        assert_eq!(due(left(Some(renewed), at(1_002)).unwrap(), &mut said), None);
+        assert_eq!(due(left(Some(renewed), at(1_911)).unwrap(), &mut said), Some(89));
+        assert_eq!(left(None, at(1_911)), None);
+        assert_eq!(remark("it", -1, "renew it"), "it has expired; renew it");
+        assert_eq!(remark("it", 3 * MICROS_A_DAY + 5, "renew it"), "it expires in 3 days; renew it");
     }
 }

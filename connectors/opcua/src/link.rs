@@ -115,6 +115,7 @@ impl OpcUaLink {
         match connection.subscribe(&self.plans, outlet).await {
             Ok(()) => {
                 outlet.is_up = true;
+                context.status.remark(self.connector.remark.clone());
                 context.status.up(context.clock.now());
                 self.serve(connection, context, outlet).await
             }
@@ -144,6 +145,7 @@ impl OpcUaLink {
                 Some(room) = room_in(history), if is_patchy => connection.backfill(&self.plans, room, outlet).await,
                 _ = expiry.tick() => {
                     self.connector.look_at_certificates(&self.plans[0].endpoint, context.clock.now());
+                    context.status.remark(self.connector.remark.clone());
                     Ok(())
                 }
                 () = until(silence) => Err(LinkFault::Line("the server's subscriptions fell silent".into())),

@@ -43,7 +43,7 @@ impl Status {
 }
 
 fn link_line(name: &str, devices: &[DeviceId], status: &LinkStatus) -> Value {
-    let LinkStatus { state, last_fault: fault, faults, connects, overruns, words } = status;
+    let LinkStatus { state, last_fault: fault, faults, connects, overruns, words, remark } = status;
     let first = words.iter().take(POINTS_MAX);
     let points: serde_json::Map<_, _> =
         first.map(|((device, point), word)| (format!("{device}/{point}"), json!(word))).collect();
@@ -51,7 +51,7 @@ fn link_line(name: &str, devices: &[DeviceId], status: &LinkStatus) -> Value {
         "link": name, "devices": devices, "is_up": state.is_up(), "state": state.to_string(),
         "last_fault": last_fault(status), "last_fault_class": fault.as_ref().map(LinkFault::class),
         "faults": faults, "connects": connects, "overruns": overruns,
-        "points": points, "points_not_good": words.len(),
+        "points": points, "points_not_good": words.len(), "remark": remark,
     })
 }
 
