@@ -4,10 +4,10 @@ use crate::admit;
 use crate::engine::Contract;
 use crate::registry::{self, By};
 use crate::run::Run;
-use crate::{Overlay, Refusal, StateRead, accounts, agreements, book, keys, records};
+use crate::{Overlay, Refusal, StateRead, accounts, agreements, anchors, book, keys, records};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tally_evidence::{CallBody, Event, Hash, KeyId, TriggerBody};
+use tally_evidence::{AnchorBody, CallBody, Event, Hash, KeyId, TriggerBody};
 use tally_model::{AgreementId, PartyId, Timestamp};
 
 /// Most compiled contracts kept; a ledger has a dozen. When full the cache is emptied: it only costs compiling again.
@@ -48,6 +48,17 @@ pub enum Input<'a> {
         key: KeyId,
         /// Its body.
         body: &'a CallBody,
+    },
+    /// An anchor statement.
+    Anchor {
+        /// Index of the entry.
+        entry: u64,
+        /// The statement's `iss`.
+        signer: &'a PartyId,
+        /// The key that sealed it.
+        key: KeyId,
+        /// Its body.
+        body: &'a AnchorBody,
     },
     /// A term that ran out, as [`Kernel::due_terms`] gave it.
     Term {
@@ -93,6 +104,7 @@ impl Kernel {
                 self.trigger(run, *entry, body)
             }
             Input::Call { entry, signer, key, body } => self.call(run, *entry, signer, key, body),
+            Input::Anchor { entry, signer, key, body } => anchors::anchor(run, *entry, signer, key, body),
             Input::Term { agreement, due } => agreements::term(self, run, agreement, *due),
         }
     }

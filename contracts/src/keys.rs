@@ -12,6 +12,9 @@
 //! R device 00 digest                     the rule's bytes and the entry that registered it
 //! n agent                                number of the agent's last trigger
 //! u device 00 trigger                    last reading used
+//! v device                               its last anchor: number, digest, last reading, receive time, count, entry
+//! w device 00 count                      where its first, second … anchor stands: entry, receive time, entry of the device
+//! z party                                the entry that revoked it
 //! a account                              owner, currency, balance
 //! C contract                             version in force and its digest
 //! c contract 00 version                  digest of a version, entry
@@ -84,6 +87,9 @@ keys! {
     rule_record(device: &DeviceId, digest: &Hash) = b'R';
     last_trigger(agent: &PartyId) = b'n';
     last_reading(device: &DeviceId, trigger: &TriggerId) = b'u';
+    last_anchor(device: &DeviceId) = b'v';
+    anchor(device: &DeviceId, count: u64) = b'w';
+    revocation(party: &PartyId) = b'z';
     account(id: &str) = b'a';
     contract(name: &ContractName) = b'C';
     contract_version(name: &ContractName, version: u64) = b'c';
@@ -206,6 +212,13 @@ mod tests {
         let keys = times.map(|due| term(due, &id));
         assert!(keys.is_sorted());
         assert_eq!(keys.map(|key| due_of(&key)), times.map(Some));
+    }
+
+    #[test]
+    fn what_verifiers_look_at_lies_where_they_look() {
+        let (device, party) = (DeviceId::try_new("press-01").unwrap(), PartyId::try_new("agent-01").unwrap());
+        assert_eq!(super::device(&device), tally_evidence::device_state_key(&device));
+        assert_eq!(revocation(&party), tally_evidence::revocation_state_key(&party));
     }
 
     #[test]

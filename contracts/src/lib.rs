@@ -11,6 +11,7 @@
 mod accounts;
 mod admit;
 mod agreements;
+mod anchors;
 mod args;
 mod book;
 mod codec;
@@ -27,6 +28,7 @@ mod refusal;
 mod registry;
 mod run;
 mod state;
+mod state_key;
 pub mod views;
 mod yaml;
 
@@ -43,3 +45,4 @@ pub use library::LIBRARY;
 pub use records::Agreement;
 pub use refusal::Refusal;
 pub use state::{Changes, Layer, Overlay, StateRead};
+pub use state_key::state_key;

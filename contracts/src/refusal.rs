@@ -47,6 +47,12 @@ refusals! {
     103 GenesisOutOfPlace { entry: u64, signer: String }
         "genesis is entry 0, sealed by the ledger, exactly once; nothing comes before it"
         "entry {entry} by `{signer}`: the genesis must be entry 0, sealed by the ledger's own key, and nothing else comes before it";
+    104 AnchorReplayed { device: String, number: u64, last: u64 }
+        "the anchor's number was already given for the device"
+        "anchor {number} of `{device}` was already given (the last one was {last}); a new vault says so in anchor 1";
+    105 ReadingsCovered { device: String, first: u64, covered: u64 }
+        "the readings are covered by an anchor already"
+        "readings of `{device}` are covered up to {covered}; an anchor from {first} on would cover some twice";
 
     // 11x: time.
     111 FromTheFuture { at: String, now: String }
@@ -142,6 +148,15 @@ refusals! {
     176 NobodyFits { agreement: String, role: String }
         "nobody fits the role"
         "`{agreement}`: nobody fits as {role}";
+    177 AnchorSkips { device: String, number: u64, expected: u64 }
+        "the anchor's number does not follow the last one, and no gap is declared"
+        "anchor {number} of `{device}` does not follow: expected is {expected}, or a declared gap over exactly the missing readings";
+    178 AnchorUnchained { device: String, number: u64 }
+        "the anchor does not name the digest of the device's last one"
+        "anchor {number} of `{device}` does not name the digest of the one before; its agent or its data are not the ones of before";
+    179 ReadingsMissing { device: String, from: u64, to: u64 }
+        "reading numbers are missing before the anchor, and no gap declares exactly them"
+        "readings {from} to {to} of `{device}` are in no anchor; the agent must declare them as a gap";
 
     // 18x: money and arithmetic.
     181 Arithmetic { what: String, reason: String }

@@ -108,6 +108,7 @@ fn revoke_party(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> Resul
         run.state.delete(keys::person(firm, &id));
     }
     run.store(keys::party(&id), &party);
+    run.store(keys::revocation(&id), &by.entry);
     run.emit("registry.party-revoked", id.as_str(), [("by", text(by.signer.as_str()))]);
     Ok(())
 }

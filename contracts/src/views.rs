@@ -2,7 +2,9 @@
 //! left out here: `execute` refuses over it (191).
 
 use crate::codec::Record;
-use crate::records::{self, Account, Agreement, Device, Founding, Party, Registered, Standing, StepCause};
+use crate::records::{
+    self, Account, Agreement, AnchorPlace, Device, Founding, LastAnchor, Party, Registered, Standing, StepCause,
+};
 use crate::{StateRead, keys};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -144,6 +146,48 @@ pub fn devices(state: &dyn StateRead) -> Vec<(DeviceRecord, u64)> {
         Some((DeviceRecord { id, agent: device.agent, owner: device.owner }, device.entry))
     });
     devices.collect()
+}
+
+/// An anchor of a device: the entry it stands in, and the entry that had registered the device with its agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnchorView {
+    /// Its entry.
+    pub entry: u64,
+    /// The registration it rests on.
+    pub registered: u64,
+}
+
+/// The anchors that cover receive times `from..=to` of a device, in ledger order, and the one before them: at most `limit`,
+/// `None` when there are more.
+#[must_use]
+pub fn anchors(
+    state: &dyn StateRead,
+    device: &DeviceId,
+    (from, to): (Timestamp, Timestamp),
+    limit: u64,
+) -> Option<Vec<AnchorView>> {
+    let count = read::<LastAnchor>(state, &keys::last_anchor(device)).map_or(0, |last| last.count);
+    let place = |number: u64| read::<AnchorPlace>(state, &keys::anchor(device, number));
+    let reaches = |number, time, or_equal: bool| {
+        place(number).is_some_and(|place| place.received > time || or_equal && place.received == time)
+    };
+    let begin = first_in(1, count, |number| reaches(number, from, true)).saturating_sub(1).max(1);
+    let end = first_in(begin, count, |number| reaches(number, to, false)).min(count);
+    if end.saturating_sub(begin) >= limit {
+        return None;
+    }
+    let found = (begin..=end).filter_map(place);
+    Some(found.map(|place| AnchorView { entry: place.entry, registered: place.registered }).collect())
+}
+
+/// The first number in `first..=last` for which `holds` (which goes on holding behind it); `last + 1` when there is none.
+fn first_in(first: u64, last: u64, holds: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (first, last.saturating_add(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
 }
 
 /// A rule by device and digest, withdrawn ones too, and the entry that registered it.

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 use tally_contracts::views::{self, AgreementFilter};
 use tally_contracts::{Genesis, Input, Kernel, Overlay, Refusal, StateRead, genesis_body};
-use tally_evidence::Event;
 use tally_evidence::cbor::{Cbor, int, text};
+use tally_evidence::{AnchorBody, Event};
 use tally_model::{AgreementId, ContractName, DeviceId, Timestamp, Value};
 
 fn report(world: &mut World, kernel: &Kernel, device: &str, fault: &str) -> Vec<Event> {
@@ -307,6 +307,46 @@ proptest::proptest! {
         let damaged: String = whole[..start].iter().copied().chain(text.chars()).chain(whole[end..].iter().copied()).collect();
         let _ = Genesis::from_yaml(&damaged, &read_pem);
     }
+}
+
+#[test]
+fn anchors_are_found_by_time_with_the_one_before() {
+    let kernel = Kernel::new();
+    let mut world = World::founded(&kernel);
+    let device = DeviceId::try_new("press-01").unwrap();
+    let at = |second: u64| Timestamp::from_micros(common::START).plus(Duration::from_secs(second));
+    let found = |world: &World, from, to| -> Vec<u64> {
+        views::anchors(&world.state, &device, (at(from), at(to)), 99).unwrap().iter().map(|view| view.entry).collect()
+    };
+    assert_eq!(found(&world, 0, 9), [0; 0]);
+    let mut before: Option<AnchorBody> = None;
+    for number in 1..=6_u64 {
+        let body = AnchorBody {
+            device: device.clone(),
+            number,
+            previous: before.as_ref().map_or([0; 32], AnchorBody::digest),
+            first: number * 10 - 10,
+            last: number * 10 - 1,
+            root: [1; 32],
+            head: [2; 32],
+            received: (at(number * 10 - 10), at(number * 10 - 1)),
+            source: (at(0), at(0)),
+            pause: 0,
+            gaps: Vec::new(),
+        };
+        let signer = party("agent-01");
+        let key = common::key_id("agent-01");
+        world.execute(&kernel, &Input::Anchor { entry: 100 + number, signer: &signer, key, body: &body }).unwrap();
+        before = Some(body);
+    }
+    assert_eq!(found(&world, 0, 9), [101, 102], "one that reaches behind the end");
+    assert_eq!(found(&world, 15, 35), [101, 102, 103, 104], "and the one before the beginning");
+    assert_eq!(found(&world, 19, 19), [101, 102, 103]);
+    assert_eq!(found(&world, 58, 900), [105, 106]);
+    assert_eq!(found(&world, 800, 900), [106]);
+    assert_eq!(views::anchors(&world.state, &device, (at(0), at(99)), 5), None, "more than asked for");
+    let other = DeviceId::try_new("press-02").unwrap();
+    assert_eq!(views::anchors(&world.state, &other, (at(0), at(99)), 5), Some(Vec::new()));
 }
 
 #[test]

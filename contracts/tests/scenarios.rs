@@ -1,4 +1,4 @@
-//! Plays `library/*.scenarios`: text tables with named columns. Every line of the contract and every refusal must occur.
+//! Plays `library/*.scenarios` (of the contract, and of the anchors): text tables with named columns. Every line of the contract and every refusal must occur.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tally_contracts::{Contract, Input, Kernel, LIBRARY, Refusal, views};
 use tally_evidence::cbor::{Cbor, bytes, text};
-use tally_evidence::{DeviceRecord, Event, PartyKind, TriggerBody};
+use tally_evidence::{AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, TriggerBody};
 use tally_model::{ActionName, AgreementId, ContractName, DeviceId, Timestamp, Value, parse_duration};
 
 const COLUMNS: [&str; 9] = ["time", "who", "input", "args", "state", "owner", "maintainer", "escrow", "result"];
@@ -49,6 +49,8 @@ struct Player {
     agreement: String,
     lines: BTreeSet<u64>,
     refusals: BTreeSet<u16>,
+    /// The last anchor taken of each device.
+    anchors: BTreeMap<String, AnchorBody>,
 }
 
 #[test]
@@ -62,9 +64,12 @@ fn every_line_and_every_refusal() {
         agreement: "mo-1".into(),
         lines: BTreeSet::new(),
         refusals: BTreeSet::new(),
+        anchors: BTreeMap::new(),
     };
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("library/maintenance-order.scenarios");
-    player.play(&std::fs::read_to_string(path).unwrap());
+    for file in ["maintenance-order", "anchors"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("library/{file}.scenarios"));
+        player.play(&std::fs::read_to_string(path).unwrap());
+    }
 
     let contract = Contract::from_yaml(LIBRARY[0].1).unwrap();
     let missed = contract.transitions.iter().filter(|way| !player.lines.contains(&way.line));
@@ -86,6 +91,7 @@ impl Player {
             if line.starts_with("scenario:") {
                 self.world = self.founded.clone();
                 self.agreement = "mo-1".into();
+                self.anchors.clear();
                 columns.clear();
                 continue;
             }
@@ -141,7 +147,7 @@ impl Player {
             ("escrow", balance(&format!("escrow:{}", self.agreement))),
         ]);
         for (column, found) in found {
-            let expected = line.cell(column);
+            let Some(expected) = line.cells.get(column).copied() else { continue };
             assert!(expected == "-" || expected == found, "line {}: {column} is {found}", line.number);
         }
     }
@@ -153,6 +159,7 @@ impl Player {
         }
         match line.cell("input").split_once(' ') {
             Some(("trigger", trigger)) => self.trigger(line.cell("who"), trigger, args),
+            Some(("anchor", range)) => self.anchor(line.cell("who"), range, &args),
             Some(("term", at)) => {
                 let due = Timestamp::from_micros(common::START).plus(parse_duration(at).unwrap());
                 let agreement = AgreementId::try_new(&self.agreement).unwrap();
@@ -199,6 +206,45 @@ impl Player {
         if done.is_ok() {
             world.numbers.insert(signer.to_string(), number + 1);
             world.reading = world.reading.max(last);
+        }
+        done
+    }
+
+    fn anchor(&mut self, who: &str, range: &str, args: &BTreeMap<String, String>) -> Result<Vec<Event>, Refusal> {
+        let device = args.get("#device").map_or("press-01", String::as_str).to_owned();
+        let before = self.anchors.get(&device);
+        let numbers = |text: &str| text.split_once('-').map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).unwrap();
+        let (first, last) = numbers(range);
+        let at = args.get("#at").map_or(self.world.now, |at| self.world.now.plus(parse_duration(at).unwrap()));
+        let number = args.get("#number").map_or(before.map_or(1, |before| before.number + 1), |n| n.parse().unwrap());
+        let digest = before.map_or([8; 32], AnchorBody::digest);
+        let previous = if args.contains_key("#previous") { [9; 32] } else { digest };
+        let gap = args.get("#gap").map(|gap| {
+            let (reason, readings) = gap.split_once(':').map_or((gap.as_str(), None), |(a, b)| (a, Some(numbers(b))));
+            let reasons = [GapReason::Stopped, GapReason::NotKept, GapReason::Refused, GapReason::NewVault];
+            let reason = reasons.into_iter().find(|known| known.word() == reason).unwrap();
+            Gap { reason, from: Some(at), to: at, readings }
+        });
+        let body = AnchorBody {
+            device: DeviceId::try_new(&device).unwrap(),
+            number,
+            previous: if number == 1 { [0; 32] } else { previous },
+            first,
+            last,
+            root: [1; 32],
+            head: [2; 32],
+            received: (at, at),
+            source: (at, at),
+            pause: 0,
+            gaps: gap.into_iter().collect(),
+        };
+        assert_eq!(AnchorBody::decode(&body.encode()).as_ref(), Ok(&body), "the table says what no statement can");
+        let signer = party(who.trim_end_matches('!'));
+        let input = Input::Anchor { entry: self.world.entry, signer: &signer, key: key_id(who), body: &body };
+        let done = self.world.execute(&self.kernel, &input);
+        self.world.entry += 1;
+        if done.is_ok() {
+            self.anchors.insert(device, body);
         }
         done
     }

@@ -204,6 +204,7 @@ fn input(entry: u64, statement: &CheckedStatement) -> Input<'_> {
     match &statement.body {
         Body::Trigger(body) => Input::Trigger { entry, signer, key, body },
         Body::Call(body) => Input::Call { entry, signer, key, body },
+        Body::Anchor(body) => Input::Anchor { entry, signer, key, body },
     }
 }
 

@@ -1,4 +1,5 @@
-//! The two bodies a statement can carry. CDDL: `docs/formats/trigger.cddl`, `docs/formats/call.cddl`.
+//! Two of the bodies a statement can carry; the third is [`crate::AnchorBody`]. CDDL: `docs/formats/trigger.cddl`,
+//! `docs/formats/call.cddl`.
 
 use crate::Hash;
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};

@@ -106,7 +106,7 @@ impl EvidenceFile {
     }
 }
 
-fn encode_entry(entry: &EvidenceEntry) -> Cbor {
+pub(crate) fn encode_entry(entry: &EvidenceEntry) -> Cbor {
     let mut fields = vec![
         ("statement", bytes(entry.statement.clone())),
         ("receipt", bytes(entry.receipt.clone())),
@@ -134,7 +134,7 @@ fn encode_path(path: &[Hash]) -> Cbor {
     Cbor::Array(path.iter().map(|hash| bytes(*hash)).collect())
 }
 
-fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
+pub(crate) fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
     let mut fields = Fields::new(value, "entry")?;
     let disclosure = fields.take("disclosure").map(|bytes| bytes.into_bytes().map_err(|_| type_fault("disclosure")));
     let entry = EvidenceEntry {

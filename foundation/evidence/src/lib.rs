@@ -8,9 +8,11 @@
 //! - [`Receipt`]: COSE Receipt (RFC 9942) over a tree of algorithm `RFC9162_SHA256`
 //! - [`cbor`]: deterministic CBOR (RFC 8949 §4.2.1), the only encoding that is ever hashed or signed
 
+mod anchor;
 mod body;
 pub mod cbor;
 mod checkpoint;
+mod coverage;
 mod disclosure;
 mod file;
 mod key;
@@ -24,12 +26,16 @@ mod rule;
 mod state_tree;
 mod statement;
 
+pub use anchor::{ANCHOR_GAPS_MAX, ANCHOR_READINGS_MAX, AnchorBody, AnchorFault, AnchorLink, Gap, GapReason};
 pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
 pub use checkpoint::{Checkpoint, CheckpointFault};
+pub use coverage::{CoverageFile, Question, StateClaim, device_state_key, revocation_state_key};
 pub use disclosure::{Disclosure, DisclosureFault, Part};
 pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
-pub use merkle::{EMPTY_ROOT, Hash, Tree, leaf_hash, node_hash, root_from_consistency_path, root_from_path, root_of};
+pub use merkle::{
+    EMPTY_ROOT, Frontier, Hash, Tree, leaf_hash, node_hash, root_from_consistency_path, root_from_path, root_of,
+};
 pub use note::{NoteFault, TreeNote};
 pub use outcome::{Event, OutcomeRecord, Place};
 pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, push_reading, reading_leaf};

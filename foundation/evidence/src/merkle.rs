@@ -41,6 +41,42 @@ pub(crate) const fn split(count: usize) -> usize {
     1 << (count - 1).ilog2()
 }
 
+/// The right edge of a growing tree: its root at any time, and nothing else. One hash for each leaf on average, 32 bytes for
+/// each level.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frontier {
+    count: u64,
+    /// Roots of the complete subtrees that make up the tree, largest first: one for each 1 in the binary form of `count`.
+    roots: Vec<Hash>,
+}
+
+impl Frontier {
+    /// Number of leaves.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds a leaf hash.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut hash = leaf;
+        // Each subtree as large as the one just completed is joined with it, as in binary addition.
+        for _ in 0..self.count.trailing_ones() {
+            let Some(left) = self.roots.pop() else { break };
+            hash = node_hash(&left, &hash);
+        }
+        self.roots.push(hash);
+        self.count += 1;
+    }
+
+    /// Root of all leaves (RFC 9162 §2.1.1).
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        let Some((last, before)) = self.roots.split_last() else { return EMPTY_ROOT };
+        before.iter().rev().fold(*last, |right, left| node_hash(left, &right))
+    }
+}
+
 /// A growing tree in memory: 64 bytes a leaf. Level 0 holds the leaf hashes, level `k` the roots of complete subtrees of `2^k` leaves.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
@@ -249,6 +285,16 @@ mod tests {
             assert_eq!(tree.root_at(size), Some(root_of(&leaves[..usize::try_from(size).unwrap()])), "{size}");
         }
         assert_eq!(tree.root_at(71), None);
+    }
+
+    #[test]
+    fn the_frontier_has_the_root_of_the_whole_tree() {
+        let (_, leaves) = tree(70);
+        let mut frontier = Frontier::default();
+        for size in 0..70 {
+            assert_eq!((frontier.root(), frontier.count()), (root_of(&leaves[..size]), size as u64));
+            frontier.push(leaves[size]);
+        }
     }
 
     #[test]

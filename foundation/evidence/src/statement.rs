@@ -29,6 +29,8 @@ pub enum StatementKind {
     Trigger,
     /// A party asks a contract for something ([`crate::CallBody`]).
     Call,
+    /// An agent vouches for all readings of a device in a range ([`crate::AnchorBody`]).
+    Anchor,
 }
 
 impl StatementKind {
@@ -38,11 +40,12 @@ impl StatementKind {
         match self {
             Self::Trigger => "application/vnd.tallystick.trigger+cbor",
             Self::Call => "application/vnd.tallystick.call+cbor",
+            Self::Anchor => "application/vnd.tallystick.anchor+cbor",
         }
     }
 
     fn from_content_type(found: &str) -> Option<Self> {
-        [Self::Trigger, Self::Call].into_iter().find(|kind| kind.content_type() == found)
+        [Self::Trigger, Self::Call, Self::Anchor].into_iter().find(|kind| kind.content_type() == found)
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use tally_evidence::{
-    CallBody, ChainHead, Checkpoint, OutcomeRecord, Place, ReadingsClaim, Receipt, SignedStatement, SigningKey,
-    StatementId, StatementKind, Transition, TriggerBody, encode_reading, leaf_hash, reading_leaf, sha256, sign,
+    AnchorBody, CallBody, ChainHead, Checkpoint, Gap, GapReason, OutcomeRecord, Place, Question, ReadingsClaim,
+    Receipt, SignedStatement, SigningKey, StatementId, StatementKind, Transition, TriggerBody, encode_reading,
+    leaf_hash, reading_leaf, sha256, sign,
 };
 use tally_model::{
     AgreementId, DeviceId, NoValue, PartyId, PointId, Priority, Quality, Reading, Sample, Timestamp, TriggerId, Unit,
@@ -66,6 +67,29 @@ fn trigger_body_and_statement() {
 }
 
 #[test]
+fn anchor_body_and_question() {
+    let anchor = AnchorBody {
+        device: DeviceId::try_new("press-01").unwrap(),
+        number: 2,
+        previous: [4; 32],
+        first: 10,
+        last: 40,
+        root: [2; 32],
+        head: [3; 32],
+        received: (NOON, NOON),
+        source: (NOON, NOON),
+        pause: 500_000,
+        gaps: vec![
+            Gap { reason: GapReason::Stopped, from: Some(NOON), to: NOON, readings: None },
+            Gap { reason: GapReason::NotKept, from: None, to: NOON, readings: Some((7, 9)) },
+        ],
+    };
+    frozen("anchor", &sha256(&anchor.encode()), ANCHOR);
+    let question = Question { device: anchor.device, from: NOON, to: NOON };
+    frozen("question", &question.digest(), QUESTION);
+}
+
+#[test]
 fn call_body() {
     let call = CallBody {
         contract: "maintenance-order".parse().unwrap(),
@@ -117,6 +141,8 @@ const KID: &str = "f2c8698cbab8fd69ff6ac1dfc07ab2ebde820bfbcdfc95732867d365efa40
 const TRIGGER: &str = "2ceb91cae574da520028a1888af924bc6a91d21005f5fbc4b865de058e8fb3cf";
 const STATEMENT: &str = "48ede01c840d882b0213d502daa410736a6b072b391b3d1ba9bc0aa0ec9e495a";
 const STATEMENT_ID: &str = "4160cc477a99e2eab67f04254c7112e0ae36133260089ab0e407e59791602214";
+const ANCHOR: &str = "cd0d9d9ee53dd54ae35bcaaa0ec13e6ef290c6f9f425806a782e00d2b9e51e4c";
+const QUESTION: &str = "b2a6b8fbd525d882f5ec70e834c324cb601f9568219d76c033eef0336e9dd20a";
 const CALL: &str = "a66261741b00065bfeda25e0006461726773a0656e6f6e6365500404040404040404040404040404040466616374696f6e6661636365707468636f6e7472616374716d61696e74656e616e63652d6f726465726961677265656d656e74646d6f2d31";
 const READING: &str = "880569766962726174696f6e02f94740646d6d2f73001b00065bfeda25e0001b00065bfeda25e000";
 const NO_VALUE: &str = "880669766962726174696f6e038101646d6d2f73021b00065bfeda25e0001b00065bfeda25e000";

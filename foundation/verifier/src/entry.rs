@@ -5,31 +5,68 @@ use crate::report::{Report, Step};
 use crate::story::Story;
 use crate::trigger;
 use tally_evidence::{
-    CallBody, Checkpoint, EvidenceEntry, EvidenceFile, Hash, OutcomeRecord, Place, Receipt, SignedStatement,
+    AnchorBody, CallBody, Checkpoint, EvidenceEntry, Hash, OutcomeRecord, Place, Receipt, SignedStatement,
     StatementKind, TriggerBody, VerifyingKey, leaf_hash, root_from_path,
 };
 
-/// A body, read.
-enum Body {
-    Trigger(TriggerBody),
-    Call(CallBody),
+/// The ledger a file speaks of.
+#[derive(Clone, Copy)]
+pub(crate) struct Ledger<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) key: &'a VerifyingKey,
 }
 
-/// Checks one entry; gives its index when its place in the ledger is proved.
+/// A body, read.
+pub(crate) enum Body {
+    Trigger(TriggerBody),
+    Call(CallBody),
+    Anchor(AnchorBody),
+}
+
+/// An entry whose place, seal and outcome are proved.
+pub(crate) struct Proved {
+    pub(crate) about: String,
+    pub(crate) index: u64,
+    pub(crate) statement: SignedStatement,
+    pub(crate) body: Body,
+    pub(crate) outcome: OutcomeRecord,
+    pub(crate) height: u64,
+}
+
+/// Checks one entry of an agreement; gives its index when its place in the ledger is proved.
 pub(crate) fn check(
     entry: &EvidenceEntry,
     before: Option<u64>,
-    file: &EvidenceFile,
+    ledger: Ledger<'_>,
     known: &mut Known,
     story: &mut Story,
     report: &mut Report,
 ) -> Option<u64> {
+    let proved = prove(entry, before, ledger, known, report)?;
+    let Proved { about, index, statement, body, outcome, .. } = proved;
+    match body {
+        Body::Trigger(trigger) => trigger::check(&about, &trigger, &statement, entry, known, report),
+        Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, ledger, known, report),
+        Body::Anchor(_) => report.fails(&about, Step::Statement, "an anchor says nothing about an agreement"),
+    }
+    story.add(outcome.height, entry.outcome_index, outcome.events);
+    Some(index)
+}
+
+/// Checks what every entry has: statement, inclusion, checkpoint, outcome, seal.
+pub(crate) fn prove(
+    entry: &EvidenceEntry,
+    before: Option<u64>,
+    ledger: Ledger<'_>,
+    known: &Known,
+    report: &mut Report,
+) -> Option<Proved> {
     let statement = report.record("an entry", Step::Statement, SignedStatement::parse(&entry.statement))?;
     let body = report.record("an entry", Step::Statement, read_body(&statement))?;
     let receipt = report.record("an entry", Step::Inclusion, Receipt::parse(&entry.receipt))?;
     let about = describe(&receipt, &body);
-    report.record(&about, Step::Statement, meant_for(&statement, &body, file))?;
-    let root = report.record(&about, Step::Inclusion, included(&receipt, &statement, before, file))?;
+    report.record(&about, Step::Statement, meant_for(&statement, &body, ledger))?;
+    let root = report.record(&about, Step::Inclusion, included(&receipt, &statement, before, ledger))?;
     report.holds(&about, Step::Inclusion, format!("entry {} of {}", receipt.index, receipt.size));
     let proof = OutcomeProof {
         outcome: &entry.outcome,
@@ -37,20 +74,15 @@ pub(crate) fn check(
         path: &entry.outcome_path,
         checkpoint: &entry.checkpoint,
     };
-    let (checkpoint, outcome) = check_outcome(&about, &proof, file, report)?;
+    let (checkpoint, outcome) = check_outcome(&about, &proof, ledger, report)?;
     report.record(&about, Step::Checkpoint, covers(&checkpoint, &receipt, root))?;
     report.holds(&about, Step::Checkpoint, format!("height {} at {}", checkpoint.height, checkpoint.time));
     report.record(&about, Step::Outcome, belongs(&outcome, &receipt, &statement))?;
     report.holds(&about, Step::Outcome, outcome_words(&outcome));
-    let key = report.record(&about, Step::DeviceBinding, signer_key(&statement, file, known))?;
+    let key = report.record(&about, Step::DeviceBinding, signer_key(&statement, ledger, known))?;
     report.record(&about, Step::Seal, statement.check_seal(&key))?;
     report.holds(&about, Step::Seal, format!("sealed by {}", statement.issuer));
-    match body {
-        Body::Trigger(trigger) => trigger::check(&about, &trigger, &statement, entry, known, report),
-        Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, file, known, report),
-    }
-    story.add(outcome.height, entry.outcome_index, outcome.events);
-    Some(receipt.index)
+    Some(Proved { about, index: receipt.index, statement, body, outcome, height: checkpoint.height })
 }
 
 /// An outcome with its proof.
@@ -65,11 +97,11 @@ pub(crate) struct OutcomeProof<'a> {
 pub(crate) fn check_outcome(
     about: &str,
     proof: &OutcomeProof<'_>,
-    file: &EvidenceFile,
+    ledger: Ledger<'_>,
     report: &mut Report,
 ) -> Option<(Checkpoint, OutcomeRecord)> {
-    let checkpoint = report.record(about, Step::Checkpoint, Checkpoint::open(proof.checkpoint, &file.key))?;
-    if checkpoint.ledger != file.ledger {
+    let checkpoint = report.record(about, Step::Checkpoint, Checkpoint::open(proof.checkpoint, ledger.key))?;
+    if checkpoint.ledger != ledger.name {
         report.fails(about, Step::Checkpoint, format!("the checkpoint is of ledger {}", checkpoint.ledger));
         return None;
     }
@@ -86,6 +118,7 @@ fn read_body(statement: &SignedStatement) -> Result<Body, tally_evidence::BodyFa
     match statement.kind {
         StatementKind::Trigger => TriggerBody::decode(&statement.payload).map(Body::Trigger),
         StatementKind::Call => CallBody::decode(&statement.payload).map(Body::Call),
+        StatementKind::Anchor => AnchorBody::decode(&statement.payload).map(Body::Anchor),
     }
 }
 
@@ -95,16 +128,18 @@ fn describe(receipt: &Receipt, body: &Body) -> String {
             format!("entry {} (trigger {} {})", receipt.index, trigger.trigger, trigger.transition.word())
         }
         Body::Call(call) => format!("entry {} (call {}/{})", receipt.index, call.contract, call.action),
+        Body::Anchor(anchor) => format!("entry {} (anchor {} of {})", receipt.index, anchor.number, anchor.device),
     }
 }
 
-fn meant_for(statement: &SignedStatement, body: &Body, file: &EvidenceFile) -> Result<(), String> {
-    if statement.audience != file.ledger {
-        return Err(format!("was made for ledger {}, not {}", statement.audience, file.ledger));
+fn meant_for(statement: &SignedStatement, body: &Body, ledger: Ledger<'_>) -> Result<(), String> {
+    if statement.audience != ledger.name {
+        return Err(format!("was made for ledger {}, not {}", statement.audience, ledger.name));
     }
     let subject = match body {
         Body::Trigger(trigger) => trigger.device.as_str(),
         Body::Call(call) => call.subject(),
+        Body::Anchor(anchor) => anchor.device.as_str(),
     };
     if statement.subject == subject {
         Ok(())
@@ -117,15 +152,15 @@ fn included(
     receipt: &Receipt,
     statement: &SignedStatement,
     before: Option<u64>,
-    file: &EvidenceFile,
+    ledger: Ledger<'_>,
 ) -> Result<Hash, String> {
-    if receipt.ledger != file.ledger || receipt.subject != statement.subject {
+    if receipt.ledger != ledger.name || receipt.subject != statement.subject {
         return Err("the receipt is for another ledger or subject".to_owned());
     }
     if before.is_some_and(|before| receipt.index <= before) {
         return Err("the entries are not in ledger order".to_owned());
     }
-    receipt.check(&statement.id, &file.key).map_err(|fault| fault.to_string())
+    receipt.check(&statement.id, ledger.key).map_err(|fault| fault.to_string())
 }
 
 fn covers(checkpoint: &Checkpoint, receipt: &Receipt, root: Hash) -> Result<(), &'static str> {
@@ -156,10 +191,10 @@ fn outcome_words(outcome: &OutcomeRecord) -> String {
     if kinds.is_empty() { "done".to_owned() } else { format!("done: {}", kinds.join(", ")) }
 }
 
-fn signer_key(statement: &SignedStatement, file: &EvidenceFile, known: &Known) -> Result<VerifyingKey, String> {
+fn signer_key(statement: &SignedStatement, ledger: Ledger<'_>, known: &Known) -> Result<VerifyingKey, String> {
     // Entry 0 is sealed by the ledger itself; everybody else is registered by an entry before.
-    if statement.issuer.as_str() == file.ledger {
-        return Ok(file.key.clone());
+    if statement.issuer.as_str() == ledger.name {
+        return Ok(ledger.key.clone());
     }
     let party = known.party(&statement.issuer);
     party
@@ -168,13 +203,13 @@ fn signer_key(statement: &SignedStatement, file: &EvidenceFile, known: &Known) -
 }
 
 #[allow(clippy::too_many_arguments)] // the context of one entry, used once
-fn check_call(
+pub(crate) fn check_call(
     about: &str,
     call: &CallBody,
     statement: &SignedStatement,
     outcome: &OutcomeRecord,
     entry: &EvidenceEntry,
-    file: &EvidenceFile,
+    ledger: Ledger<'_>,
     known: &mut Known,
     report: &mut Report,
 ) {
@@ -184,7 +219,7 @@ fn check_call(
     if call.contract.as_str() != "registry" || !outcome.is_done() {
         return;
     }
-    if call.action.as_str() == "genesis" && statement.issuer.as_str() != file.ledger {
+    if call.action.as_str() == "genesis" && statement.issuer.as_str() != ledger.name {
         report.fails(about, Step::DeviceBinding, "a genesis must be sealed by the ledger itself");
         return;
     }

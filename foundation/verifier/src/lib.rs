@@ -5,22 +5,28 @@
 //! outcomes, registering entries prove keys, devices and rules, those prove triggers and calls, and a trigger's readings
 //! prove the trigger.
 
+mod coverage;
 mod entry;
 mod known;
 mod report;
 mod story;
 mod trigger;
 
-pub use report::{Link, Report, Step};
+pub use report::{Coverage, Hole, Link, Report, Step};
 
+use entry::Ledger;
 use known::Known;
 use story::Story;
-use tally_evidence::{EvidenceFile, EvidenceTerm, VerifyingKey};
+use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, VerifyingKey};
 
-/// Checks an evidence file. `pinned` is the ledger's key as the reader knows it from elsewhere; without it the key in
-/// the file is used, and the report says so.
+/// Checks an evidence file, or a coverage file: what it is stands in it. `pinned` is the ledger's key as the reader knows
+/// it from elsewhere; without it the key in the file is used, and the report says so.
 #[must_use]
 pub fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
+    if CoverageFile::is_one(file) { coverage::verify(file, pinned) } else { verify_agreement(file, pinned) }
+}
+
+fn verify_agreement(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
     let mut report = Report::default();
     let file = match EvidenceFile::decode(file) {
         Ok(file) => file,
@@ -31,50 +37,51 @@ pub fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
     };
     report.holds("the file", Step::File, format!("evidence about {} on ledger {}", file.agreement, file.ledger));
     report.agreement = Some(file.agreement.clone());
-    report.ledger = Some(file.ledger.clone());
-    report.ledger_key = Some(file.key.id().to_string());
-    check_key(&file, pinned, &mut report);
+    let ledger = Ledger { name: &file.ledger, key: &file.key };
+    check_key(ledger, pinned, &mut report);
     let mut known = Known::default();
     let mut story = Story::new(&file.agreement);
     let mut before = None;
     for entry in &file.entries {
-        before = entry::check(entry, before, &file, &mut known, &mut story, &mut report).or(before);
+        before = entry::check(entry, before, ledger, &mut known, &mut story, &mut report).or(before);
     }
     for term in &file.terms {
-        check_term(term, &file, &mut story, &mut report);
+        check_term(term, ledger, &mut story, &mut report);
     }
     story.finish(&mut report);
     report
 }
 
-fn check_key(file: &EvidenceFile, pinned: Option<&VerifyingKey>, report: &mut Report) {
+fn check_key(ledger: Ledger<'_>, pinned: Option<&VerifyingKey>, report: &mut Report) {
+    report.ledger = Some(ledger.name.to_owned());
+    report.ledger_key = Some(ledger.key.id().to_string());
     match pinned {
-        Some(key) if *key == file.key => report.holds("the ledger", Step::LedgerKey, "is the key you gave".to_owned()),
+        Some(key) if key == ledger.key => report.holds("the ledger", Step::LedgerKey, "is the key you gave".to_owned()),
         Some(key) => report.fails(
             "the ledger",
             Step::LedgerKey,
-            format!("the file was made by the ledger key {}, you trust {}", file.key.id(), key.id()),
+            format!("the file was made by the ledger key {}, you trust {}", ledger.key.id(), key.id()),
         ),
         None => {
-            let detail = format!("{} (taken from the file: compare it, or give --ledger-key)", file.key.id());
+            let detail = format!("{} (taken from the file: compare it, or give --ledger-key)", ledger.key.id());
             report.holds("the ledger", Step::LedgerKey, detail);
         }
     }
 }
 
-fn check_term(term: &EvidenceTerm, file: &EvidenceFile, story: &mut Story, report: &mut Report) {
+fn check_term(term: &EvidenceTerm, ledger: Ledger<'_>, story: &mut Story, report: &mut Report) {
     let proof = entry::OutcomeProof {
         outcome: &term.outcome,
         index: term.outcome_index,
         path: &term.outcome_path,
         checkpoint: &term.checkpoint,
     };
-    let Some((checkpoint, outcome)) = entry::check_outcome("a term", &proof, file, report) else { return };
+    let Some((checkpoint, outcome)) = entry::check_outcome("a term", &proof, ledger, report) else { return };
     let tally_evidence::Place::Term { agreement, .. } = &outcome.place else {
         report.fails("a term", Step::Outcome, "is the outcome of an entry, not of a term");
         return;
     };
-    if *agreement != file.agreement {
+    if agreement.as_str() != story.agreement() {
         report.fails("a term", Step::Outcome, format!("belongs to {agreement}"));
         return;
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::fmt;
+use tally_model::{DeviceId, Timestamp};
 
 /// The links of the chain, in the words of the manual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,6 +32,14 @@ pub enum Step {
     Recomputed,
     /// The outcomes follow each other without a hole.
     History,
+    /// What was asked is what the file answers.
+    Question,
+    /// The device's anchor follows the one before.
+    Anchor,
+    /// The ledger's state says what it should.
+    State,
+    /// No reading of the time asked for is missing.
+    Coverage,
 }
 
 impl fmt::Display for Step {
@@ -48,6 +57,10 @@ impl fmt::Display for Step {
             Self::Rule => "rule version",
             Self::Recomputed => "trigger recomputed",
             Self::History => "history",
+            Self::Question => "question",
+            Self::Anchor => "anchor",
+            Self::State => "state",
+            Self::Coverage => "coverage",
         })
     }
 }
@@ -65,11 +78,46 @@ pub struct Link {
     pub detail: String,
 }
 
+/// What a coverage file says, as far as it is proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// Whose readings.
+    pub device: DeviceId,
+    /// Asked for, receive times in µs since the epoch, both inclusive.
+    pub from: Timestamp,
+    /// Until when.
+    pub to: Timestamp,
+    /// Anchors proved.
+    pub anchors: u64,
+    /// Readings they cover.
+    pub readings: u64,
+    /// Longest time in µs between two readings, by the agent's word.
+    pub pause: u64,
+    /// What is missing of the time asked for.
+    pub gaps: Vec<Hole>,
+}
+
+/// A time of which readings are missing, or may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hole {
+    /// Receive time from which on; the beginning of what was asked when nothing is known.
+    pub from: Timestamp,
+    /// Until when.
+    pub to: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+    /// Whether the agent declared it itself.
+    pub is_declared: bool,
+}
+
 /// All links of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct Report {
     /// The agreement the file is about, when it could be read.
     pub agreement: Option<String>,
+    /// The device whose readings the file is about, when it is a coverage file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
     /// The ledger it comes from.
     pub ledger: Option<String>,
     /// Thumbprint (RFC 9679) of the ledger key in the file.

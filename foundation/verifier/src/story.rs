@@ -16,6 +16,10 @@ impl Story {
         Self { agreement: agreement.to_owned(), outcomes: Vec::new() }
     }
 
+    pub(crate) fn agreement(&self) -> &str {
+        &self.agreement
+    }
+
     pub(crate) fn add(&mut self, height: u64, index: u64, events: Vec<Event>) {
         self.outcomes.push((height, index, events));
     }

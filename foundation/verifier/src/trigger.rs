@@ -3,7 +3,7 @@
 use crate::known::Known;
 use crate::report::{Report, Step};
 use tally_evidence::{Disclosure, EvidenceEntry, RuleRecord, SignedStatement, Transition, TriggerBody};
-use tally_model::Reading;
+use tally_model::{DeviceId, Reading};
 use tally_rules::{Firing, Rule, recompute};
 
 pub(crate) fn check(
@@ -14,7 +14,7 @@ pub(crate) fn check(
     known: &Known,
     report: &mut Report,
 ) {
-    if report.record(about, Step::DeviceBinding, bound(trigger, statement, known)).is_some() {
+    if report.record(about, Step::DeviceBinding, bound(&trigger.device, statement, known)).is_some() {
         report.holds(about, Step::DeviceBinding, format!("{} speaks for {}", statement.issuer, trigger.device));
     }
     let rule = report.record(about, Step::Rule, registered_rule(trigger, known));
@@ -32,14 +32,13 @@ pub(crate) fn check(
     }
 }
 
-fn bound(trigger: &TriggerBody, statement: &SignedStatement, known: &Known) -> Result<(), String> {
-    let device = known
-        .device(&trigger.device)
-        .ok_or_else(|| format!("{} is not registered by any entry in this file", trigger.device))?;
+/// The device's registration names the signer as its agent.
+pub(crate) fn bound(id: &DeviceId, statement: &SignedStatement, known: &Known) -> Result<(), String> {
+    let device = known.device(id).ok_or_else(|| format!("{id} is not registered by any entry in this file"))?;
     if device.agent == statement.issuer {
         Ok(())
     } else {
-        Err(format!("{} is spoken for by {}, not by {}", trigger.device, device.agent, statement.issuer))
+        Err(format!("{id} is spoken for by {}, not by {}", device.agent, statement.issuer))
     }
 }
 

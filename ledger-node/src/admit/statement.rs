@@ -2,7 +2,7 @@
 
 use super::Refused;
 use std::sync::Arc;
-use tally_evidence::{CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey};
+use tally_evidence::{AnchorBody, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey};
 use tally_model::{PartyId, Priority};
 
 /// What a statement says.
@@ -12,6 +12,8 @@ pub enum Body {
     Trigger(TriggerBody),
     /// A contract is asked for something.
     Call(CallBody),
+    /// An agent vouches for all readings of a range.
+    Anchor(AnchorBody),
 }
 
 /// A statement of the right form whose seal holds (or that came out of the log, which vouches for it).
@@ -40,11 +42,13 @@ impl CheckedStatement {
         let body = match parsed.kind {
             StatementKind::Trigger => TriggerBody::decode(&parsed.payload).map(Body::Trigger),
             StatementKind::Call => CallBody::decode(&parsed.payload).map(Body::Call),
+            StatementKind::Anchor => AnchorBody::decode(&parsed.payload).map(Body::Anchor),
         };
         let body = body.map_err(Refused::Body)?;
         let about = match &body {
             Body::Trigger(trigger) => trigger.device.as_str(),
             Body::Call(call) => call.subject(),
+            Body::Anchor(anchor) => anchor.device.as_str(),
         };
         if about != parsed.subject {
             return Err(Refused::Subject { body: about.to_owned(), header: parsed.subject });

@@ -106,6 +106,7 @@ impl Block {
         let kind = match statement.kind {
             StatementKind::Trigger => "trigger",
             StatementKind::Call => "call",
+            StatementKind::Anchor => "anchor",
         };
         Ok(json!({
             "entry": entry, "height": self.height, "statement": statement.id.to_string(), "kind": kind,

@@ -34,7 +34,7 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
         state.check()?;
         return Ok(None);
     };
-    let mut blocks = Blocks { engine, known: BTreeMap::new() };
+    let mut blocks = Blocks::new(engine);
     let statements = with_registrations(engine, &state, &agreement.history)?;
     state.check()?;
     let entries = statements.into_iter().map(|(entry, (subject, statement))| blocks.entry(entry, &subject, statement));
@@ -50,10 +50,10 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
 }
 
 /// Entry to subject and statement.
-type Statements = BTreeMap<u64, (String, Vec<u8>)>;
+pub(super) type Statements = BTreeMap<u64, (String, Vec<u8>)>;
 
 /// The entries of `history` and everything they rest on, and what that rests on.
-fn with_registrations(engine: &Engine, state: &dyn StateRead, history: &[u64]) -> Result<Statements, Problem> {
+pub(super) fn with_registrations(engine: &Engine, state: &dyn StateRead, history: &[u64]) -> Result<Statements, Problem> {
     let (mut found, mut wanted) = (Statements::new(), history.iter().copied().collect::<BTreeSet<_>>());
     while let Some(entry) = wanted.pop_first() {
         let (committed, bytes) = engine.entry(entry)?.ok_or(ReadError::Entry(entry))?;
@@ -74,11 +74,12 @@ fn rests_on(state: &dyn StateRead, statement: &SignedStatement) -> Vec<u64> {
         entries.extend(views::device(state, &trigger.device).map(|(_, entry)| entry));
         entries.extend(views::rule(state, &trigger.device, &trigger.rule).map(|(_, entry)| entry));
     }
+    // What an anchor rests on besides its signer stands beside its place: the device may have another agent by now.
     entries
 }
 
 /// Rows, outcomes and outcome trees of the blocks in question, each read once.
-struct Blocks<'a> {
+pub(super) struct Blocks<'a> {
     engine: &'a Engine,
     known: BTreeMap<u64, Known>,
 }
@@ -89,8 +90,12 @@ struct Known {
     tree: Tree,
 }
 
-impl Blocks<'_> {
-    fn entry(&mut self, entry: u64, subject: &str, statement: Vec<u8>) -> Result<EvidenceEntry, Problem> {
+impl<'a> Blocks<'a> {
+    pub(super) const fn new(engine: &'a Engine) -> Self {
+        Self { engine, known: BTreeMap::new() }
+    }
+
+    pub(super) fn entry(&mut self, entry: u64, subject: &str, statement: Vec<u8>) -> Result<EvidenceEntry, Problem> {
         let damaged = || ReadError::Entry(entry);
         let place = self.engine.store().place_of(entry)?.ok_or_else(damaged)?;
         let block = self.block(place.height)?;

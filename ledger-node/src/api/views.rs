@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use super::{Api, on_disk};
+use crate::engine::Engine;
 use crate::store::StateView;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -11,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tally_contracts::views::{self, AgreementFilter, AgreementView};
 use tally_contracts::{StateRead, views::AccountView};
+use tally_evidence::StateClaim;
 use tally_evidence::cbor::{self, Cbor};
 use tally_model::AgreementId;
 
@@ -107,25 +109,46 @@ pub async fn state_proof(State(api): State<Api>, Path(key): Path<String>) -> Res
     let key = hex::decode(&key)
         .map_err(|_| Problem::bad_request("state-key", format!("`{key}`"), "a state key is written in hexadecimal"))?;
     let proved = on_disk(&api.engine, move |engine| {
-        // Proof and value are read one after the other, and the proof may be of a block that readers do not see yet: where they
-        // differ, look again a moment later.
-        for _ in 0..PROOF_TRIES {
-            let Some((proof, head)) = engine.store().prove_state(&key) else { break };
-            let state = engine.store().state()?;
-            let value = state.get(&key);
-            state.check()?;
-            if proof.verify(&head.checkpoint.state, &key, value.as_deref()).is_ok() {
-                let mut fields =
-                    vec![("proof", cbor::bytes(proof.encode())), ("checkpoint", cbor::bytes(head.sealed.clone()))];
-                fields.extend(value.map(|value| ("value", cbor::bytes(value))));
-                return Ok(cbor::encode(&cbor::map(fields)));
-            }
-            std::thread::sleep(PROOF_PAUSE);
+        let (claims, checkpoint) = prove(engine, &[key])?;
+        let mut fields = vec![("checkpoint", cbor::bytes(checkpoint))];
+        for StateClaim { value, proof, .. } in claims {
+            fields.push(("proof", cbor::bytes(proof)));
+            fields.extend(value.map(|value| ("value", cbor::bytes(value))));
         }
-        Err(Problem::not_now("busy", "the state changes faster than it can be proved", 1))
+        Ok(cbor::encode(&cbor::map(fields)))
     })
     .await?;
     Ok(([(header::CONTENT_TYPE, "application/cbor")], proved).into_response())
+}
+
+/// What these keys are, or that they are not there, all at one sealed checkpoint.
+pub(super) fn prove(engine: &Engine, keys: &[Vec<u8>]) -> Result<(Vec<StateClaim>, Vec<u8>), Problem> {
+    // Proof and value are read one after the other, and the proof may be of a block that readers do not see yet: where they
+    // differ, look again a moment later.
+    for _ in 0..PROOF_TRIES {
+        if let Some(proved) = prove_once(engine, keys)? {
+            return Ok(proved);
+        }
+        std::thread::sleep(PROOF_PAUSE);
+    }
+    Err(Problem::not_now("busy", "the state changes faster than it can be proved", 1))
+}
+
+fn prove_once(engine: &Engine, keys: &[Vec<u8>]) -> Result<Option<(Vec<StateClaim>, Vec<u8>)>, Problem> {
+    let (mut claims, mut sealed) = (Vec::with_capacity(keys.len()), None);
+    let state = engine.store().state()?;
+    let values: Vec<_> = keys.iter().map(|key| state.get(key)).collect();
+    state.check()?;
+    for (key, value) in keys.iter().zip(values) {
+        let Some((proof, head)) = engine.store().prove_state(key) else { return Ok(None) };
+        let is_other = sealed.as_ref().is_some_and(|before| *before != head.sealed);
+        if is_other || proof.verify(&head.checkpoint.state, key, value.as_deref()).is_err() {
+            return Ok(None);
+        }
+        sealed = Some(head.sealed.clone());
+        claims.push(StateClaim { key: key.clone(), value, proof: proof.encode() });
+    }
+    Ok(sealed.map(|sealed| (claims, sealed)))
 }
 
 async fn read<T: Send + 'static>(

@@ -1,0 +1,81 @@
+//! State keys as people write them; the bytes stand in `docs/formats/state.md`.
+
+use crate::keys;
+use tally_model::{AgreementId, ContractName, DeviceId, PartyId};
+
+/// Reads `party:tina`, `revoked:agent-01`, `device:press-01`, `anchor:press-01`, `account:acme/EUR`, `agreement:mo-1`,
+/// `open:maintenance-order/press-01/bearing-worn` or `hex:7074696e61`.
+///
+/// # Errors
+/// What was found and what is allowed.
+pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
+    const KINDS: &str =
+        "party:ID, revoked:PARTY, device:ID, anchor:DEVICE, account:ID, agreement:ID, open:CONTRACT/VALUE/…, hex:BYTES";
+    let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no state key; write one of {KINDS}"))?;
+    let party = || PartyId::try_new(name).map_err(|fault| fault.to_string());
+    let device = || DeviceId::try_new(name).map_err(|fault| fault.to_string());
+    match kind {
+        "party" => Ok(keys::party(&party()?)),
+        "revoked" => Ok(keys::revocation(&party()?)),
+        "device" => Ok(keys::device(&device()?)),
+        "anchor" => Ok(keys::last_anchor(&device()?)),
+        "account" => Ok(keys::account(name)),
+        "agreement" => {
+            let id = AgreementId::try_new(name).map_err(|fault| fault.to_string())?;
+            let key = keys::agreement(&id);
+            if key.is_empty() {
+                Err(format!("`{name}` is no id that a ledger gives; they look like mo-1"))
+            } else {
+                Ok(key)
+            }
+        }
+        "open" => {
+            let mut parts = name.split('/');
+            let contract =
+                ContractName::try_new(parts.next().unwrap_or_default()).map_err(|fault| fault.to_string())?;
+            Ok(keys::open(&contract, parts))
+        }
+        "hex" => read_hex(name).ok_or_else(|| format!("`{name}` is not an even number of hexadecimal digits")),
+        other => Err(format!("`{other}` is no kind of state key; there are {KINDS}")),
+    }
+}
+
+fn read_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(high * 16 + low).ok(),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_as_people_write_them() {
+        for (text, key) in [
+            ("party:tina", &b"ptina"[..]),
+            ("revoked:agent-01", b"zagent-01"),
+            ("device:press-01", b"dpress-01"),
+            ("anchor:press-01", b"vpress-01"),
+            ("account:acme/EUR", b"aacme/EUR"),
+            ("agreement:mo-1", b"mmo\0\0\0\0\0\0\0\0\x01"),
+            ("open:maintenance-order/press-01/bearing-worn", b"omaintenance-order\0press-01\0bearing-worn\0"),
+            ("hex:7aFf", b"z\xff"),
+        ] {
+            assert_eq!(state_key(text).as_deref(), Ok(key), "{text}");
+        }
+        for wrong in ["tina", "party:", "party:a b", "agreement:mo-01", "hex:7", "hex:xy", "what:x", "open:a b/x"] {
+            assert!(state_key(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_key_or_a_fault(text in "(party|hex|open|agreement)?:?\\PC{0,30}") {
+            let _ = state_key(&text);
+        }
+    }
+}
