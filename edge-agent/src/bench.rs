@@ -180,6 +180,8 @@ fn device(unit: u16) -> Result<DeviceSpec, BenchError> {
         gap_max: 0,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points: (0..POINTS).map(point).collect::<Result<_, _>>()?,
     })
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tally_connector_mqtt::sparkplug::Name;
 use tally_evidence::{SigningKey, VerifyingKey};
 use tally_ledger_client::NodeAddress;
-use tally_model::{PartyId, Secret};
+use tally_model::{MqttBroker, PartyId, Secret, Tls};
 
 /// Larger files are no agent.yaml.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -47,10 +47,10 @@ pub struct AgentConfig {
 /// The MQTT broker the agent publishes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
-    /// Host.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Where it is.
+    pub address: MqttBroker,
+    /// Certificates, when a server is reached over TLS.
+    pub tls: Tls,
     /// User name; anonymous without one.
     pub user: Option<String>,
     /// Password of `user`.
@@ -74,8 +74,8 @@ pub struct SparkplugConfig {
     pub edge_node: Name,
     /// Births wait until this host is online.
     pub primary_host: Option<Name>,
-    /// Host and port of each server, in the order in which they are tried; the first is the broker itself.
-    pub servers: Vec<(String, u16)>,
+    /// The servers, in the order in which they are tried; the first is the broker itself.
+    pub servers: Vec<MqttBroker>,
 }
 
 /// How live values are published; see `docs/formats/topics.md`.

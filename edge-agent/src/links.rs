@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tally_connector_api::{Batch, Clock, Link, LinkContext, StatusReporter};
 use tally_connector_replay::AtEnd;
-use tally_model::{DeviceSpec, Endpoint, ModbusLine, PartyId, Security, Tls};
+use tally_model::{DeviceSpec, Endpoint, ModbusLine, MqttBroker, PartyId, Security, Tls};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +52,7 @@ enum Shared {
         security: Security,
     },
     Mqtt {
-        host: String,
-        port: u16,
+        broker: MqttBroker,
         security: Security,
     },
     Replay {
@@ -96,8 +95,8 @@ pub fn make(
         let link = match shared {
             Shared::Modbus { .. } => tally_connector_modbus::link(made)?,
             Shared::OpcUa { .. } => tally_connector_opcua::link(made, opcua_settings(identity))?,
-            Shared::Mqtt { host, port, security } => {
-                tally_connector_mqtt::link(made, &mqtt_client_id(identity, &host, port, security.user.as_deref()))?
+            Shared::Mqtt { broker, security } => {
+                tally_connector_mqtt::link(made, &mqtt_client_id(identity, &broker, security.user.as_deref()))?
             }
             Shared::Replay { .. } => tally_connector_replay::link(made, AtEnd::Repeat)?,
         };
@@ -112,9 +111,8 @@ fn shared(device: &DeviceSpec) -> Shared {
         Endpoint::Modbus { line, .. } => Shared::Modbus { line: line.clone(), tls: device.security.tls.clone() },
         Endpoint::OpcUa { url } => Shared::OpcUa { url: url.clone(), security: security() },
         // The policy is OPC UA's: it must not part two sensors.
-        Endpoint::Mqtt { host, port } => Shared::Mqtt {
-            host: host.clone(),
-            port: *port,
+        Endpoint::Mqtt(broker) => Shared::Mqtt {
+            broker: broker.clone(),
             security: Security { policy: Default::default(), ..security() },
         },
         Endpoint::Replay { file } => Shared::Replay { file: file.clone() },
@@ -131,7 +129,8 @@ fn opcua_settings(identity: &Identity) -> tally_connector_opcua::Settings {
 }
 
 /// The broker keeps our session under this id: the same after every restart and reload, wherever in the mapping it stands.
-fn mqtt_client_id(identity: &Identity, host: &str, port: u16, user: Option<&str>) -> String {
+fn mqtt_client_id(identity: &Identity, broker: &MqttBroker, user: Option<&str>) -> String {
+    let MqttBroker { host, port, .. } = broker;
     let place = tally_evidence::sha256(format!("{host} {port} {}", user.unwrap_or_default()).as_bytes());
     let place = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
     format!("tallystick-{}-sensors-{place:08x}", identity.agent)
@@ -268,6 +267,8 @@ mod tests {
             gap_max: 8,
             modbus: Default::default(),
             opcua: Default::default(),
+            mqtt: Default::default(),
+            templates: Vec::new(),
             points: Vec::new(),
         }
     }

@@ -186,6 +186,7 @@ fn edge_node(
     let bd_seq_file = data.join("sparkplug-bdseq");
     let config = EdgeNodeConfig {
         servers: sparkplug.servers.clone(),
+        tls: broker.tls.clone(),
         client_id: format!("tallystick-{agent}-edge-node"),
         user: broker.user.clone(),
         password: broker.password.clone(),
@@ -210,8 +211,8 @@ fn connect(
     quit: CancellationToken,
 ) -> (MqttPublisher, watch::Receiver<LinkStatus>) {
     let config = PublisherConfig {
-        host: broker.host.clone(),
-        port: broker.port,
+        broker: broker.address.clone(),
+        tls: broker.tls.clone(),
         client_id: format!("tallystick-{agent}"),
         user: broker.user.clone(),
         password: broker.password.clone(),
@@ -219,6 +220,6 @@ fn connect(
         will: Some(topics.agent(agent, false)),
         birth: Some(topics.agent(agent, true)),
     };
-    let (reporter, listener) = StatusReporter::new(&format!("mqtt://{}:{}", broker.host, broker.port));
+    let (reporter, listener) = StatusReporter::new(&broker.address.to_string());
     (MqttPublisher::start(config, quit, reporter), listener)
 }

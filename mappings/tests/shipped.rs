@@ -73,7 +73,7 @@ fn the_demo_plant_says_what_the_demo_expects() {
     assert_eq!(cnc.security.policy, OpcUaPolicy::Best);
     assert_eq!(cnc.security.user.as_deref(), Some("operator"));
     assert_eq!(cnc.security.password.as_ref().unwrap().reveal(), "secret");
-    assert_eq!(hall.endpoint, Endpoint::Mqtt { host: "127.0.0.1".into(), port: 1883 });
+    assert_eq!(hall.endpoint, Endpoint::Mqtt(tally_model::MqttBroker::plain("127.0.0.1", 1883)));
     let ids: Vec<_> = plant.rules.iter().map(|rule| rule.source().id.as_str()).collect();
     assert_eq!(ids, ["bearing-worn", "bearing-good"]);
     let worn = plant.rules[0].source();

@@ -166,7 +166,7 @@ impl SimHandle {
                 // All units of one host and port share a socket, like devices behind a gateway.
                 Endpoint::Modbus { line, unit } => gateways.entry(line).or_default().push((unit, device)),
                 Endpoint::OpcUa { url } => self.start_opcua(device, &url).await?,
-                Endpoint::Mqtt { host, port } => self.start_mqtt(device, host, port),
+                Endpoint::Mqtt(broker) => self.start_mqtt(device, broker.host, broker.port),
                 Endpoint::Replay { .. } => {}
             }
         }

@@ -116,6 +116,8 @@ fn spec(port: u16, device: &tally_simulator::DeviceConfig) -> DeviceSpec {
         gap_max: 0,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points: points.collect(),
     }
 }

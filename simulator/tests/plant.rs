@@ -56,6 +56,8 @@ fn specs(config: &SimConfig, handle: &SimHandle) -> Vec<DeviceSpec> {
         gap_max: 16,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points: device
             .signals
             .iter()

@@ -86,6 +86,8 @@ fn device() -> DeviceSpec {
         points: POINTS.map(point).to_vec(),
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
     }
 }
 
@@ -137,7 +139,8 @@ async fn heard(book: &Heard, kind: &str, times: usize) {
 fn start(port: u16, dir: &Path, stop: &CancellationToken) -> EdgeNode {
     let name = |text| Name::try_new(text).unwrap();
     let config = EdgeNodeConfig {
-        servers: vec![("127.0.0.1".to_owned(), port)],
+        servers: vec![tally_model::MqttBroker::plain("127.0.0.1", port)],
+        tls: tally_model::Tls::default(),
         client_id: "edge".to_owned(),
         user: None,
         password: None,

@@ -187,8 +187,8 @@ fn message(payload: String) -> Message {
 
 fn publisher(port: u16) -> PublisherConfig {
     PublisherConfig {
-        host: "127.0.0.1".to_owned(),
-        port,
+        broker: tally_model::MqttBroker::plain("127.0.0.1", port),
+        tls: tally_model::Tls::default(),
         client_id: "cut".to_owned(),
         user: None,
         password: None,

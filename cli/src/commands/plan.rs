@@ -39,7 +39,7 @@ fn describe(device: &DeviceSpec) -> Result<String, Fault> {
     Ok(match &device.endpoint {
         Endpoint::Modbus { .. } => tally_connector_modbus::plan(device).context(at())?.to_string(),
         Endpoint::OpcUa { .. } => tally_connector_opcua::plan(device).context(at())?.to_string(),
-        Endpoint::Mqtt { .. } => tally_connector_mqtt::plan(device).context(at())?.to_string(),
+        Endpoint::Mqtt(_) => tally_connector_mqtt::plan(device).context(at())?.to_string(),
         Endpoint::Replay { file } => format!("{} replays {}", device.id, file.display()),
     })
 }

@@ -12,6 +12,7 @@
 mod backoff;
 mod clock;
 mod link;
+pub mod tls;
 
 pub use backoff::{Backoff, BackoffFault};
 pub use clock::{Clock, ClockHealth, LEAP, SystemClock};

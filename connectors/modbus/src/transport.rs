@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub(crate) use serial::{characters, frame_pause};
-pub(crate) use tls::{check as check_tls, denied};
+pub(crate) use tally_connector_api::tls::{check as check_tls, denied};
 
 /// A stream of bytes, whatever carries it.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

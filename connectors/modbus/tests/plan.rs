@@ -74,7 +74,7 @@ fn what_cannot_work_is_said_before_connecting() {
         fault(&|d| d.points[0].address = Address::parse_column("column:a").unwrap()),
         PlanFault::Address { .. }
     ));
-    let other = fault(&|d| d.endpoint = Endpoint::Mqtt { host: "broker".into(), port: 1883 });
+    let other = fault(&|d| d.endpoint = Endpoint::Mqtt(tally_model::MqttBroker::plain("broker", 1883)));
     assert!(other.to_string().contains("mqtt://broker:1883"), "{other}");
 }
 

@@ -1,48 +1,51 @@
-//! From device descriptions to one checked link, and the settings under which rumqttc does not lose anything.
+//! From device descriptions to one checked link.
 
 use crate::{Plan, PlanFault, plan};
-use rumqttc::MqttOptions;
 use std::time::Duration;
-use tally_model::{DeviceId, DeviceSpec, Endpoint, Secret};
+use tally_connector_api::tls;
+use tally_model::{DeviceId, DeviceSpec, Endpoint, MqttBroker, MqttVersion, Secret, Tls};
 
-/// Between two pings. Two unanswered ones end the connection, so a half-open line is noticed within 6 s; a broker
-/// waits one and a half times as long for us (MQTT 3.1.1 §3.1.2.10).
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Between two pings. An unanswered one ends the connection when the next is due, so a half-open line is noticed within
+/// 6 s and a little; a broker waits one and a half times as long for us (MQTT 3.1.1 §3.1.2.10).
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-/// Largest packet received. Far above the largest payload that is decoded, because rumqttc ends the connection over a
-/// larger one (its default is 10 KiB) while a payload that only is too large costs just its own points.
+/// Largest packet received. Far above the largest payload that is decoded, because a larger one ends the connection while a
+/// payload that only is too large costs just its own points.
 pub(crate) const PACKET_BYTES_MAX: usize = 16 << 20;
 
 /// Longest client id in bytes. Brokers must accept 23 (`[MQTT-3.1.3-5]`); the usual ones accept far more.
 const CLIENT_ID_BYTES_MAX: usize = 256;
 
 /// Who logs in where, and how.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Login {
     pub host: String,
     pub port: u16,
+    /// TLS, when the connection is to be TLS.
+    pub tls: Option<Tls>,
+    pub version: MqttVersion,
     pub client_id: String,
     pub user: Option<String>,
     pub password: Option<Secret>,
 }
 
 impl Login {
-    /// What reader and publisher have in common.
-    pub(crate) fn options(&self) -> MqttOptions {
-        // rumqttc puts host and port together with a colon, so an IPv6 address needs its brackets (RFC 3986 §3.2.2).
-        let is_bare_ipv6 = self.host.contains(':') && !self.host.starts_with('[');
-        let host = if is_bare_ipv6 { format!("[{}]", self.host) } else { self.host.clone() };
-        let mut options = MqttOptions::new(&self.client_id, host, self.port);
-        options.set_keep_alive(KEEP_ALIVE);
-        if let Some(user) = &self.user {
-            options.set_credentials(user, self.password.as_ref().map_or("", Secret::reveal));
-        }
-        options
+    pub(crate) fn new(
+        broker: &MqttBroker,
+        tls: &Tls,
+        client_id: &str,
+        user: Option<String>,
+        password: Option<Secret>,
+    ) -> Self {
+        let (host, port, version) = (broker.host.clone(), broker.port, broker.version);
+        let tls = broker.is_tls.then(|| tls.clone());
+        Self { host, port, tls, version, client_id: client_id.to_owned(), user, password }
     }
 }
 
 /// A checked link.
 pub(crate) struct LinkConfig {
+    pub broker: MqttBroker,
     pub login: Login,
     /// In file order.
     pub devices: Vec<(DeviceSpec, Plan)>,
@@ -53,37 +56,42 @@ impl LinkConfig {
         check_client_id(client_id)
             .map_err(|reason| PlanFault::ClientId { found: client_id.chars().take(80).collect(), reason })?;
         let first = devices.first().ok_or(PlanFault::NoDevices)?;
+        let broker = broker(first)?.clone();
         let (user, password) = (first.security.user.clone(), first.security.password.clone());
-        if user.is_none() && password.is_some() {
+        if user.is_none() && password.is_some() && broker.version == MqttVersion::V311 {
             return Err(PlanFault::PasswordWithoutUser { device: first.id.clone() });
         }
-        let (host, port) = broker(first)?;
-        let login = Login { host: host.to_owned(), port, client_id: client_id.to_owned(), user, password };
+        let settings = first.security.tls.clone();
+        if broker.is_tls {
+            tls::check(&settings).map_err(|fault| PlanFault::Tls { device: first.id.clone(), fault })?;
+        }
+        let login = Login::new(&broker, &settings, client_id, user, password);
         let planned = devices.into_iter().map(|device| {
-            check_same_link(&device, &login)?;
+            check_same_link(&device, &broker, &login)?;
             let plan = plan(&device)?;
             Ok((device, plan))
         });
         let devices = planned.collect::<Result<_, PlanFault>>()?;
-        Ok(Self { login, devices })
+        Ok(Self { broker, login, devices })
     }
 }
 
-fn broker(device: &DeviceSpec) -> Result<(&str, u16), PlanFault> {
+fn broker(device: &DeviceSpec) -> Result<&MqttBroker, PlanFault> {
     match &device.endpoint {
-        Endpoint::Mqtt { host, port } => Ok((host, *port)),
+        Endpoint::Mqtt(broker) => Ok(broker),
         other => Err(PlanFault::Endpoint { device: device.id.clone(), endpoint: other.to_string() }),
     }
 }
 
-fn check_same_link(device: &DeviceSpec, login: &Login) -> Result<(), PlanFault> {
+fn check_same_link(device: &DeviceSpec, link: &MqttBroker, login: &Login) -> Result<(), PlanFault> {
     let id = || -> DeviceId { device.id.clone() };
-    let (host, port) = broker(device)?;
-    if (host, port) != (login.host.as_str(), login.port) {
-        let (found, link) = (format!("{host}:{port}"), format!("{}:{}", login.host, login.port));
-        return Err(PlanFault::OtherBroker { device: id(), found, link });
+    let own = broker(device)?;
+    if own != link {
+        return Err(PlanFault::OtherBroker { device: id(), found: own.to_string(), link: link.to_string() });
     }
-    if device.security.user != login.user || device.security.password != login.password {
+    let security = &device.security;
+    let other_tls = login.tls.as_ref().is_some_and(|tls| security.tls != *tls);
+    if security.user != login.user || security.password != login.password || other_tls {
         return Err(PlanFault::OtherLogin { device: id() });
     }
     Ok(())
@@ -122,7 +130,17 @@ mod tests {
         assert!(matches!(fault(vec![here(), other], "agent"), PlanFault::OtherLogin { .. }));
         let mut nobody = here();
         nobody.security.password = Some(Secret::new("secret".into()));
-        assert!(matches!(fault(vec![nobody], "agent"), PlanFault::PasswordWithoutUser { .. }));
+        assert!(matches!(fault(vec![nobody.clone()], "agent"), PlanFault::PasswordWithoutUser { .. }));
+        // MQTT 5 §3.1.2.9 allows it.
+        nobody.endpoint = Endpoint::parse("mqtt://127.0.0.1:1883?version=5").unwrap();
+        assert!(LinkConfig::try_new(vec![nobody], "agent").is_ok());
+        let mut secure = here();
+        secure.endpoint = Endpoint::parse("mqtts://127.0.0.1").unwrap();
+        assert!(matches!(fault(vec![secure.clone()], "agent"), PlanFault::Tls { .. }));
+        secure.security.tls.pin = Some("ab".repeat(32));
+        let mut otherwise = secure.clone();
+        otherwise.security.tls.pin = Some("cd".repeat(32));
+        assert!(matches!(fault(vec![secure, otherwise], "agent"), PlanFault::OtherLogin { .. }));
         assert!(LinkConfig::try_new(vec![here(), here()], "agent").is_ok());
     }
 }

@@ -1,9 +1,9 @@
 //! From payloads to values. Pure: no socket, no clock, never panics, whatever the bytes are.
 //!
-//! A point with a JSON pointer takes its value out of a JSON payload, one without takes the whole payload as text.
-//! What becomes of it depends on the point's encoding:
+//! A point with a JSON pointer takes its value out of a JSON payload, one without takes the whole payload as text; `cbor:`
+//! before its topic means that the payload is CBOR ([`cbor`]). What becomes of it depends on the point's encoding:
 //!
-//! | encoding | JSON | raw text, and texts inside JSON |
+//! | encoding | JSON, CBOR | raw text, and texts inside JSON and CBOR |
 //! |---|---|---|
 //! | `auto` | its own type | raw: a number, else `true`/`false`, else a text; inside JSON: a text |
 //! | `bool` | `true`, `false`, 1, 0 | `true`, `false`, `on`, `off`, 1, 0 in any case |
@@ -12,11 +12,12 @@
 //! | `text` | a text, number or flag as text | as it is, without trailing NULs, spaces and line ends |
 //!
 //! `null` is [`NoValue::NotANumber`] where a number is expected: JSON has no NaN, and writers put `null` in its place.
-//! A top-level `timestamp` (RFC 3339, or milliseconds since 1970 as a number) of a JSON object is the source time of
+//! A top-level `timestamp` (RFC 3339, or milliseconds since 1970 as a number) of a JSON object or CBOR map is the source time of
 //! all points of the message; without one it is the receive time.
 //!
 //! Limits: payloads up to [`PAYLOAD_BYTES_MAX`], text values up to [`TEXT_BYTES_MAX`], JSON up to 128 levels deep.
 
+mod cbor;
 mod convert;
 
 use crate::decode::convert::{natural_text, settle};
@@ -48,8 +49,12 @@ pub(crate) fn decode_message<'s>(
     payload: &[u8],
     received: Timestamp,
 ) -> Vec<Decoded> {
-    let payload = Payload { bytes: payload, json: OnceCell::new() };
-    let source_time = points.clone().any(is_json).then(|| payload.source_time()).flatten();
+    let payload = Payload { bytes: payload, json: OnceCell::new(), cbor: OnceCell::new() };
+    let source_time = points.clone().find_map(|spec| match spec.address {
+        Address::Mqtt { pointer: Some(_), .. } => payload.source_time(),
+        Address::MqttCbor { .. } => payload.cbor().ok().and_then(cbor::source_time),
+        _ => None,
+    });
     let decode = |spec: &PointSpec| {
         let result = payload.value(spec);
         let fault = result.as_ref().err().cloned();
@@ -66,8 +71,9 @@ pub(crate) fn decode_message<'s>(
     points.map(decode).collect()
 }
 
-fn is_json(spec: &PointSpec) -> bool {
-    matches!(spec.address, Address::Mqtt { pointer: Some(_), .. })
+/// A value that came in another way than in a payload of its own: type, scale and range as the mapping wants them.
+pub(crate) fn settled(spec: &PointSpec, value: Value) -> Result<Value, DecodeFault> {
+    settle(spec, value)
 }
 
 /// Why a payload holds no value for a point. The text says what was asked and what was found.
@@ -85,6 +91,9 @@ pub enum DecodeFault {
     /// Not JSON, though the address has a pointer.
     #[error("the payload is not JSON: {0}")]
     NotJson(String),
+    /// Not CBOR, though the address begins with `cbor:`.
+    #[error("the payload is not CBOR: {0}")]
+    NotCbor(String),
     /// The payload is empty.
     #[error("the payload is empty")]
     Empty,
@@ -137,6 +146,7 @@ impl DecodeFault {
             Self::TooLarge { .. }
             | Self::NotUtf8
             | Self::NotJson(_)
+            | Self::NotCbor(_)
             | Self::Empty
             | Self::Missing { .. }
             | Self::WrongType { .. }
@@ -145,10 +155,11 @@ impl DecodeFault {
     }
 }
 
-/// One received payload, parsed as JSON at most once however many points look into it.
+/// One received payload, parsed at most once however many points look into it.
 struct Payload<'p> {
     bytes: &'p [u8],
     json: OnceCell<Result<Json, DecodeFault>>,
+    cbor: OnceCell<Result<ciborium::Value, DecodeFault>>,
 }
 
 impl Payload<'_> {
@@ -156,6 +167,9 @@ impl Payload<'_> {
         self.check_size()?;
         match &spec.address {
             Address::Mqtt { pointer: Some(pointer), .. } => convert::from_json(spec, self.at(pointer)?),
+            Address::MqttCbor { pointer, .. } => {
+                cbor::value(spec, cbor::at(self.cbor()?, pointer.as_deref().unwrap_or_default())?)
+            }
             _ => self.raw(spec),
         }
     }
@@ -179,6 +193,11 @@ impl Payload<'_> {
         self.check_size()?;
         let parse = || serde_json::from_slice(self.bytes).map_err(|fault| DecodeFault::NotJson(fault.to_string()));
         self.json.get_or_init(parse).as_ref().map_err(Clone::clone)
+    }
+
+    fn cbor(&self) -> Result<&ciborium::Value, DecodeFault> {
+        self.check_size()?;
+        self.cbor.get_or_init(|| cbor::parse(self.bytes)).as_ref().map_err(Clone::clone)
     }
 
     fn at(&self, pointer: &str) -> Result<&Json, DecodeFault> {

@@ -1,9 +1,7 @@
-//! Why devices cannot be planned, why a connection ended, and why a message cannot be published.
+//! Why devices cannot be planned, and why a message cannot be published. Why a connection ended stands with its packets
+//! (`wire`).
 
-use crate::config::PACKET_BYTES_MAX;
-use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
-use std::io;
-use tally_connector_api::LinkFault;
+use tally_connector_api::tls::TlsFault;
 use tally_model::{Address, DeviceId, PointId};
 
 /// Why devices cannot be read as they are described. Found before anything connects.
@@ -31,7 +29,7 @@ pub enum PlanFault {
         link: String,
     },
     /// Devices of one link log in differently.
-    #[error("device `{device}` has another user or password than the link; one link is one login")]
+    #[error("device `{device}` has another user, password or certificate than the link; one link is one login")]
     OtherLogin {
         /// Which device.
         device: DeviceId,
@@ -41,6 +39,14 @@ pub enum PlanFault {
     PasswordWithoutUser {
         /// Which device.
         device: DeviceId,
+    },
+    /// A secure connection that cannot even be tried.
+    #[error("device `{device}`: {fault}")]
+    Tls {
+        /// Which device.
+        device: DeviceId,
+        /// What is wrong with its certificates.
+        fault: TlsFault,
     },
     /// A client id the broker could not remember us by.
     #[error("client id `{found}` cannot be used: {reason}; write for example `tally-line-1`")]
@@ -57,6 +63,14 @@ pub enum PlanFault {
         point: PointId,
         /// What was written.
         address: Address,
+    },
+    /// A name of an edge node or of its device that Sparkplug does not allow.
+    #[error("point `{point}`: {reason}")]
+    Name {
+        /// Which point.
+        point: PointId,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A topic that is not the name of one topic.
     #[error("point `{point}`: topic `{topic}` cannot be used: {reason}")]
@@ -91,85 +105,15 @@ pub enum PublishError {
         /// How large it may be.
         bytes_max: usize,
     },
+    /// The broker does not take this message, and never will (MQTT 5; with MQTT 3.1.1 it drops it without a word).
+    #[error("`{topic}`: {reason}")]
+    Refused {
+        /// Where it should have gone.
+        topic: String,
+        /// The broker's reason.
+        reason: String,
+    },
     /// The publisher was stopped before the broker acknowledged. The broker may have the message or not.
     #[error("the publisher was stopped before the broker acknowledged the message")]
     Stopped,
-}
-
-/// Sorts what rumqttc says about the end of a connection: the line, a refusal, or nonsense.
-pub(crate) fn link_fault(error: &ConnectionError) -> LinkFault {
-    match error {
-        ConnectionError::ConnectionRefused(code) => LinkFault::Refused(refusal(*code).to_owned()),
-        ConnectionError::NotConnAck(packet) => LinkFault::Nonsense(format!("CONNACK was expected, came {packet:?}")),
-        ConnectionError::NetworkTimeout => LinkFault::Line("the broker did not answer the connect in time".into()),
-        ConnectionError::FlushTimeout => LinkFault::Line("the broker takes no more data".into()),
-        ConnectionError::RequestsDone => LinkFault::Line("the client was closed".into()),
-        ConnectionError::Io(fault) => io_fault(fault),
-        ConnectionError::MqttState(state) => state_fault(state),
-    }
-}
-
-/// CONNACK return codes (MQTT 3.1.1 §3.2.2.3, table 3.1).
-fn refusal(code: ConnectReturnCode) -> &'static str {
-    match code {
-        ConnectReturnCode::Success => "the broker refused with the code for success",
-        ConnectReturnCode::RefusedProtocolVersion => "the broker does not speak MQTT 3.1.1 (CONNACK 1)",
-        ConnectReturnCode::BadClientId => "the broker does not accept our client id (CONNACK 2)",
-        ConnectReturnCode::ServiceUnavailable => "the broker is there but does not serve (CONNACK 3)",
-        ConnectReturnCode::BadUserNamePassword => "the broker does not accept user name or password (CONNACK 4)",
-        ConnectReturnCode::NotAuthorized => {
-            "the broker does not let us in (CONNACK 5, not authorized): check user and password"
-        }
-    }
-}
-
-fn state_fault(error: &StateError) -> LinkFault {
-    match error {
-        StateError::Io(fault) => io_fault(fault),
-        StateError::ConnectionAborted => LinkFault::Line("the broker closed the connection".into()),
-        StateError::AwaitPingResp => LinkFault::Line("the broker did not answer a ping".into()),
-        StateError::CollisionTimeout => LinkFault::Line("the broker does not acknowledge a message".into()),
-        StateError::Deserialization(mqttbytes::Error::Io(fault)) => io_fault(fault),
-        StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(bytes)) => LinkFault::Nonsense(format!(
-            "a message of {bytes} bytes came, at most {PACKET_BYTES_MAX} can be received; limit the publisher, or the \
-             broker with `max_packet_size`"
-        )),
-        other => LinkFault::Nonsense(other.to_string()),
-    }
-}
-
-fn io_fault(fault: &io::Error) -> LinkFault {
-    match fault.kind() {
-        // The codec's own word for a connection that ends inside a packet: whoever answers does not speak MQTT.
-        io::ErrorKind::Other => LinkFault::Nonsense(format!("the answer is not MQTT: {fault}")),
-        _ => LinkFault::Line(fault.to_string()),
-    }
-}
-
-/// Whether the connection ended because of one message that is too large to receive. As long as the broker keeps our
-/// session it would send it again for ever.
-pub(crate) fn is_too_large(error: &ConnectionError) -> bool {
-    matches!(
-        error,
-        ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(_)))
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_three_classes_are_kept_apart() {
-        let bad = ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword);
-        assert!(matches!(link_fault(&bad), LinkFault::Refused(text) if text.contains("password")));
-        let reset = ConnectionError::Io(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert!(matches!(link_fault(&reset), LinkFault::Line(_)));
-        let ping = ConnectionError::MqttState(StateError::AwaitPingResp);
-        assert!(matches!(link_fault(&ping), LinkFault::Line(_)));
-        let huge = StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(99));
-        let huge = ConnectionError::MqttState(huge);
-        assert!(is_too_large(&huge) && !is_too_large(&ping));
-        assert!(matches!(link_fault(&huge), LinkFault::Nonsense(text) if text.contains("99 bytes")));
-    }
 }

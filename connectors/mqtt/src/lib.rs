@@ -1,9 +1,9 @@
-//! MQTT 3.1.1, both ways: sensors that publish to a broker are read ([`link`]), and the agent publishes to SCADA's
-//! broker ([`MqttPublisher`]).
+//! MQTT 3.1.1 and 5, both ways: sensors that publish to a broker are read ([`link`]), and the agent publishes to SCADA's
+//! broker ([`MqttPublisher`], [`sparkplug::EdgeNode`]).
 //!
-//! Standard: *MQTT Version 3.1.1, OASIS Standard, 29 October 2014*, cited by section or by its own numbers
-//! (`[MQTT-3.1.2-4]`). The library is rumqttc 0.25.1, used for one connection at a time: everything that must survive a
-//! connection lives here (`docs/decisions/007-mqtt-client.md` says why).
+//! Standards: *MQTT Version 3.1.1, OASIS Standard, 29 October 2014*, cited by section or by its own numbers
+//! (`[MQTT-3.1.2-4]`), and *MQTT Version 5.0, OASIS Standard, 7 March 2019*. Packets are read and written by rumqttc;
+//! connections and everything that must survive one live here (`docs/decisions/007-mqtt-client.md` says why).
 //!
 //! What the reading side promises:
 //! - a message is acknowledged to the broker only after the agent took its batch, so a crash in between costs nothing;
@@ -22,9 +22,10 @@ mod link;
 mod plan;
 mod publish;
 pub mod sparkplug;
+mod wire;
 
 pub use decode::{DecodeFault, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX, decode};
 pub use error::{PlanFault, PublishError};
 pub use link::link;
-pub use plan::{Plan, PlannedTopic, plan};
+pub use plan::{Plan, PlannedNode, PlannedTemplates, PlannedTopic, plan};
 pub use publish::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};

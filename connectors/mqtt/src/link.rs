@@ -8,7 +8,7 @@
 //!     └─ Down: LinkDown once per outage, back off (200 ms … 10 s)
 //! ```
 //!
-//! Each connection gets a new rumqttc event loop, so nothing of a broken connection (packet ids, late
+//! Each connection gets a new event loop (`wire`), so nothing of a broken connection (packet ids, late
 //! acknowledgements) can reach the next one. What must survive is ours: the backlog and what was told.
 //!
 //! A full sink stops the hand-over; a full backlog ([`backlog::MESSAGES_MAX`]) stops reading from the socket, so the
@@ -21,19 +21,19 @@ mod subscriptions;
 
 use crate::PlanFault;
 use crate::config::{LinkConfig, PACKET_BYTES_MAX};
-use crate::error::{is_too_large, link_fault};
+use crate::wire::{self, Broken, Client, Event, EventLoop, Publish, QoS, Setup};
 use async_trait::async_trait;
 use backlog::{Backlog, Item};
-use routes::Routes;
-use rumqttc::{AsyncClient, ConnAck, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish};
+use routes::{Received, Routes};
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::time::Duration;
 use subscriptions::Subscriptions;
-use tally_connector_api::{Backoff, Batch, Link, LinkContext, LinkFault, down_batch};
+use tally_connector_api::{Backoff, Batch, HistoricalBatch, Link, LinkContext, LinkFault, down_batch};
 use tally_model::{DeviceId, DeviceSpec, NoValue};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-/// Room for our requests inside rumqttc. MQTT has 65,535 packet ids, so a broker cannot wait for more acknowledgements
+/// Room for our requests. MQTT has 65,535 packet ids, so a broker cannot wait for more acknowledgements
 /// than that; the rest is for subscriptions.
 const REQUESTS_MAX: usize = 65_535 + 4_096;
 
@@ -45,6 +45,12 @@ const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A connection that lasted this long was a good one: the next outage starts with a short back-off again.
 const GOOD_CONNECTION_MIN: Duration = Duration::from_secs(10);
+
+/// A topic that still comes so long after it was unsubscribed was subscribed in another way.
+const UNSUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Topics nobody asked for that are remembered.
+const STRANGERS_MAX: usize = 1_000;
 
 /// For the last acknowledgements on the way out. The agent gives us a second.
 const FAREWELL_TIME_MAX: Duration = Duration::from_millis(300);
@@ -67,7 +73,7 @@ struct MqttLink {
 #[async_trait]
 impl Link for MqttLink {
     fn name(&self) -> String {
-        format!("mqtt://{}:{}", self.config.login.host, self.config.login.port)
+        self.config.broker.to_string()
     }
 
     fn devices(&self) -> Vec<DeviceId> {
@@ -91,14 +97,20 @@ struct Reader {
     silence_check: Interval,
     /// Whether this outage was told to the agent already.
     told_down: bool,
+    /// Packet ids of messages with QoS 2 that were taken and that the broker has not released yet (§4.3.3, method A).
+    taken_once: HashSet<u16>,
+    /// Topics nobody asked for, since when.
+    strangers: HashMap<String, Instant>,
     /// The broker holds a message for us that cannot be received: its session must go.
     discard_session: bool,
 }
 
 /// One connection, from connect to end.
 struct Connection {
-    client: AsyncClient,
+    client: Client,
     subscriptions: Subscriptions,
+    /// The broker forgets our session when we come.
+    is_clean: bool,
     /// Set at CONNACK.
     since: Option<Instant>,
     is_up: bool,
@@ -106,7 +118,7 @@ struct Connection {
 
 /// Why the reader woke up.
 enum Wake {
-    Event(Result<Event, ConnectionError>),
+    Event(Result<Event, Broken>),
     Failed(LinkFault),
     Stop,
 }
@@ -129,6 +141,8 @@ impl Reader {
             backoff: Backoff::for_links(),
             silence_check,
             told_down: false,
+            taken_once: HashSet::new(),
+            strangers: HashMap::new(),
             discard_session: false,
             config,
             context,
@@ -156,14 +170,18 @@ impl Reader {
     async fn connection(&mut self) -> End {
         let (client, mut event_loop) = self.event_loop();
         let subscriptions = Subscriptions::default();
-        let mut connection = Connection { client, subscriptions, since: None, is_up: false };
+        let is_clean = self.discard_session;
+        let mut connection = Connection { client, subscriptions, is_clean, since: None, is_up: false };
         loop {
             let failure = match self.wake(&mut event_loop, &connection).await {
                 Wake::Event(Ok(event)) => {
                     self.on_event(event, &mut connection);
                     None
                 }
-                Wake::Event(Err(error)) => Some(self.on_error(&error, &mut event_loop, &mut connection)),
+                Wake::Event(Err(Broken { fault, is_too_large })) => {
+                    self.discard_session |= is_too_large;
+                    Some(fault)
+                }
                 Wake::Failed(fault) => Some(fault),
                 Wake::Stop => {
                     self.backlog.hand_over_what_fits();
@@ -178,28 +196,21 @@ impl Reader {
                 return End::Failed(fault);
             }
             if self.discard_session && connection.since.is_some() {
-                self.discard_session = false;
+                // First a connection that has the broker forget, then one that it remembers again.
+                self.discard_session = !is_clean;
                 farewell(&connection.client, &mut event_loop).await;
                 return End::SessionDiscarded;
             }
         }
     }
 
-    fn event_loop(&self) -> (AsyncClient, EventLoop) {
-        let mut options = self.config.login.options();
-        // The broker keeps our session (`[MQTT-3.1.2-5]`) and repeats what we did not acknowledge (§4.4).
-        options.set_clean_session(self.discard_session);
-        options.set_manual_acks(true);
-        options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
-        // We publish nothing here; rumqttc also numbers subscriptions within this limit.
-        options.set_inflight(subscriptions::packet_ids_needed(self.routes.topics().count()));
-        AsyncClient::new(options, REQUESTS_MAX)
+    fn event_loop(&self) -> (Client, EventLoop) {
+        // The broker keeps our session and repeats what we did not acknowledge (§4.4).
+        let (login, clean) = (self.config.login.clone(), self.discard_session);
+        wire::open(Setup { login, clean, will: None, incoming_bytes_max: PACKET_BYTES_MAX }, REQUESTS_MAX)
     }
 
     /// Waits for the next event of the connection, handing over meanwhile.
-    ///
-    /// `poll` must not be dropped half-way (a packet that is just being written would be lost), so it is polled to its
-    /// end across hand-overs and checks, and dropped only when the connection is given up.
     async fn wake(&mut self, event_loop: &mut EventLoop, connection: &Connection) -> Wake {
         let mut polling = pin!(event_loop.poll());
         loop {
@@ -233,24 +244,31 @@ impl Reader {
 
     fn on_event(&mut self, event: Event, connection: &mut Connection) {
         match event {
-            Event::Incoming(Packet::ConnAck(answer)) => self.on_connected(answer, connection),
-            Event::Outgoing(Outgoing::Subscribe(packet_id)) => connection.subscriptions.sent(packet_id),
-            Event::Incoming(Packet::SubAck(answer)) => {
-                for topic in connection.subscriptions.refused_by(&answer) {
-                    tracing::warn!(link = %self.config.login.host, %topic, "the broker refused the subscription");
+            Event::Connected { session_present } => self.on_connected(session_present, connection),
+            Event::Subscribing(packet_id) => connection.subscriptions.sent(packet_id),
+            Event::Subscribed { packet_id, granted } => {
+                for (topic, reason) in connection.subscriptions.refused_by(packet_id, granted) {
+                    tracing::warn!(link = %self.config.broker, topic, reason, "the broker refused the subscription");
                     let refused = self.routes.refuse(&topic, self.context.clock.now());
                     self.push(refused, None);
                 }
                 self.report_up_when_subscribed(connection);
             }
-            Event::Incoming(Packet::Publish(publish)) => self.on_publish(&publish, connection),
+            Event::Message(publish) => self.on_publish(&publish, connection),
+            Event::Released(packet_id) => {
+                self.taken_once.remove(&packet_id);
+            }
             _ => {}
         }
     }
 
     /// Connecting → Subscribing. After every CONNACK, because a broker that lost our session lost our subscriptions.
-    fn on_connected(&mut self, answer: ConnAck, connection: &mut Connection) {
-        tracing::debug!(session_present = answer.session_present, "connected");
+    fn on_connected(&mut self, session_present: bool, connection: &mut Connection) {
+        tracing::debug!(session_present, "connected");
+        if !session_present {
+            // Packet ids of a session that is gone mean nothing any more.
+            self.taken_once.clear();
+        }
         connection.since = Some(Instant::now());
         connection.subscriptions.ask(&connection.client, self.routes.topics());
         self.report_up_when_subscribed(connection);
@@ -261,35 +279,64 @@ impl Reader {
         if !connection.is_up && connection.subscriptions.are_answered() {
             connection.is_up = true;
             self.told_down = false;
-            self.routes.listen_from(Instant::now());
-            self.context.status.up(self.context.clock.now());
+            let now = self.context.clock.now();
+            for command in self.routes.listen_from(Instant::now(), now) {
+                say(Some(command), connection);
+            }
+            self.context.status.up(now);
         }
     }
 
     fn on_publish(&mut self, publish: &Publish, connection: &Connection) {
-        let received = self.context.clock.now();
-        let batches = self.routes.receive(publish, received, Instant::now());
-        if batches.is_none() {
-            // A topic that an earlier mapping subscribed: our session remembers, the mapping does not.
-            tracing::info!(topic = %publish.topic, "message for a topic that is not in the mapping any more");
-            connection.subscriptions.drop_topic(&connection.client, &publish.topic);
+        if publish.qos == QoS::ExactlyOnce && !self.taken_once.insert(publish.packet_id) {
+            // The same message again, because our PUBREC did not arrive (§4.3.3): acknowledged once more, taken once.
+            self.push(Vec::new(), Some((&connection.client, publish)));
+            return;
         }
-        self.told_down = false;
-        self.push(batches.unwrap_or_default(), Some((&connection.client, publish)));
+        let received = self.context.clock.now();
+        match self.routes.receive(publish, received, Instant::now()) {
+            Some(Received { batches, history, command }) => {
+                self.told_down = false;
+                say(command, connection);
+                history.into_iter().for_each(|batch| self.tell_history(batch));
+                self.push(batches, Some((&connection.client, publish)));
+            }
+            None => {
+                self.on_stranger(&publish.topic, connection);
+                self.push(Vec::new(), Some((&connection.client, publish)));
+            }
+        }
     }
 
-    /// What rumqttc had received before the connection broke is taken first.
-    fn on_error(
-        &mut self,
-        error: &ConnectionError,
-        event_loop: &mut EventLoop,
-        connection: &mut Connection,
-    ) -> LinkFault {
-        while let Some(event) = event_loop.state.events.pop_front() {
-            self.on_event(event, connection);
+    /// A topic that an earlier mapping subscribed: our session remembers, the mapping does not. When taking back just this
+    /// topic does not help, an earlier mapping had it by a wildcard, which we do not know any more: the session goes.
+    fn on_stranger(&mut self, topic: &str, connection: &Connection) {
+        match self.strangers.get(topic) {
+            Some(since) if since.elapsed() > UNSUBSCRIBE_TIME_MAX && !connection.is_clean => {
+                tracing::info!(
+                    topic,
+                    "it still comes: an earlier mapping had it by a wildcard, the broker is to forget all"
+                );
+                self.strangers.clear();
+                self.discard_session = true;
+            }
+            Some(_) => {}
+            None => {
+                tracing::info!(topic, "message for a topic that is not in the mapping any more");
+                connection.subscriptions.drop_topic(&connection.client, topic);
+                if self.strangers.len() < STRANGERS_MAX {
+                    self.strangers.insert(topic.to_owned(), Instant::now());
+                }
+            }
         }
-        self.discard_session |= is_too_large(error);
-        link_fault(error)
+    }
+
+    /// Values of the past have a way of their own; without one they are of no use here.
+    fn tell_history(&self, batch: HistoricalBatch) {
+        let told = self.context.history.as_ref().is_some_and(|history| history.try_send(batch).is_ok());
+        if !told {
+            tracing::debug!("historical values are not taken");
+        }
     }
 
     fn on_silence_check(&mut self, connection: &Connection) -> Result<(), LinkFault> {
@@ -311,28 +358,28 @@ impl Reader {
         self.told_down = true;
         let now = self.context.clock.now();
         let down = self.config.devices.iter().map(|(device, _)| down_batch(device, NoValue::LinkDown, now));
+        let down = down.filter(|batch| !batch.samples.is_empty()).chain(self.routes.made_are_down(now));
         self.backlog.push(Item::new(down.collect(), None));
     }
 
-    fn push(&mut self, batches: Vec<Batch>, message: Option<(&AsyncClient, &Publish)>) {
+    fn push(&mut self, batches: Vec<Batch>, message: Option<(&Client, &Publish)>) {
         self.backlog.push(Item::new(batches, message));
+    }
+}
+
+/// A request to an edge node. It may get lost (QoS 0, tck-id-payloads-ncmd-qos): it is asked again when it speaks.
+fn say(command: Option<(String, Vec<u8>)>, connection: &Connection) {
+    if let Some((topic, payload)) = command
+        && connection.client.publish(&topic, QoS::AtMostOnce, false, payload).is_err()
+    {
+        tracing::debug!(topic, "not said");
     }
 }
 
 /// Sends what is waiting (acknowledgements) and DISCONNECT, so that the broker keeps our session and repeats nothing
 /// that the agent took.
-async fn farewell(client: &AsyncClient, event_loop: &mut EventLoop) {
-    if event_loop.network.is_none() || client.try_disconnect().is_err() {
-        return;
-    }
-    let sent = async {
-        while let Ok(event) = event_loop.poll().await {
-            if event == Event::Outgoing(Outgoing::Disconnect) {
-                return;
-            }
-        }
-    };
-    if tokio::time::timeout(FAREWELL_TIME_MAX, sent).await.is_err() {
+async fn farewell(client: &Client, event_loop: &mut EventLoop) {
+    if !event_loop.say_goodbye(client, FAREWELL_TIME_MAX).await {
         tracing::debug!("no time to say goodbye to the broker; it repeats what was not acknowledged");
     }
 }

@@ -1,12 +1,12 @@
 //! The agent's mouth to SCADA: QoS 1 messages that cannot get lost, QoS 0 values that may.
 //!
 //! A QoS 1 message lives in our own table ([`table`]) from the moment it is taken until its PUBACK. A connection that
-//! ends takes nothing with it: rumqttc is started anew for the next one, and everything still in the table is sent
-//! again, oldest first, before anything newer. The broker may then see a message twice, never not at all.
+//! ends takes nothing with it: everything still in the table is sent
+//! again on the next one, oldest first, before anything newer. The broker may then see a message twice, never not at all.
 //!
 //! Sessions: we connect with CleanSession 1. A publisher without subscriptions has no session worth keeping, and a new
 //! session is what makes sending under new packet ids correct (`[MQTT-3.1.2-6]`); a kept one would demand the old ids
-//! and the DUP flag (`[MQTT-4.4.0-1]`, `[MQTT-3.3.1-1]`), which rumqttc does not set.
+//! and the DUP flag (`[MQTT-4.4.0-1]`, `[MQTT-3.3.1-1]`).
 //!
 //! Limits: [`PublisherConfig::in_flight_max`] messages on their way and as many waiting, then [`Publisher::publish`]
 //! waits; [`LIVE_MESSAGES_MAX`] live values, then the newest is dropped and counted; 256 KiB a payload.
@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tally_connector_api::StatusReporter;
-use tally_model::Secret;
+use tally_model::{MqttBroker, Secret, Tls};
 use task::{Order, Task};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -38,10 +38,10 @@ pub(crate) const LIVE_MESSAGES_MAX: usize = 1_024;
 /// How a publisher reaches its broker.
 #[derive(Clone)]
 pub struct PublisherConfig {
-    /// Broker host.
-    pub host: String,
-    /// Broker port.
-    pub port: u16,
+    /// Where it is.
+    pub broker: MqttBroker,
+    /// Certificates, when the connection is TLS.
+    pub tls: Tls,
     /// Our name at the broker; unique there, or two publishers throw each other out (`[MQTT-3.1.4-2]`).
     pub client_id: String,
     /// User name; anonymous without one.
@@ -99,7 +99,7 @@ pub trait Publisher: Send + Sync {
     fn dropped(&self) -> u64;
 }
 
-/// Publishes to one MQTT 3.1.1 broker. Clones share the connection.
+/// Publishes to one broker. Clones share the connection.
 #[derive(Clone)]
 pub struct MqttPublisher {
     orders: mpsc::Sender<Order>,
@@ -127,7 +127,7 @@ impl MqttPublisher {
     /// [`PublishError::Stopped`]. Must be called inside a tokio runtime.
     #[must_use]
     pub fn start(config: PublisherConfig, stop: CancellationToken, status: StatusReporter) -> Self {
-        // rumqttc reserves some 100 bytes for each; birth and will come on top.
+        // Birth and will come on top.
         let in_flight_max = config.in_flight_max.clamp(1, 32_765);
         let (orders, orders_in) = mpsc::channel(usize::from(in_flight_max));
         let (live, live_in) = mpsc::channel(LIVE_MESSAGES_MAX);
@@ -152,7 +152,7 @@ impl Publisher for MqttPublisher {
             QoS::AtLeastOnce => {
                 let (done, acknowledged) = oneshot::channel();
                 self.orders.send(Order { message, done }).await.map_err(|_| PublishError::Stopped)?;
-                acknowledged.await.map_err(|_| PublishError::Stopped)
+                acknowledged.await.map_err(|_| PublishError::Stopped)?
             }
         }
     }
@@ -188,12 +188,6 @@ fn check(message: &Message) -> Result<(), PublishError> {
 
 impl PublisherConfig {
     fn login(&self) -> Login {
-        Login {
-            host: self.host.clone(),
-            port: self.port,
-            client_id: self.client_id.clone(),
-            user: self.user.clone(),
-            password: self.password.clone(),
-        }
+        Login::new(&self.broker, &self.tls, &self.client_id, self.user.clone(), self.password.clone())
     }
 }

@@ -4,7 +4,7 @@
 //! `docs/formats/sparkplug-tck.md` says of each assertion which test shows it; the test run writes that table.
 //!
 //! What the edge node promises:
-//! - one connection at a time, MQTT 3.1.1, CleanSession 1; the will is the NDEATH with the connection's bdSeq, which was
+//! - one connection at a time, MQTT 3.1.1 or 5, nothing kept by the server; the will is the NDEATH with the connection's bdSeq, which was
 //!   synced to disk before the CONNECT was sent;
 //! - births first, once the primary host (if one is configured) says through this very server that it is there;
 //! - every message but NDEATH counts on from the one before; a rebirth request is answered at once with all births;
@@ -12,10 +12,11 @@
 //! - values are QoS 0, as the specification demands; what a broken connection swallowed can be told again as historical
 //!   values: [`Progress`] says up to where everything has certainly arrived.
 //!
-//! Not offered: writing (NCMD other than rebirth, DCMD), templates, DataSets, MQTT 5 for the edge node.
+//! Not offered: writing (NCMD other than rebirth, DCMD), templates, DataSets.
 
 mod bdseq;
 mod host;
+pub(crate) mod listen;
 mod names;
 mod payload;
 mod session;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tally_connector_api::StatusReporter;
-use tally_model::{DeviceId, DeviceSpec, Sample, Secret};
+use tally_model::{DeviceId, DeviceSpec, MqttBroker, Sample, Secret, Tls};
 use task::Task;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -44,8 +45,10 @@ const UPDATES_MAX: usize = 128;
 /// How an edge node reaches its servers, and what it says there.
 #[derive(Clone)]
 pub struct EdgeNodeConfig {
-    /// Host and port of each server, in the order in which they are tried.
-    pub servers: Vec<(String, u16)>,
+    /// The servers, in the order in which they are tried.
+    pub servers: Vec<MqttBroker>,
+    /// Certificates, for those reached over TLS.
+    pub tls: Tls,
     /// Our name at the server.
     pub client_id: String,
     /// User name; anonymous without one.
@@ -220,8 +223,8 @@ impl EdgeNode {
 
 impl EdgeNodeConfig {
     fn login(&self, server: usize) -> Login {
-        let (host, port) = self.servers.get(server).cloned().unwrap_or_default();
-        let (client_id, user, password) = (self.client_id.clone(), self.user.clone(), self.password.clone());
-        Login { host, port, client_id, user, password }
+        let nobody = MqttBroker::plain("", 0);
+        let broker = self.servers.get(server).unwrap_or(&nobody);
+        Login::new(broker, &self.tls, &self.client_id, self.user.clone(), self.password.clone())
     }
 }

@@ -31,8 +31,8 @@ struct Mouth {
 
 fn config(port: u16) -> PublisherConfig {
     PublisherConfig {
-        host: "127.0.0.1".into(),
-        port,
+        broker: tally_model::MqttBroker::plain("127.0.0.1", port),
+        tls: tally_model::Tls::default(),
         client_id: "agent".into(),
         user: None,
         password: None,
@@ -232,7 +232,8 @@ async fn a_refused_login_is_told_and_the_stop_answers_everybody() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Mosquitto::start_with(&Mosquitto::password_lines(dir.path(), "tally", "secret"));
     let mut mouth = start(config(broker.port));
-    let refused = |status: &LinkStatus| matches!(status.state, LinkState::Down { fault: LinkFault::Refused(_), .. });
+    let refused =
+        |status: &LinkStatus| matches!(status.state, LinkState::Down { fault: LinkFault::Credentials(_), .. });
     wait_for(&mut mouth.status, refused).await;
     let publisher = mouth.publisher.clone();
     let waiting = tokio::spawn(async move { publisher.publish(message("a", "b")).await });

@@ -91,7 +91,7 @@ async fn a_killed_broker_is_told_once_and_survived() {
 async fn a_refused_password_is_a_refusal_and_the_right_one_gets_in() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Mosquitto::start_with(&Mosquitto::password_lines(dir.path(), "tally", "secret-4711"));
-    let refused = |status: &tally_connector_api::LinkStatus| matches!(&status.state, LinkState::Down { fault: LinkFault::Refused(text), .. } if text.contains("password"));
+    let refused = |status: &tally_connector_api::LinkStatus| matches!(&status.state, LinkState::Down { fault: LinkFault::Credentials(text), .. } if text.contains("password"));
     let mut wrong = Running::start(vec![login(climate(broker.port), "tally", "guess")], "wrong", 100);
     let status = wrong.until(refused).await;
     assert!(!format!("{status:?}").contains("guess"), "a password must not show");

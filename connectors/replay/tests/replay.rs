@@ -40,6 +40,8 @@ fn device(id: &str, file: &Path, points: Vec<PointSpec>) -> DeviceSpec {
         gap_max: 0,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points,
     }
 }

@@ -7,9 +7,10 @@ use std::fmt::Display;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tally_connector_api::tls;
 use tally_connector_mqtt::sparkplug::Name;
 use tally_evidence::{SigningKey, VerifyingKey};
-use tally_model::{PartyId, Secret};
+use tally_model::{Endpoint, EndpointFault, MqttBroker, PartyId, Secret, Tls};
 use zeroize::Zeroizing;
 
 /// Below this an outbox holds a handful of triggers and a vault a few minutes: a slip, not a wish.
@@ -115,8 +116,42 @@ impl Checker<'_> {
             Some(sparkplug) => Some(self.sparkplug(sparkplug, name, address.as_ref(), written.mode.as_ref())?),
             None => None,
         };
-        let (host, port) = address?;
-        Some(BrokerConfig { host, port, user: written.user, password, mode, prefix: prefix?, history, sparkplug })
+        let tls = self.broker_tls(&written, address.as_ref()?, sparkplug.as_ref());
+        let (address, user) = (address?, written.user);
+        Some(BrokerConfig { address, tls, user, password, mode, prefix: prefix?, history, sparkplug })
+    }
+
+    /// Certificates, which are for `mqtts://` only; relative files begin beside this one.
+    fn broker_tls(
+        &mut self,
+        written: &written::Broker,
+        address: &MqttBroker,
+        sparkplug: Option<&SparkplugConfig>,
+    ) -> Tls {
+        let is_tls = address.is_tls || sparkplug.is_some_and(|sparkplug| sparkplug.servers.iter().any(|one| one.is_tls));
+        let keys = [("ca", &written.ca), ("pin", &written.pin), ("certificate", &written.certificate), ("key", &written.key)];
+        if !is_tls {
+            for (name, key) in keys {
+                if let Some(key) = key {
+                    let text = format!("`{name}` is for TLS, and no server is reached over TLS: write `mqtts://…`");
+                    self.fault(key.referenced, text);
+                }
+            }
+            return Tls::default();
+        }
+        let file = |key: &Option<Spanned<String>>| key.as_ref().map(|file| self.path(&file.value));
+        let tls = Tls {
+            ca: file(&written.ca),
+            pin: written.pin.as_ref().map(|pin| pin.value.clone()),
+            certificate: file(&written.certificate),
+            key: file(&written.key),
+        };
+        if let Err(fault) = tls::check(&tls) {
+            // Brokers are settings of this file, not of a mapping with its `security:`.
+            let text = fault.to_string().replace("security: {ca: FILE}", "ca: FILE").replace("security: {pin: SHA-256}", "pin: SHA-256");
+            self.fault(written.url.referenced, text);
+        }
+        tls
     }
 
     /// Live values as Sparkplug B; then `mode`, which is about JSON, would say nothing.
@@ -124,7 +159,7 @@ impl Checker<'_> {
         &mut self,
         written: &written::Sparkplug,
         agent: &str,
-        broker: Option<&(String, u16)>,
+        broker: Option<&MqttBroker>,
         mode: Option<&Spanned<String>>,
     ) -> Option<SparkplugConfig> {
         if let Some(mode) = mode {
@@ -204,15 +239,18 @@ impl Checker<'_> {
     }
 }
 
-fn broker_address(text: &str) -> Result<(String, u16), String> {
-    let hint = "write for example `mqtt://127.0.0.1:1883`; user and password have keys of their own";
+fn broker_address(text: &str) -> Result<MqttBroker, String> {
+    let hint = "write for example `mqtt://127.0.0.1:1883` or `mqtts://broker:8883`; user and password have keys of their own";
     let url = url::Url::parse(text).map_err(|fault| format!("`{text}` is not a URL ({fault}); {hint}"))?;
-    let plain = url.username().is_empty() && matches!(url.path(), "" | "/") && url.query().is_none();
-    match url.host() {
-        Some(host) if url.scheme() == "mqtt" && plain => {
-            // `Url` keeps the brackets of an IPv6 address, sockets do not want them.
-            let host = host.to_string().trim_matches(['[', ']']).to_owned();
-            Ok((host, url.port().unwrap_or(1883)))
+    let plain = url.username().is_empty() && matches!(url.path(), "" | "/");
+    match Endpoint::parse(text) {
+        Ok(Endpoint::Mqtt(broker)) if plain => {
+            // A URL keeps the brackets of an IPv6 address, sockets do not want them.
+            let host = broker.host.trim_matches(['[', ']']).to_owned();
+            Ok(MqttBroker { host, ..broker })
+        }
+        Err(fault @ (EndpointFault::Parameter { .. } | EndpointFault::ParameterValue { .. })) => {
+            Err(format!("`{text}`: {fault}"))
         }
         _ => Err(format!("`{text}` is not the address of a broker; {hint}")),
     }

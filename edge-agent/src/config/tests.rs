@@ -34,7 +34,7 @@ fn the_sample_is_read() {
     let config = parse(dir.path(), GOOD).unwrap();
     assert_eq!(config.data, dir.path().join("data"));
     let broker = config.broker.unwrap();
-    assert_eq!((broker.host.as_str(), broker.port, broker.mode), ("127.0.0.1", 1883, PublishMode::Device));
+    assert_eq!((broker.address, broker.mode), (MqttBroker::plain("127.0.0.1", 1883), PublishMode::Device));
     assert_eq!(broker.password.unwrap().reveal(), "secret");
     let five_hours = std::time::Duration::from_secs(5 * 3_600);
     let history = SpoolLimits { age_max: five_hours, values_per_second: 2_000, ..SpoolLimits::default() };
@@ -81,7 +81,7 @@ fn a_sparkplug_edge_node_is_read_and_its_slips_are_named() {
         .replace("mode: device,", "sparkplug: {group: works 1, primary_host: scada, servers: [\"mqtt://10.0.0.8\"]},");
     let sparkplug = parse(dir.path(), &good).unwrap().broker.unwrap().sparkplug.unwrap();
     assert_eq!((sparkplug.group.as_str(), sparkplug.edge_node.as_str()), ("works 1", "agent-01"));
-    assert_eq!(sparkplug.servers, [("127.0.0.1".to_owned(), 1883), ("10.0.0.8".to_owned(), 1883)]);
+    assert_eq!(sparkplug.servers, [MqttBroker::plain("127.0.0.1", 1883), MqttBroker::plain("10.0.0.8", 1883)]);
     for (from, to, says) in [
         ("works 1", "works/1", "`+`, `/` and `#` are reserved"),
         ("works 1", "''", "it is empty"),
@@ -95,6 +95,29 @@ fn a_sparkplug_edge_node_is_read_and_its_slips_are_named() {
         let error = parse(dir.path(), &good.replacen(from, to, 1)).unwrap_err();
         assert_eq!((error.faults.len(), error.faults[0].line), (1, 7), "{to}: {error}");
         assert!(error.to_string().contains(says), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_broker_over_tls_needs_somebody_to_trust() {
+    let dir = site();
+    let secure = GOOD.replace("mqtt://127.0.0.1:1883", "mqtts://scada.works?version=5");
+    let pin = "ab:".repeat(31) + "cd";
+    let good = secure.replace("user: agent", &format!("pin: \"{pin}\", user: agent"));
+    let broker = parse(dir.path(), &good).unwrap().broker.unwrap();
+    assert_eq!(broker.address.to_string(), "mqtts://scada.works:8883?version=5");
+    assert_eq!(broker.tls.pin, Some(pin));
+    for (text, says) in [
+        (secure.clone(), "write `ca: FILE` or `pin: SHA-256`"),
+        (secure.replace("user: agent", "pin: abcd, user: agent"), "64 hexadecimal digits"),
+        (secure.replace("user: agent", "ca: nowhere.pem, user: agent"), "nowhere.pem"),
+        (good.replace("user: agent", "certificate: a.pem, user: agent"), "both `certificate` and `key`"),
+        (good.replace("mqtts://", "mqtt://"), "`pin` is for TLS"),
+        (good.replace("version=5", "version=6"), "3.1.1 or 5"),
+    ] {
+        let error = parse(dir.path(), &text).unwrap_err();
+        assert_eq!((error.faults.len(), error.faults[0].line), (1, 7), "{error}");
+        assert!(error.to_string().contains(says), "{says}: {error}");
     }
 }
 

@@ -28,6 +28,10 @@ pub(super) struct Broker {
     pub prefix: Option<Spanned<String>>,
     pub user: Option<String>,
     pub password: Option<Spanned<String>>,
+    pub ca: Option<Spanned<String>>,
+    pub pin: Option<Spanned<String>>,
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
     #[serde(default)]
     pub history: History,
     pub sparkplug: Option<Sparkplug>,

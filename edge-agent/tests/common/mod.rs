@@ -213,6 +213,8 @@ pub fn device(endpoint: Endpoint) -> DeviceSpec {
         gap_max: 8,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points: vec![point("vibration", "mm/s"), point("running", "1"), point("secret", "1")],
     }
 }

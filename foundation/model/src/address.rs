@@ -68,6 +68,24 @@ pub enum Address {
         /// JSON pointer, `None` for the raw payload as text.
         pointer: Option<String>,
     },
+    /// `cbor:topic/of/sensor` for a payload that is one CBOR value (RFC 8949), `cbor:topic/of/sensor#/a/b` for a place in it.
+    MqttCbor {
+        /// Topic without wildcards.
+        topic: String,
+        /// Way to the value, as a JSON pointer (RFC 6901); `None` for the whole payload.
+        pointer: Option<String>,
+    },
+    /// `sparkplug:group/edge_node/device#Metric/Name`: a metric of a Sparkplug B device, or of the edge node itself.
+    Sparkplug {
+        /// Group of the edge node.
+        group: String,
+        /// The edge node.
+        edge_node: String,
+        /// The device behind it; `None` for a metric of the edge node.
+        device: Option<String>,
+        /// Name of the metric, as the birth has it.
+        metric: String,
+    },
     /// `column:vibration`: a column of a replayed CSV file.
     Column(String),
 }
@@ -145,19 +163,27 @@ impl Address {
     pub fn parse_mqtt(text: &str) -> Result<Self, AddressFault> {
         let fault =
             |reason: &str| AddressFault { found: text.to_owned(), what: "an MQTT address", reason: reason.to_owned() };
-        let (topic, pointer) = match text.split_once('#') {
+        if let Some(metric) = text.strip_prefix("sparkplug:") {
+            return sparkplug(metric).ok_or_else(|| {
+                fault("write for example `sparkplug:works-1/edge-1/press-01#Motor/Temperature`, without the device for the edge node itself")
+            });
+        }
+        let (is_cbor, rest) = text.strip_prefix("cbor:").map_or((false, text), |rest| (true, rest));
+        let (topic, pointer) = match rest.split_once('#') {
             Some((topic, pointer)) => (topic, Some(pointer)),
-            None => (text, None),
+            None => (rest, None),
         };
         if topic.is_empty() || topic.contains(['+', '\0']) {
             return Err(fault(
-                "write a topic without wildcards, for example `hall/temp` or `hall/climate#/temperature`",
+                "write a topic without wildcards, for example `hall/temp` or `hall/climate#/temperature`; for many topics name \
+                 a level: `at: hall/{machine}/temp` with `id: \"{machine}_temp\"`",
             ));
         }
         if pointer.is_some_and(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
             return Err(fault("after `#` comes a JSON pointer (RFC 6901), which starts with `/`"));
         }
-        Ok(Self::Mqtt { topic: topic.to_owned(), pointer: pointer.map(str::to_owned) })
+        let (topic, pointer) = (topic.to_owned(), pointer.map(str::to_owned));
+        Ok(if is_cbor { Self::MqttCbor { topic, pointer } } else { Self::Mqtt { topic, pointer } })
     }
 
     /// Reads a replay column.
@@ -174,6 +200,25 @@ impl Address {
             }),
         }
     }
+}
+
+/// `group/edge_node#metric` or `group/edge_node/device#metric`. Only a metric may hold `/` and `#`.
+fn sparkplug(text: &str) -> Option<Address> {
+    let (place, metric) = text.split_once('#')?;
+    let parts: Vec<&str> = place.split('/').collect();
+    let (group, edge_node, device) = match parts.as_slice() {
+        [group, edge_node] => (*group, *edge_node, None),
+        [group, edge_node, device] => (*group, *edge_node, Some(*device)),
+        _ => return None,
+    };
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['+', '\0']);
+    let is_whole = is_name(group) && is_name(edge_node) && device.is_none_or(is_name) && !metric.is_empty();
+    is_whole.then(|| Address::Sparkplug {
+        group: group.to_owned(),
+        edge_node: edge_node.to_owned(),
+        device: device.map(str::to_owned),
+        metric: metric.to_owned(),
+    })
 }
 
 impl fmt::Display for Address {
@@ -199,6 +244,19 @@ impl fmt::Display for Address {
             }
             Self::Mqtt { topic, pointer: None } => f.write_str(topic),
             Self::Mqtt { topic, pointer: Some(pointer) } => write!(f, "{topic}#{pointer}"),
+            Self::MqttCbor { topic, pointer } => {
+                write!(
+                    f,
+                    "cbor:{topic}{}{}",
+                    if pointer.is_some() { "#" } else { "" },
+                    pointer.as_deref().unwrap_or("")
+                )
+            }
+            Self::Sparkplug { group, edge_node, device, metric } => {
+                write!(f, "sparkplug:{group}/{edge_node}")?;
+                device.iter().try_for_each(|device| write!(f, "/{device}"))?;
+                write!(f, "#{metric}")
+            }
             Self::Column(column) => write!(f, "column:{column}"),
         }
     }
@@ -247,7 +305,19 @@ mod tests {
     #[test]
     fn topics_with_pointers() {
         assert_eq!(Address::parse_mqtt("a/b#/c").unwrap().to_string(), "a/b#/c");
-        for text in ["", "a/+/b", "a#c"] {
+        for text in ["cbor:a/b", "cbor:a/b#/c/0", "sparkplug:g/e#Node Control/Rebirth", "sparkplug:g/e/d#a#b/c"] {
+            assert_eq!(Address::parse_mqtt(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "a/+/b",
+            "a#c",
+            "cbor:",
+            "sparkplug:g#m",
+            "sparkplug:g/e/d/x#m",
+            "sparkplug:g/e/d#",
+            "sparkplug:g//d#m",
+        ] {
             assert!(Address::parse_mqtt(text).is_err(), "{text}");
         }
     }

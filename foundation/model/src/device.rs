@@ -1,6 +1,9 @@
 //! A device as a connector needs it: checked, complete, without mapping-file positions.
 
-use crate::{Address, DeviceId, Endpoint, ModbusOptions, OpcUaOptions, PointId, PointOptions, Unit, ValueKind};
+use crate::{
+    Address, DeviceId, Endpoint, ModbusOptions, MqttOptions, OpcUaOptions, PointId, PointOptions, PointTemplate, Unit,
+    ValueKind,
+};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -394,6 +397,10 @@ pub struct DeviceSpec {
     pub modbus: ModbusOptions,
     /// How an OPC UA server is read.
     pub opcua: OpcUaOptions,
+    /// How MQTT topics are read.
+    pub mqtt: MqttOptions,
+    /// Points that are made while it speaks (MQTT).
+    pub templates: Vec<PointTemplate>,
     /// Its points, in file order, ids unique.
     pub points: Vec<PointSpec>,
 }

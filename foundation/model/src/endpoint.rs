@@ -1,10 +1,13 @@
 //! Where a device is reached: the `connect:` line of a mapping.
 
 mod modbus;
+mod mqtt;
 
 pub use modbus::{ModbusLine, Parity, SerialLine};
+pub use mqtt::MqttBroker;
 
 use modbus::modbus;
+use mqtt::mqtt;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -59,13 +62,8 @@ pub enum Endpoint {
         /// The endpoint URL as written.
         url: String,
     },
-    /// `mqtt://host:port`, default port 1883.
-    Mqtt {
-        /// Host name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
+    /// `mqtt://host:port` or `mqtts://host:port`, see [`MqttBroker`].
+    Mqtt(MqttBroker),
     /// `replay:path/to/file.csv`: recorded readings played back, relative to the mapping file.
     Replay {
         /// The CSV file.
@@ -84,6 +82,7 @@ impl Endpoint {
         "modbus+ascii+tcp://",
         "opc.tcp://",
         "mqtt://",
+        "mqtts://",
         "replay:",
     ];
 
@@ -106,10 +105,7 @@ impl Endpoint {
                 no_parameters(&url)?;
                 Ok(Self::OpcUa { url: text.to_owned() })
             }
-            "mqtt" => {
-                no_parameters(&url)?;
-                Ok(Self::Mqtt { host: host()?, port: url.port().unwrap_or(1883) })
-            }
+            scheme @ ("mqtt" | "mqtts") => mqtt(&url, host()?, scheme == "mqtts"),
             other => Err(EndpointFault::Scheme(other.to_owned())),
         }
     }
@@ -128,7 +124,7 @@ impl fmt::Display for Endpoint {
             Self::Modbus { line, unit } if line.serial().is_some() => write!(f, "{line}&unit={unit}"),
             Self::Modbus { line, unit } => write!(f, "{line}?unit={unit}"),
             Self::OpcUa { url } => f.write_str(url),
-            Self::Mqtt { host, port } => write!(f, "mqtt://{host}:{port}"),
+            Self::Mqtt(broker) => write!(f, "{broker}"),
             Self::Replay { file } => write!(f, "replay:{}", file.display()),
         }
     }
@@ -140,7 +136,18 @@ mod tests {
 
     #[test]
     fn defaults_are_the_registered_ports() {
-        assert_eq!(Endpoint::parse("mqtt://broker").unwrap(), Endpoint::Mqtt { host: "broker".into(), port: 1883 });
+        assert_eq!(Endpoint::parse("mqtt://broker").unwrap(), Endpoint::Mqtt(MqttBroker::plain("broker", 1883)));
+        assert_eq!(Endpoint::parse("mqtts://broker").unwrap().to_string(), "mqtts://broker:8883");
+    }
+
+    #[test]
+    fn the_version_of_mqtt_is_a_parameter() {
+        for text in ["mqtt://broker:1883?version=5", "mqtts://broker:1?version=5", "mqtt://broker:1883"] {
+            assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Endpoint::parse("mqtt://b?version=3.1.1").unwrap().to_string(), "mqtt://b:1883");
+        assert!(matches!(Endpoint::parse("mqtt://b?version=4"), Err(EndpointFault::ParameterValue { .. })));
+        assert!(matches!(Endpoint::parse("mqtt://b?qos=1"), Err(EndpointFault::Parameter { .. })));
     }
 
     #[test]

@@ -48,7 +48,21 @@ impl Frame {
         let Self { every, timeout, registers_per_request_max, gap_max } = self;
         let modbus = tally_model::ModbusOptions::default();
         let opcua = tally_model::OpcUaOptions::default();
-        DeviceSpec { id, endpoint, security, every, timeout, registers_per_request_max, gap_max, modbus, opcua, points }
+        let (mqtt, templates) = (tally_model::MqttOptions::default(), Vec::new());
+        DeviceSpec {
+            id,
+            endpoint,
+            security,
+            every,
+            timeout,
+            registers_per_request_max,
+            gap_max,
+            modbus,
+            opcua,
+            mqtt,
+            templates,
+            points,
+        }
     }
 }
 
@@ -102,7 +116,7 @@ impl Checker<'_> {
         self.overlaps(&points);
         let frame = self.frame(written, site, sheet, protocol);
         let mut security = self.security(written.security.as_ref(), &site.key("security"), protocol);
-        security.tls = self.modbus_tls(written.security.as_ref(), &site.key("security"), endpoint.as_ref());
+        security.tls = self.tls(written.security.as_ref(), &site.key("security"), endpoint.as_ref());
         let modbus = self.modbus_options(written, site, sheet, protocol);
         self.reachable(&points, &modbus);
         let opcua = self.opcua(written.opcua.as_ref(), &site.key("opcua"), protocol);
@@ -306,7 +320,8 @@ impl Checker<'_> {
                 ));
             }
             Some(Protocol::Mqtt) if written.policy.is_some() => {
-                self.report(site.key("policy").fault("`policy` is for OPC UA").hint("remove it"));
+                let fault = site.key("policy").fault("`policy` is for OPC UA");
+                self.report(fault.hint("remove it; a broker is reached over TLS by `mqtts://`"));
             }
             _ => {}
         }

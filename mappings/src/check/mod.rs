@@ -9,6 +9,7 @@ mod names;
 mod opcua;
 mod points;
 mod site;
+mod tls;
 mod triggers;
 
 use crate::fault::Fault;

@@ -1,15 +1,14 @@
-//! `modbus:` of a device and its data sheet, the point keys of registers, and certificates for TLS.
+//! `modbus:` of a device and its data sheet, and the point keys of registers.
 
 use super::points::{PointLayers, Protocol};
 use super::{Checker, Site};
-use crate::written::{ModbusWritten, SecurityWritten};
+use crate::written::ModbusWritten;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_model::{
-    Address, AddressBase, BitField, DeviceSpec, Encoding, Endpoint, ModbusLine, ModbusOptions, ModbusTable,
-    PointOptions, Tls,
+    Address, AddressBase, BitField, DeviceSpec, Encoding, Endpoint, ModbusOptions, ModbusTable, PointOptions,
 };
 
 const PAUSE_MOST: Duration = Duration::from_secs(10);
@@ -152,51 +151,6 @@ impl Checker<'_> {
             self.report(site.fault("there are no labels").hint("write for example `{0: stopped, 1: running}`"));
         }
         Some(labels.into())
-    }
-
-    /// The certificates of a TLS connection: there must be something by which the device is known.
-    pub(super) fn modbus_tls(
-        &mut self,
-        written: Option<&SecurityWritten>,
-        site: &Site<'_>,
-        endpoint: Option<&Endpoint>,
-    ) -> Tls {
-        let is_tls = matches!(endpoint, Some(Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. }));
-        let file = |text: &Option<String>| text.as_deref().map(|text| self.base.join(text));
-        let tls = written.map_or_else(Tls::default, |written| Tls {
-            ca: file(&written.ca),
-            pin: written.pin.clone(),
-            certificate: file(&written.certificate),
-            key: file(&written.key),
-        });
-        if !is_tls {
-            if tls != Tls::default() && matches!(endpoint, Some(Endpoint::Modbus { .. })) {
-                let fault = site.fault("certificates are for `modbus+tls://`");
-                self.report(fault.hint("write `modbus+tls://` in `connect:`, or remove them"));
-            }
-            return tls;
-        }
-        if tls.ca.is_none() && tls.pin.is_none() {
-            let fault = site.fault("nothing says which device to trust");
-            self.report(fault.hint("write `security: {ca: FILE}`, or `security: {pin: SHA-256 of its certificate}`"));
-        }
-        if tls.certificate.is_some() != tls.key.is_some() {
-            let fault = site.fault("a certificate needs its key, and a key its certificate");
-            self.report(fault.hint("write both: `certificate: FILE, key: FILE`"));
-        }
-        let digits = |pin: &str| pin.chars().filter(char::is_ascii_hexdigit).count() == 64;
-        if let Some(pin) = tls.pin.as_deref().filter(|pin| !digits(pin)) {
-            let fault = site.key("pin").fault("not a SHA-256 fingerprint").found(format!("`{pin}`"));
-            self.report(
-                fault.allowed("64 hexadecimal digits").hint("`openssl x509 -noout -fingerprint -sha256 -in FILE`"),
-            );
-        }
-        for (key, file) in [("ca", &tls.ca), ("certificate", &tls.certificate), ("key", &tls.key)] {
-            if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
-                self.report(site.key(key).fault("there is no such file").found(format!("`{}`", file.display())));
-            }
-        }
-        tls
     }
 
     /// Two devices on one serial line that set it up differently cannot both be right.

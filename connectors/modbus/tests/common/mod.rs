@@ -51,6 +51,8 @@ pub fn device(id: &str, port: u16, unit: u8, points: Vec<PointSpec>) -> DeviceSp
         gap_max: 8,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points,
     }
 }

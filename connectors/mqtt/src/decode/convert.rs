@@ -71,7 +71,7 @@ pub(super) fn settle(spec: &PointSpec, value: Value) -> Result<Value, DecodeFaul
 }
 
 /// Whether only a number makes sense, by type, scale or range.
-fn wants_number(spec: &PointSpec) -> bool {
+pub(super) fn wants_number(spec: &PointSpec) -> bool {
     match spec.encoding {
         Encoding::Bool | Encoding::Text => false,
         Encoding::Auto => spec.is_scaled() || spec.range.is_some(),
@@ -79,7 +79,7 @@ fn wants_number(spec: &PointSpec) -> bool {
     }
 }
 
-fn wanted(spec: &PointSpec) -> &'static str {
+pub(super) fn wanted(spec: &PointSpec) -> &'static str {
     match spec.encoding {
         Encoding::Bool => "a flag",
         Encoding::Text => "a text",
@@ -172,7 +172,7 @@ fn out_of_range<T: ToString>(found: T, lowest: T, highest: T) -> DecodeFault {
     DecodeFault::OutOfRange { found: found.to_string(), lowest: lowest.to_string(), highest: highest.to_string() }
 }
 
-fn wrong_type(expected: &'static str, found: &str) -> DecodeFault {
+pub(super) fn wrong_type(expected: &'static str, found: &str) -> DecodeFault {
     DecodeFault::WrongType { expected, found: short(found) }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn contents(json: &Json) -> String {
     }
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
 

@@ -4,7 +4,7 @@
 //! when its last batch was taken, hence in the order of arrival, as the standard wants (`[MQTT-4.6.0-2]`).
 //! If we die before that, the broker repeats the message.
 
-use rumqttc::{AsyncClient, Publish, QoS};
+use crate::wire::{Client, Publish, QoS, Receipt};
 use std::collections::VecDeque;
 use tally_connector_api::Batch;
 use tokio::sync::mpsc::Sender;
@@ -21,16 +21,14 @@ pub(super) struct Backlog {
 pub(super) struct Item {
     batches: VecDeque<Batch>,
     /// The connection the message came by, and its packet id. A later connection must not acknowledge it.
-    acknowledge: Option<(AsyncClient, Publish)>,
+    acknowledge: Option<(Client, Receipt)>,
 }
 
 impl Item {
-    pub(super) fn new(batches: Vec<Batch>, message: Option<(&AsyncClient, &Publish)>) -> Self {
-        let acknowledge = message.filter(|(_, publish)| publish.qos != QoS::AtMostOnce).map(|(client, publish)| {
-            let mut stub = Publish::new("", publish.qos, Vec::new());
-            stub.pkid = publish.pkid;
-            (client.clone(), stub)
-        });
+    pub(super) fn new(batches: Vec<Batch>, message: Option<(&Client, &Publish)>) -> Self {
+        let acknowledge = message
+            .filter(|(_, publish)| publish.qos != QoS::AtMostOnce)
+            .map(|(client, publish)| (client.clone(), Receipt { packet_id: publish.packet_id, qos: publish.qos }));
         Self { batches: batches.into(), acknowledge }
     }
 }
@@ -90,10 +88,13 @@ impl Backlog {
     /// Taken completely → acknowledged.
     fn acknowledge_front(&mut self) {
         let Some(item) = self.items.pop_front_if(|item| item.batches.is_empty()) else { return };
-        if let Some((client, stub)) = item.acknowledge
-            && client.try_ack(&stub).is_err()
+        if let Some((client, receipt)) = item.acknowledge
+            && client.acknowledge(receipt).is_err()
         {
-            tracing::debug!(packet_id = stub.pkid, "the connection of a message is gone, the broker will repeat it");
+            tracing::debug!(
+                packet_id = receipt.packet_id,
+                "the connection of a message is gone, the broker will repeat it"
+            );
         }
     }
 }

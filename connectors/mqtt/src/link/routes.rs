@@ -1,18 +1,31 @@
 //! From topics to devices and points; who was heard when, and what was said about it. Time comes in as an argument.
+//!
+//! A topic belongs to an edge node ([`nodes`]), else to the points that name it, else to the templates it fits ([`made`]):
+//! a point that is described is not made a second time.
+
+mod made;
+mod nodes;
 
 use crate::Plan;
 use crate::decode::{Decoded, decode_message};
-use rumqttc::Publish;
-use std::collections::HashMap;
+use crate::sparkplug::Topic;
+use crate::wire::{Publish, QoS};
+use made::Made;
+use nodes::NodeRoute;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
-use tally_connector_api::Batch;
-use tally_model::{DeviceId, DeviceSpec, NoValue, PointSpec, Quality, Sample, Timestamp};
+use tally_connector_api::{Batch, HistoricalBatch};
+use tally_model::{DeviceId, DeviceSpec, MqttQos, NoValue, PointSpec, Quality, Sample, Timestamp};
 use tokio::time::Instant;
 
 pub(super) struct Routes {
     routes: Vec<Route>,
     /// Topic to places in `routes`: devices may share a topic.
     by_topic: HashMap<String, Vec<usize>>,
+    made: Made,
+    nodes: Vec<NodeRoute>,
+    /// What is subscribed: the highest QoS that a device wants of a topic.
+    filters: BTreeMap<String, MqttQos>,
 }
 
 /// One topic of one device.
@@ -31,59 +44,119 @@ struct Listener {
     complained: bool,
 }
 
+/// What came of a message.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Received {
+    /// One for each device that listens to the topic.
+    pub batches: Vec<Batch>,
+    /// Values of the past.
+    pub history: Vec<HistoricalBatch>,
+    /// What is to be said: topic and payload.
+    pub command: Option<(String, Vec<u8>)>,
+}
+
 impl Routes {
     pub(super) fn new(devices: &[(DeviceSpec, Plan)], now: Instant) -> Self {
-        let mut new = Self { routes: Vec::new(), by_topic: HashMap::new() };
+        let mut new = Self {
+            routes: Vec::new(),
+            by_topic: HashMap::new(),
+            made: Made::new(devices),
+            nodes: nodes::of(devices, now),
+            filters: BTreeMap::new(),
+        };
         for (device, plan) in devices {
             for planned in &plan.topics {
-                new.by_topic.entry(planned.topic.clone()).or_default().push(new.routes.len());
-                let points = planned.points.iter().map(|spec| Listener { spec: spec.clone(), complained: false });
-                new.routes.push(Route {
-                    device: device.id.clone(),
-                    points: points.collect(),
-                    silent_after: plan.silent_after,
-                    last_heard: now,
-                    told: false,
-                });
+                new.subscribe(&planned.topic, plan.qos);
+                new.add(&planned.topic, Route::new(device.id.clone(), &planned.points, plan.silent_after, now));
             }
+            plan.templates.iter().for_each(|planned| new.subscribe(&planned.filter, plan.qos));
+        }
+        for (filter, qos) in new.nodes.iter().flat_map(NodeRoute::filters).collect::<Vec<_>>() {
+            new.subscribe(&filter, qos);
         }
         new
     }
 
-    /// Every topic once.
-    pub(super) fn topics(&self) -> impl Iterator<Item = &str> {
-        self.by_topic.keys().map(String::as_str)
+    fn subscribe(&mut self, filter: &str, qos: MqttQos) {
+        let wanted = self.filters.entry(filter.to_owned()).or_insert(qos);
+        *wanted = qos.max(*wanted);
     }
 
-    /// One batch per device that listens to the message's topic; `None` when nobody does.
-    pub(super) fn receive(&mut self, publish: &Publish, received: Timestamp, now: Instant) -> Option<Vec<Batch>> {
-        let places = self.by_topic.get(&publish.topic)?;
+    fn add(&mut self, topic: &str, route: Route) {
+        self.by_topic.entry(topic.to_owned()).or_default().push(self.routes.len());
+        self.routes.push(route);
+    }
+
+    /// What is to be subscribed, every filter once.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&str, QoS)> {
+        self.filters.iter().map(|(filter, qos)| (filter.as_str(), wire(*qos)))
+    }
+
+    /// What comes of a message; `None` when nobody listens to its topic.
+    pub(super) fn receive(&mut self, publish: &Publish, received: Timestamp, now: Instant) -> Option<Received> {
+        if let Some(topic) = Topic::parse(&publish.topic)
+            && let Some(node) = self.nodes.iter_mut().find(|node| node.is_of(&topic))
+        {
+            return Some(node.receive(&topic, publish, received, now));
+        }
+        if !self.by_topic.contains_key(&publish.topic) {
+            for (device, points, silent_after) in self.made.points_for(&publish.topic)? {
+                self.add(&publish.topic, Route::new(device, &points, silent_after, now));
+            }
+        }
+        let places = self.by_topic.get(&publish.topic).map_or(&[][..], Vec::as_slice);
         let batch = |place: &usize| self.routes.get_mut(*place).map(|route| route.receive(publish, received, now));
-        Some(places.iter().filter_map(batch).collect())
+        Some(Received { batches: places.iter().filter_map(batch).collect(), ..Received::default() })
     }
 
-    /// The link is up: silence counts from now.
-    pub(super) fn listen_from(&mut self, now: Instant) {
+    /// The link is up: silence counts from now, and edge nodes are asked who they are. Gives what is to be said.
+    pub(super) fn listen_from(&mut self, now: Instant, at: Timestamp) -> Vec<(String, Vec<u8>)> {
         for route in &mut self.routes {
             route.last_heard = now;
         }
+        self.nodes.iter_mut().filter_map(|node| node.listen_from(now, at)).collect()
     }
 
     /// One `Timeout` for every point of a topic that has been silent for too long, once per silence.
     pub(super) fn fall_silent(&mut self, now: Instant, at: Timestamp) -> Vec<Batch> {
         let silent = |route: &&mut Route| !route.told && now.duration_since(route.last_heard) >= route.silent_after;
-        self.routes.iter_mut().filter(silent).map(|route| route.tell(NoValue::Timeout, at)).collect()
+        let routes = self.routes.iter_mut().filter(silent).map(|route| route.tell(NoValue::Timeout, at));
+        routes.chain(self.nodes.iter_mut().flat_map(|node| node.fall_silent(now, at))).collect()
     }
 
-    /// The broker does not give us `topic`.
-    pub(super) fn refuse(&mut self, topic: &str, at: Timestamp) -> Vec<Batch> {
-        let places = self.by_topic.get(topic).map_or(&[][..], Vec::as_slice);
+    /// The broker does not give us what `filter` stands for.
+    pub(super) fn refuse(&mut self, filter: &str, at: Timestamp) -> Vec<Batch> {
+        let places = self.by_topic.get(filter).map_or(&[][..], Vec::as_slice);
         let batch = |place: &usize| self.routes.get_mut(*place).map(|route| route.tell(NoValue::Refused, at));
-        places.iter().filter_map(batch).collect()
+        let of_nodes = self.nodes.iter().flat_map(|node| node.refuse(filter, at));
+        places.iter().filter_map(batch).chain(of_nodes).collect()
+    }
+
+    /// The link is down: what the points that were made say. The others are in the mapping.
+    pub(super) fn made_are_down(&self, at: Timestamp) -> Vec<Batch> {
+        let made = self.routes.iter().filter(|route| self.made.has(&route.device, &route.points));
+        made.map(|route| route.without_value(NoValue::LinkDown, at)).collect()
     }
 }
 
+/// One batch for each device, in the order in which they come up.
+fn batches(samples: Vec<(DeviceId, Sample)>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for (device, sample) in samples {
+        match batches.iter_mut().find(|batch| batch.device == device) {
+            Some(batch) => batch.samples.push(sample),
+            None => batches.push(Batch { device, samples: vec![sample] }),
+        }
+    }
+    batches
+}
+
 impl Route {
+    fn new(device: DeviceId, points: &[PointSpec], silent_after: Duration, now: Instant) -> Self {
+        let points = points.iter().map(|spec| Listener { spec: spec.clone(), complained: false }).collect();
+        Self { device, points, silent_after, last_heard: now, told: false }
+    }
+
     fn receive(&mut self, publish: &Publish, received: Timestamp, now: Instant) -> Batch {
         self.last_heard = now;
         self.told = false;
@@ -107,6 +180,10 @@ impl Route {
     fn tell(&mut self, reason: NoValue, at: Timestamp) -> Batch {
         self.told = true;
         tracing::debug!(device = %self.device, points = self.points.len(), %reason, "told once, until it speaks again");
+        self.without_value(reason, at)
+    }
+
+    fn without_value(&self, reason: NoValue, at: Timestamp) -> Batch {
         let samples = self.points.iter().map(|point| Sample {
             point: point.spec.id.clone(),
             outcome: Err(reason),
@@ -136,13 +213,21 @@ impl Listener {
     }
 }
 
+const fn wire(qos: MqttQos) -> QoS {
+    match qos {
+        MqttQos::AtMostOnce => QoS::AtMostOnce,
+        MqttQos::AtLeastOnce => QoS::AtLeastOnce,
+        MqttQos::ExactlyOnce => QoS::ExactlyOnce,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decode::tests::spec;
     use crate::plan::plan;
     use crate::plan::tests::device;
-    use rumqttc::QoS;
+    use bytes::Bytes;
     use tally_model::Value;
 
     const AT: Timestamp = Timestamp::from_micros(1_000_000);
@@ -154,7 +239,8 @@ mod tests {
     }
 
     fn message(topic: &str, payload: &str) -> Publish {
-        Publish::new(topic, QoS::AtLeastOnce, payload)
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        Publish { topic: topic.to_owned(), payload, qos: QoS::AtLeastOnce, retain: false, packet_id: 1 }
     }
 
     #[test]
@@ -182,7 +268,7 @@ mod tests {
         let mut routes = routes(Instant::now());
         let mut quality = |payload: &str| {
             let retained = Publish { retain: true, ..message("hall/climate", payload) };
-            routes.receive(&retained, AT, Instant::now()).unwrap()[0].samples[0].quality
+            routes.receive(&retained, AT, Instant::now()).unwrap().batches[0].samples[0].quality
         };
         assert_eq!(quality("{\"t\":1}"), Quality::Uncertain);
         assert_eq!(quality("{\"t\":1,\"timestamp\":1500}"), Quality::Good);
@@ -196,12 +282,42 @@ mod tests {
         two.id = DeviceId::try_new("two").unwrap();
         let plans = [plan(&one).unwrap(), plan(&two).unwrap()];
         let [first, second] = plans;
-        let mut routes = Routes::new(&[(one, first), (two, second)], Instant::now());
-        assert_eq!(routes.topics().collect::<Vec<_>>(), ["x"]);
-        let batches = routes.receive(&message("x", r#"{"a":1,"b":2}"#), AT, Instant::now()).unwrap();
+        let mut careful = second;
+        careful.qos = MqttQos::ExactlyOnce;
+        let mut routes = Routes::new(&[(one, first), (two, careful)], Instant::now());
+        assert_eq!(routes.topics().collect::<Vec<_>>(), [("x", QoS::ExactlyOnce)], "once, with the higher QoS");
+        let batches = routes.receive(&message("x", r#"{"a":1,"b":2}"#), AT, Instant::now()).unwrap().batches;
         assert_eq!(batches.len(), 2);
         assert_eq!(batches[1].samples[0].outcome, Ok(Value::Integer(2)));
         assert!(routes.receive(&message("y", "1"), AT, Instant::now()).is_none());
         assert_eq!(routes.refuse("x", AT).len(), 2);
+    }
+
+    #[test]
+    fn points_are_made_as_topics_speak() {
+        let template = |id: &str, at: &str| {
+            let topic = at.split_once('#').map_or(at, |(topic, _)| topic);
+            tally_model::PointTemplate::try_new(id, topic, spec("p", at)).unwrap()
+        };
+        let mut device = device(vec![spec("known", "hall/press-01/climate#/t")]);
+        device.templates = vec![template("{m}_t", "hall/{m}/climate#/t"), template("{m}_h", "hall/{m}/climate#/h")];
+        device.mqtt.points_max = 4;
+        let plan = plan(&device).unwrap();
+        let mut routes = Routes::new(&[(device, plan)], Instant::now());
+        assert_eq!(routes.topics().count(), 2);
+        let mut heard = |topic: &str| {
+            let received = routes.receive(&message(topic, r#"{"t":1,"h":2}"#), AT, Instant::now());
+            let samples = received.map(|received| received.batches.into_iter().flat_map(|batch| batch.samples));
+            samples.map(|samples| samples.map(|sample| sample.point.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(heard("hall/press-01/climate"), Some(vec!["known".into()]), "what is described is not made");
+        assert_eq!(heard("hall/press-02/climate"), Some(vec!["press_02_t".into(), "press_02_h".into()]));
+        assert_eq!(heard("hall/press_02/climate"), Some(vec![]), "another topic would give the same ids");
+        assert_eq!(heard("hall/3/climate"), Some(vec!["_3_t".into(), "_3_h".into()]));
+        assert_eq!(heard("hall/4/climate"), Some(vec![]), "four points are enough");
+        assert_eq!(heard("hall/press-02/climate"), Some(vec!["press_02_t".into(), "press_02_h".into()]));
+        assert_eq!(heard("hall/press-02/other"), None);
+        let down = routes.made_are_down(AT);
+        assert_eq!(down.iter().map(|batch| batch.samples.len()).sum::<usize>(), 4);
     }
 }

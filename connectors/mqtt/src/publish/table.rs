@@ -1,12 +1,13 @@
 //! The QoS 1 messages between "taken" and "acknowledged". Pure; time comes in as an argument.
 //!
 //! ```text
-//! admit ──► waiting ──handed──► at rumqttc ──sent──► on the wire, has a packet id ──acked──► gone
+//! admit ──► waiting ──handed──► at the wire ─sent──► on the wire, has a packet id ──acked──► gone
 //!              ▲                     │                      │
 //!              └──────── connection_lost: packet ids mean nothing any more ◄─┘
 //! ```
 
 use super::Message;
+use crate::PublishError;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -17,23 +18,24 @@ pub(super) struct Table {
     /// By the order in which they were taken, which is the order in which they are sent, every time.
     entries: BTreeMap<u64, Entry>,
     next: u64,
-    /// Given to rumqttc, packet id not known yet. rumqttc tells the ids in the order of the requests.
+    /// Handed to the connection, packet id not known yet: it tells the ids in the order of the requests.
     handed: VecDeque<u64>,
     by_packet_id: HashMap<u16, u64>,
+    told_refusal: bool,
 }
 
 struct Entry {
     message: Message,
     /// Nobody waits for a birth or a will.
-    done: Option<oneshot::Sender<()>>,
+    done: Option<oneshot::Sender<Result<(), PublishError>>>,
     /// Said anew on every connection, so not carried over to the next one.
     is_for_this_connection: bool,
     handed_at: Option<Instant>,
 }
 
 impl Table {
-    /// Takes a message that must arrive; it is handed to rumqttc next.
-    pub(super) fn admit(&mut self, message: Message, done: oneshot::Sender<()>) -> u64 {
+    /// Takes a message that must arrive; it is handed to the connection next.
+    pub(super) fn admit(&mut self, message: Message, done: oneshot::Sender<Result<(), PublishError>>) -> u64 {
         self.insert(Entry { message, done: Some(done), is_for_this_connection: false, handed_at: None })
     }
 
@@ -66,7 +68,7 @@ impl Table {
         self.entries.keys().copied().collect()
     }
 
-    /// rumqttc has it.
+    /// The connection has it.
     pub(super) fn handed(&mut self, place: u64, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&place) {
             entry.handed_at = Some(now);
@@ -81,14 +83,21 @@ impl Table {
         }
     }
 
-    /// The broker has it: whoever waits is told. `false` for a packet id that is not ours.
-    pub(super) fn acked(&mut self, packet_id: u16) -> bool {
+    /// The broker has answered: whoever waits is told. A refused message is refused for good; that is logged once. `false`
+    /// for a packet id that is not ours.
+    pub(super) fn acked(&mut self, packet_id: u16, refusal: Option<String>) -> bool {
         let Some(entry) = self.by_packet_id.remove(&packet_id).and_then(|place| self.entries.remove(&place)) else {
             return false;
         };
+        let topic = entry.message.topic;
+        if let Some(reason) = &refusal
+            && !std::mem::replace(&mut self.told_refusal, true)
+        {
+            tracing::error!(topic, reason, "the broker refuses a message; others like it are not logged");
+        }
         if let Some(done) = entry.done {
             // Who waited may have gone; the message has arrived all the same.
-            let _ = done.send(());
+            let _ = done.send(refusal.map_or(Ok(()), |reason| Err(PublishError::Refused { topic, reason })));
         }
         true
     }
@@ -134,11 +143,11 @@ mod tests {
         table.sent(1);
         table.sent(2);
         assert_eq!(waiting[1].try_recv(), Err(TryRecvError::Empty), "sent is not acknowledged");
-        assert!(table.acked(2), "out of order is allowed");
-        assert_eq!(waiting[1].try_recv(), Ok(()));
-        assert!(!table.acked(3), "the third has no packet id yet");
+        assert!(table.acked(2, None), "out of order is allowed");
+        assert_eq!(waiting[1].try_recv(), Ok(Ok(())));
+        assert!(!table.acked(3, None), "the third has no packet id yet");
         table.connection_lost();
-        assert!(!table.acked(1), "an id of the last connection means nothing");
+        assert!(!table.acked(1, None), "an id of the last connection means nothing");
         assert_eq!(table.places(), [0, 2]);
         assert_eq!(table.oldest_wait(now), Duration::ZERO);
         table.handed(0, now);
@@ -146,8 +155,19 @@ mod tests {
         table.sent(1);
         table.sent(2);
         assert_eq!(table.oldest_wait(now + Duration::from_secs(9)), Duration::from_secs(9));
-        assert!(table.acked(1) && table.acked(2) && table.is_empty());
-        assert_eq!((waiting[0].try_recv(), waiting[2].try_recv()), (Ok(()), Ok(())));
+        assert!(table.acked(1, None) && table.acked(2, None) && table.is_empty());
+        assert_eq!((waiting[0].try_recv(), waiting[2].try_recv()), (Ok(Ok(())), Ok(Ok(()))));
+    }
+
+    #[test]
+    fn a_refusal_is_told_and_final() {
+        let mut table = Table::default();
+        let (done, mut answer) = oneshot::channel();
+        let place = table.admit(message(0), done);
+        table.handed(place, Instant::now());
+        table.sent(1);
+        assert!(table.acked(1, Some("not authorized".into())) && table.is_empty());
+        assert!(matches!(answer.try_recv(), Ok(Err(PublishError::Refused { .. }))));
     }
 
     #[test]

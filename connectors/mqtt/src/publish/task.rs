@@ -9,9 +9,9 @@
 
 use super::table::Table;
 use super::{Message, PAYLOAD_BYTES_MAX, PublisherConfig, QoS, Shared};
-use crate::error::link_fault;
+use crate::PublishError;
 use crate::plan::TOPIC_BYTES_MAX;
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet};
+use crate::wire::{self, Broken, Client, Event, EventLoop, Setup, Will};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ const ACKNOWLEDGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How often the oldest unacknowledged message is looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Live values handed to rumqttc at a time: what is beyond waits in our queue, where it can be dropped.
+/// Live values handed to the connection at a time: what is beyond waits in our queue, where it can be dropped.
 const LIVE_HANDED_MAX: usize = 64;
 
 /// Time for the last PUBACKs after a stop; the agent gives us a second in all.
@@ -40,7 +40,7 @@ const GOOD_CONNECTION_MIN: Duration = Duration::from_secs(10);
 /// A QoS 1 message and who waits for it.
 pub(super) struct Order {
     pub message: Message,
-    pub done: oneshot::Sender<()>,
+    pub done: oneshot::Sender<Result<(), PublishError>>,
 }
 
 pub(super) struct Task {
@@ -59,10 +59,10 @@ pub(super) struct Task {
 
 /// One connection, from connect to end.
 struct Connection {
-    client: AsyncClient,
+    client: Client,
     /// Set at CONNACK.
     since: Option<Instant>,
-    /// Live values inside rumqttc, not on the wire yet.
+    /// Live values handed over, not on the wire yet.
     live_handed: usize,
     /// Set by the stop: when to leave, acknowledged or not.
     leave_at: Option<Instant>,
@@ -136,10 +136,7 @@ impl Task {
                     disconnect(&connection.client, &mut event_loop).await;
                     break End::Stopped;
                 }
-                Err(fault) => {
-                    self.take_what_came(&mut event_loop, &mut connection);
-                    break End::Failed(fault);
-                }
+                Err(fault) => break End::Failed(fault),
             }
         };
         self.shared.drop_live(connection.live_handed);
@@ -150,23 +147,20 @@ impl Task {
         if self.stop.is_cancelled() { End::Stopped } else { end }
     }
 
-    fn event_loop(&self) -> (AsyncClient, EventLoop) {
-        let mut options: MqttOptions = self.config.login().options();
-        options.set_clean_session(true);
-        // Room for birth and will beside the messages, and for what a packet has around its payload.
-        options.set_inflight(self.in_flight_max + 2);
-        let packet_bytes_max = PAYLOAD_BYTES_MAX + TOPIC_BYTES_MAX + 64;
-        options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
-        if let Some(will) = &self.config.will {
-            options.set_last_will(LastWill::new(&will.topic, will.payload.clone(), wire(will.qos), will.retain));
-        }
-        AsyncClient::new(options, usize::from(self.in_flight_max) + 2 + LIVE_HANDED_MAX + 1)
+    fn event_loop(&self) -> (Client, EventLoop) {
+        let will = self.config.will.as_ref().map(|will| Will {
+            topic: will.topic.clone(),
+            payload: will.payload.clone(),
+            qos: wire(will.qos),
+            retain: will.retain,
+        });
+        let incoming_bytes_max = PAYLOAD_BYTES_MAX + TOPIC_BYTES_MAX + 64;
+        let setup = Setup { login: self.config.login(), clean: true, will, incoming_bytes_max };
+        // Room for birth and will beside the messages.
+        wire::open(setup, usize::from(self.in_flight_max) + 2 + LIVE_HANDED_MAX + 1)
     }
 
     /// Waits for the next event of the connection, taking orders meanwhile; `None` when it is time to leave.
-    ///
-    /// `poll` must not be dropped half-way (a packet that is just being written would be lost), so it is polled to its
-    /// end across orders and checks, and dropped only when the connection is given up.
     async fn next_event(
         &mut self,
         event_loop: &mut EventLoop,
@@ -179,7 +173,7 @@ impl Task {
                 return Ok(None);
             }
             tokio::select! {
-                event = &mut polling => return event.map(Some).map_err(|error| link_fault(&error)),
+                event = &mut polling => return event.map(Some).map_err(|Broken { fault, .. }| fault),
                 Some(order) = self.orders.recv(), if is_open && self.has_room() => {
                     let place = self.table.admit(order.message, order.done);
                     self.hand(place, connection)?;
@@ -207,12 +201,12 @@ impl Task {
 
     fn on_event(&mut self, event: Event, connection: &mut Connection) -> Result<(), LinkFault> {
         match event {
-            Event::Incoming(Packet::ConnAck(_)) => self.on_connected(connection)?,
+            Event::Connected { .. } => self.on_connected(connection)?,
             // Packet id 0 is a QoS 0 message: it has none.
-            Event::Outgoing(Outgoing::Publish(0)) => connection.live_handed = connection.live_handed.saturating_sub(1),
-            Event::Outgoing(Outgoing::Publish(packet_id)) => self.table.sent(packet_id),
-            Event::Incoming(Packet::PubAck(ack)) if !self.table.acked(ack.pkid) => {
-                return Err(LinkFault::Nonsense(format!("PUBACK for packet id {} that was not used", ack.pkid)));
+            Event::Publishing(0) => connection.live_handed = connection.live_handed.saturating_sub(1),
+            Event::Publishing(packet_id) => self.table.sent(packet_id),
+            Event::Acknowledged { packet_id, refusal } => {
+                self.table.acked(packet_id, refusal);
             }
             _ => {}
         }
@@ -258,15 +252,6 @@ impl Task {
         Ok(())
     }
 
-    /// What rumqttc had received before the connection broke: each PUBACK saves a repetition.
-    fn take_what_came(&mut self, event_loop: &mut EventLoop, connection: &mut Connection) {
-        while let Some(event) = event_loop.state.events.pop_front() {
-            if let Err(fault) = self.on_event(event, connection) {
-                tracing::debug!(%fault, "after the end of a connection");
-            }
-        }
-    }
-
     fn check_oldest(&self) -> Result<(), LinkFault> {
         if self.table.oldest_wait(Instant::now()) > ACKNOWLEDGE_TIME_MAX {
             let text = format!("the broker did not acknowledge a message for {ACKNOWLEDGE_TIME_MAX:?}");
@@ -276,16 +261,16 @@ impl Task {
     }
 }
 
-fn hand_to(client: &AsyncClient, message: &Message) -> Result<(), LinkFault> {
-    let sent = client.try_publish(&message.topic, wire(message.qos), message.retain, message.payload.clone());
-    // Cannot happen: rumqttc's queue has room for all we hand over, and topics were checked before.
-    sent.map_err(|fault| LinkFault::Line(format!("the MQTT library takes no message: {fault}")))
+fn hand_to(client: &Client, message: &Message) -> Result<(), LinkFault> {
+    let sent = client.publish(&message.topic, wire(message.qos), message.retain, message.payload.clone());
+    // Cannot happen: the connection's queue has room for all we hand over.
+    sent.map_err(|fault| LinkFault::Line(fault.to_string()))
 }
 
-const fn wire(qos: QoS) -> rumqttc::QoS {
+const fn wire(qos: QoS) -> wire::QoS {
     match qos {
-        QoS::AtMostOnce => rumqttc::QoS::AtMostOnce,
-        QoS::AtLeastOnce => rumqttc::QoS::AtLeastOnce,
+        QoS::AtMostOnce => wire::QoS::AtMostOnce,
+        QoS::AtLeastOnce => wire::QoS::AtLeastOnce,
     }
 }
 
@@ -297,18 +282,8 @@ async fn sleep_until(instant: Option<Instant>) {
 }
 
 /// Leaves with DISCONNECT, so that the broker does not say the will a second time (`[MQTT-3.14.4-3]`).
-async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
-    if event_loop.network.is_none() || client.try_disconnect().is_err() {
-        return;
-    }
-    let sent = async {
-        while let Ok(event) = event_loop.poll().await {
-            if event == Event::Outgoing(Outgoing::Disconnect) {
-                return;
-            }
-        }
-    };
-    if tokio::time::timeout(Duration::from_millis(200), sent).await.is_err() {
+async fn disconnect(client: &Client, event_loop: &mut EventLoop) {
+    if !event_loop.say_goodbye(client, Duration::from_millis(200)).await {
         tracing::debug!("no time for DISCONNECT; the broker says the will itself");
     }
 }

@@ -14,10 +14,7 @@ use super::bdseq::BdSeq;
 use super::host::{Heard, HostWatch};
 use super::session::{Out, Session, asks_for_rebirth};
 use super::{Counts, EdgeNodeConfig, Payload, Progress, Update};
-use crate::error::link_fault;
-use rumqttc::{
-    AsyncClient, Event, EventLoop, LastWill, Outgoing, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
-};
+use crate::wire::{self, Broken, Client, Event, EventLoop, Publish, QoS, Setup, Will};
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-/// Messages handed to rumqttc at a time: what is beyond waits with us, where a rebirth can go before it.
+/// Messages handed to the connection at a time: what is beyond waits with us, where a rebirth can go before it.
 const HANDED_MAX: u8 = 32;
 
 /// A server that does not answer our subscriptions within this time is no use.
@@ -81,11 +78,11 @@ pub(super) struct Task {
 
 /// One connection, from connect to end.
 struct Connection {
-    client: AsyncClient,
+    client: Client,
     phase: Phase,
-    /// To be handed to rumqttc, in order.
+    /// To be handed to the connection, in order.
     waiting: VecDeque<Out>,
-    /// Messages so far: taken into `waiting`, handed to rumqttc, on the wire.
+    /// Messages so far: taken into `waiting`, handed over, on the wire.
     taken: u64,
     handed: u64,
     sent: u64,
@@ -163,7 +160,8 @@ impl Task {
     }
 
     fn host_text(&self, what: &str) -> String {
-        let (host, port) = self.config.servers.get(self.server).cloned().unwrap_or_default();
+        let (host, port) =
+            self.config.servers.get(self.server).map_or(("", 0), |server| (server.host.as_str(), server.port));
         let name = self.config.primary_host.as_ref().map_or("", super::Name::as_str);
         format!("{host}:{port}: the primary host `{name}` {what}")
     }
@@ -225,18 +223,17 @@ impl Task {
     }
 
     /// A new bdSeq, a new will, a new event loop.
-    fn event_loop(&mut self) -> Result<(AsyncClient, EventLoop), LinkFault> {
+    fn event_loop(&mut self) -> Result<(Client, EventLoop), LinkFault> {
         let bd_seq = self.bd_seq.advance().map_err(|fault| {
             let file = self.config.bd_seq_file.display();
             LinkFault::Line(format!("bdSeq cannot be kept in {file} ({fault}), and without it nobody may connect"))
         })?;
         let will = self.session.connect(bd_seq, self.clock.now());
-        let mut options = self.config.login(self.server).options();
-        // tck-id-principles-persistence-clean-session-311
-        options.set_clean_session(true);
-        options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, false));
-        options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
-        Ok(AsyncClient::new(options, usize::from(HANDED_MAX) + 8))
+        let will = Will { topic: will.topic, payload: will.payload, qos: QoS::AtLeastOnce, retain: false };
+        // tck-id-principles-persistence-clean-session-311, …-50
+        let (login, clean) = (self.config.login(self.server), true);
+        let setup = Setup { login, clean, will: Some(will), incoming_bytes_max: PACKET_BYTES_MAX };
+        Ok(wire::open(setup, usize::from(HANDED_MAX) + 8))
     }
 
     async fn live_through(&mut self, event_loop: &mut EventLoop, connection: &mut Connection) -> End {
@@ -259,9 +256,6 @@ impl Task {
     }
 
     /// Waits for the next event of the connection, telling meanwhile; `None` when it is time to leave.
-    ///
-    /// `poll` must not be dropped half-way (a packet that is just being written would be lost), so it is polled to its
-    /// end across everything else, and dropped only when the connection is given up.
     async fn next_event(
         &mut self,
         event_loop: &mut EventLoop,
@@ -281,7 +275,7 @@ impl Task {
                         return Ok(None);
                     }
                 }
-                event = &mut polling => return event.map(Some).map_err(|error| link_fault(&error)),
+                event = &mut polling => return event.map(Some).map_err(|Broken { fault, .. }| fault),
                 Some(devices) = self.inputs.described.recv() => {
                     if self.describe(&devices) && is_born {
                         connection.take(self.session.birth(self.clock.now()));
@@ -350,25 +344,25 @@ impl Task {
 
     fn on_event(&mut self, event: Event, connection: &mut Connection) -> Result<Option<End>, LinkFault> {
         match event {
-            Event::Incoming(Packet::ConnAck(_)) => self.subscribe(connection)?,
-            Event::Incoming(Packet::SubAck(answer)) => {
-                if answer.return_codes.contains(&SubscribeReasonCode::Failure) {
-                    let text = "the server refused our subscriptions (NCMD, STATE): check its access list".to_owned();
+            Event::Connected { .. } => self.subscribe(connection)?,
+            Event::Subscribed { granted, .. } => {
+                if let Some(Err(reason)) = granted.into_iter().find(Result::is_err) {
+                    let text = format!("the server refused our subscriptions (NCMD, STATE): {reason}");
                     return Err(LinkFault::Refused(text));
                 }
                 self.on_subscribed(connection);
             }
-            Event::Incoming(Packet::Publish(publish)) => return self.on_publish(&publish, connection),
+            Event::Message(publish) => return self.on_publish(&publish, connection),
             // Only the NDEATH has a PUBACK.
-            Event::Incoming(Packet::PubAck(_)) => {
+            Event::Acknowledged { .. } => {
                 if matches!(connection.phase, Phase::Leaving { .. }) {
                     connection.phase = Phase::Leaving { until: Instant::now() };
                 }
             }
-            Event::Outgoing(Outgoing::Publish(0)) => connection.sent += 1,
-            Event::Outgoing(Outgoing::PingReq) => connection.on_ping(),
-            Event::Incoming(Packet::PingResp) => self.arrived(connection.live.pinged, 0),
-            Event::Incoming(Packet::UnsubAck(_)) => {
+            Event::Publishing(0) => connection.sent += 1,
+            Event::Pinging => connection.on_ping(),
+            Event::Pong => self.arrived(connection.live.pinged, 0),
+            Event::Unsubscribed => {
                 let place = connection.barrier.take().unwrap_or(0);
                 self.arrived(0, place);
             }
@@ -380,12 +374,11 @@ impl Task {
     fn subscribe(&mut self, connection: &mut Connection) -> Result<(), LinkFault> {
         connection.phase = Phase::Subscribing { since: Instant::now() };
         // tck-id-message-flow-edge-node-ncmd-subscribe: QoS 1.
-        let mut filters = vec![SubscribeFilter::new(self.session.command_topic(), QoS::AtLeastOnce)];
+        let mut filters = vec![(self.session.command_topic().to_owned(), QoS::AtLeastOnce)];
         if let Some(host) = &self.hosts[self.server] {
-            filters.push(SubscribeFilter::new(host.topic().to_owned(), QoS::AtLeastOnce));
+            filters.push((host.topic().to_owned(), QoS::AtLeastOnce));
         }
-        let sent = connection.client.try_subscribe_many(filters);
-        sent.map_err(|fault| LinkFault::Line(format!("the MQTT library takes no subscription: {fault}")))
+        connection.client.subscribe(filters).map_err(|fault| LinkFault::Line(fault.to_string()))
     }
 
     fn on_subscribed(&mut self, connection: &mut Connection) {
@@ -464,8 +457,8 @@ impl Task {
         }
         let Some(place) = connection.history.take() else { return Ok(()) };
         connection.barrier = Some(place);
-        let sent = connection.client.try_unsubscribe(format!("{}/nobody", self.session.command_topic()));
-        sent.map_err(|fault| LinkFault::Line(format!("the MQTT library takes no request: {fault}")))
+        let sent = connection.client.unsubscribe(format!("{}/nobody", self.session.command_topic()));
+        sent.map_err(|fault| LinkFault::Line(fault.to_string()))
     }
 }
 
@@ -477,7 +470,7 @@ impl Connection {
         }
     }
 
-    /// Ours → rumqttc, as much as it should have at a time.
+    /// Ours → the connection, as much as it should have at a time.
     fn hand_over(&mut self) -> Result<(), LinkFault> {
         while self.handed < self.sent + u64::from(HANDED_MAX)
             && let Some(out) = self.waiting.pop_front()
@@ -489,9 +482,9 @@ impl Connection {
     }
 
     fn publish(&self, out: Out, qos: QoS) -> Result<(), LinkFault> {
-        let sent = self.client.try_publish(out.topic, qos, false, out.payload);
-        // Cannot happen: rumqttc's queue has room for all we hand over.
-        sent.map_err(|fault| LinkFault::Line(format!("the MQTT library takes no message: {fault}")))
+        let sent = self.client.publish(out.topic, qos, false, out.payload);
+        // Cannot happen: the connection's queue has room for all we hand over.
+        sent.map_err(|fault| LinkFault::Line(fault.to_string()))
     }
 
     fn on_ping(&mut self) {
@@ -503,18 +496,8 @@ impl Connection {
 }
 
 /// Sends DISCONNECT, so that the server does not say the NDEATH a second time.
-async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
-    if event_loop.network.is_none() || client.try_disconnect().is_err() {
-        return;
-    }
-    let sent = async {
-        while let Ok(event) = event_loop.poll().await {
-            if event == Event::Outgoing(Outgoing::Disconnect) {
-                return;
-            }
-        }
-    };
-    if tokio::time::timeout(Duration::from_millis(200), sent).await.is_err() {
+async fn disconnect(client: &Client, event_loop: &mut EventLoop) {
+    if !event_loop.say_goodbye(client, Duration::from_millis(200)).await {
         tracing::debug!("no time for DISCONNECT; the server says the NDEATH itself");
     }
 }

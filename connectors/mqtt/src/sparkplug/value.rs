@@ -176,7 +176,6 @@ pub(crate) fn encode(value: &Value, kind: DataType) -> Option<MetricValue> {
 
 /// What a metric says in our words; `None` when the value does not fit its type, or is none of ours. A 32-bit type may
 /// come in the 64-bit field, as some writers do.
-#[cfg(test)]
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // two's complement is meant
 pub(crate) fn decode(value: &MetricValue, kind: DataType) -> Option<Value> {
     let bits = match value {
@@ -211,6 +210,21 @@ pub(crate) const fn quality_code(quality: Quality) -> u32 {
         Quality::Good => 192,
         Quality::Uncertain => 500,
         Quality::Bad => 0,
+    }
+}
+
+/// What a quality code means; a metric without one is good. Codes beyond the three of the specification are those of OPC,
+/// where 192 to 255 is good and 64 to 127 uncertain.
+pub(crate) fn quality_of(properties: Option<&PropertySet>) -> Quality {
+    let code = match properties.and_then(|properties| properties.get(QUALITY)) {
+        Some(PropertyContent::Int(code)) => u64::from(*code),
+        Some(PropertyContent::Long(code)) => *code,
+        _ => return Quality::Good,
+    };
+    match code {
+        192..=255 => Quality::Good,
+        64..=127 | 500 => Quality::Uncertain,
+        _ => Quality::Bad,
     }
 }
 

@@ -168,6 +168,8 @@ pub fn device(port: u16, points: Vec<PointSpec>) -> DeviceSpec {
         gap_max: 0,
         modbus: Default::default(),
         opcua: Default::default(),
+        mqtt: Default::default(),
+        templates: Vec::new(),
         points,
     }
 }

@@ -58,7 +58,8 @@ impl Node {
         let stop = CancellationToken::new();
         let name = |text: &str| Name::try_new(text).unwrap();
         let config = EdgeNodeConfig {
-            servers: ports.iter().map(|port| ("127.0.0.1".to_owned(), *port)).collect(),
+            servers: ports.iter().map(|port| tally_model::MqttBroker::plain("127.0.0.1", *port)).collect(),
+            tls: tally_model::Tls::default(),
             client_id: "tallystick-agent-01-edge-node".to_owned(),
             user: None,
             password: None,

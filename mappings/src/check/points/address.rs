@@ -19,15 +19,20 @@ impl Protocol {
         match endpoint {
             Endpoint::Modbus { .. } => Self::Modbus,
             Endpoint::OpcUa { .. } => Self::OpcUa,
-            Endpoint::Mqtt { .. } => Self::Mqtt,
+            Endpoint::Mqtt(_) => Self::Mqtt,
             Endpoint::Replay { .. } => Self::Replay,
         }
     }
 
     /// From the first word of an endpoint that is wrong further on.
     pub(in crate::check) fn guess(connect: &str) -> Option<Self> {
-        let known =
-            [("modbus+", Self::Modbus), ("opc.tcp:", Self::OpcUa), ("mqtt:", Self::Mqtt), ("replay:", Self::Replay)];
+        let known = [
+            ("modbus+", Self::Modbus),
+            ("opc.tcp:", Self::OpcUa),
+            ("mqtt:", Self::Mqtt),
+            ("mqtts:", Self::Mqtt),
+            ("replay:", Self::Replay),
+        ];
         known.into_iter().find(|(scheme, _)| connect.starts_with(scheme)).map(|(_, protocol)| protocol)
     }
 
@@ -111,7 +116,8 @@ impl Checker<'_> {
                 Address::OpcUa { namespace, index, identifier, pointer, alarm }
             }
             Address::Mqtt { topic, pointer } => Address::Mqtt { topic: format!("{prefix}{topic}"), pointer },
-            column @ Address::Column(_) => column,
+            Address::MqttCbor { topic, pointer } => Address::MqttCbor { topic: format!("{prefix}{topic}"), pointer },
+            other @ (Address::Sparkplug { .. } | Address::Column(_)) => other,
         })
     }
 
