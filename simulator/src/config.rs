@@ -3,13 +3,17 @@
 //! Limits: 1 MiB of YAML. All faults are reported at once, each with file, line and column.
 
 mod check;
+mod faults;
+mod signals;
 mod written;
 
+use crate::fault::ScheduledFlaw;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{Address, ByteOrder, DeviceId, Encoding, Endpoint, PointId, Secret, Value};
+use tally_model::{Address, BitField, ByteOrder, DeviceId, Encoding, Endpoint, PointId, Secret, Value};
 use tokio::net::TcpListener;
 
 /// Longest YAML in bytes: a plant of thousands of signals fits, a log file given by mistake does not.
@@ -21,6 +25,8 @@ pub struct SimConfig {
     /// Same seed, same noise.
     pub(crate) seed: u64,
     pub(crate) models: BTreeMap<String, ModelConfig>,
+    /// Port of an MQTT broker to run on 127.0.0.1 beside the devices.
+    pub broker: Option<u16>,
     /// The devices in file order, ids unique.
     pub devices: Vec<DeviceConfig>,
 }
@@ -36,6 +42,10 @@ pub struct DeviceConfig {
     pub every: Duration,
     /// User names and passwords it accepts (OPC UA only); anonymous is always accepted unless there are users.
     pub users: Vec<(String, Secret)>,
+    /// Folder of its certificates (Modbus over TLS); a temporary one without.
+    pub pki: Option<PathBuf>,
+    /// What will be wrong with it, and when.
+    pub(crate) faults: Vec<ScheduledFlaw>,
     /// What it says, in file order, ids unique.
     pub signals: Vec<SignalConfig>,
 }
@@ -57,6 +67,10 @@ pub struct SignalConfig {
     pub scale: f64,
     /// What a reader adds.
     pub offset: f64,
+    /// Only these bits of a whole number (Modbus).
+    pub bits: Option<BitField>,
+    /// Names of numbers: the signal says the name, the wire carries the number.
+    pub labels: Option<Arc<BTreeMap<i64, String>>>,
     pub(crate) source: Source,
 }
 
@@ -106,6 +120,11 @@ pub(crate) enum Source {
     Noise {
         mean: f64,
         spread: f64,
+    },
+    /// One after the other, each for `every`, round and round.
+    Cycle {
+        of: Vec<Value>,
+        every: Duration,
     },
     /// Offsets and numbers of one recorded column, in time order; played round and round.
     Replay(Vec<(Duration, f64)>),

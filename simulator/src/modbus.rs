@@ -1,139 +1,230 @@
-//! Modbus TCP server of simulated devices: all units on one host and port, with faults on demand.
+//! Modbus server of simulated devices: all units of one line, over TCP, TLS or a serial line, in MBAP, RTU or ASCII frames,
+//! with faults on demand. What it answers is in [`answer`].
 //!
-//! Read-only: function codes 1 to 4; everything else gets exception 01. Registers and bits between the signals of a
-//! table read as zero, outside them exception 02 answers, as on most PLCs. A signal of bad quality answers
-//! exception 04, because Modbus has no other word for it. A silenced device does not answer; its TCP connection stays.
+//! A unit that is not there: over TCP and TLS the line is a gateway and says so (exception 0B), on RTU and ASCII lines nobody
+//! answers. Unit 0 of those is a broadcast: everybody carries it out, nobody answers (Modbus over Serial Line V1.02 §2.1).
+//! An answer that is delayed holds up no other unit, as on a real line: it comes when it comes, also into the middle of
+//! somebody else's turn.
 
+mod answer;
 mod encode;
-mod spoil;
+mod frames;
+mod line;
+mod serial;
+mod tls;
 
-use crate::{PlantState, SignalConfig, SimError, WireFault};
-use encode::write_signal;
-use spoil::Spoiled;
+use crate::fault::{Trouble, WireFault};
+use crate::{PlantState, SignalConfig, SimError};
+use answer::{Unit, exception};
+use frames::{Framing, Question, Taken};
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use tally_model::{Address, DeviceId, ModbusTable, Quality};
+use std::time::Duration;
+use tally_model::DeviceId;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_modbus::prelude::{ExceptionCode, Request, Response, SlaveRequest};
-use tokio_modbus::server::Service;
-use tokio_modbus::server::tcp::Server;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_modbus::prelude::ExceptionCode;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Several devices behind one socket, like a gateway.
-pub(crate) struct ModbusServerConfig {
-    pub listener: TcpListener,
-    /// Unit identifier to device.
-    pub units: BTreeMap<u8, (DeviceId, Vec<SignalConfig>)>,
-}
+pub(crate) use line::OpenLine;
+
+/// Connections at a time; more are closed at once, as by a small PLC.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Answers of one connection that may be late at a time; more are not given at all.
+const LATE_ANSWERS_MAX: usize = 64;
+
+/// Silence after which half an RTU or ASCII frame is forgotten: far more than any operating system pauses in between.
+const FRAME_GAP: Duration = Duration::from_millis(100);
+
+/// Sent instead of an answer: the beginning of a TLS alert, as from a device behind the wrong port.
+const GARBAGE: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28, 0xff, 0xfe, 0x00, 0x99];
+
+/// Units of one line, like devices behind a gateway.
+pub(crate) type Units = BTreeMap<u8, (DeviceId, Vec<SignalConfig>)>;
 
 /// Serves until `stop` is cancelled.
 pub(crate) async fn serve_modbus(
-    config: ModbusServerConfig,
+    line: OpenLine,
+    units: Units,
     state: PlantState,
     stop: CancellationToken,
 ) -> Result<(), SimError> {
-    let plc = Plc { units: Arc::new(config.units), state };
-    let on_connected = |stream: TcpStream, _| {
-        let transport = Spoiled::new(stream, plc.clone());
-        let service = plc.clone();
-        async move { Ok(Some((service, transport))) }
-    };
-    // A connection that breaks or sends nonsense ends; it says nothing about the others.
-    let on_fault = |fault| tracing::debug!(%fault, "a Modbus connection ended");
-    let server = Server::new(config.listener);
-    match stop.run_until_cancelled(server.serve(&on_connected, on_fault)).await {
-        Some(Err(fault)) => Err(SimError::Modbus(fault.to_string())),
-        _ => Ok(()),
+    let units = units.into_iter().map(|(unit, (device, signals))| (unit, Unit::new(device, signals))).collect();
+    let plc = Arc::new(Plc { units, state });
+    match line {
+        OpenLine::Tcp { listener, framing } => accept(listener, None, framing, plc, stop).await,
+        OpenLine::Tls { listener, pki } => {
+            let acceptor = pki.acceptor().map_err(SimError::Modbus)?;
+            accept(listener, Some(acceptor), Framing::Mbap, plc, stop).await
+        }
+        OpenLine::Serial { mut line, framing } => {
+            let ended = stop.run_until_cancelled(talk(&mut *line.stream, framing, &plc)).await;
+            match ended {
+                Some(Err(fault)) => Err(SimError::Modbus(format!("{}: {fault}", line.path.display()))),
+                _ => Ok(()),
+            }
+        }
     }
 }
 
-#[derive(Clone)]
+/// Takes connections. One that breaks or sends nonsense ends; it says nothing about the others.
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    framing: Framing,
+    plc: Arc<Plc>,
+    stop: CancellationToken,
+) -> Result<(), SimError> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let (stream, _) = accepted.map_err(|fault| SimError::Modbus(fault.to_string()))?;
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        if plc.all_hang_up() {
+            continue;
+        }
+        let (tls, plc, stop) = (tls.clone(), plc.clone(), stop.clone());
+        tokio::spawn(async move {
+            let talked = stop.run_until_cancelled(serve_connection(stream, tls, framing, &plc)).await;
+            if let Some(Err(fault)) = talked {
+                tracing::debug!(%fault, "a Modbus connection ended");
+            }
+            drop(place);
+        });
+    }
+    Ok(())
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    framing: Framing,
+    plc: &Arc<Plc>,
+) -> io::Result<()> {
+    // An answer of some bytes must not wait for company.
+    stream.set_nodelay(true)?;
+    match tls {
+        Some(tls) => talk(tls.accept(stream).await?, framing, plc).await,
+        None => talk(stream, framing, plc).await,
+    }
+}
+
+/// Answers questions until the other side ends the connection, or a fault does.
+async fn talk<S: AsyncRead + AsyncWrite>(stream: S, framing: Framing, plc: &Arc<Plc>) -> io::Result<()> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let (late, mut late_answers) = mpsc::channel::<Vec<u8>>(LATE_ANSWERS_MAX);
+    let (mut bytes, mut fresh) = (Vec::new(), [0; 512]);
+    loop {
+        let gap = if framing.is_bus() && !bytes.is_empty() { FRAME_GAP } else { Duration::MAX };
+        let answers = tokio::select! {
+            Some(answer) = late_answers.recv() => vec![answer],
+            read = reader.read(&mut fresh) => {
+                let count = read?;
+                if count == 0 {
+                    return Ok(());
+                }
+                bytes.extend_from_slice(fresh.get(..count).unwrap_or_default());
+                match plc.answer_all(framing, &mut bytes, &late) {
+                    Some(answers) => answers,
+                    None => return Ok(()),
+                }
+            }
+            () = tokio::time::sleep(gap) => {
+                bytes.clear();
+                Vec::new()
+            }
+        };
+        for answer in answers {
+            writer.write_all(&answer).await?;
+        }
+        writer.flush().await?;
+    }
+}
+
 struct Plc {
-    units: Arc<BTreeMap<u8, (DeviceId, Vec<SignalConfig>)>>,
+    units: BTreeMap<u8, Unit>,
     state: PlantState,
 }
 
-type Answer = Result<Option<Response>, ExceptionCode>;
-
-impl Service for Plc {
-    type Request = SlaveRequest<'static>;
-    type Response = Option<Response>;
-    type Exception = ExceptionCode;
-    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-    fn call(&self, request: Self::Request) -> Self::Future {
-        let plc = self.clone();
-        Box::pin(async move { plc.answer(request.slave, &request.request).await })
-    }
+/// What becomes of one question.
+enum Reaction {
+    Answer { frame: Vec<u8>, delay: Duration },
+    Silence,
+    HangUp,
 }
 
 impl Plc {
-    async fn answer(&self, unit: u8, request: &Request<'static>) -> Answer {
-        // A gateway says so when it has no such unit (Modbus Application Protocol V1.1b3 §7, code 0B).
-        let (device, signals) = self.units.get(&unit).ok_or(ExceptionCode::GatewayTargetDevice)?;
-        match self.state.wire_fault(device.as_str()) {
-            Some(WireFault::Exception(code)) => return Err(ExceptionCode::new(code)),
-            Some(WireFault::Delay(time)) => tokio::time::sleep(time).await,
-            Some(WireFault::Garbage | WireFault::Half) | None => {}
-        }
-        if self.state.is_silent(device.as_str()) {
-            return Ok(None);
-        }
-        let read = |table, start, count| self.read(device, signals, table, start, count);
-        let bits = |table, start, count| -> Result<Vec<bool>, ExceptionCode> {
-            Ok(read(table, start, count)?.into_iter().map(|word| word != 0).collect())
-        };
-        let response = match *request {
-            Request::ReadCoils(start, count) => Response::ReadCoils(bits(ModbusTable::Coil, start, count)?),
-            Request::ReadDiscreteInputs(start, count) => {
-                Response::ReadDiscreteInputs(bits(ModbusTable::Discrete, start, count)?)
-            }
-            Request::ReadInputRegisters(start, count) => {
-                Response::ReadInputRegisters(read(ModbusTable::Input, start, count)?)
-            }
-            Request::ReadHoldingRegisters(start, count) => {
-                Response::ReadHoldingRegisters(read(ModbusTable::Holding, start, count)?)
-            }
-            _ => return Err(ExceptionCode::IllegalFunction),
-        };
-        Ok(Some(response))
+    fn all_hang_up(&self) -> bool {
+        self.units.values().all(|unit| self.state.trouble(unit.device.as_str()).hangs_up)
     }
 
-    /// The words from `start`; a bit is a word of 0 or 1.
-    fn read(
-        &self,
-        device: &DeviceId,
-        signals: &[SignalConfig],
-        table: ModbusTable,
-        start: u16,
-        count: u16,
-    ) -> Result<Vec<u16>, ExceptionCode> {
-        let count_max = if table.is_bits() { 2000 } else { 125 };
-        if count == 0 || count > count_max {
-            return Err(ExceptionCode::IllegalDataValue);
-        }
-        let asked = u32::from(start)..u32::from(start) + u32::from(count);
-        let mut words = vec![0; usize::from(count)];
-        let (mut lowest, mut end) = (u32::MAX, 0);
-        for signal in signals {
-            let Address::Modbus { table: of_signal, offset, .. } = signal.address else { continue };
-            if of_signal != table {
-                continue;
-            }
-            let place = u32::from(offset)..u32::from(offset) + u32::from(signal.width());
-            (lowest, end) = (lowest.min(place.start), end.max(place.end));
-            if place.start < asked.end && asked.start < place.end {
-                let view = self.state.view(device.as_str(), signal.id.as_str());
-                let view =
-                    view.filter(|view| view.quality != Quality::Bad).ok_or(ExceptionCode::ServerDeviceFailure)?;
-                write_signal(signal, &view.value, start, &mut words);
+    /// The answers to all questions in `bytes`; `None` when the connection must be closed. Late ones go their own way.
+    fn answer_all(&self, framing: Framing, bytes: &mut Vec<u8>, late: &mpsc::Sender<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+        let mut answers = Vec::new();
+        loop {
+            let question = match framing.take(bytes) {
+                Taken::Question(question) => question,
+                Taken::More => return Some(answers),
+                Taken::Nonsense => return None,
+            };
+            match self.react(framing, &question) {
+                Reaction::Answer { frame, delay } if delay.is_zero() => answers.push(frame),
+                Reaction::Answer { frame, delay } => send_late(late.clone(), frame, delay),
+                Reaction::Silence => {}
+                Reaction::HangUp => return None,
             }
         }
-        if asked.start < lowest || asked.end > end {
-            return Err(ExceptionCode::IllegalDataAddress);
-        }
-        Ok(words)
     }
+
+    fn react(&self, framing: Framing, question: &Question) -> Reaction {
+        if framing.is_bus() && question.unit == 0 {
+            self.units.values().for_each(|unit| drop(unit.answer(&question.pdu, &self.state)));
+            return Reaction::Silence;
+        }
+        let Some(unit) = self.units.get(&question.unit) else {
+            if framing.is_bus() {
+                return Reaction::Silence;
+            }
+            // A gateway says so when it has no such unit (Modbus Application Protocol V1.1b3 §7, code 0B).
+            let function = question.pdu.first().copied().unwrap_or(0);
+            let pdu = exception(function, ExceptionCode::GatewayTargetDevice.into());
+            return Reaction::Answer { frame: framing.frame(question, &pdu, None), delay: Duration::ZERO };
+        };
+        let trouble = self.state.trouble(unit.device.as_str());
+        match trouble {
+            Trouble { is_silent: true, .. } => Reaction::Silence,
+            // A serial line has nothing to hang up.
+            Trouble { hangs_up: true, .. } => Reaction::HangUp,
+            Trouble { delay, wire, .. } => Reaction::Answer { frame: self.frame(framing, question, unit, wire), delay },
+        }
+    }
+
+    fn frame(&self, framing: Framing, question: &Question, unit: &Unit, wire: Option<WireFault>) -> Vec<u8> {
+        let right = |wrong| framing.frame(question, &unit.answer(&question.pdu, &self.state), wrong);
+        match wire {
+            None => right(None),
+            Some(WireFault::Wrong(wrong)) => right(Some(wrong)),
+            Some(WireFault::Garbage) => GARBAGE.to_vec(),
+            Some(WireFault::Half) => {
+                let mut frame = right(None);
+                frame.truncate(frame.len() / 2);
+                frame
+            }
+            Some(WireFault::Exception(code)) => {
+                let function = question.pdu.first().copied().unwrap_or(0);
+                framing.frame(question, &exception(function, code), None)
+            }
+        }
+    }
+}
+
+/// A connection that ended meanwhile, or has too many late answers already, does without.
+fn send_late(late: mpsc::Sender<Vec<u8>>, frame: Vec<u8>, delay: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        drop(late.try_send(frame));
+    });
 }

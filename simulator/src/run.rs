@@ -1,12 +1,14 @@
 //! Starts everything a plant needs, and stops it: as a handle for tests and as a program driven over lines.
 
-use crate::command::obey;
-use crate::modbus::{ModbusServerConfig, serve_modbus};
+use crate::broker::Broker;
+use crate::control::{Controls, answer_on_socket, obey};
+use crate::modbus::{OpenLine, serve_modbus};
 use crate::stepper::Stepper;
 use crate::{
     DeviceConfig, MqttSensorConfig, OpcUaServerConfig, PlantState, STEP, SimConfig, SimError, publish_mqtt, serve_opcua,
 };
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tally_model::{Endpoint, ModbusLine, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,12 +22,34 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// [`SimError`] when the plant cannot start, or when one of its servers fails.
-pub async fn run<R, W>(config: SimConfig, commands: R, mut answers: W, stop: CancellationToken) -> Result<(), SimError>
+pub async fn run<R, W>(config: SimConfig, commands: R, answers: W, stop: CancellationToken) -> Result<(), SimError>
+where
+    R: AsyncBufRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    run_with_socket(config, commands, answers, None, stop).await
+}
+
+/// [`run`], and the same commands on a Unix socket.
+///
+/// # Errors
+/// As [`run`]; also when the socket cannot be made.
+pub async fn run_with_socket<R, W>(
+    config: SimConfig,
+    commands: R,
+    mut answers: W,
+    socket: Option<&Path>,
+    stop: CancellationToken,
+) -> Result<(), SimError>
 where
     R: AsyncBufRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
     let mut handle = SimHandle::start(config).await?;
+    if let Some(path) = socket {
+        let serving = answer_on_socket(path, handle.controls.clone(), handle.stop.clone())?;
+        handle.tasks.spawn(serving);
+    }
     let mut lines = Some(commands.lines());
     say(&mut answers, &handle.ready_line()).await;
     loop {
@@ -36,7 +60,7 @@ where
             }
             fault = next_fault(&mut handle.tasks) => return Err(fault),
             line = next_line(&mut lines) => match line {
-                Some(line) => say(&mut answers, &obey(&line, &handle)).await,
+                Some(line) => say(&mut answers, &obey(&line, &handle.controls)).await,
                 None => lines = None,
             },
         }
@@ -65,12 +89,14 @@ async fn say<W: AsyncWrite + Unpin>(answers: &mut W, line: &str) {
 
 /// A running plant. Dropping it stops everything at once; [`SimHandle::stop`] waits until it has.
 pub struct SimHandle {
-    state: PlantState,
-    stepper: Arc<Mutex<Stepper>>,
+    controls: Controls,
     /// Device to the URL under which it is reached, with the port really bound.
     addresses: BTreeMap<String, String>,
+    /// Device to the folder of its certificates.
+    certificates: BTreeMap<String, PathBuf>,
     tasks: JoinSet<Result<(), SimError>>,
     stop: CancellationToken,
+    _broker: Option<Broker>,
 }
 
 impl SimHandle {
@@ -83,28 +109,37 @@ impl SimHandle {
         let mut stepper = Stepper::new(&config);
         // The first client must find values, not holes.
         stepper.step(std::time::Duration::ZERO, &state);
+        let broker = config.broker.map(crate::start_broker).transpose()?;
+        let stepper = Arc::new(Mutex::new(stepper));
         let mut handle = Self {
-            state,
-            stepper: Arc::new(Mutex::new(stepper)),
+            controls: Controls::new(state.clone(), stepper.clone(), &config.devices),
             addresses: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             tasks: JoinSet::new(),
             stop: CancellationToken::new(),
+            _broker: broker,
         };
         handle.start_servers(config.devices).await?;
-        handle.tasks.spawn(step_for_ever(handle.stepper.clone(), handle.state.clone(), handle.stop.clone()));
+        handle.tasks.spawn(step_for_ever(stepper, state, handle.stop.clone()));
         Ok(handle)
     }
 
     /// What every signal says, to read and to change.
     #[must_use]
     pub fn state(&self) -> &PlantState {
-        &self.state
+        &self.controls.state
     }
 
     /// Device to the URL under which it is reached, as a mapping would write it.
     #[must_use]
     pub fn addresses(&self) -> &BTreeMap<String, String> {
         &self.addresses
+    }
+
+    /// Folder with the certificates of a device that is served over TLS: `ca.pem`, `client.pem`, `client.key`.
+    #[must_use]
+    pub fn certificates(&self, device: &str) -> Option<&Path> {
+        self.certificates.get(device).map(PathBuf::as_path)
     }
 
     /// The port of a device.
@@ -115,7 +150,7 @@ impl SimHandle {
 
     /// Holds a signal at a value until it is released.
     pub fn set(&self, device: &str, signal: &str, value: Value) {
-        self.state.set(device, signal, value);
+        self.controls.state.set(device, signal, value);
     }
 
     /// Makes the worn parts of a device new again; gives their names.
@@ -123,17 +158,13 @@ impl SimHandle {
     /// # Errors
     /// A sentence, when nothing of the device wears out.
     pub fn repair(&self, device: &str) -> Result<String, String> {
-        let repaired = self.stepper.lock().unwrap_or_else(PoisonError::into_inner).repair(device);
-        if repaired.is_empty() {
-            return Err(format!("nothing of `{device}` wears out"));
-        }
-        Ok(repaired.into_iter().collect::<Vec<_>>().join(", "))
+        self.controls.repair(device)
     }
 
     /// Carries out one command line and gives the answer line (`ok …` or `error …`).
     #[must_use]
     pub fn command(&self, line: &str) -> String {
-        obey(line, self)
+        obey(line, &self.controls)
     }
 
     /// Stops everything and waits until it has.
@@ -146,17 +177,11 @@ impl SimHandle {
         }
     }
 
-    pub(crate) fn check_device(&self, device: &str) -> Result<(), String> {
-        if self.addresses.contains_key(device) {
-            return Ok(());
-        }
-        let known: Vec<_> = self.addresses.keys().cloned().collect();
-        Err(format!("there is no device `{device}`; there are: {}", known.join(", ")))
-    }
-
     fn ready_line(&self) -> String {
         let places = self.addresses.iter().map(|(device, url)| format!(" {device}={url}"));
-        format!("ready{}", places.collect::<String>())
+        let certificates = self.certificates.iter();
+        let certificates = certificates.map(|(device, folder)| format!(" certificates:{device}={}", folder.display()));
+        format!("ready{}", places.chain(certificates).collect::<String>())
     }
 
     async fn start_servers(&mut self, devices: Vec<DeviceConfig>) -> Result<(), SimError> {
@@ -177,20 +202,18 @@ impl SimHandle {
     }
 
     async fn start_modbus(&mut self, line: ModbusLine, units: Vec<(u8, DeviceConfig)>) -> Result<(), SimError> {
-        let ModbusLine::Tcp { host, port } = &line else {
-            return Err(SimError::Modbus(format!("`{line}` is not served yet")));
-        };
-        let (host, port) = (host.as_str(), *port);
         let names: Vec<_> = units.iter().map(|(_, device)| device.id.to_string()).collect();
-        let (listener, port) = bind(&names.join(", "), host, port).await?;
+        let pki = units.iter().find_map(|(_, device)| device.pki.clone());
+        let (open, line) = OpenLine::open(&line, &names.join(", "), pki.as_deref()).await?;
         let mut served = BTreeMap::new();
         for (unit, device) in units {
-            let url = Endpoint::Modbus { line: ModbusLine::Tcp { host: host.to_owned(), port }, unit }.to_string();
-            self.addresses.insert(device.id.to_string(), url);
+            let name = device.id.to_string();
+            self.certificates.extend(open.certificates().map(|folder| (name.clone(), folder)));
+            self.addresses.insert(name, Endpoint::Modbus { line: line.clone(), unit }.to_string());
             served.insert(unit, (device.id, device.signals));
         }
-        let config = ModbusServerConfig { listener, units: served };
-        self.tasks.spawn(serve_modbus(config, self.state.clone(), self.stop.clone()));
+        let state = self.controls.state.clone();
+        self.tasks.spawn(serve_modbus(open, served, state, self.stop.clone()));
         Ok(())
     }
 
@@ -202,14 +225,14 @@ impl SimHandle {
         url.set_port(Some(port)).map_err(|()| fault(format!("`{url}` takes no port")))?;
         self.addresses.insert(device.id.to_string(), url.to_string());
         let config = OpcUaServerConfig { device: device.id, listener, users: device.users, signals: device.signals };
-        self.tasks.spawn(serve_opcua(config, self.state.clone(), self.stop.clone()));
+        self.tasks.spawn(serve_opcua(config, self.controls.state.clone(), self.stop.clone()));
         Ok(())
     }
 
     fn start_mqtt(&mut self, device: DeviceConfig, host: String, port: u16) {
         self.addresses.insert(device.id.to_string(), device.serve.to_string());
         let config = MqttSensorConfig { device: device.id, host, port, every: device.every, signals: device.signals };
-        self.tasks.spawn(publish_mqtt(config, self.state.clone(), self.stop.clone()));
+        self.tasks.spawn(publish_mqtt(config, self.controls.state.clone(), self.stop.clone()));
     }
 }
 
@@ -219,7 +242,7 @@ impl Drop for SimHandle {
     }
 }
 
-async fn bind(what: &str, host: &str, port: u16) -> Result<(TcpListener, u16), SimError> {
+pub(crate) async fn bind(what: &str, host: &str, port: u16) -> Result<(TcpListener, u16), SimError> {
     let fault = |source| SimError::Bind { what: what.to_owned(), address: format!("{host}:{port}"), source };
     // A URL writes IPv6 addresses in brackets (RFC 3986 §3.2.2), the resolver knows them without.
     let listener = TcpListener::bind((host.trim_matches(['[', ']']), port)).await.map_err(fault)?;

@@ -2,9 +2,10 @@
 //!
 //! Written by the stepper (every 50 ms) and by commands; read by the servers. Cheap to clone: all clones see one state.
 
+use crate::fault::{Defect, Flaw, Trouble, WireFault};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tally_model::{Quality, Value};
 use tokio::sync::watch;
 
@@ -24,21 +25,43 @@ struct Shared {
 #[derive(Default)]
 struct Device {
     signals: BTreeMap<String, Signal>,
-    silent_until: Option<Instant>,
-    wire_fault: Option<WireFault>,
+    /// Wrong by command, until when; for ever without. The newest last.
+    commanded: Vec<(Flaw, Option<Instant>)>,
+    /// Wrong by the file, at this moment.
+    scheduled: Vec<Flaw>,
 }
 
-/// What is wrong with a device's Modbus answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WireFault {
-    /// Every request gets this exception (Modbus Application Protocol V1.1b3 §7).
-    Exception(u8),
-    /// Every answer comes this late.
-    Delay(Duration),
-    /// Bytes that are no Modbus instead of the answer.
-    Garbage,
-    /// The first half of the answer, then nothing.
-    Half,
+impl Device {
+    /// Everything that is wrong now, the file's faults first: what somebody commands counts more.
+    fn flaws(&self) -> impl Iterator<Item = &Flaw> {
+        let is_on = |until: &Option<Instant>| until.is_none_or(|until| Instant::now() < until);
+        let commanded = self.commanded.iter().filter(move |(_, until)| is_on(until));
+        self.scheduled.iter().chain(commanded.map(|(flaw, _)| flaw))
+    }
+
+    fn is_frozen(&self, signal: &str) -> bool {
+        self.flaws().any(|flaw| flaw.defect == Defect::Frozen && flaw.is_of(signal))
+    }
+
+    /// What the signal says, with the quality that its faults leave it.
+    fn view(&self, name: &str) -> Option<SignalView> {
+        let signal = self.signals.get(name)?;
+        let mut view = signal.view.clone();
+        for flaw in self.flaws().filter(|flaw| flaw.is_of(name)) {
+            if let Defect::Quality(quality) = flaw.defect {
+                view.quality = worse(view.quality, quality);
+            }
+        }
+        Some(view)
+    }
+}
+
+fn worse(one: Quality, other: Quality) -> Quality {
+    match (one, other) {
+        (Quality::Bad, _) | (_, Quality::Bad) => Quality::Bad,
+        (Quality::Uncertain, _) | (_, Quality::Uncertain) => Quality::Uncertain,
+        _ => Quality::Good,
+    }
 }
 
 struct Signal {
@@ -73,7 +96,14 @@ impl PlantState {
     /// Value and quality of a signal, if there is such a signal.
     #[must_use]
     pub fn view(&self, device: &str, signal: &str) -> Option<SignalView> {
-        Some(self.lock().get(device)?.signals.get(signal)?.view.clone())
+        self.lock().get(device)?.view(signal)
+    }
+
+    /// Views of several signals of a device at one moment, in the order of `names`.
+    pub(crate) fn views<'n>(&self, device: &str, names: impl Iterator<Item = &'n str>) -> Vec<Option<SignalView>> {
+        let devices = self.lock();
+        let device = devices.get(device);
+        names.map(|name| device?.view(name)).collect()
     }
 
     /// All signals of a device with their values, in name order; empty for an unknown device.
@@ -111,25 +141,81 @@ impl PlantState {
 
     /// Makes a device stop answering (or publishing) for `time`.
     pub fn silence(&self, device: &str, time: Duration) {
-        self.lock().entry(device.to_owned()).or_default().silent_until = Instant::now().checked_add(time);
-        self.announce();
+        self.afflict(device, Flaw { defect: Defect::Drop, signals: Vec::new() }, Some(time));
     }
 
     /// Whether a device answers nothing at the moment.
     #[must_use]
     pub fn is_silent(&self, device: &str) -> bool {
-        self.lock().get(device).and_then(|device| device.silent_until).is_some_and(|until| Instant::now() < until)
+        self.trouble(device).is_silent
     }
 
-    /// Spoils a device's Modbus answers until told otherwise.
-    pub fn set_wire_fault(&self, device: &str, fault: Option<WireFault>) {
-        self.lock().entry(device.to_owned()).or_default().wire_fault = fault;
+    /// Makes something wrong with a device, for a time or until [`PlantState::heal`]. The same defect of the same signals is
+    /// replaced.
+    pub fn afflict(&self, device: &str, flaw: Flaw, lasts: Option<Duration>) {
+        let until = lasts.map(|lasts| Instant::now().checked_add(lasts).unwrap_or_else(far_away));
+        let mut devices = self.lock();
+        let commanded = &mut devices.entry(device.to_owned()).or_default().commanded;
+        let now = Instant::now();
+        commanded.retain(|(old, until)| {
+            let is_same = std::mem::discriminant(&old.defect) == std::mem::discriminant(&flaw.defect);
+            !(is_same && old.signals == flaw.signals) && until.is_none_or(|until| now < until)
+        });
+        commanded.push((flaw, until));
+        drop(devices);
+        self.announce();
     }
 
-    /// What is wrong with a device's Modbus answers at the moment.
+    /// Ends what was made wrong by [`PlantState::afflict`], and nothing else. Gives how many faults that were.
+    pub fn heal(&self, device: &str) -> usize {
+        self.heal_where(device, |_| true)
+    }
+
+    /// Ends those of the commanded faults that `which` chooses.
+    pub(crate) fn heal_where(&self, device: &str, which: impl Fn(&Defect) -> bool) -> usize {
+        let mut devices = self.lock();
+        let healed = match devices.get_mut(device) {
+            Some(device) => {
+                let before = device.flaws().count();
+                device.commanded.retain(|(flaw, _)| !which(&flaw.defect));
+                before - device.flaws().count()
+            }
+            None => 0,
+        };
+        drop(devices);
+        self.announce();
+        healed
+    }
+
+    /// What the file says is wrong now.
+    pub(crate) fn schedule(&self, device: &str, flaws: Vec<Flaw>) {
+        self.lock().entry(device.to_owned()).or_default().scheduled = flaws;
+    }
+
+    /// What is wrong with a device at the moment, for people.
     #[must_use]
-    pub fn wire_fault(&self, device: &str) -> Option<WireFault> {
-        self.lock().get(device)?.wire_fault
+    pub fn flaws(&self, device: &str) -> Vec<Flaw> {
+        self.lock().get(device).map(|device| device.flaws().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What a device's server must know before it answers or publishes.
+    #[must_use]
+    pub fn trouble(&self, device: &str) -> Trouble {
+        self.lock().get(device).map(|device| Trouble::of(device.flaws())).unwrap_or_default()
+    }
+
+    /// What a device's own clock shows.
+    #[must_use]
+    pub fn now(&self, device: &str) -> SystemTime {
+        self.trouble(device).clock.shown(SystemTime::now())
+    }
+
+    /// Spoils a device's answers until told otherwise.
+    pub fn set_wire_fault(&self, device: &str, fault: Option<WireFault>) {
+        match fault {
+            Some(fault) => self.afflict(device, Flaw { defect: Defect::Wire(fault), signals: Vec::new() }, None),
+            None => drop(self.heal_where(device, |defect| matches!(defect, Defect::Wire(_) | Defect::Delay(_)))),
+        }
     }
 
     /// A number that rises whenever anything changed (at most one wake-up per step is lost to merging).
@@ -145,9 +231,15 @@ impl PlantState {
 
     fn change(&self, device: &str, signal: &str, value: Value, by_command: bool) {
         let mut devices = self.lock();
-        let signals = &mut devices.entry(device.to_owned()).or_default().signals;
+        // Looked up before it is made: the stepper comes here for every signal, twenty times a second.
+        if !devices.contains_key(device) {
+            devices.insert(device.to_owned(), Device::default());
+        }
+        let Some(device) = devices.get_mut(device) else { return };
+        let is_frozen = !by_command && device.is_frozen(signal);
+        let signals = &mut device.signals;
         match signals.get_mut(signal) {
-            Some(known) if known.held && !by_command => {}
+            Some(known) if (known.held || is_frozen) && !by_command => {}
             Some(known) => {
                 known.view.value = value;
                 known.held = by_command;
@@ -181,9 +273,53 @@ impl PlantState {
     }
 }
 
+/// Instead of an instant beyond the clock's end.
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(86_400 * 365)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn flaw(what: &str, of: Option<&str>, signals: &[&str]) -> Flaw {
+        let signals = signals.iter().map(|signal| (*signal).to_owned()).collect();
+        Flaw { defect: Defect::parse(what, of).unwrap(), signals }
+    }
+
+    #[test]
+    fn faults_add_up_and_are_healed() {
+        let plant = PlantState::default();
+        plant.drive("press", "a", Value::Integer(1));
+        plant.drive("press", "b", Value::Integer(1));
+        plant.afflict("press", flaw("frozen", None, &["a"]), None);
+        plant.afflict("press", flaw("uncertain", None, &[]), None);
+        plant.afflict("press", flaw("bad", None, &["b"]), None);
+        plant.afflict("press", flaw("delay", Some("2s"), &[]), None);
+        plant.afflict("press", flaw("exception", Some("6"), &[]), None);
+        plant.afflict("press", flaw("clock", Some("-1h"), &[]), None);
+        plant.schedule("press", vec![flaw("exception", Some("4"), &[]), flaw("delay", Some("1s"), &[])]);
+        plant.drive("press", "a", Value::Integer(2));
+        plant.drive("press", "b", Value::Integer(2));
+        let view = |name| plant.view("press", name).map(|view| (view.value, view.quality)).unwrap();
+        assert_eq!(view("a"), (Value::Integer(1), Quality::Uncertain));
+        assert_eq!(view("b"), (Value::Integer(2), Quality::Bad));
+        let trouble = plant.trouble("press");
+        assert_eq!((trouble.delay, trouble.wire), (Duration::from_secs(2), Some(WireFault::Exception(6))));
+        assert!(plant.now("press") < SystemTime::now() - Duration::from_secs(3_000));
+        assert!(!trouble.is_silent && !trouble.hangs_up);
+        plant.afflict("press", flaw("exception", Some("2"), &[]), Some(Duration::ZERO));
+        assert_eq!(
+            plant.trouble("press").wire,
+            Some(WireFault::Exception(4)),
+            "the file's, after the command's is over"
+        );
+        assert_eq!(plant.heal("press"), 5, "{:?}", plant.flaws("press"));
+        assert_eq!(plant.flaws("press").len(), 2, "what the file says goes on");
+        plant.drive("press", "a", Value::Integer(3));
+        assert_eq!(view("a"), (Value::Integer(3), Quality::Good));
+        assert_eq!(plant.trouble("nobody"), Trouble::default());
+    }
 
     #[test]
     fn a_held_signal_is_left_alone_until_released() {

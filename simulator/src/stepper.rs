@@ -3,7 +3,8 @@
 //! Pure apart from the [`PlantState`] it writes; same seed and same steps give the same values.
 
 use crate::PlantState;
-use crate::config::{ModelConfig, SimConfig, Source};
+use crate::config::{ModelConfig, SignalConfig, SimConfig, Source};
+use crate::fault::{Flaw, ScheduledFlaw};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tally_model::{Encoding, Value};
@@ -14,13 +15,20 @@ pub(crate) struct Stepper {
     random: Random,
     models: BTreeMap<String, Model>,
     signals: Vec<Driven>,
+    schedules: Vec<Schedule>,
 }
 
 struct Driven {
     device: String,
-    signal: String,
-    encoding: Encoding,
-    source: Source,
+    signal: SignalConfig,
+}
+
+/// The faults a file has for a device.
+struct Schedule {
+    device: String,
+    planned: Vec<ScheduledFlaw>,
+    /// What was active at the last step; the plant is told of changes only.
+    active: Vec<Flaw>,
 }
 
 struct Model {
@@ -41,30 +49,38 @@ impl Stepper {
             (name.clone(), Model { config: config.clone(), level: 0.0, value })
         });
         let signals = config.devices.iter().flat_map(|device| {
-            device.signals.iter().map(|signal| Driven {
-                device: device.id.to_string(),
-                signal: signal.id.to_string(),
-                encoding: signal.encoding,
-                source: signal.source.clone(),
-            })
+            device.signals.iter().map(|signal| Driven { device: device.id.to_string(), signal: signal.clone() })
         });
-        Self { now: Duration::ZERO, random: Random(config.seed), models: models.collect(), signals: signals.collect() }
+        let with_faults = config.devices.iter().filter(|device| !device.faults.is_empty());
+        let schedules = with_faults.map(|device| Schedule {
+            device: device.id.to_string(),
+            planned: device.faults.clone(),
+            active: Vec::new(),
+        });
+        Self {
+            now: Duration::ZERO,
+            random: Random(config.seed),
+            models: models.collect(),
+            signals: signals.collect(),
+            schedules: schedules.collect(),
+        }
     }
 
     /// Moves everything by `passed` and writes it down.
     pub(crate) fn step(&mut self, passed: Duration, plant: &PlantState) {
         self.now += passed;
         self.step_models(passed.as_secs_f64());
+        self.schedules.iter_mut().for_each(|schedule| schedule.step(self.now, plant));
         for driven in &self.signals {
-            let value = match &driven.source {
+            let signal = &driven.signal;
+            let value = match &signal.source {
                 Source::Constant(value) => value.clone(),
-                Source::Model(name) => {
-                    shaped(self.models.get(name).map_or(f64::NAN, |model| model.value), driven.encoding)
-                }
-                Source::Noise { mean, spread } => shaped(mean + spread * self.random.deviation(), driven.encoding),
-                other => shaped(at(other, self.now), driven.encoding),
+                Source::Cycle { of, every } => turn(of, *every, self.now),
+                Source::Model(name) => signal.shaped(self.models.get(name).map_or(f64::NAN, |model| model.value)),
+                Source::Noise { mean, spread } => signal.shaped(mean + spread * self.random.deviation()),
+                other => signal.shaped(at(other, self.now)),
             };
-            plant.drive(&driven.device, &driven.signal, value);
+            plant.drive(&driven.device, signal.id.as_str(), value);
         }
         plant.announce();
     }
@@ -72,7 +88,7 @@ impl Stepper {
     /// Makes everything the device wears out new again; gives the names, none when the device has no such model.
     pub(crate) fn repair(&mut self, device: &str) -> BTreeSet<String> {
         let of_device = self.signals.iter().filter(|driven| driven.device == device);
-        let names = of_device.filter_map(|driven| match &driven.source {
+        let names = of_device.filter_map(|driven| match &driven.signal.source {
             Source::Model(name) => Some(name),
             _ => None,
         });
@@ -129,19 +145,50 @@ fn at(source: &Source, now: Duration) -> f64 {
             let played = rows.iter().take_while(|(offset, _)| *offset <= place).last().or(rows.first());
             played.map_or(f64::NAN, |(_, number)| *number)
         }
-        Source::Constant(_) | Source::Noise { .. } | Source::Model(_) => f64::NAN,
+        Source::Constant(_) | Source::Cycle { .. } | Source::Noise { .. } | Source::Model(_) => f64::NAN,
     }
 }
 
-/// The number as the kind of value its encoding carries.
-#[allow(clippy::cast_possible_truncation)] // `as` saturates, and a simulated counter beyond 2^63 is no plant
-fn shaped(number: f64, encoding: Encoding) -> Value {
-    match encoding {
-        Encoding::Bool => Value::Bool(number >= 0.5),
-        Encoding::F32 | Encoding::F64 | Encoding::Auto => Value::Float(number),
-        Encoding::Text => Value::Text(number.to_string()),
-        _ => Value::Integer(number.round() as i64),
+impl Schedule {
+    fn step(&mut self, now: Duration, plant: &PlantState) {
+        let active: Vec<Flaw> =
+            self.planned.iter().filter(|planned| planned.is_active(now)).map(|planned| planned.flaw.clone()).collect();
+        if active != self.active {
+            tracing::info!(device = %self.device, faults = %shown(&active), "what is wrong with the device has changed");
+            plant.schedule(&self.device, active.clone());
+            self.active = active;
+        }
     }
+}
+
+impl SignalConfig {
+    /// The number as the kind of value the signal gives.
+    #[allow(clippy::cast_possible_truncation)] // `as` saturates, and a simulated counter beyond 2^63 is no plant
+    fn shaped(&self, number: f64) -> Value {
+        let whole = number.round() as i64;
+        if let Some(labels) = &self.labels {
+            return labels.get(&whole).map_or(Value::Integer(whole), |label| Value::Text(label.clone()));
+        }
+        match self.encoding {
+            Encoding::Bool => Value::Bool(number >= 0.5),
+            Encoding::F16 | Encoding::F32 | Encoding::F64 | Encoding::Auto => Value::Float(number),
+            text if text.is_text() => Value::Text(number.to_string()),
+            _ if self.is_scaled() => Value::Float(number),
+            _ => Value::Integer(whole),
+        }
+    }
+}
+
+fn shown(flaws: &[Flaw]) -> String {
+    let shown: Vec<String> = flaws.iter().map(ToString::to_string).collect();
+    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+}
+
+/// One value after the other, each for `every`, round and round.
+fn turn(of: &[Value], every: Duration, now: Duration) -> Value {
+    let turns = now.as_nanos().checked_div(every.as_nanos()).unwrap_or(0);
+    let place = turns.checked_rem(of.len() as u128).and_then(|place| usize::try_from(place).ok());
+    place.and_then(|place| of.get(place)).cloned().unwrap_or(Value::Integer(0))
 }
 
 /// SplitMix64: small, seeded, good enough for noise and for nothing else.

@@ -2,20 +2,15 @@
 //! (The connector itself is checked against servers that are not ours in `connectors/modbus`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod common;
+
+use common::{PATIENCE, Reader, fails, plant, specs};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, LinkContext, StatusReporter, SystemClock};
-use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, NoValue, Outcome, PointId, PointSpec, Security, Unit,
-    Value,
-};
+use tally_model::{Address, ByteOrder, DeviceId, Encoding, Endpoint, NoValue, Outcome, PointId, Value};
 use tally_simulator::{SimConfig, SimHandle, run};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 const PRESS: &str = r#"
 models:
@@ -39,83 +34,6 @@ devices:
     signals:
       - {id: strokes, at: holding:0, type: u32, from: {constant: 7}}
 "#;
-
-fn plant(yaml: &str) -> SimConfig {
-    SimConfig::parse(yaml, Path::new("test.yaml"), &|_| None).unwrap()
-}
-
-/// The connector's view of the simulated devices, made from the simulator's own description.
-fn specs(config: &SimConfig, handle: &SimHandle) -> Vec<DeviceSpec> {
-    let specs = config.devices.iter().map(|device| DeviceSpec {
-        id: device.id.clone(),
-        endpoint: Endpoint::parse(&handle.addresses()[device.id.as_str()]).unwrap(),
-        security: Security::default(),
-        every: Duration::from_millis(30),
-        timeout: Duration::from_millis(150),
-        registers_per_request_max: 125,
-        gap_max: 16,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
-        points: device
-            .signals
-            .iter()
-            .map(|signal| PointSpec {
-                id: signal.id.clone(),
-                address: signal.address.clone(),
-                encoding: signal.encoding,
-                order: signal.order,
-                length: signal.length,
-                scale: signal.scale,
-                offset: signal.offset,
-                unit: Unit::one(),
-                deadband: None,
-                range: None,
-                options: Default::default(),
-            })
-            .collect(),
-    });
-    specs.collect()
-}
-
-struct Reader {
-    batches: mpsc::Receiver<Batch>,
-    stop: CancellationToken,
-}
-
-impl Reader {
-    fn start(devices: Vec<DeviceSpec>) -> Self {
-        let link = tally_connector_modbus::link(devices).unwrap();
-        let (sink, batches) = mpsc::channel(8);
-        let (status, _) = StatusReporter::new("plant");
-        let stop = CancellationToken::new();
-        let clock = Arc::new(SystemClock::default());
-        tokio::spawn(link.run(LinkContext { sink, status, clock, stop: stop.clone(), history: None }));
-        Self { batches, stop }
-    }
-
-    async fn until(&mut self, device: &str, point: &str, wanted: impl Fn(&Outcome) -> bool) {
-        let mut last = None;
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < deadline {
-            let batch = tokio::time::timeout(PATIENCE, self.batches.recv()).await.unwrap().unwrap();
-            for sample in batch.samples.into_iter().filter(|sample| sample.point.as_str() == point) {
-                if batch.device.as_str() == device && wanted(&sample.outcome) {
-                    return;
-                }
-                last = Some(sample.outcome);
-            }
-        }
-        panic!("{device}/{point} never said what was waited for; last: {last:?}");
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
 
 #[tokio::test]
 async fn what_signals_say_is_what_the_connector_reads() {
@@ -161,7 +79,6 @@ async fn every_fault_shows_as_its_own_reason_and_heals() {
     let config = plant(PRESS);
     let handle = SimHandle::start(config.clone()).await.unwrap();
     let mut reader = Reader::start(specs(&config, &handle));
-    let fails = |reason: NoValue| move |outcome: &Outcome| *outcome == Err(reason);
     for (command, reason) in [
         ("wire press garbage", NoValue::Timeout), // its length field promises more than ever comes
         ("wire press half", NoValue::Timeout),
@@ -234,7 +151,7 @@ async fn as_a_program_it_is_driven_by_lines() {
         ("repair prss", "error there is no device `prss`; there are: lathe, press"),
         ("explode press", "error `explode press` is no command"),
         ("", "error `` is no command"),
-        ("help", "ok repair DEVICE"),
+        ("help", "ok devices | signals DEVICE"),
     ] {
         commands.write_all(format!("{command}\n").as_bytes()).await.unwrap();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();

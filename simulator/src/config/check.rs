@@ -1,18 +1,18 @@
 //! From the YAML as written to a plant that can run: every fault is collected, nothing connects.
 
 use super::written;
-use super::{DeviceConfig, ModelConfig, SignalConfig, SimConfig, SimConfigFault, Source};
+use super::{DeviceConfig, ModelConfig, SimConfig, SimConfigFault};
 use serde_saphyr::{Location, Spanned};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tally_model::{Address, DeviceId, Encoding, Endpoint, PointId, Secret};
+use tally_model::{AddressBase, DeviceId, Endpoint, ModbusLine, Secret};
 
 /// How often an MQTT sensor publishes when the file does not say.
 const EVERY_DEFAULT: Duration = Duration::from_secs(1);
 
-struct Checker<'a> {
-    file: &'a Path,
+pub(super) struct Checker<'a> {
+    pub(super) file: &'a Path,
     environment: &'a dyn Fn(&str) -> Option<String>,
     faults: Vec<(u64, u64, String)>,
 }
@@ -27,6 +27,7 @@ pub(super) fn check(
     let mut devices = Vec::new();
     let mut names = BTreeSet::new();
     let mut places: BTreeMap<Endpoint, String> = BTreeMap::new();
+    let mut lines: BTreeSet<ModbusLine> = BTreeSet::new();
     for device in written.devices {
         if !names.insert(device.id.value.clone()) {
             checker.fault(device.id.referenced, format!("device `{}` is written twice", device.id.value));
@@ -38,10 +39,18 @@ pub(super) fn check(
         {
             checker.fault(place, format!("`{}` is served by `{other}` already", device.serve));
         }
+        if let Endpoint::Modbus { line, .. } = &device.serve
+            && let Some(other) = lines.iter().find(|other| **other != *line && are_one_place(other, line))
+        {
+            checker.fault(place, format!("`{line}` and `{other}` are one line; write both the same"));
+        }
+        if let Endpoint::Modbus { line, .. } = &device.serve {
+            lines.insert(line.clone());
+        }
         devices.push(device);
     }
     if checker.faults.is_empty() {
-        return Ok(SimConfig { seed: written.seed, models, devices });
+        return Ok(SimConfig { seed: written.seed, models, broker: written.broker, devices });
     }
     Err(SimConfigFault { file: file.to_owned(), faults: checker.faults })
 }
@@ -52,17 +61,35 @@ fn is_exclusive(serve: &Endpoint) -> bool {
     match serve {
         Endpoint::Modbus { .. } => true,
         Endpoint::OpcUa { url } => url::Url::parse(url).is_ok_and(|url| url.port() != Some(0)),
-        Endpoint::Mqtt { .. } | Endpoint::Replay { .. } => false,
+        Endpoint::Mqtt(_) | Endpoint::Replay { .. } => false,
+    }
+}
+
+/// Whether two lines would meet at one socket or one serial line, though they are written differently.
+fn are_one_place(one: &ModbusLine, other: &ModbusLine) -> bool {
+    match (one.serial(), other.serial()) {
+        (Some(one), Some(other)) => one.path == other.path,
+        (None, None) => {
+            let place = |line: &ModbusLine| match line {
+                ModbusLine::Tcp { host, port }
+                | ModbusLine::Tls { host, port }
+                | ModbusLine::RtuOverTcp { host, port }
+                | ModbusLine::AsciiOverTcp { host, port } => Some((host.clone(), *port)),
+                ModbusLine::Rtu(_) | ModbusLine::Ascii(_) => None,
+            };
+            place(one) == place(other) && place(one).is_none_or(|(_, port)| port != 0)
+        }
+        _ => false,
     }
 }
 
 impl Checker<'_> {
-    fn fault(&mut self, place: Location, text: impl Into<String>) {
+    pub(super) fn fault(&mut self, place: Location, text: impl Into<String>) {
         self.faults.push((place.line(), place.column(), text.into()));
     }
 
     /// The value, or a fault at `place`.
-    fn keep<T, E: std::fmt::Display>(&mut self, place: Location, result: Result<T, E>) -> Option<T> {
+    pub(super) fn keep<T, E: std::fmt::Display>(&mut self, place: Location, result: Result<T, E>) -> Option<T> {
         result.map_err(|fault| self.fault(place, fault.to_string())).ok()
     }
 
@@ -94,29 +121,41 @@ impl Checker<'_> {
             }
             // Without a usable `serve:` nobody knows how to read `at:`; that fault is told already.
             if let Some(serve) = &serve {
-                signals.extend(self.signal(signal, serve, models));
+                signals.extend(self.signal(signal, serve, written.base, models));
             }
         }
         self.overlaps(written.id.referenced, &signals);
+        let faults = match &serve {
+            Some(serve) => self.faults(written.faults, serve, &names),
+            None => Vec::new(),
+        };
+        if let Some(serve) = &serve {
+            self.only_where_it_means_something(written.id.referenced, serve, written.base, written.pki.as_ref());
+        }
         let every = written.every.map_or(EVERY_DEFAULT, |span| span.0);
-        Some(DeviceConfig { id: id?, serve: serve?, every, users, signals })
+        let pki = written.pki.map(|pki| self.beside_file(&pki));
+        Some(DeviceConfig { id: id?, serve: serve?, every, users, pki, faults, signals })
     }
 
-    /// Two numbers in one register would overwrite each other. Flags may share a register with flags.
-    fn overlaps(&mut self, place: Location, signals: &[SignalConfig]) {
-        let mut owners: BTreeMap<_, &SignalConfig> = BTreeMap::new();
-        for signal in signals {
-            let Address::Modbus { table, offset, bit } = signal.address else { continue };
-            for address in u32::from(offset)..u32::from(offset) + u32::from(signal.width()) {
-                if let Some(owner) = owners.insert((table, address, bit), signal) {
-                    self.fault(
-                        place,
-                        format!("`{}` and `{}` overlap at {}:{address}", owner.id, signal.id, table.word()),
-                    );
-                    break;
-                }
-            }
+    fn only_where_it_means_something(
+        &mut self,
+        place: Location,
+        serve: &Endpoint,
+        base: AddressBase,
+        pki: Option<&PathBuf>,
+    ) {
+        if base != AddressBase::Zero && !matches!(serve, Endpoint::Modbus { .. }) {
+            self.fault(place, "`base` is for Modbus addresses; remove it");
         }
+        let is_tls = matches!(serve, Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. });
+        if pki.is_some() && !is_tls {
+            self.fault(place, "`pki` is the folder of the certificates of `modbus+tls://`; remove it");
+        }
+    }
+
+    /// A path as the file means it.
+    pub(super) fn beside_file(&self, path: &Path) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new(".")).join(path)
     }
 
     fn serve(&mut self, written: &Spanned<String>) -> Option<Endpoint> {
@@ -145,71 +184,6 @@ impl Checker<'_> {
             }
         }
         users
-    }
-
-    fn signal(
-        &mut self,
-        written: written::Signal,
-        serve: &Endpoint,
-        models: &BTreeMap<String, ModelConfig>,
-    ) -> Option<SignalConfig> {
-        let id = self.keep(written.id.referenced, PointId::try_new(&written.id.value));
-        let address = self.keep(
-            written.at.referenced,
-            match serve {
-                Endpoint::Modbus { .. } => Address::parse_modbus(&written.at.value),
-                Endpoint::OpcUa { .. } => Address::parse_opcua(&written.at.value),
-                Endpoint::Mqtt { .. } => Address::parse_mqtt(&written.at.value),
-                Endpoint::Replay { .. } => Address::parse_column(&written.at.value),
-            },
-        );
-        let encoding = match &address {
-            Some(address) => self.keep(written.at.referenced, encoding_of(address, written.encoding, written.length)),
-            None => None,
-        };
-        let source = self.source(written.from, models);
-        if written.scale == 0.0 || !written.scale.is_finite() || !written.offset.is_finite() {
-            self.fault(written.id.referenced, "`scale` must not be 0, and `scale` and `offset` are finite numbers");
-        }
-        Some(SignalConfig {
-            id: id?,
-            address: address?,
-            encoding: encoding?,
-            order: written.order,
-            length: written.length,
-            scale: written.scale,
-            offset: written.offset,
-            source: source?,
-        })
-    }
-
-    fn source(&mut self, written: written::From, models: &BTreeMap<String, ModelConfig>) -> Option<Source> {
-        Some(match written {
-            written::From::Constant(value) => Source::Constant(value),
-            written::From::Ramp(ramp) => {
-                Source::Ramp { from: ramp.from, per_second: ramp.per_second, until: ramp.until }
-            }
-            written::From::Sine(sine) => {
-                Source::Sine { mean: sine.mean, amplitude: sine.amplitude, period: sine.period.0 }
-            }
-            written::From::Noise(noise) => Source::Noise { mean: noise.mean, spread: noise.spread },
-            written::From::Model(name) => {
-                if !models.contains_key(&name.value) {
-                    let known = models.keys().cloned().collect::<Vec<_>>().join(", ");
-                    self.fault(
-                        name.referenced,
-                        format!("there is no usable model `{}`; there are: {known}", name.value),
-                    );
-                    return None;
-                }
-                Source::Model(name.value)
-            }
-            written::From::Replay(replay) => {
-                let place = replay.file.referenced;
-                let file = self.file.parent().unwrap_or(Path::new(".")).join(&replay.file.value);
-                Source::Replay(self.keep(place, crate::recording::load_column(&file, &replay.column))?)
-            }
-        })
     }
 }
 
@@ -257,24 +231,6 @@ fn checked_model(name: &str, model: written::Model, wears: &BTreeSet<String>) ->
                 time_constant: need_span(model.time_constant, "time_constant")?,
             })
         }
-    }
-}
-
-/// What a Modbus signal is written as. Bits need no type; registers do, because a wrong guess is a wrong number.
-fn encoding_of(address: &Address, written: Option<Encoding>, length: u16) -> Result<Encoding, String> {
-    let Address::Modbus { table, bit, .. } = address else {
-        return Ok(written.unwrap_or(Encoding::Auto));
-    };
-    let is_bit = table.is_bits() || bit.is_some();
-    match written {
-        None | Some(Encoding::Bool) if is_bit => Ok(Encoding::Bool),
-        None => Err(format!("`{address}` needs a `type`, for example `type: f32`")),
-        Some(other) if is_bit => Err(format!("`{address}` is a bit, so its type is `bool`, not `{other:?}`")),
-        Some(Encoding::Auto) => Err("Modbus carries no types, `type: auto` cannot work".into()),
-        Some(encoding) if encoding.is_text() && (length == 0 || length > 250) => {
-            Err("a text needs `length: ` 1 to 250 bytes".into())
-        }
-        Some(encoding) => Ok(encoding),
     }
 }
 

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
-use tally_model::{ByteOrder, Encoding, Value, parse_duration};
+use tally_model::{AddressBase, ByteOrder, Encoding, Value, parse_duration};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +14,7 @@ pub(super) struct Plant {
     pub seed: u64,
     #[serde(default)]
     pub models: BTreeMap<String, Spanned<Model>>,
+    pub broker: Option<u16>,
     pub devices: Vec<Device>,
 }
 
@@ -48,6 +50,12 @@ pub(super) struct Device {
     pub id: Spanned<String>,
     pub serve: Spanned<String>,
     pub every: Option<Span>,
+    /// Where the numbers behind table words begin (Modbus).
+    #[serde(default)]
+    pub base: AddressBase,
+    pub pki: Option<PathBuf>,
+    #[serde(default)]
+    pub faults: Vec<Fault>,
     #[serde(default)]
     pub users: BTreeMap<String, Spanned<String>>,
     pub signals: Vec<Signal>,
@@ -68,7 +76,24 @@ pub(super) struct Signal {
     pub scale: f64,
     #[serde(default)]
     pub offset: f64,
+    pub bits: Option<Spanned<String>>,
+    pub labels: Option<Spanned<BTreeMap<String, String>>>,
     pub from: From,
+}
+
+/// One line of `faults:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fault {
+    pub at: Option<Span>,
+    #[serde(rename = "for")]
+    pub lasts: Option<Spanned<Span>>,
+    pub every: Option<Spanned<Span>>,
+    pub what: Spanned<String>,
+    /// A number or a text: `6`, `2s`, `transaction`.
+    pub of: Option<Spanned<Value>>,
+    #[serde(default)]
+    pub signals: Vec<Spanned<String>>,
 }
 
 fn one() -> f64 {
@@ -82,6 +107,7 @@ pub(super) enum From {
     Ramp(Ramp),
     Sine(Sine),
     Noise(Noise),
+    Cycle(Spanned<Cycle>),
     Replay(Replay),
     Model(Spanned<String>),
 }
@@ -108,6 +134,13 @@ pub(super) struct Sine {
 pub(super) struct Noise {
     pub mean: f64,
     pub spread: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cycle {
+    pub of: Vec<Value>,
+    pub every: Span,
 }
 
 #[derive(Debug, Deserialize)]
