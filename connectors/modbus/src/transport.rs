@@ -122,8 +122,13 @@ impl fmt::Debug for Port {
 }
 
 impl AsyncRead for Port {
+    /// A TLS connection that ends without a farewell is an end like that of a TCP connection: a power cut says no farewell,
+    /// and a frame that was cut short is seen by its length.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_read(cx, buffer)
+        match Pin::new(&mut *self.lock()).poll_read(cx, buffer) {
+            Poll::Ready(Err(fault)) if fault.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => read,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tally_connector_api::{LinkFault, LinkState};
 use tally_connector_modbus::PlanFault;
-use tally_model::{DeviceSpec, NoValue, Tls, Value};
+use tally_model::{DeviceSpec, NoValue, Quality, Tls, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -85,6 +85,11 @@ fn aws_lc_digest(bytes: &[u8]) -> Vec<u8> {
 
 /// A device that answers every read with 7, over TLS, to clients of our authority only. Gives its URL.
 async fn serve(pki: &Pki, name: &str, tls_13: bool) -> String {
+    serve_some(pki, name, tls_13, usize::MAX).await
+}
+
+/// The same, but the connection is dropped without a farewell instead of one answer more than `answers`.
+async fn serve_some(pki: &Pki, name: &str, tls_13: bool, answers: usize) -> String {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(der(&pki.certificate("ca"))).unwrap();
@@ -102,8 +107,9 @@ async fn serve(pki: &Pki, name: &str, tls_13: bool) -> String {
         while let Ok((stream, _)) = listener.accept().await {
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             tokio::spawn(async move {
-                let mut question = [0; 12];
-                while stream.read_exact(&mut question).await.is_ok() {
+                let (mut question, mut answered) = ([0; 12], 0);
+                while stream.read_exact(&mut question).await.is_ok() && answered < answers {
+                    answered += 1;
                     let pdu = registers(question[7], &[7]);
                     let length = u16::try_from(pdu.len() + 1).unwrap().to_be_bytes();
                     let head = [question[0], question[1], 0, 0, length[0], length[1], question[6]];
@@ -186,5 +192,21 @@ fn certificates_that_cannot_work_are_said_before_connecting() {
     swapped.key = Some(pki.key("server"));
     for tls in [Tls::default(), pki.tls(Some("nowhere"), None), swapped] {
         assert!(matches!(fault(tls.clone()), Some(PlanFault::Tls { .. })), "{tls:?}");
+    }
+}
+
+/// A device that is switched off says no farewell. That is a broken line, not nonsense, so the question is asked once more on
+/// a fresh connection, and nobody notices.
+#[tokio::test]
+async fn a_connection_that_ends_without_a_farewell_is_a_broken_line() {
+    let pki = Pki::new();
+    for tls_13 in [true, false] {
+        let url = serve_some(&pki, "server", tls_13, 2).await;
+        let mut link = Running::start(vec![device(&url, pki.tls(Some("ca"), Some("client")))]);
+        for number in 0..5 {
+            let sample = link.next().await.samples.remove(0);
+            assert_eq!((sample.outcome, sample.quality), (Ok(Value::Integer(7)), Quality::Good), "question {number}");
+        }
+        link.stop().await;
     }
 }
