@@ -6,9 +6,11 @@
 #![allow(dead_code)] // names and descriptions are read by people and editors only
 
 mod modbus;
+mod mqtt;
 mod opcua;
 
 pub(crate) use modbus::ModbusWritten;
+pub(crate) use mqtt::MqttWritten;
 pub(crate) use opcua::{LimitsWritten, OpcUaWritten};
 
 use schemars::JsonSchema;
@@ -59,6 +61,8 @@ pub(crate) struct SheetFile {
     pub gap_max: Option<u16>,
     /// What Modbus devices of this type need.
     pub modbus: Option<ModbusWritten>,
+    /// How the topics of MQTT devices of this type are read.
+    pub mqtt: Option<MqttWritten>,
     /// The points.
     #[schemars(required)]
     pub points: Option<Vec<PointWritten>>,
@@ -72,7 +76,7 @@ pub(crate) struct DeviceWritten {
     #[schemars(required)]
     pub id: Option<String>,
     /// Where it is: `modbus+tcp://host:502?unit=1`, `modbus+rtu:///dev/ttyUSB0?baud=19200&unit=3`,
-    /// `opc.tcp://host:4840/path`, `mqtt://host:1883`, `replay:file.csv`.
+    /// `opc.tcp://host:4840/path`, `mqtt://host:1883`, `mqtts://host:8883?version=5`, `replay:file.csv`.
     /// `${NAME}` and `${NAME:-default}` are taken from the environment.
     #[schemars(required)]
     pub connect: Option<String>,
@@ -101,6 +105,8 @@ pub(crate) struct DeviceWritten {
     pub opcua: Option<OpcUaWritten>,
     /// What this Modbus device needs.
     pub modbus: Option<ModbusWritten>,
+    /// How the topics of this MQTT device are read.
+    pub mqtt: Option<MqttWritten>,
     /// Its points; with a data sheet, points of the same id change what the sheet says, others are added.
     #[serde(default)]
     pub points: Vec<PointWritten>,
@@ -137,10 +143,12 @@ pub(crate) struct SecurityWritten {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PointWritten {
     /// Its name in rules: letters, digits, `_`, not a digit first; unique in the device.
+    /// MQTT: with `{name}` inside, a point for each topic that speaks.
     #[schemars(required)]
     pub id: Option<String>,
     /// Where it is: `holding:16`, `input:3.5`, `coil:1`, `discrete:0`, `HR16`, `40017`, `4x17` (Modbus); `nsu=urn:…;s=…`, `ns=2;i=1001` (OPC UA);
-    /// `topic`, `topic#/json/pointer` (MQTT); `column:name` (replay).
+    /// `topic`, `topic#/json/pointer`, `cbor:topic#/pointer`, `hall/{machine}/temp`,
+    /// `sparkplug:group/edge_node/device#metric` (MQTT); `column:name` (replay).
     pub at: Option<String>,
     /// What the bytes are. Registers need it; coils are `bool`; other protocols say it themselves (`auto`).
     #[serde(rename = "type")]

@@ -147,7 +147,7 @@ fn keys() {
         "every:",
         "evry:",
         &[
-            "5:5 devices[0].evry: unknown key `evry` | found `evry` | allowed connect, description, every, gap_max, id, modbus, offset, opcua, points, prefix, registers_per_request_max, security, timeout, use | hint did you mean `every`?",
+            "5:5 devices[0].evry: unknown key `evry` | found `evry` | allowed connect, description, every, gap_max, id, modbus, mqtt, offset, opcua, points, prefix, registers_per_request_max, security, timeout, use | hint did you mean `every`?",
         ],
     );
     check(
@@ -237,7 +237,7 @@ fn types() {
         "points: none\n    x:\n",
         &[
             "6:13 devices[0].points: expected a list | found `none` | hint begin each item with `- `, or write [a, b]",
-            "7:5 devices[0].x: unknown key `x` | found `x` | allowed connect, description, every, gap_max, id, modbus, offset, opcua, points, prefix, registers_per_request_max, security, timeout, use",
+            "7:5 devices[0].x: unknown key `x` | found `x` | allowed connect, description, every, gap_max, id, modbus, mqtt, offset, opcua, points, prefix, registers_per_request_max, security, timeout, use",
         ],
     );
     check(
@@ -392,7 +392,7 @@ fn endpoints() {
         "modbus+tcp://10.0.0.7:502?unit=1",
         "modbus-tcp://10.0.0.7",
         &[
-            "4:14 devices[0].connect: no connector speaks this protocol | found `modbus-tcp://10.0.0.7` | allowed modbus+tcp://, modbus+tls://, modbus+rtu://, modbus+rtu+tcp://, modbus+ascii://, modbus+ascii+tcp://, opc.tcp://, mqtt://, replay: | hint did you mean `modbus+tcp://`?",
+            "4:14 devices[0].connect: no connector speaks this protocol | found `modbus-tcp://10.0.0.7` | allowed modbus+tcp://, modbus+tls://, modbus+rtu://, modbus+rtu+tcp://, modbus+ascii://, modbus+ascii+tcp://, opc.tcp://, mqtt://, mqtts://, replay: | hint did you mean `modbus+tcp://`?",
         ],
     );
     check(

@@ -118,6 +118,9 @@ pub enum TemplateFault {
     /// A name of the topic that the id does not have: two topics would give one point.
     #[error("`{{{0}}}` must stand in the id too, or two topics would be one point")]
     Unused(String),
+    /// An id out of which a topic could make any word, also one that is taken (`status`, `history`, `triggers`).
+    #[error("the id needs a `_` outside the braces, or a topic could make a name that means something else already")]
+    NoSeparator,
     /// The id is no id even with plain names in it.
     #[error("{0}")]
     Id(String),
@@ -135,7 +138,11 @@ impl PointTemplate {
     /// # Errors
     /// [`TemplateFault`].
     pub fn plain_id(id: &str) -> Result<PointId, TemplateFault> {
-        names_of(id)?;
+        let names = names_of(id)?;
+        let outside = names.iter().fold(id.to_owned(), |rest, name| rest.replace(&format!("{{{name}}}"), ""));
+        if !outside.contains('_') {
+            return Err(TemplateFault::NoSeparator);
+        }
         let plain: String = id.chars().filter(|character| !matches!(character, '{' | '}')).collect();
         PointId::try_new(&plain).map_err(|fault| TemplateFault::Id(fault.to_string()))
     }
@@ -145,6 +152,7 @@ impl PointTemplate {
     /// # Errors
     /// [`TemplateFault`].
     pub fn try_new(id: &str, topic: &str, point: PointSpec) -> Result<Self, TemplateFault> {
+        Self::plain_id(id)?;
         let levels: Vec<Level> = topic.split('/').map(level).collect::<Result<_, _>>()?;
         let in_topic: Vec<&str> = levels.iter().filter_map(Level::name).collect();
         if let Some((place, name)) = in_topic.iter().enumerate().find(|(place, name)| in_topic[..*place].contains(name))
@@ -297,11 +305,12 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_said() {
-        assert!(matches!(template("{m}", "a/x{m}"), Err(TemplateFault::PartOfLevel(_))));
-        assert!(matches!(template("{m n}", "a/{m n}"), Err(TemplateFault::Name(_))));
-        assert!(matches!(template("{m}", "{m}/{m}"), Err(TemplateFault::Twice(_))));
-        assert!(matches!(template("{n}", "a/{m}"), Err(TemplateFault::Unknown { .. })));
-        assert!(matches!(template("{m}", "{n}/{m}"), Err(TemplateFault::Unused(_))));
+        assert!(matches!(template("{m}_", "a/x{m}"), Err(TemplateFault::PartOfLevel(_))));
+        assert!(matches!(template("{m n}_", "a/{m n}"), Err(TemplateFault::Name(_))));
+        assert!(matches!(template("{m}_", "{m}/{m}"), Err(TemplateFault::Twice(_))));
+        assert!(matches!(template("{n}_", "a/{m}"), Err(TemplateFault::Unknown { .. })));
+        assert!(matches!(template("{m}_", "{n}/{m}"), Err(TemplateFault::Unused(_))));
+        assert_eq!(template("{m}", "a/{m}"), Err(TemplateFault::NoSeparator));
         for id in ["{m", "m}", "a}b{c}", "{m}}"] {
             assert!(template(id, "a/{m}").is_err(), "{id}");
         }

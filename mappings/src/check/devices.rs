@@ -112,7 +112,7 @@ impl Checker<'_> {
         };
         self.sheet_use(written, site, sheet, protocol);
         let layers = self.layers(written, site, sheet);
-        let (points, kinds) = self.points(&layers, protocol, written);
+        let (points, kinds, templates) = self.points(&layers, protocol, written);
         self.overlaps(&points);
         let frame = self.frame(written, site, sheet, protocol);
         let mut security = self.security(written.security.as_ref(), &site.key("security"), protocol);
@@ -120,12 +120,19 @@ impl Checker<'_> {
         let modbus = self.modbus_options(written, site, sheet, protocol);
         self.reachable(&points, &modbus);
         let opcua = self.opcua(written.opcua.as_ref(), &site.key("opcua"), protocol);
-        let complete = layers.len() == kinds.len() && self.points_readable(site, sheet);
+        let from_sheet = match sheet {
+            SheetState::Read(sheet) => sheet.written.mqtt.as_ref(),
+            _ => None,
+        };
+        let mqtt = self.mqtt(written.mqtt.as_ref(), &site.key("mqtt"), from_sheet, protocol);
+        let complete = layers.len() == kinds.len() + templates.len() && self.points_readable(site, sheet);
         let outline = id.clone().map(|id| Outline { id, points: kinds, complete });
         let points: Vec<PointSpec> = points.into_iter().map(|(point, _)| point).collect();
         let spec = id.zip(endpoint).map(|(id, endpoint)| DeviceSpec {
             opcua,
             modbus,
+            mqtt,
+            templates,
             ..frame.device(id, endpoint, security, points)
         });
         (spec, outline)

@@ -5,6 +5,7 @@ mod cases;
 mod devices;
 mod environment;
 mod modbus;
+mod mqtt;
 mod names;
 mod opcua;
 mod points;

@@ -7,7 +7,8 @@ use crate::written::{DeviceWritten, PointWritten};
 pub(super) use address::Protocol;
 use std::collections::BTreeMap;
 use tally_model::{
-    Address, AddressBase, ByteOrder, Encoding, ModbusTable, PointId, PointSpec, Unit, UnitFault, ValueKind,
+    Address, AddressBase, ByteOrder, Encoding, ModbusTable, PointId, PointSpec, PointTemplate, Unit, UnitFault,
+    ValueKind,
 };
 
 const REGISTER_TYPES: &str =
@@ -69,11 +70,15 @@ impl Checker<'_> {
         layers: &[PointLayers<'s>],
         protocol: Option<Protocol>,
         device: &DeviceWritten,
-    ) -> (Vec<(PointSpec, Site<'s>)>, Kinds) {
-        let (mut points, mut kinds) = (Vec::new(), Kinds::new());
+    ) -> (Vec<(PointSpec, Site<'s>)>, Kinds, Vec<PointTemplate>) {
+        let (mut points, mut kinds, mut templates) = (Vec::new(), Kinds::new(), Vec::new());
         for layers in layers {
             let (Some(top), Some(text)) = (layers.top(), layers.id()) else { continue };
             let site = top.site.clone();
+            if PointTemplate::is_template(text) {
+                templates.extend(self.template(layers, text, &site, protocol, device));
+                continue;
+            }
             let id = match PointId::try_new(text) {
                 Ok(id) => id,
                 Err(fault) => {
@@ -82,13 +87,16 @@ impl Checker<'_> {
                 }
             };
             let (point, kind, unit) = self.point(&id, layers, &site, protocol, device);
+            if let Some(point) = &point {
+                self.no_braces(&id, point, &site);
+            }
             kinds.insert(id, (kind, unit));
             points.extend(point.map(|point| (point, site)));
         }
-        (points, kinds)
+        (points, kinds, templates)
     }
 
-    fn point(
+    pub(super) fn point(
         &mut self,
         id: &PointId,
         layers: &PointLayers<'_>,

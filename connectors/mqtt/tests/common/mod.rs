@@ -77,6 +77,15 @@ impl Mosquitto {
         }
     }
 
+    /// SIGTERM, upon which it writes down what it knows.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            assert!(done.unwrap().success());
+            child.wait().unwrap();
+        }
+    }
+
     /// Publishes from another process, QoS 1, and waits for its end.
     pub fn publish(&self, topic: &str, payload: &[u8]) {
         self.publish_with(topic, payload, &[]);
