@@ -62,8 +62,29 @@ impl Asyncua {
     /// # Panics
     /// When it does not get ready.
     pub async fn start(port: u16, security: &str, pki: &Path) -> Self {
+        Self::start_with(port, security, pki, &[]).await
+    }
+
+    /// The same, with more options.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start_with(port: u16, security: &str, pki: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(python());
         command.arg(root().join("tests/interop/servers/opcua_server.py")).arg(port.to_string()).arg(security).arg(pki);
+        command.args(options);
+        let mut process = Process::start("asyncua", command);
+        assert_eq!(process.line().await, format!("ready {port}"));
+        Self { process }
+    }
+
+    /// The same library with history, structures and methods: `tests/interop/servers/opcua_rich.py`.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn rich(port: u16, options: &[&str]) -> Self {
+        let mut command = Command::new(python());
+        command.arg(root().join("tests/interop/servers/opcua_rich.py")).arg(port.to_string()).args(options);
         let mut process = Process::start("asyncua", command);
         assert_eq!(process.line().await, format!("ready {port}"));
         Self { process }
