@@ -4,7 +4,7 @@ use crate::admit::{CheckedStatement, InFlight, NotNow, RateLimiter, Refused, Res
 use crate::clock::{Clock, WallClock};
 use crate::metrics::Metrics;
 use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, NotQueued, OpenLedgerError, OrderThread, Queue};
-use crate::store::{CommitError, EntryPlace, IndexDisk, IndexFault, LogDisk, Store};
+use crate::store::{CommitError, EntryPlace, FlushLimits, IndexDisk, IndexFault, LogDisk, Store, check_format};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -60,6 +60,8 @@ pub struct EngineConfig {
     pub block: BlockLimits,
     /// What the node lets others have.
     pub limits: Limits,
+    /// When the index is made durable.
+    pub flush: FlushLimits,
     /// Where block time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -75,6 +77,7 @@ impl EngineConfig {
             genesis: None,
             block: BlockLimits::default(),
             limits: Limits::default(),
+            flush: FlushLimits::default(),
             clock: Arc::new(WallClock),
         }
     }
@@ -190,7 +193,9 @@ impl Engine {
     /// # Errors
     /// [`OpenLedgerError`]; nothing is running then.
     pub fn open(config: EngineConfig) -> Result<Self, OpenLedgerError> {
+        // The lock first: nobody else is at the folder from here on.
         let log = LogDisk::dir(&config.data.join(LOG_DIR)).map_err(crate::store::StoreOpenError::from)?;
+        check_format(&config.data)?;
         let index = IndexDisk::File(config.data.join(INDEX_FILE));
         Self::open_on(config, log, &index)
     }
@@ -200,9 +205,9 @@ impl Engine {
     /// # Errors
     /// [`OpenLedgerError`].
     pub fn open_on(config: EngineConfig, log: LogDisk, index: &IndexDisk) -> Result<Self, OpenLedgerError> {
-        let EngineConfig { ledger, key, genesis, block, limits, clock, .. } = config;
+        let EngineConfig { ledger, key, genesis, block, limits, flush, clock, .. } = config;
         let opened = Store::open(log, index, &ledger, key.public())?;
-        let store = Arc::new(opened.store);
+        let store = Arc::new(opened.store.with_flush(flush));
         let mut builder = Builder::new(Arc::clone(&store), key.clone(), ledger.clone(), clock);
         if store.blocks_in_log() == 0 {
             let genesis = genesis.ok_or(OpenLedgerError::NoGenesis)?;

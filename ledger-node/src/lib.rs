@@ -21,6 +21,7 @@ mod metrics;
 mod order;
 mod store;
 
+pub mod backup;
 pub mod bench;
 pub mod testing;
 
@@ -32,6 +33,6 @@ pub use engine::{Committed, Engine, EngineConfig, Limits, NodeState, ReadError, 
 pub use node::{Node, NodeError, init, run};
 pub use order::{BlockLimits, DivergedIn, OpenLedgerError};
 pub use store::{
-    BlockRecord, BlockRow, CommitError, EntryPlace, Head, IndexDisk, IndexFault, LogDisk, StateView, Store,
-    StoreOpenError,
+    BlockRecord, BlockRow, CommitError, EntryPlace, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, Part, StateView,
+    Store, StoreOpenError, Usage, UsageFault,
 };

@@ -10,9 +10,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use tally_journal::testing::{DiskFault, MemStorage};
 use tally_ledger_node::testing::Plant;
-use tally_ledger_node::{Committed, Engine, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, SubmitError};
+use tally_ledger_node::{
+    Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, SubmitError,
+};
 
 const STATEMENTS: u64 = 4;
 
@@ -212,6 +215,40 @@ async fn a_failing_index_stops_the_node_and_the_log_brings_everything_back() {
     }
     // Blocks are written to the index in memory; its disk is touched when it is made durable, at the latest when closing.
     assert!(failures > 0);
+}
+
+/// The index thread fails alone: whoever waits is told at once, and the node says so although nobody sends anything more.
+#[tokio::test]
+async fn a_failing_index_is_told_without_another_statement() {
+    let plant = plant();
+    let mut met = 0;
+    for operations in 0..6 {
+        let (disk, left) = (MemStorage::new(), Arc::new(AtomicI64::new(i64::MAX)));
+        let mut config = config(&plant, Path::new("/nowhere"));
+        config.clock = TestClock::at(START);
+        // Each block goes to the index's disk at once.
+        config.flush = FlushLimits { blocks: 1, entries: 1 };
+        let engine = Engine::open_on(config, LogDisk::new(disk.clone()), &Failing::disk(&left)).unwrap();
+        left.store(operations, Ordering::SeqCst);
+        let statement = plant.worn(0, 0, "bearing").unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(20), engine.submit(statement.clone())).await;
+        let answer = answer.expect("the submitter waits for ever");
+        let mut state = engine.watch_state();
+        if answer.is_err() {
+            assert!(matches!(answer, Err(SubmitError::NotNow(NotNow::Failed(_)))), "{answer:?}");
+            let failed = state.wait_for(|state| matches!(state, NodeState::Failed(_)));
+            let failed = tokio::time::timeout(Duration::from_secs(20), failed).await;
+            assert!(failed.is_ok(), "the node does not know that it failed");
+            met += 1;
+        }
+        engine.close();
+        drop(engine);
+        // The block is in the log all the same: it was never acknowledged, and is found when the ledger is opened.
+        let engine = open_on(&plant, disk.restart(), &fresh_index()).unwrap();
+        assert_eq!(engine.submit(statement).await.unwrap().entry, 1);
+        engine.close();
+    }
+    assert!(met > 2, "the index met {met} failures");
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@
 mod blocks;
 mod connection;
 mod contracts;
+mod coverage;
+mod disk;
 mod entries;
 mod events;
 mod evidence;
@@ -88,6 +90,8 @@ fn reading() -> Router<Api> {
         .route("/totals", get(views::totals))
         .route("/parties", get(views::parties))
         .route("/devices", get(views::devices))
+        .route("/devices/{id}/coverage", get(coverage::coverage))
+        .route("/disk", get(disk::disk))
         .route("/contracts/{name}", get(contracts::contract))
         .route("/state/{key}", get(views::state_proof))
         .route("/consistency/{old}", get(tlog::consistency))

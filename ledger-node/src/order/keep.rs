@@ -2,8 +2,8 @@
 //! makes the next one.
 //!
 //! A block is answered only when it is in the index too, so whoever has an answer finds what was answered. **Bounded:**
-//! [`BEHIND_MAX`] blocks wait; then the order thread does. **A failed write** ends this thread, and the order thread with the
-//! next block it brings.
+//! [`BEHIND_MAX`] blocks wait; then the order thread does. **A failed write** ends this thread and closes the queue, which ends
+//! the order thread: whoever waits for the failed block is told at once, not when the next statement comes.
 
 use crate::admit::{InFlight, Signers};
 use crate::engine::Committed;
@@ -49,6 +49,7 @@ impl Keeper {
     }
 
     fn run(self, logged: &Receiver<Logged>) -> Result<(), CommitError> {
+        let _closing = Closing(Arc::clone(&self.queue));
         let mut writer = WriterState::default();
         while let Ok(block) = logged.recv() {
             self.keep(block, &mut writer)?;
@@ -80,6 +81,15 @@ impl Keeper {
         let refusals = entries.iter().map(|entry| entry.refusal);
         self.metrics.block_made(height, terms, refusals, seconds);
         self.metrics.block_answered(began.elapsed().as_secs_f64(), self.queue.len());
+    }
+}
+
+/// Closes the queue when this thread ends, however it does: by a failure, by a panic, or because the order thread is done.
+struct Closing(Arc<Queue>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -1,7 +1,7 @@
 //! State and indexes in one redb file: fast to ask, never the truth, rebuilt from the log whenever in doubt.
 //!
 //! **Who writes.** The index thread alone, one transaction a block. A block is written with `Durability::None` (a power cut
-//! loses it here, the log has it); every [`FLUSH_BLOCKS`] blocks or [`FLUSH_ENTRIES`] entries the transaction is made durable,
+//! loses it here, the log has it); every so many blocks or entries ([`FlushLimits`]) the transaction is made durable,
 //! together with the height it brings the index to. On opening the log's tail behind that height is executed again.
 //! Statement ids are random: written block by block each would rewrite a page of its own. They wait in memory for the durable
 //! transaction and go in together, sorted.
@@ -10,8 +10,8 @@
 
 use super::rows::{self, BlockRow};
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    TableDefinition, WriteTransaction,
 };
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -24,10 +24,6 @@ use tally_model::{AgreementId, Timestamp};
 
 /// Bytes of pages kept in memory; redb's default of 1 GiB would look like a leak.
 const CACHE_BYTES: usize = 32 << 20;
-/// Blocks after which the index is made durable: at most so many are executed again after a crash.
-const FLUSH_BLOCKS: u32 = 256;
-/// Entries after which it is: some seconds of executing again.
-const FLUSH_ENTRIES: u64 = 50_000;
 /// Version of the tables below; another one found means: rebuild.
 const FORMAT: u64 = 1;
 
@@ -86,7 +82,7 @@ pub struct Index {
 struct Statements {
     /// Those written, opened once a write instead of once a question.
     written: ReadOnlyTable<&'static [u8; 32], u64>,
-    /// Those not written yet: at most [`FLUSH_ENTRIES`] and a block's.
+    /// Those not written yet: at most [`FlushLimits::entries`] and a block's.
     recent: HashMap<[u8; 32], u64>,
 }
 
@@ -249,6 +245,23 @@ impl Index {
         Ok(table.get(term_key(agreement, due).as_slice())?.map(|row| row.value()))
     }
 
+    /// What each table holds: its contents, bytes of keys and values, bytes around them in its pages.
+    pub fn tables(&self) -> Result<Vec<(&'static str, u64, u64)>, IndexFault> {
+        let read = self.db.begin_read()?;
+        let size = |what, stats: redb::TableStats| {
+            (what, stats.stored_bytes(), stats.metadata_bytes() + stats.fragmented_bytes())
+        };
+        Ok(vec![
+            size("state of the contracts", read.open_table(STATE)?.stats()?),
+            size("rows of the blocks: checkpoints, and where each statement is", read.open_table(BLOCKS)?.stats()?),
+            size("outcomes", read.open_table(OUTCOMES)?.stats()?),
+            size("entry → block", read.open_table(ENTRIES)?.stats()?),
+            size("statement → entry", read.open_table(STATEMENTS)?.stats()?),
+            size("terms that ran out", read.open_table(TERMS)?.stats()?),
+            size("format and height of the index", read.open_table(META)?.stats()?),
+        ])
+    }
+
     /// Gives every block row, in order.
     pub fn each_block(&self, mut take: impl FnMut(u64, BlockRow) -> Result<(), IndexFault>) -> Result<(), IndexFault> {
         for item in self.db.begin_read()?.open_table(BLOCKS)?.range::<u64>(..)? {
@@ -273,6 +286,22 @@ impl Index {
     }
 }
 
+/// When the index is made durable. What is not is executed again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlushLimits {
+    /// Blocks after which it is.
+    pub blocks: u32,
+    /// Entries after which it is.
+    pub entries: u64,
+}
+
+impl Default for FlushLimits {
+    /// Some seconds of executing again.
+    fn default() -> Self {
+        Self { blocks: 256, entries: 50_000 }
+    }
+}
+
 /// Counts what is not durable yet.
 #[derive(Debug, Default)]
 pub struct FlushPolicy {
@@ -282,10 +311,10 @@ pub struct FlushPolicy {
 
 impl FlushPolicy {
     /// Whether the block with so many entries should be made durable.
-    pub fn is_due(&mut self, entries: u64) -> bool {
+    pub fn is_due(&mut self, entries: u64, limits: FlushLimits) -> bool {
         self.blocks += 1;
         self.entries += entries;
-        let is_due = self.blocks >= FLUSH_BLOCKS || self.entries >= FLUSH_ENTRIES;
+        let is_due = self.blocks >= limits.blocks || self.entries >= limits.entries;
         if is_due {
             *self = Self::default();
         }
@@ -389,6 +418,14 @@ pub enum IndexDisk {
 }
 
 impl IndexDisk {
+    /// The folder of the file.
+    pub fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => path.parent().map(Path::to_path_buf),
+            Self::Backend(_) => None,
+        }
+    }
+
     /// Throws away what is there.
     pub fn discard(&self) -> io::Result<()> {
         match self {

@@ -9,22 +9,29 @@
 //! 2. index written: readers see it (may be lost again, see `index`)
 //! 3. head published: event streams wake up; then the submitters get their answers
 
+mod audit;
 mod block;
 mod index;
 mod log;
 mod open;
 mod rows;
+mod usage;
+mod version;
 
+pub(crate) use audit::audit;
 pub use block::BlockRecord;
 pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
-pub use index::{IndexDisk, IndexFault, StateView};
+pub use index::{FlushLimits, IndexDisk, IndexFault, StateView};
 pub use log::{LogDisk, RECORD_BYTES_MAX};
 pub use open::StoreOpenError;
 pub use rows::BlockRow;
+pub use usage::{Part, Usage, UsageFault};
+pub(crate) use version::check as check_format;
 
 use index::{FlushPolicy, Index, IndexChange};
 use log::Log;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use tally_contracts::Changes;
 use tally_evidence::{Checkpoint, Hash, StateProof, StateTree, StatementId, Tree, leaf_hash};
@@ -42,6 +49,9 @@ pub struct Store {
     /// always belong together. It may be ahead of the published head.
     proven: RwLock<ProvenState>,
     head: watch::Sender<Option<Arc<Head>>>,
+    flush: FlushLimits,
+    /// The data folder, where there is one.
+    folder: Option<PathBuf>,
 }
 
 /// The tree over the state behind the last logged block, and that block.
@@ -111,6 +121,13 @@ pub struct EntryPlace {
 pub struct WriterState(FlushPolicy);
 
 impl Store {
+    /// The same store with other limits.
+    #[must_use]
+    pub fn with_flush(mut self, flush: FlushLimits) -> Self {
+        self.flush = flush;
+        self
+    }
+
     /// The last committed block; `None` only before the genesis.
     #[must_use]
     pub fn head(&self) -> Option<Arc<Head>> {
@@ -300,7 +317,7 @@ impl Store {
         let height = head.checkpoint.height;
         let digest = head.checkpoint.digest();
         let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: &changes, digest };
-        self.index.apply(change, writer.0.is_due(statements.len() as u64))?;
+        self.index.apply(change, writer.0.is_due(statements.len() as u64, self.flush))?;
         self.head.send_replace(Some(head));
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::log::Log;
-use super::{BlockRecord, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store};
+use super::{BlockRecord, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store};
 use std::io;
 use std::sync::{Arc, RwLock};
 use tally_evidence::cbor::CborFault;
@@ -22,6 +22,28 @@ pub enum StoreOpenError {
     /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
     Read(#[from] JournalError),
+    /// A newer program wrote it.
+    #[error(
+        "the data folder was written by a newer version of this program: {file} says data format {found}, \
+         this program knows formats up to {known}; nothing was changed. Start the newer version, or restore a copy that \
+         this one made"
+    )]
+    Newer {
+        /// The file that says so.
+        file: String,
+        /// What it says.
+        found: u32,
+        /// What this program knows.
+        known: u32,
+    },
+    /// The file that names the format cannot be read or written.
+    #[error("{file} should name the format of the data folder, and cannot be used")]
+    Mark {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: io::Error,
+    },
     /// Not even a new index can be made.
     #[error("no index can be made")]
     Index(#[from] IndexFault),
@@ -43,6 +65,14 @@ pub enum StoreOpenError {
         expected: u64,
         /// The block it holds.
         found: u64,
+    },
+    /// A block contradicts itself or the one before.
+    #[error("block {height} of the log is broken: {what}; restore the log from a copy")]
+    Broken {
+        /// Its number.
+        height: u64,
+        /// What is wrong.
+        what: String,
     },
     /// A checkpoint was not sealed by this key.
     #[error(
@@ -111,6 +141,7 @@ impl Store {
         {
             return Err(StoreOpenError::OtherLedger { found: first.checkpoint.ledger, asked: ledger.to_owned() });
         }
+        let folder = index.folder();
         let (index, loaded) = match unwinding(|| try_index(index, &log))? {
             Ok(usable) => usable,
             Err(fault) => {
@@ -127,6 +158,8 @@ impl Store {
             tree: RwLock::new(loaded.tree),
             proven: RwLock::new(ProvenState { tree: loaded.state, head: head.clone() }),
             head: watch::Sender::new(head),
+            flush: FlushLimits::default(),
+            folder,
         };
         Ok(Opened { store, tail })
     }
@@ -152,7 +185,7 @@ impl LogReader<'_> {
     }
 }
 
-fn read_block(log: &Log, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
+pub(super) fn read_block(log: &Log, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
     let record = log.read(height)?.unwrap_or_default();
     let block = BlockRecord::decode(&record).map_err(|source| StoreOpenError::Record { height, source })?;
     if block.height != height {

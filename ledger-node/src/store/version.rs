@@ -1,0 +1,105 @@
+//! `FORMAT`, a line in the data folder that says in which version of our formats everything in it is written: so that an older
+//! program that finds the folder of a newer one says so, instead of calling it damaged or "repairing" it.
+//!
+//! **Bytes**: `tallystick node data 1` and a line feed. A folder without the file is version 1: it was written before there was
+//! the file, or the power went before it was synced. A later version must have the file synced before it writes anything else.
+//! **Who writes**: the node, once, when it opens a folder that has none, holding the lock of the log.
+
+use super::StoreOpenError;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// The version this program writes, and the last one it reads.
+pub const FORMAT: u32 = 1;
+/// Name of the file.
+pub const FILE: &str = "FORMAT";
+/// What stands before the number.
+const TITLE: &str = "tallystick node data ";
+/// Longest contents that are looked at.
+const BYTES_MAX: usize = 256;
+
+/// Refuses a folder that a newer program wrote; marks one that has no mark.
+///
+/// # Errors
+/// [`StoreOpenError::Newer`], [`StoreOpenError::Mark`]; nothing was changed then.
+pub fn check(data: &Path) -> Result<(), StoreOpenError> {
+    let file = data.join(FILE);
+    let mark = |source| StoreOpenError::Mark { file: file.display().to_string(), source };
+    match fs::read(&file) {
+        Ok(bytes) => match parse(&bytes) {
+            Some(found) if found > FORMAT => {
+                Err(StoreOpenError::Newer { file: file.display().to_string(), found, known: FORMAT })
+            }
+            Some(_) => Ok(()),
+            None => Err(mark(io::Error::new(io::ErrorKind::InvalidData, format!("it does not say `{TITLE}N`")))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write(data).map_err(mark),
+        Err(error) => Err(mark(error)),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes.get(..bytes.len().min(BYTES_MAX))?).ok()?;
+    let number = text.lines().next()?.strip_prefix(TITLE)?;
+    let is_plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    // A number that does not fit is newer than anything.
+    is_plain.then(|| number.parse().unwrap_or(u32::MAX))
+}
+
+fn write(data: &Path) -> io::Result<()> {
+    let new = data.join("FORMAT.new");
+    let mut file = File::create(&new)?;
+    writeln!(file, "{TITLE}{FORMAT}")?;
+    file.sync_all()?;
+    // If the power goes here: a file that nobody looks at, written anew the next time.
+    fs::rename(&new, data.join(FILE))?;
+    File::open(data)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn it_is_written_once_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        check(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 1\n");
+        check(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn newer_ones_and_nonsense_are_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        for (text, word) in [
+            ("tallystick node data 2\n", "data format 2"),
+            ("tallystick node data 99999999999\nwhatever else\n", "newer version"),
+            ("", "does not say"),
+            ("tallystick node data one\n", "does not say"),
+            ("tallystick node data -1\n", "does not say"),
+        ] {
+            fs::write(&file, text).unwrap();
+            let error = check(dir.path()).unwrap_err();
+            let said =
+                format!("{error} {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
+            assert!(said.contains(word) && said.contains("FORMAT"), "{text:?}: {said}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn every_number_is_read(number in any::<u32>()) {
+            prop_assert_eq!(parse(format!("{TITLE}{number}\n").as_bytes()), Some(number));
+        }
+    }
+}

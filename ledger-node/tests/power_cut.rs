@@ -1,0 +1,307 @@
+//! The whole store loses power: log and index stand on one disk, and what neither synced survives in part and in any order.
+//! After each cut the ledger is opened again and looked at from outside: log, tree, state recomputed from the log, totals,
+//! and every receipt that was ever given.
+//!
+//! Seeded: `TALLY_TEST_SEED=… cargo test -p tally-ledger-node --test power_cut` repeats one run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+#[path = "common/outside.rs"]
+mod outside;
+#[path = "common/seeds.rs"]
+mod seeds;
+
+use common::{START, TestClock, config, fingerprint, plant, totals_are_zero};
+use outside::{audit, recompute};
+use redb::StorageBackend;
+use seeds::{Named, seeds};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tally_evidence::StatementId;
+use tally_journal::testing::{DiskFault, MemStorage, PlainFile, Random};
+use tally_journal::{SegmentName, Storage};
+use tally_ledger_node::testing::Plant;
+use tally_ledger_node::{Committed, Engine, FlushLimits, IndexDisk, LogDisk, NotNow, OpenLedgerError, SubmitError};
+
+/// Seeded runs, three lives each.
+const RUNS: u64 = 40;
+/// So that the index is made durable while statements come, not only at the end.
+const FLUSH: FlushLimits = FlushLimits { blocks: 3, entries: 1_000 };
+
+/// redb on a file of the disk that loses power.
+#[derive(Debug)]
+struct OnMem(PlainFile);
+
+impl StorageBackend for OnMem {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read_at(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.0.sync()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.0.write_at(offset, data)
+    }
+}
+
+/// A log whose `fsync` does nothing, as sled's does, to see that the cuts below would show it.
+struct Unsynced(MemStorage);
+
+impl Storage for Unsynced {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn create(&mut self, segment: SegmentName) -> io::Result<()> {
+        self.0.create(segment)
+    }
+    fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(segment, offset, bytes)
+    }
+    fn sync(&mut self, _: SegmentName) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_directory(&mut self) -> io::Result<()> {
+        self.0.sync_directory()
+    }
+    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(segment, offset, into)
+    }
+    fn truncate(&mut self, segment: SegmentName, length: u64) -> io::Result<()> {
+        self.0.truncate(segment, length)
+    }
+    fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
+        self.0.delete(segment)
+    }
+    fn len(&self, segment: SegmentName) -> io::Result<u64> {
+        self.0.len(segment)
+    }
+}
+
+/// A node's machine: its disk, what its users were told, and what they still want.
+struct Machine {
+    plant: Plant,
+    disk: MemStorage,
+    clock: Arc<TestClock>,
+    random: Random,
+    /// Statements in the order in which their signers number them.
+    script: Vec<Vec<u8>>,
+    told: BTreeMap<usize, (Committed, Vec<u8>)>,
+    /// How often an index had to be thrown away.
+    thrown_away: Arc<AtomicU32>,
+    cuts: u32,
+    is_synced: bool,
+}
+
+impl Machine {
+    fn new(seed: u64, statements: usize) -> Self {
+        let plant = plant();
+        // Two agents, each numbering its own triggers.
+        let worn = |n: usize| plant.worn(n % 2, (n / 2) as u64, &format!("fault-{n}")).unwrap();
+        let script = (0..statements).map(worn).collect();
+        let (disk, clock, told) = (MemStorage::new(), TestClock::at(START), BTreeMap::new());
+        let (random, thrown_away) = (Random(seed), Arc::default());
+        Machine { plant, disk, clock, random, script, told, thrown_away, cuts: 0, is_synced: true }
+    }
+
+    fn open(&self) -> Result<Engine, OpenLedgerError> {
+        let mut config = config(&self.plant, Path::new("/nowhere"));
+        config.clock = Arc::<TestClock>::clone(&self.clock);
+        config.flush = FLUSH;
+        let (disk, thrown_away, opened) = (self.disk.clone(), Arc::clone(&self.thrown_away), AtomicU32::new(0));
+        let index = IndexDisk::Backend(Box::new(move || {
+            if opened.fetch_add(1, Ordering::SeqCst) > 0 {
+                // With the power off this fails, and so does everything that follows.
+                let is_removed = disk.remove_file("state.redb").is_ok();
+                thrown_away.fetch_add(u32::from(is_removed), Ordering::SeqCst);
+            }
+            Box::new(OnMem(disk.file("state.redb")))
+        }));
+        let log = match self.is_synced {
+            true => LogDisk::new(self.disk.clone()),
+            false => LogDisk::new(Unsynced(self.disk.clone())),
+        };
+        Engine::open_on(config, log, &index)
+    }
+
+    /// Submits the next statements of the script, both signers at once now and then, until `count` went or it fails.
+    async fn submit(&mut self, engine: &Engine, count: usize) {
+        let mut left = count;
+        while left > 0 && self.told.len() < self.script.len() {
+            // A signer's next statement goes when the one before was answered.
+            let next = (0..self.script.len()).find(|n| !self.told.contains_key(n)).unwrap();
+            let together = 1 + self.random.below(2.min(left));
+            let batch: Vec<_> = (next..self.script.len().min(next + together)).collect();
+            let answers = batch.iter().map(|n| engine.submit(self.script[*n].clone()));
+            let answers = futures_util::future::join_all(answers).await;
+            let is_failed = answers.iter().any(Result::is_err);
+            for (n, answer) in batch.into_iter().zip(answers) {
+                match answer {
+                    Ok(committed) => self.hear(engine, n, committed),
+                    Err(SubmitError::NotNow(NotNow::Failed(_) | NotNow::Stopping)) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            if is_failed {
+                return;
+            }
+            left -= together.min(left);
+        }
+    }
+
+    fn hear(&mut self, engine: &Engine, n: usize, committed: Committed) {
+        assert_eq!(committed.refusal, 0, "statement {n} was executed twice or out of order");
+        // The receipt is made after the answer; the tree in memory has it, whatever the disk does meanwhile.
+        let receipt = engine.receipt(&committed).unwrap();
+        let first = self.told.entry(n).or_insert_with(|| (committed.clone(), receipt.clone()));
+        assert_eq!(*first, (committed, receipt), "statement {n} was told something else before");
+    }
+
+    /// Some minutes forth, or hours back.
+    fn jump(&mut self) {
+        let back = self.random.below(3) == 0;
+        let micros = i64::try_from(self.random.below(3_600_000_000)).unwrap();
+        self.clock.set(START + if back { -micros } else { micros / 60 });
+    }
+
+    /// What everybody was told holds: same entry, same block, same receipt, whether looked up or submitted again.
+    async fn check_told(&self, engine: &Engine) {
+        for (n, (committed, receipt)) in &self.told {
+            let (found, bytes) = engine.find(&committed.id).unwrap().expect("an acknowledged statement is lost");
+            assert_eq!((&found, &bytes), (committed, &self.script[*n]));
+            assert_eq!(&engine.receipt(&found).unwrap(), receipt);
+        }
+        if let Some((n, (committed, receipt))) = self.told.last_key_value() {
+            let again = engine.submit(self.script[*n].clone()).await.unwrap();
+            assert_eq!((&again, &engine.receipt(&again).unwrap()), (committed, receipt));
+        }
+    }
+
+    /// Opens without faults, checks, closes, and lets an auditor look.
+    async fn examine(&mut self) {
+        let engine = self.open().expect("opens after a power cut");
+        self.check_told(&engine).await;
+        assert!(totals_are_zero(&engine));
+        let before = fingerprint(&engine);
+        engine.close();
+        drop(engine);
+        let found = audit(self.disk.restart(), self.plant.key.public());
+        assert_eq!(found.ids.len() as u64, before.1);
+        let ids: Vec<StatementId> =
+            self.script.iter().map(|bytes| tally_evidence::SignedStatement::parse(bytes).unwrap().id).collect();
+        // The genesis, then the script from its beginning without a hole: whatever is there was submitted, in its order.
+        let mut unknown = found.ids[1..].iter().filter(|id| !ids.contains(id));
+        assert_eq!(unknown.next(), None, "an invented entry");
+        for signer in 0..2 {
+            let own: Vec<_> = ids.iter().skip(signer).step_by(2).collect();
+            let in_log: Vec<_> = found.ids.iter().filter(|id| own.contains(id)).collect();
+            assert_eq!(in_log, own[..in_log.len()], "the statements of a signer have a hole or another order");
+        }
+        recompute(&self.plant, self.disk.restart(), &before);
+        self.disk = self.disk.restart();
+    }
+
+    fn cut(&mut self) {
+        self.cuts += 1;
+        let seed = self.random.bits();
+        self.disk = if seed.is_multiple_of(4) { self.disk.restart() } else { self.disk.power_cut(seed) };
+    }
+}
+
+/// The error of an opening that the power cut ended.
+#[track_caller]
+fn is_power(error: &OpenLedgerError) {
+    let mut words = error.to_string();
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        words = format!("{words}: {inner}");
+        cause = inner;
+    }
+    assert!(words.contains("power cut") || words.contains("I/O error"), "{words}");
+}
+
+/// Three lives, each ended by a cut while the node opens, works or closes, and an examination.
+async fn live(machine: &mut Machine) {
+    for _ in 0..3 {
+        let after = 1 + machine.random.below(150) as u64;
+        machine.disk.fail_operation(after, DiskFault::PowerOff);
+        machine.jump();
+        match machine.open() {
+            Ok(engine) => {
+                machine.check_told(&engine).await;
+                let count = machine.random.below(8);
+                machine.submit(&engine, count).await;
+                if machine.random.below(2) == 0 {
+                    engine.close();
+                }
+                machine.cut();
+            }
+            Err(error) => {
+                is_power(&error);
+                machine.cut();
+            }
+        }
+    }
+    machine.examine().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seeded_cuts_at_any_moment() {
+    let (mut cuts, mut thrown_away, mut entries) = (0, 0, 0);
+    for seed in seeds(RUNS) {
+        let _named = Named(seed);
+        let mut machine = Machine::new(seed, 14);
+        live(&mut machine).await;
+        cuts += machine.cuts;
+        thrown_away += machine.thrown_away.load(Ordering::SeqCst);
+        entries += machine.told.len();
+    }
+    println!("{cuts} cuts, {entries} entries acknowledged, {thrown_away} indexes thrown away");
+}
+
+/// The cuts are only worth something if they would show a log that does not sync.
+#[test]
+fn a_log_that_does_not_sync_would_be_seen() {
+    let shows = |seed| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let run = std::panic::AssertUnwindSafe(|| {
+            let mut machine = Machine::new(seed, 14);
+            machine.is_synced = false;
+            runtime.block_on(live(&mut machine));
+        });
+        std::panic::catch_unwind(run).is_err()
+    };
+    let seen = (0..30).find(|seed| shows(*seed));
+    assert!(seen.is_some(), "it passes 30 runs unseen");
+}
+
+/// One scenario, the power going at each operation of log and index in turn: none is forgotten by chance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_at_every_operation_of_log_and_index() {
+    let mut operations = 0;
+    for operation in 1.. {
+        let mut machine = Machine::new(operation, 5);
+        machine.disk.fail_operation(operation, DiskFault::PowerOff);
+        if let Ok(engine) = machine.open() {
+            machine.submit(&engine, 5).await;
+            engine.close();
+        }
+        let is_over = machine.disk.is_fault_pending();
+        machine.disk = machine.disk.power_cut(operation);
+        machine.examine().await;
+        if is_over {
+            break;
+        }
+        operations = operation;
+    }
+    println!("cut at each of {operations} operations");
+    assert!(operations > 40, "{operations} operations are too few for a log and an index");
+}
