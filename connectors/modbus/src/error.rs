@@ -44,7 +44,7 @@ pub enum PlanFault {
         /// Which point.
         point: PointId,
         /// Where it starts.
-        address: Address,
+        address: Box<Address>,
         /// How long it is.
         registers: u16,
     },
@@ -66,7 +66,7 @@ pub enum PlanFault {
         /// Which point.
         point: PointId,
         /// What was written.
-        address: Address,
+        address: Box<Address>,
     },
     /// The encoding does not fit the address.
     #[error("point `{point}`: {encoding:?} cannot be read from `{address}`: {reason}")]
@@ -76,7 +76,7 @@ pub enum PlanFault {
         /// What was written.
         encoding: Encoding,
         /// Where.
-        address: Address,
+        address: Box<Address>,
         /// What would fit.
         reason: &'static str,
     },
@@ -86,7 +86,7 @@ pub enum PlanFault {
         /// Which point.
         point: PointId,
         /// Where it starts.
-        address: Address,
+        address: Box<Address>,
         /// How long it is.
         registers: u16,
     },

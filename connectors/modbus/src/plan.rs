@@ -184,12 +184,12 @@ fn check_limits(device: &DeviceSpec) -> Result<(), PlanFault> {
 fn locate<'d>(spec: &'d PointSpec, device: &DeviceSpec) -> Result<Located<'d>, PlanFault> {
     let registers_max = device.registers_per_request_max;
     let Address::Modbus { table, offset, bit } = &spec.address else {
-        return Err(PlanFault::Address { point: spec.id.clone(), address: spec.address.clone() });
+        return Err(PlanFault::Address { point: spec.id.clone(), address: Box::new(spec.address.clone()) });
     };
     let encoding = |reason| PlanFault::Encoding {
         point: spec.id.clone(),
         encoding: spec.encoding,
-        address: spec.address.clone(),
+        address: Box::new(spec.address.clone()),
         reason,
     };
     let width = match spec.encoding {
@@ -205,10 +205,18 @@ fn locate<'d>(spec: &'d PointSpec, device: &DeviceSpec) -> Result<Located<'d>, P
     let every = spec.options.every.unwrap_or(device.every);
     let point = Located { table: *table, start: *offset, width, bit: *bit, every, spec };
     if point.end() > 65_536 {
-        return Err(PlanFault::BeyondEnd { point: spec.id.clone(), address: spec.address.clone(), registers: width });
+        return Err(PlanFault::BeyondEnd {
+            point: spec.id.clone(),
+            address: Box::new(spec.address.clone()),
+            registers: width,
+        });
     }
     if is_forbidden(device, point.table, u32::from(point.start), point.end()) {
-        return Err(PlanFault::Forbidden { point: spec.id.clone(), address: spec.address.clone(), registers: width });
+        return Err(PlanFault::Forbidden {
+            point: spec.id.clone(),
+            address: Box::new(spec.address.clone()),
+            registers: width,
+        });
     }
     if !table.is_bits() && width > registers_max {
         return Err(PlanFault::TooLong { point: spec.id.clone(), registers: width, registers_max });
