@@ -1,5 +1,6 @@
 //! Wires the agent and runs it: this file reads like a table of contents.
 
+use crate::anchor::SubmitAnchors;
 use crate::api::{self, Api, ListenError, Listener};
 use crate::config::AgentConfig;
 use crate::error::StoreError;
@@ -9,7 +10,7 @@ use crate::publish;
 use crate::reload::{self, Difference, Load, Loaded, Refused};
 use crate::seal::Sealer;
 use crate::status::{Alarm, Status};
-use crate::store::{Journals, Sizes, Stores};
+use crate::store::{Journals, Sizes, Stores, open_anchors};
 use crate::submit::{KeyError, LedgerKey, Submit, on_disk};
 use crate::systemd;
 use crate::watch::Watches;
@@ -200,12 +201,16 @@ async fn open_stores(
     status: &Arc<Status>,
 ) -> Result<(Arc<Stores<Disk>>, Watches), AgentError> {
     let (data, sealer, mut watches) = (config.data.clone(), sealer(config), Watches::new(&plant.rules));
+    let anchors_every = config.anchors;
     let (vault_bytes_max, outbox_bytes_max) = (config.limits.vault_bytes_max, config.limits.outbox_bytes_max);
     let sizes = Sizes { vault_bytes_max, outbox_bytes_max };
     let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
         let (stores, missed) = Stores::recover(Journals::open(&data, sizes)?, sizes, &mut watches, &sealer)?;
         if missed > 0 {
             tracing::info!(triggers = missed, "sealed what was decided but not sealed when the agent stopped");
+        }
+        if let Some(every) = anchors_every {
+            stores.anchor(open_anchors(&data)?, &sealer, every)?;
         }
         Ok((Arc::new(stores), watches))
     });
@@ -247,6 +252,7 @@ impl Agent {
         ));
         let publishing = self.publish(sealed_seen.clone(), devices_seen, &clock, &quit)?;
         let mut ingest = self.ingest(watches, source, changes, sealed, publishing.live.clone(), clock.clone());
+        let mut submit_anchors = tokio::spawn(run_anchors(self.submit_anchors(&key), drain.clone()));
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
         let mut running = Running::new(Surroundings { sink, clock, status: self.status.clone() });
@@ -260,6 +266,7 @@ impl Agent {
                 () = stop.cancelled() => break None,
                 ended = &mut ingest => break Some(ingest_ended(ended)),
                 ended = &mut submit => break Some(submit_ended(ended)),
+                ended = &mut submit_anchors => break Some(submit_ended(ended)),
                 Some(request) = reloading.reloads.recv() => {
                     let answer = self.reload(reloading.load.as_ref(), &mut running, &rules, &devices).await;
                     // Who asked may have gone; the log has it too.
@@ -267,7 +274,7 @@ impl Agent {
                 }
             }
         };
-        let result = self.wind_down(failed, running, ingest, submit, drain).await;
+        let result = self.wind_down(failed, running, ingest, [submit, submit_anchors], drain).await;
         quit.cancel();
         publishing.stopped().await;
         let _ = tokio::time::timeout(Duration::from_secs(1), api).await;
@@ -343,14 +350,14 @@ impl Agent {
         failed: Option<AgentError>,
         running: Running,
         ingest: oneshot::Receiver<Result<(), StoreError>>,
-        mut submit: JoinHandle<Result<(), StoreError>>,
+        mut submit: [JoinHandle<Result<(), StoreError>>; 2],
         drain: CancellationToken,
     ) -> Result<(), AgentError> {
         systemd::stopping();
         if let Some(fault) = failed {
             self.status.raise(Alarm::Failed, format!("failed: {fault}"));
             running.stop().await;
-            submit.abort();
+            submit.iter().for_each(JoinHandle::abort);
             return Err(fault);
         }
         running.stop().await;
@@ -360,15 +367,36 @@ impl Agent {
         }
         drain.cancel();
         let last = self.last_submit(&mut submit).await;
-        submit.abort();
+        submit.iter().for_each(JoinHandle::abort);
         last
     }
 
-    async fn last_submit(&self, submit: &mut JoinHandle<Result<(), StoreError>>) -> Result<(), AgentError> {
-        if let Ok(ended) = tokio::time::timeout(LAST_SUBMIT, submit).await {
-            ended.map_err(|_| AgentError::Died("submitting"))??;
+    /// Triggers and anchors side by side.
+    async fn last_submit(&self, submit: &mut [JoinHandle<Result<(), StoreError>>; 2]) -> Result<(), AgentError> {
+        let [triggers, anchors] = submit;
+        let both = async { [triggers.await, anchors.await] };
+        if let Ok(ended) = tokio::time::timeout(LAST_SUBMIT, both).await {
+            for ended in ended {
+                ended.map_err(|_| AgentError::Died("submitting"))??;
+            }
         }
-        Ok(on_disk(&self.stores, |stores| stores.receipts().sync()).await?)
+        let synced = on_disk(&self.stores, |stores| {
+            stores.receipts().sync()?;
+            stores.anchors().as_mut().map_or(Ok(()), |anchors| anchors.book_mut().sync())
+        });
+        Ok(synced.await?)
+    }
+
+    /// `None` when anchors are off.
+    fn submit_anchors(&self, key: &LedgerKey) -> Option<SubmitAnchors<Disk>> {
+        let sealed = self.stores.anchors().as_ref()?.subscribe();
+        Some(SubmitAnchors {
+            stores: self.stores.clone(),
+            client: Client::new(self.config.node.clone()),
+            ledger: self.config.ledger.clone(),
+            key: key.clone(),
+            sealed,
+        })
     }
 
     fn api(&self, reloads: mpsc::Sender<reload::Request>) -> Api<Disk> {
@@ -436,6 +464,17 @@ impl Agent {
             clock: clock.clone(),
         };
         Ok(publish::start(setting, self.stores.clone(), self.status.clone(), sealed, quit.clone())?)
+    }
+}
+
+/// Without anchors there is nothing to do until the end.
+async fn run_anchors(submit: Option<SubmitAnchors<Disk>>, stop: CancellationToken) -> Result<(), StoreError> {
+    match submit {
+        Some(submit) => submit.run(stop).await,
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The agent's own interface, for people, Prometheus and `tally evidence`: HTTP on a local socket or a port.
 //!
-//! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`;
+//! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`,
+//! `/anchors`;
 //! `POST /reload` (on a local socket only).
 //! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. There is no login: who
 //! reaches the socket may read, and have the mapping file read anew. One disclosure is built at a time.
@@ -8,6 +9,7 @@
 mod listen;
 mod problem;
 
+use crate::anchor::{Answer, SealedAnchor};
 use crate::disclose::{Found, disclose, find};
 use crate::error::StoreError;
 use crate::reload;
@@ -58,6 +60,7 @@ pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
         .route("/receipts/{id}", get(receipt::<S>))
         .route("/disclosures/{id}", get(disclosure::<S>))
         .route("/dead-letters", get(dead_letters::<S>))
+        .route("/anchors", get(anchors::<S>))
         .route("/reload", post(reload::<S>))
         .fallback(async || Problem::not_found("path", "there is nothing here".to_owned(), "see docs/operator/agent.md"))
         .with_state(api)
@@ -87,20 +90,27 @@ async fn metrics<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem>
 }
 
 async fn statement<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<String>) -> Result<Response, Problem> {
+    if let Some((anchor, _)) = find_anchor(&api, &id).await? {
+        return Ok(cose(anchor.statement));
+    }
     let found = find_by(api, &id).await?;
     Ok(cose(found.sealed().statement.clone()))
 }
 
+/// How the anchors of every device stand.
+async fn anchors<S: Storage + Send + 'static>(State(api): Shared<S>) -> Response {
+    let devices = api.stores.anchors().as_ref().map(|anchors| anchors.book().summary());
+    Json(json!({"on": devices.is_some(), "devices": devices.unwrap_or_default()})).into_response()
+}
+
 async fn receipt<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<String>) -> Result<Response, Problem> {
+    if let Some((_, Some(answer))) = find_anchor(&api, &id).await?
+        && !answer.receipt.is_empty()
+    {
+        return Ok(with_place(answer.receipt, answer.entry, (answer.refusal > 0).then_some(answer.refusal)));
+    }
     match find_by(api, &id).await? {
-        Found::Receipted(found) => {
-            let mut response = cose(found.receipt);
-            response.headers_mut().insert("tally-entry", found.entry.into());
-            if let Some(refusal) = found.refusal {
-                response.headers_mut().insert("tally-refusal", refusal.into());
-            }
-            Ok(response)
-        }
+        Found::Receipted(found) => Ok(with_place(found.receipt, found.entry, found.refusal)),
         Found::Unanswered(_) => Err(Problem::not_found(
             "receipt",
             "the ledger has not answered this trigger".to_owned(),
@@ -158,6 +168,27 @@ async fn find_by<S: Storage + Send + 'static>(State(api): Shared<S>, id: &str) -
     let stores = api.stores.clone();
     let found = tokio::task::spawn_blocking(move || find(&stores, &id)).await;
     Ok(found.map_err(|fault| Problem::internal(&fault))??)
+}
+
+/// An anchor that the book still keeps, with its answer.
+async fn find_anchor<S: Storage + Send + 'static>(
+    State(api): &Shared<S>,
+    id: &str,
+) -> Result<Option<(SealedAnchor, Option<Answer>)>, Problem> {
+    let (id, stores) = (parse(id)?, api.stores.clone());
+    let find = move || stores.anchors().as_ref().map_or(Ok(None), |anchors| anchors.book().find(&id));
+    let found = tokio::task::spawn_blocking(find).await;
+    Ok(found.map_err(|fault| Problem::internal(&fault))??)
+}
+
+/// A receipt, with where its entry stands.
+fn with_place(receipt: Vec<u8>, entry: u64, refusal: Option<u16>) -> Response {
+    let mut response = cose(receipt);
+    response.headers_mut().insert("tally-entry", entry.into());
+    if let Some(refusal) = refusal {
+        response.headers_mut().insert("tally-refusal", refusal.into());
+    }
+    response
 }
 
 fn cose(bytes: Vec<u8>) -> Response {

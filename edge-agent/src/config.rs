@@ -9,6 +9,7 @@ mod written;
 use crate::spool::SpoolLimits;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tally_connector_mqtt::sparkplug::Name;
 use tally_evidence::{SigningKey, VerifyingKey};
 use tally_ledger_client::NodeAddress;
@@ -40,9 +41,14 @@ pub struct AgentConfig {
     pub broker: Option<BrokerConfig>,
     /// Where the agent's own interface listens.
     pub listen: NodeAddress,
+    /// How often all readings of a device are anchored in the ledger; `None`: never.
+    pub anchors: Option<Duration>,
     /// How much is kept.
     pub limits: Limits,
 }
+
+/// How often when nobody says otherwise: each costs a kilobyte in the ledger, and a question about the last minute waits for it.
+pub const ANCHORS_EVERY: Duration = Duration::from_secs(60);
 
 /// The MQTT broker the agent publishes to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! - vault synced, outbox not: the restart decides the same firings again from the same readings and seals them;
 //! - outbox synced: the triggers are safe; the restart finds them and decides nothing twice.
 
+use crate::anchor::{Anchors, book};
 use crate::error::StoreError;
 use crate::seal::Sealer;
 use crate::status::{Alarm, Status};
@@ -160,6 +161,9 @@ impl<S: Storage> Ingest<S> {
             for reading in &kept.readings {
                 watches.observe(&vault, reading, kept.place, &nothing, true, &mut seal)?;
             }
+            if let Some(anchors) = stores.anchors().as_mut() {
+                anchors.note(&kept);
+            }
             if let Some(live) = &self.live
                 && live.try_send(Arc::new(kept)).is_err()
             {
@@ -179,9 +183,22 @@ impl<S: Storage> Ingest<S> {
         vault.snapshot(false)?;
         vault.sync()?;
         self.status.vault(&vault, self.watches.unprovable());
+        let place = vault.next_place();
         drop(vault);
+        self.seal_anchors(place, false)?;
         self.status.watches(self.watches.iter());
         self.status.clock(self.clock.health());
+        Ok(())
+    }
+
+    /// Seals what is due of what lies synced in the vault before record `place`.
+    fn seal_anchors(&self, place: u64, all: bool) -> Result<(), StoreError> {
+        if let Some(anchors) = self.stores.anchors().as_mut() {
+            let count = anchors.seal(&self.sealer, place, all)?;
+            if count > 0 {
+                tracing::debug!(count, "anchors sealed");
+            }
+        }
         Ok(())
     }
 
@@ -212,11 +229,15 @@ impl<S: Storage> Ingest<S> {
         let days = Duration::from_secs(u64::from(self.limits.days) * 86_400);
         // A clock that leaps by years must not empty the vault.
         let since = self.clock.for_ages().minus(days);
-        let unsent = self.stores.outbox().oldest_place();
+        let uncovered = self.stores.anchors().as_ref().and_then(Anchors::oldest_place);
+        let unsent = self.stores.outbox().oldest_place().into_iter().chain(uncovered).min();
         let mut vault = self.stores.vault();
         let retained = vault.retain(Keeping { since, bytes_max: self.limits.bytes_max, unsent })?;
         drop(vault);
         self.stores.receipts().retain(since)?;
+        if let Some(anchors) = self.stores.anchors().as_mut() {
+            anchors.book_mut().shrink(book::BYTES_MAX)?;
+        }
         self.status.held_back(&retained);
         let is_full =
             retained != Retained::WithinLimits || self.stores.vault().bytes_on_disk() > self.limits.bytes_max / 2;
@@ -228,6 +249,10 @@ impl<S: Storage> Ingest<S> {
         self.sync()?;
         let mut vault = self.stores.vault();
         vault.snapshot(true)?;
-        vault.sync()
+        vault.sync()?;
+        let place = vault.next_place();
+        drop(vault);
+        // A stop leaves nothing uncovered.
+        self.seal_anchors(place, true)
     }
 }

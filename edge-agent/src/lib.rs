@@ -4,6 +4,7 @@
 //! connectors ──Batch──▶ ingest ─┬─▶ vault   (numbered, salted, chained, on disk)
 //!                               ├─▶ watch   (rules) ─▶ seal ─▶ outbox (synced)
 //!                               │                                │
+//!                               ├─▶ anchor  (every minute: all readings of a device) ─▶ submit ─▶ node
 //!                               └─▶ publish (live values) ◀─ spool ├─▶ submit ─▶ node ─▶ receipts
 //!                                                                └─▶ publish (triggers), node's events ─▶ publish
 //! api: status, metrics, statements, receipts, disclosures
@@ -21,6 +22,7 @@ mod config;
 mod links;
 pub mod reload;
 
+pub mod anchor;
 pub mod disclose;
 pub mod ingest;
 pub mod outbox;

@@ -1,8 +1,9 @@
-//! The four journals of the agent, and how they are found again after a crash: `docs/decisions/008-edge-agent.md`.
+//! The journals of the agent, and how they are found again after a crash: `docs/decisions/008-edge-agent.md`.
 //!
 //! Each stands behind a std mutex of its own: held for some microseconds, and while a sync runs. Whoever needs two takes
-//! them in the order vault, outbox, receipts.
+//! them in the order vault, outbox, receipts, anchors.
 
+use crate::anchor::Anchors;
 use crate::error::StoreError;
 use crate::outbox::{self, Outbox};
 use crate::receipts::{self, Receipts};
@@ -11,6 +12,7 @@ use crate::vault::{self, Vault, VaultOpening, load_secret};
 use crate::watch::{Decided, Verdict, Watches};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tally_journal::{DirStorage, Journal, Options, Storage};
 use zeroize::Zeroizing;
 
@@ -19,6 +21,8 @@ pub struct Stores<S: Storage> {
     vault: Mutex<Vault<S>>,
     outbox: Mutex<Outbox<S>>,
     receipts: Mutex<Receipts<S>>,
+    /// `None` when anchors are off.
+    anchors: Mutex<Option<Anchors<S>>>,
 }
 
 /// The opened journals with the vault's secret, before anything is read from them.
@@ -66,6 +70,16 @@ impl Journals<DirStorage> {
     }
 }
 
+/// Opens (or creates) the journal of anchors below `data`.
+///
+/// # Errors
+/// [`StoreError::Open`].
+pub fn open_anchors(data: &Path) -> Result<Journal<DirStorage>, StoreError> {
+    let store = "anchors";
+    let storage = DirStorage::open(data.join(store)).map_err(|source| StoreError::Open { store, source })?;
+    open_journal(store, storage, crate::anchor::book::journal_options())
+}
+
 impl<S: Storage> Stores<S> {
     /// Finds the state again: of the chains, of every rule, of what is to be submitted. What was decided but not sealed
     /// when the agent died is sealed now; the number of these is the second answer.
@@ -105,7 +119,8 @@ impl<S: Storage> Stores<S> {
         }
         outbox.sync()?;
         let count = missed.sealed().len() as u64;
-        let stores = Self { vault: Mutex::new(vault), outbox: Mutex::new(outbox), receipts: Mutex::new(receipts) };
+        let (vault, outbox, receipts) = (Mutex::new(vault), Mutex::new(outbox), Mutex::new(receipts));
+        let stores = Self { vault, outbox, receipts, anchors: Mutex::new(None) };
         watches.release(&mut stores.vault());
         Ok((stores, count))
     }
@@ -118,6 +133,21 @@ impl<S: Storage> Stores<S> {
     /// The outbox.
     pub fn outbox(&self) -> MutexGuard<'_, Outbox<S>> {
         lock(&self.outbox)
+    }
+
+    /// From now on what the vault keeps is anchored every so often; what is not covered yet is found in the vault.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn anchor(&self, journal: Journal<S>, sealer: &Sealer, every: Duration) -> Result<(), StoreError> {
+        let anchors = Anchors::recover(journal, &self.vault(), sealer, every)?;
+        *self.anchors() = Some(anchors);
+        Ok(())
+    }
+
+    /// The anchors; `None` when they are off.
+    pub fn anchors(&self) -> MutexGuard<'_, Option<Anchors<S>>> {
+        lock(&self.anchors)
     }
 
     /// The receipts.

@@ -31,7 +31,7 @@ const RECEIPTS_UNSYNCED_MAX: usize = 256;
 
 /// The node's "no" that is about who we are, not about these bytes: it may become a "yes" when somebody registers the
 /// agent, so the triggers wait instead of becoming dead letters.
-const CODES_ABOUT_US: [&str; 2] = ["unknown-signer", "unknown-key"];
+pub(crate) const CODES_ABOUT_US: [&str; 2] = ["unknown-signer", "unknown-key"];
 
 /// Everything the submit task uses.
 pub struct Submit<S: Storage> {

@@ -101,6 +101,19 @@ impl Stored {
     }
 }
 
+/// Readings of one device as they lie in one record, with their leaves: what an anchor is made of.
+#[derive(Debug)]
+pub struct Walked {
+    /// Whose readings.
+    pub device: DeviceId,
+    /// Their record.
+    pub place: u64,
+    /// In number order.
+    pub readings: Vec<(Reading, Hash)>,
+    /// Chain head behind the last.
+    pub head: Hash,
+}
+
 /// A batch as it lies in the journal; [`RawBatch::decode`] is the work that needs no lock.
 #[derive(Debug)]
 pub struct RawBatch {
@@ -250,6 +263,28 @@ impl<S: Storage> Vault<S> {
                 found.push(RawBatch { place: at, bytes });
             }
             next = at + 1;
+        }
+        Ok((found, next))
+    }
+
+    /// Some records from `place` on, decoded, and the record to go on from.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn walk(&self, place: u64) -> Result<(Vec<Walked>, u64), StoreError> {
+        let (mut found, mut next) = (Vec::new(), place.max(self.journal.first_number()));
+        for record in self.journal.iter_from(next).map_err(StoreError::vault)?.take(RECORDS_AT_ONCE) {
+            let (at, bytes) = record.map_err(StoreError::vault)?;
+            next = at + 1;
+            let Some(Record::Batch(batch)) = record::decode(&bytes) else { continue };
+            let Some(chain) = self.chains.get(&batch.device) else { continue };
+            let foreign = |_| StoreError::Foreign { store: "vault", record: at };
+            let mut readings = Vec::with_capacity(batch.readings.len());
+            for (number, bytes) in (batch.first..).zip(&batch.readings) {
+                let (reading, _) = decode_reading(&batch.device, bytes).map_err(foreign)?;
+                readings.push((reading, reading_leaf(&chain.salt(number), bytes)));
+            }
+            found.push(Walked { device: batch.device, place: at, readings, head: batch.head });
         }
         Ok((found, next))
     }

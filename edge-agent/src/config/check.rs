@@ -1,6 +1,8 @@
 //! From the file as written to a configuration that can run.
 
-use super::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig, written};
+use super::{
+    ANCHORS_EVERY, AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig, written,
+};
 use crate::spool::SpoolLimits;
 use serde_saphyr::{Location, Spanned};
 use std::fmt::Display;
@@ -15,6 +17,10 @@ use zeroize::Zeroizing;
 
 /// Below this an outbox holds a handful of triggers and a vault a few minutes: a slip, not a wish.
 const BYTES_MIN: u64 = 1 << 20;
+/// More often than every second, and a plant fills the ledger with anchors; less often than once a day, and nobody can ask about
+/// yesterday.
+const ANCHORS_EVERY_MIN: Duration = Duration::from_secs(1);
+const ANCHORS_EVERY_MAX: Duration = Duration::from_secs(86_400);
 /// Slowest telling of history, in values a second.
 const RATE_MIN: u32 = 100;
 /// Longest prefix of a topic in bytes; a topic is at most 65,535 (MQTT 3.1.1 §1.5.3), and ids take 64 a segment.
@@ -40,13 +46,27 @@ pub(super) fn check(
     let broker = written.broker.map(|broker| checker.broker(broker, &written.name.value));
     let listen = checker.keep(&written.listen, written.listen.value.parse());
     let limits = checker.limits(&written.limits);
+    let anchors = checker.anchors(&written.anchors);
     let pki = written.pki.map_or_else(|| checker.path("pki"), |pki| checker.path(&pki.value));
     let (mapping, data) = (checker.path(&written.mapping.value), checker.path(&written.data.value));
     if let (Some(name), Some(ledger), Some(key), Some(node), Some(listen), true) =
         (name, ledger, key, node, listen, checker.faults.is_empty())
     {
         let (ledger, ledger_key, broker) = (ledger.to_string(), ledger_key.flatten(), broker.flatten());
-        return Ok(AgentConfig { name, ledger, mapping, data, key, pki, node, ledger_key, broker, listen, limits });
+        return Ok(AgentConfig {
+            name,
+            ledger,
+            mapping,
+            data,
+            key,
+            pki,
+            node,
+            ledger_key,
+            broker,
+            listen,
+            anchors,
+            limits,
+        });
     }
     Err(ConfigError { file: file.to_owned(), faults: checker.faults })
 }
@@ -128,8 +148,10 @@ impl Checker<'_> {
         address: &MqttBroker,
         sparkplug: Option<&SparkplugConfig>,
     ) -> Tls {
-        let is_tls = address.is_tls || sparkplug.is_some_and(|sparkplug| sparkplug.servers.iter().any(|one| one.is_tls));
-        let keys = [("ca", &written.ca), ("pin", &written.pin), ("certificate", &written.certificate), ("key", &written.key)];
+        let is_tls =
+            address.is_tls || sparkplug.is_some_and(|sparkplug| sparkplug.servers.iter().any(|one| one.is_tls));
+        let keys =
+            [("ca", &written.ca), ("pin", &written.pin), ("certificate", &written.certificate), ("key", &written.key)];
         if !is_tls {
             for (name, key) in keys {
                 if let Some(key) = key {
@@ -148,7 +170,10 @@ impl Checker<'_> {
         };
         if let Err(fault) = tls::check(&tls) {
             // Brokers are settings of this file, not of a mapping with its `security:`.
-            let text = fault.to_string().replace("security: {ca: FILE}", "ca: FILE").replace("security: {pin: SHA-256}", "pin: SHA-256");
+            let text = fault
+                .to_string()
+                .replace("security: {ca: FILE}", "ca: FILE")
+                .replace("security: {pin: SHA-256}", "pin: SHA-256");
             self.fault(written.url.referenced, text);
         }
         tls
@@ -221,6 +246,21 @@ impl Checker<'_> {
         self.keep(written, found.ok_or_else(|| format!("the environment variable {name} is not set")))
     }
 
+    /// `off` is the only way to have none: a slip must not end them.
+    fn anchors(&mut self, written: &written::Anchors) -> Option<Duration> {
+        let Some(every) = &written.every else { return Some(ANCHORS_EVERY) };
+        if every.value.trim() == "off" {
+            return None;
+        }
+        let read = tally_model::parse_duration(&every.value).map_err(|fault| fault.to_string());
+        let fits = read.and_then(|read| {
+            let fits = (ANCHORS_EVERY_MIN..=ANCHORS_EVERY_MAX).contains(&read);
+            fits.then_some(read)
+                .ok_or_else(|| format!("`{}` is not from 1s to 1d; `off` seals no anchors", every.value))
+        });
+        self.keep(every, fits)
+    }
+
     fn limits(&mut self, written: &written::Limits) -> Limits {
         let default = Limits::default();
         let vault_days = written.vault_days.as_ref().map_or(default.vault_days, |days| days.value);
@@ -240,7 +280,8 @@ impl Checker<'_> {
 }
 
 fn broker_address(text: &str) -> Result<MqttBroker, String> {
-    let hint = "write for example `mqtt://127.0.0.1:1883` or `mqtts://broker:8883`; user and password have keys of their own";
+    let hint =
+        "write for example `mqtt://127.0.0.1:1883` or `mqtts://broker:8883`; user and password have keys of their own";
     let url = url::Url::parse(text).map_err(|fault| format!("`{text}` is not a URL ({fault}); {hint}"))?;
     let plain = url.username().is_empty() && matches!(url.path(), "" | "/");
     match Endpoint::parse(text) {

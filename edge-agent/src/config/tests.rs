@@ -122,6 +122,21 @@ fn a_broker_over_tls_needs_somebody_to_trust() {
 }
 
 #[test]
+fn anchors_are_on_unless_somebody_says_off() {
+    let dir = site();
+    let with = |every: &str| parse(dir.path(), &format!("{GOOD}anchors: {{every: {every}}}\n"));
+    assert_eq!(parse(dir.path(), GOOD).unwrap().anchors, Some(super::ANCHORS_EVERY));
+    assert_eq!(with("5min").unwrap().anchors, Some(std::time::Duration::from_secs(300)));
+    assert_eq!(with("off").unwrap().anchors, None);
+    for (wrong, says) in
+        [("0s", "from 1s to 1d"), ("2d", "from 1s to 1d"), ("often", "not a duration"), ("no", "not a duration")]
+    {
+        let error = with(wrong).unwrap_err();
+        assert!(error.faults.len() == 1 && error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
 fn all_slips_are_named_at_once() {
     let dir = site();
     let text =

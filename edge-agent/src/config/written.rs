@@ -17,7 +17,15 @@ pub(super) struct Written {
     pub broker: Option<Broker>,
     pub listen: Spanned<String>,
     #[serde(default)]
+    pub anchors: Anchors,
+    #[serde(default)]
     pub limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Anchors {
+    pub every: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

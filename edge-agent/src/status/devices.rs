@@ -177,6 +177,8 @@ mod tests {
             gap_max: 0,
             modbus: Default::default(),
             opcua: Default::default(),
+            mqtt: Default::default(),
+            templates: Vec::new(),
             points: points.iter().map(point).collect(),
         }
     }

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tally_evidence::{KeyFault, KeyId, ReceiptFault, VerifyingKey};
 use tally_ledger_client::{Client, RequestError};
+use tokio::sync::Mutex;
 
-/// Whose receipts count.
+/// Whose receipts count. Clones share what one of them learns.
+#[derive(Clone)]
 pub struct LedgerKey {
-    known: Option<VerifyingKey>,
+    /// Held while the node is asked: two must not keep two keys.
+    known: Arc<Mutex<Option<VerifyingKey>>>,
     /// Where a learned key is kept, or the pinned one comes from.
     file: PathBuf,
 }
@@ -65,38 +69,40 @@ impl LedgerKey {
     /// [`KeyError`] when the file is there and holds no key.
     pub fn new(pinned: Option<VerifyingKey>, file: PathBuf) -> Result<Self, KeyError> {
         if pinned.is_some() {
-            return Ok(Self { known: pinned, file: PathBuf::from("ledger_key in agent.yaml") });
+            let known = Arc::new(Mutex::new(pinned));
+            return Ok(Self { known, file: PathBuf::from("ledger_key in agent.yaml") });
         }
         let known = match std::fs::read_to_string(&file) {
             Ok(pem) => Some(VerifyingKey::from_pem(&pem)?),
             Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(KeyError::File { file, source }),
         };
-        Ok(Self { known, file })
+        Ok(Self { known: Arc::new(Mutex::new(known)), file })
     }
 
     /// The key with which a receipt that names `wanted` must be checked.
     ///
     /// # Errors
     /// [`KeyError::Changed`] when it is not the one we know; others when none is known and the node does not tell.
-    pub(super) async fn get(&mut self, wanted: &KeyId, client: &Client) -> Result<VerifyingKey, KeyError> {
-        let known = match &self.known {
+    pub(crate) async fn get(&self, wanted: &KeyId, client: &Client) -> Result<VerifyingKey, KeyError> {
+        let mut kept = self.known.lock().await;
+        let known = match &*kept {
             Some(known) => known.clone(),
-            None => self.learn(client).await?,
+            None => kept.insert(self.learn(client).await?).clone(),
         };
+        drop(kept);
         if known.id() == *wanted {
             return Ok(known);
         }
         Err(KeyError::Changed { found: *wanted, known: known.id(), file: self.file.clone() })
     }
 
-    async fn learn(&mut self, client: &Client) -> Result<VerifyingKey, KeyError> {
+    async fn learn(&self, client: &Client) -> Result<VerifyingKey, KeyError> {
         let pem = client.get_bytes("/key.pem").await?;
         let pem = String::from_utf8_lossy(&pem);
         let key = VerifyingKey::from_pem(&pem)?;
         self.write(pem.as_bytes()).map_err(|source| KeyError::File { file: self.file.clone(), source })?;
         tracing::info!(key = %key.id(), file = %self.file.display(), "first contact with the ledger, its key is kept; compare it with the one you were given");
-        self.known = Some(key.clone());
         Ok(key)
     }
 

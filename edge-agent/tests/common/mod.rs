@@ -279,6 +279,7 @@ impl Site {
             ledger_key: None,
             broker: None,
             listen: format!("unix:{}", dir.path().join("agent.sock").display()).parse().unwrap(),
+            anchors: None,
             limits: Limits::default(),
         };
         let plant = AgentPlant {

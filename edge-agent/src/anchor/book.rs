@@ -1,0 +1,495 @@
+//! The anchors on disk, each until its answer and somewhat longer, and how every device stands. The bytes stand in
+//! [`super::record`].
+//!
+//! **Order.** Submitted in the order in which they were sealed: the ledger takes an anchor only behind the one before.
+//! **Refused** anchors are not sealed again: the next one of the device waits until everything before it is answered, and says
+//! which readings no anchor covers. When the ledger's chain is not ours (another agent or vault sealed for the device), it begins
+//! with number 1 anew, and says so.
+
+use super::record::{Answer, Record, SealedAnchor, State, TURNED_AWAY};
+use crate::error::StoreError;
+use std::collections::{BTreeMap, HashMap};
+use tally_evidence::{Hash, StatementId};
+use tally_journal::{Journal, JournalError, Options, Storage};
+use tally_model::{DeviceId, Timestamp};
+
+/// Bytes on disk above which answered anchors are given up, oldest first: some 60,000 anchors. The node has them all.
+pub const BYTES_MAX: u64 = 64 << 20;
+/// Anchors without an answer; beyond that each covers more readings.
+pub const PENDING_MAX: usize = 10_000;
+
+/// Refusals that say: the ledger's last anchor of the device is not the one we think (104, 105, 177, 178, 179).
+const NOT_OUR_CHAIN: [u16; 5] = [104, 105, 177, 178, 179];
+
+/// The journal's limits.
+#[must_use]
+pub fn journal_options() -> Options {
+    Options { segment_bytes_max: 4 << 20, ..Options::default() }
+}
+
+/// The open book.
+pub struct Book<S: Storage> {
+    journal: Journal<S>,
+    states: HashMap<DeviceId, Standing>,
+    /// Anchors without an answer, by journal record.
+    pending: BTreeMap<u64, Pending>,
+    /// Vault record that came next when the states were written last.
+    vault_place: u64,
+}
+
+struct Standing {
+    state: State,
+    /// The last one was sealed behind a refusal, with everything before it answered: it had to fit.
+    is_retried: bool,
+    pending: usize,
+}
+
+struct Pending {
+    device: DeviceId,
+    number: u64,
+    next: u64,
+    received: Timestamp,
+}
+
+/// What the next anchor of a device must fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Number and digest of the one before; 0 and zeros when numbering begins.
+    pub number: u64,
+    pub digest: Hash,
+    /// The reading with which it should begin.
+    pub next: u64,
+    /// Receive time of the reading before that one.
+    pub received: Option<Timestamp>,
+    /// Readings are missing because the ledger did not take their anchor.
+    pub is_refused: bool,
+}
+
+/// How a device stands, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Summary {
+    /// Which device.
+    pub device: DeviceId,
+    /// Number of its last sealed anchor.
+    pub number: u64,
+    /// The first reading that no sealed anchor covers.
+    pub next: u64,
+    /// The first reading that no anchor in the ledger covers.
+    pub covered: Option<u64>,
+    /// Anchors without an answer.
+    pub pending: usize,
+    /// Refusals since the last one that the ledger took.
+    pub refusals: u32,
+}
+
+impl<S: Storage> Book<S> {
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn begin(journal: Journal<S>) -> Result<Self, StoreError> {
+        let mut book = Self { journal, states: HashMap::new(), pending: BTreeMap::new(), vault_place: 0 };
+        let mut records = Vec::new();
+        for record in book.journal.iter_from(0).map_err(fault)? {
+            let (number, bytes) = record.map_err(fault)?;
+            let record = Record::decode(&bytes).ok_or(StoreError::Foreign { store: "anchors", record: number })?;
+            records.push((number, strip(record)));
+        }
+        for (number, record) in records {
+            book.follow(number, record);
+        }
+        Ok(book)
+    }
+
+    fn follow(&mut self, number: u64, record: Record) {
+        match record {
+            Record::Anchor(anchor) => self.sealed(number, &anchor),
+            Record::Answer(answer) => self.answered(&answer),
+            Record::States(place, states) => {
+                self.vault_place = place;
+                for state in states {
+                    let standing = self.standing(&state.device.clone());
+                    standing.state = state;
+                }
+            }
+        }
+    }
+
+    fn standing(&mut self, device: &DeviceId) -> &mut Standing {
+        self.states.entry(device.clone()).or_insert_with(|| Standing {
+            state: State {
+                device: device.clone(),
+                next: 0,
+                place: None,
+                received: None,
+                number: 0,
+                digest: [0; 32],
+                covered: None,
+                refusals: 0,
+                resumes: Vec::new(),
+            },
+            is_retried: false,
+            pending: 0,
+        })
+    }
+
+    fn sealed(&mut self, record: u64, anchor: &SealedAnchor) {
+        let standing = self.standing(&anchor.device);
+        let state = &mut standing.state;
+        state.next = anchor.last + 1;
+        state.place = Some(anchor.place);
+        state.received = Some(anchor.received);
+        (state.number, state.digest) = (anchor.number, anchor.digest);
+        state.resumes.retain(|number| *number > anchor.last);
+        standing.is_retried = state.refusals > 0;
+        standing.pending += 1;
+        let (device, next, received) = (anchor.device.clone(), anchor.last + 1, anchor.received);
+        self.pending.insert(record, Pending { device, number: anchor.number, next, received });
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        let Some(pending) = self.pending.remove(&answer.anchor) else { return };
+        let standing = self.standing(&pending.device);
+        standing.pending = standing.pending.saturating_sub(1);
+        let state = &mut standing.state;
+        if answer.refusal == 0 {
+            state.covered = Some((pending.next, pending.received));
+            state.refusals = 0;
+            return;
+        }
+        // What was sealed behind a refused one without knowing it is refused as a consequence, which says nothing more.
+        let had_to_fit = state.refusals == 0 || standing.is_retried && pending.number == state.number;
+        if had_to_fit && NOT_OUR_CHAIN.contains(&answer.refusal) {
+            state.covered = None;
+        }
+        state.refusals = state.refusals.saturating_add(1);
+    }
+
+    /// Whether nothing was ever written into it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.journal.next_number() == 0
+    }
+
+    /// How a device stands; one that is new here begins with reading `first`.
+    pub(super) fn state_or_begin(&mut self, device: &DeviceId, first: u64) -> &State {
+        if !self.states.contains_key(device) {
+            self.standing(device).state.next = first;
+        }
+        &self.standing(device).state
+    }
+
+    /// The device's anchors begin with reading `first`, found at or behind this vault record.
+    pub(super) fn begin_with(&mut self, device: &DeviceId, first: u64, place: u64) {
+        if !self.states.contains_key(device) {
+            let state = &mut self.standing(device).state;
+            (state.next, state.place) = (first, Some(place));
+        }
+    }
+
+    /// The agent begins again with reading `next`.
+    pub(super) fn resume(&mut self, device: &DeviceId, next: u64) {
+        let resumes = &mut self.standing(device).state.resumes;
+        if next > 0 && resumes.last() != Some(&next) {
+            resumes.push(next);
+        }
+    }
+
+    /// Vault record that came next when the states were written last: new devices begin behind it.
+    #[must_use]
+    pub fn vault_place(&self) -> u64 {
+        self.vault_place
+    }
+
+    /// Writes down how every device stands.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn save(&mut self, vault_place: u64) -> Result<(), StoreError> {
+        self.vault_place = vault_place;
+        let states = self.states.values().map(|standing| standing.state.clone()).collect();
+        self.append(&Record::States(vault_place, states)).map(|_| ())
+    }
+
+    /// Puts an anchor in. Durable after [`Book::sync`], and not before may anyone be told of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put(&mut self, anchor: &SealedAnchor) -> Result<(), StoreError> {
+        let record = self.append(&Record::Anchor(anchor.clone()))?;
+        self.sealed(record, anchor);
+        Ok(())
+    }
+
+    /// Makes everything put in durable.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.journal.sync().map_err(fault)
+    }
+
+    fn append(&mut self, record: &Record) -> Result<u64, StoreError> {
+        self.journal.append(&record.encode()).map_err(fault)
+    }
+
+    /// The oldest anchor without an answer, once it is synced, with its journal record.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn next(&self) -> Result<Option<(u64, SealedAnchor)>, StoreError> {
+        let Some((record, _)) = self.pending.first_key_value() else { return Ok(None) };
+        if *record >= self.journal.durable_number() {
+            return Ok(None);
+        }
+        let bytes = self.journal.read(*record).map_err(fault)?.unwrap_or_default();
+        match Record::decode(&bytes) {
+            Some(Record::Anchor(anchor)) => Ok(Some((*record, anchor))),
+            _ => Err(StoreError::Foreign { store: "anchors", record: *record }),
+        }
+    }
+
+    /// Keeps an answer. Durable after the next [`Book::sync`]; until then a crash costs a second submission, which gets the same
+    /// answer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn answer(&mut self, answer: &Answer) -> Result<(), StoreError> {
+        self.append(&Record::Answer(answer.clone()))?;
+        self.answered(answer);
+        Ok(())
+    }
+
+    /// Whether an anchor of the device may be sealed now: not while one is unanswered behind a refusal, and not above
+    /// [`PENDING_MAX`], unless it is too large to wait.
+    pub(super) fn may_seal(&self, device: &DeviceId, is_large: bool) -> bool {
+        let waits = self.states.get(device).is_some_and(|known| known.state.refusals > 0 && known.pending > 0);
+        is_large || !waits && self.pending.len() < PENDING_MAX
+    }
+
+    /// Refusals since the last anchor that was taken.
+    pub(super) fn refusals(&self, device: &DeviceId) -> u32 {
+        self.states.get(device).map_or(0, |known| known.state.refusals)
+    }
+
+    /// What the next anchor of the device must fit.
+    pub(super) fn before(&self, device: &DeviceId) -> Before {
+        let none = Before { number: 0, digest: [0; 32], next: 0, received: None, is_refused: false };
+        let Some(Standing { state, pending, .. }) = self.states.get(device) else { return none };
+        let State { number, digest, next, received, .. } = *state;
+        match state.covered {
+            _ if *pending > 0 => Before { number, digest, next, received, is_refused: false },
+            Some((next, received)) => {
+                Before { number, digest, next, received: Some(received), is_refused: next != state.next }
+            }
+            None => Before { is_refused: number > 0, ..none },
+        }
+    }
+
+    /// Gives disk back: what is answered, while more than [`BYTES_MAX`] is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn shrink(&mut self, bytes_max: u64) -> Result<(), StoreError> {
+        let end = self.pending.first_key_value().map_or(self.journal.next_number(), |(record, _)| *record);
+        let mut until = self.journal.first_number();
+        if self.journal.bytes_on_disk() <= bytes_max || until >= end {
+            return Ok(());
+        }
+        // If we die in between: the states stand twice.
+        self.save(self.vault_place)?;
+        self.sync()?;
+        while until < end && self.journal.bytes_on_disk() > bytes_max {
+            until = (until + 1 + (end - until) / 64).min(end);
+            self.journal.discard_before(until).map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    /// An anchor with its answer, as long as it is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find(&self, id: &StatementId) -> Result<Option<(SealedAnchor, Option<Answer>)>, StoreError> {
+        let mut found: Option<(u64, SealedAnchor)> = None;
+        for record in self.journal.iter_from(0).map_err(fault)? {
+            let (number, bytes) = record.map_err(fault)?;
+            match (Record::decode(&bytes), &found) {
+                (Some(Record::Anchor(anchor)), None) if anchor.id == *id => found = Some((number, anchor)),
+                (Some(Record::Answer(answer)), Some((record, anchor))) if answer.anchor == *record => {
+                    return Ok(Some((anchor.clone(), Some(answer))));
+                }
+                _ => {}
+            }
+        }
+        Ok(found.map(|(_, anchor)| (anchor, None)))
+    }
+
+    /// Anchors without an answer.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Every device, by name.
+    #[must_use]
+    pub fn summary(&self) -> Vec<Summary> {
+        let mut all: Vec<_> = self.states.values().map(Standing::summary).collect();
+        all.sort_by(|a, b| a.device.cmp(&b.device));
+        all
+    }
+}
+
+impl Standing {
+    fn summary(&self) -> Summary {
+        let State { device, next, number, covered, refusals, .. } = &self.state;
+        Summary {
+            device: device.clone(),
+            number: *number,
+            next: *next,
+            covered: covered.map(|(next, _)| next),
+            pending: self.pending,
+            refusals: *refusals,
+        }
+    }
+}
+
+impl Answer {
+    /// The node turned the anchor away for good.
+    #[must_use]
+    pub fn turned_away(anchor: u64) -> Self {
+        Self { anchor, refusal: TURNED_AWAY, entry: 0, receipt: Vec::new() }
+    }
+}
+
+/// Without what opening does not need: sixty thousand statements and receipts are 60 MB.
+fn strip(record: Record) -> Record {
+    match record {
+        Record::Anchor(anchor) => Record::Anchor(SealedAnchor { statement: Vec::new(), ..anchor }),
+        Record::Answer(answer) => Record::Answer(Answer { receipt: Vec::new(), ..answer }),
+        states @ Record::States(..) => states,
+    }
+}
+
+fn fault(source: JournalError) -> StoreError {
+    StoreError::Journal { store: "anchors", source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::open_journal;
+    use tally_journal::testing::MemStorage;
+
+    fn open(disk: &MemStorage) -> Book<MemStorage> {
+        Book::begin(open_journal("anchors", disk.clone(), journal_options()).unwrap()).unwrap()
+    }
+
+    fn device() -> DeviceId {
+        DeviceId::try_new("press-01").unwrap()
+    }
+
+    fn anchor(number: u64, first: u64, last: u64) -> SealedAnchor {
+        let number_byte = u8::try_from(number).unwrap();
+        SealedAnchor {
+            device: device(),
+            number,
+            digest: [number_byte; 32],
+            first,
+            last,
+            place: last,
+            received: Timestamp::from_micros(i64::try_from(last).unwrap()),
+            id: StatementId([number_byte; 32]),
+            statement: vec![7; 500],
+        }
+    }
+
+    fn answer(book: &mut Book<MemStorage>, refusal: u16) {
+        let (record, _) = book.next().unwrap().unwrap();
+        book.answer(&Answer { anchor: record, refusal, entry: 3, receipt: vec![1; 300] }).unwrap();
+        book.sync().unwrap();
+    }
+
+    fn put(book: &mut Book<MemStorage>, number: u64, first: u64, last: u64) {
+        assert!(book.may_seal(&device(), false));
+        book.put(&anchor(number, first, last)).unwrap();
+        book.sync().unwrap();
+    }
+
+    #[test]
+    fn nothing_leaves_before_its_sync_and_a_power_cut_keeps_what_was_synced() {
+        let disk = MemStorage::new();
+        let mut book = open(&disk);
+        book.put(&anchor(1, 0, 9)).unwrap();
+        assert_eq!(book.next().unwrap(), None);
+        book.sync().unwrap();
+        put(&mut book, 2, 10, 19);
+        assert_eq!(book.next().unwrap().unwrap().1, anchor(1, 0, 9));
+        answer(&mut book, 0);
+        let book = open(&disk.power_cut(7));
+        assert_eq!((book.pending(), book.next().unwrap().unwrap().1), (1, anchor(2, 10, 19)));
+        let summary = &book.summary()[0];
+        assert_eq!((summary.number, summary.next, summary.covered), (2, 20, Some(10)));
+        let (found, answer) = book.find(&StatementId([1; 32])).unwrap().unwrap();
+        assert_eq!((found, answer.unwrap().receipt), (anchor(1, 0, 9), vec![1; 300]));
+        assert!(book.find(&StatementId([2; 32])).unwrap().unwrap().1.is_none());
+    }
+
+    #[test]
+    fn behind_a_refusal_the_next_one_waits_and_says_what_is_missing() {
+        let disk = MemStorage::new();
+        let mut book = open(&disk);
+        put(&mut book, 1, 0, 9);
+        answer(&mut book, 0);
+        put(&mut book, 2, 10, 19);
+        put(&mut book, 3, 20, 29);
+        answer(&mut book, 132);
+        assert!(!book.may_seal(&device(), false), "3 is not answered yet, and will be refused");
+        answer(&mut book, 177);
+        let before = book.before(&device());
+        assert_eq!((before.number, before.digest, before.next, before.is_refused), (3, [3; 32], 10, true));
+        assert_eq!(open(&disk).before(&device()), before);
+        put(&mut book, 4, 30, 39);
+        answer(&mut book, 0);
+        let before = book.before(&device());
+        assert_eq!((before.number, before.next, before.is_refused, book.refusals(&device())), (4, 40, false, 0));
+    }
+
+    #[test]
+    fn when_the_ledgers_chain_is_not_ours_numbering_begins_anew() {
+        let mut book = open(&MemStorage::new());
+        put(&mut book, 1, 0, 9);
+        answer(&mut book, 0);
+        put(&mut book, 2, 10, 19);
+        answer(&mut book, 132);
+        put(&mut book, 3, 20, 29);
+        assert_eq!(book.before(&device()).number, 3, "in flight");
+        answer(&mut book, 177);
+        let anew = Before { number: 0, digest: [0; 32], next: 0, received: None, is_refused: true };
+        assert_eq!(book.before(&device()), anew);
+        // Turned away by the node: who we are is the matter, not the chain.
+        put(&mut book, 1, 30, 39);
+        answer(&mut book, 0);
+        put(&mut book, 2, 40, 49);
+        let (record, _) = book.next().unwrap().unwrap();
+        book.answer(&Answer::turned_away(record)).unwrap();
+        assert_eq!((book.before(&device()).number, book.before(&device()).next), (2, 40));
+    }
+
+    #[test]
+    fn disk_comes_back_and_the_states_stay() {
+        let disk = MemStorage::new();
+        let options = Options { segment_bytes_max: 4096, ..Options::default() };
+        let open = || Book::begin(open_journal("anchors", disk.clone(), options.clone()).unwrap()).unwrap();
+        let mut book = open();
+        for number in 1..100 {
+            put(&mut book, number, number * 10, number * 10 + 9);
+            answer(&mut book, 0);
+        }
+        put(&mut book, 100, 1000, 1009);
+        book.shrink(20_000).unwrap();
+        assert!(book.journal.bytes_on_disk() < 30_000);
+        let before = book.summary();
+        assert_eq!(open().summary(), before);
+        assert_eq!(open().next().unwrap().unwrap().1, anchor(100, 1000, 1009));
+    }
+}
