@@ -5,10 +5,16 @@
 //! [`OpcUaOptions::trust_any`] is off. The certificates live in a directory of their own, temporary unless given.
 //! A silenced device (`drop`) loses its server: connections end, the port is closed, and both come back by themselves.
 
+mod history;
+mod machine;
 mod pki;
+mod shape;
 mod space;
+mod types;
+mod value;
 
-use crate::{OpcUaServerConfig, PlantState, SimError};
+use crate::{OpcUaServerConfig, PlantState, SignalConfig, SimError};
+use machine::Slowness;
 use opcua::crypto::SecurityPolicy;
 use opcua::server::{ANONYMOUS_USER_TOKEN_ID, Server, ServerBuilder, ServerEndpoint, ServerHandle, ServerUserToken};
 use opcua::types::MessageSecurityMode;
@@ -16,8 +22,9 @@ use pki::Pki;
 use space::Space;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tally_model::DeviceId;
+use tally_model::{Address, DeviceId, Encoding, Value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +108,8 @@ pub struct OpcUaOptions {
     pub user_certificates: Vec<(String, PathBuf)>,
     /// Most sessions at a time.
     pub sessions_max: usize,
+    /// How long each variable remembers its values, also while the server is away; no history without.
+    pub history: Option<Duration>,
 }
 
 impl Default for OpcUaOptions {
@@ -112,6 +121,7 @@ impl Default for OpcUaOptions {
             announce: None,
             user_certificates: Vec::new(),
             sessions_max: 100,
+            history: None,
         }
     }
 }
@@ -142,24 +152,44 @@ pub async fn serve_opcua_with(
     let address = server.listener.local_addr().map_err(|fault| failed(&fault))?;
     let pki = Pki::prepare(options.pki.as_deref(), server.device.as_str()).await?;
     let mut listener = Some(server.listener);
-    let device = Device { id: server.device, users: server.users, signals: server.signals, options, address };
+    let signals = typed(server.signals, &server.device, &state);
+    let mut space = Space::plan(&signals, options.history)?;
+    let device = Device { id: server.device, users: server.users, signals, options, address };
     while !stop.is_cancelled() {
         let listener = match listener.take() {
             Some(listener) => listener,
-            None => match device.listen_after_silence(&state, &stop).await? {
+            None => match device.listen_after_silence(&mut space, &state, &stop).await? {
                 Some(listener) => listener,
                 None => break,
             },
         };
-        device.serve(listener, &pki, &state, &stop).await?;
+        device.serve(listener, &mut space, &pki, &state, &stop).await?;
     }
     Ok(())
+}
+
+/// Parts of arrays and structures need a type before there is a value; one that is not written follows from what the signal
+/// says at the beginning.
+fn typed(mut signals: Vec<SignalConfig>, device: &DeviceId, state: &PlantState) -> Vec<SignalConfig> {
+    for signal in &mut signals {
+        let is_part = matches!(signal.address, Address::OpcUa { pointer: Some(_), .. });
+        if is_part && signal.encoding == Encoding::Auto {
+            signal.encoding = match state.get(device.as_str(), signal.id.as_str()) {
+                Some(Value::Bool(_)) => Encoding::Bool,
+                Some(Value::Integer(_)) => Encoding::I64,
+                Some(Value::Unsigned(_)) => Encoding::U64,
+                Some(Value::Text(_)) => Encoding::Text,
+                Some(Value::Float(_)) | None => Encoding::F64,
+            };
+        }
+    }
+    signals
 }
 
 struct Device {
     id: DeviceId,
     users: Vec<(String, tally_model::Secret)>,
-    signals: Vec<crate::SignalConfig>,
+    signals: Vec<SignalConfig>,
     options: OpcUaOptions,
     address: SocketAddr,
 }
@@ -169,13 +199,15 @@ impl Device {
     async fn serve(
         &self,
         listener: TcpListener,
+        space: &mut Space,
         pki: &Pki,
         state: &PlantState,
         stop: &CancellationToken,
     ) -> Result<(), SimError> {
-        let (server, handle, mut space) = self.build(pki)?;
+        let (server, handle) = self.build(pki, space, state)?;
         space.create(&handle)?;
-        space.update(&handle, &self.id, state)?;
+        space.follow(&self.id, &self.signals, state);
+        space.write(&handle)?;
         let mut running = tokio::spawn(server.run_with(listener));
         let mut tick = tokio::time::interval(UPDATE_EVERY);
         loop {
@@ -186,7 +218,8 @@ impl Device {
                     if state.is_silent(self.id.as_str()) {
                         break;
                     }
-                    space.update(&handle, &self.id, state)?;
+                    space.follow(&self.id, &self.signals, state);
+                    space.write(&handle)?;
                 }
             }
         }
@@ -197,7 +230,7 @@ impl Device {
         Ok(())
     }
 
-    fn build(&self, pki: &Pki) -> Result<(Server, ServerHandle, Space), SimError> {
+    fn build(&self, pki: &Pki, space: &Space, state: &PlantState) -> Result<(Server, ServerHandle), SimError> {
         let announce = self.options.announce.clone().unwrap_or_else(|| self.address.ip().to_string());
         let mut builder = ServerBuilder::new()
             .application_name(format!("Tallystick simulator {}", self.id))
@@ -235,14 +268,15 @@ impl Device {
             let (policy, mode) = offer.parts();
             builder = builder.add_endpoint(format!("{offer:?}"), ServerEndpoint::new("/", policy, mode, &logins));
         }
-        let (space, builder) = Space::plan(&self.signals, builder)?;
-        let (server, handle) = builder.build().map_err(SimError::OpcUa)?;
-        Ok((server, handle, space))
+        let (plant, id) = (state.clone(), self.id.to_string());
+        let slowness: Slowness = Arc::new(move || plant.trouble(&id).delay);
+        space.equip(&slowness, builder).build().map_err(SimError::OpcUa)
     }
 
     /// Waits for the end of a silence and takes the port again; `None` when stopped first.
     async fn listen_after_silence(
         &self,
+        space: &mut Space,
         state: &PlantState,
         stop: &CancellationToken,
     ) -> Result<Option<TcpListener>, SimError> {
@@ -264,6 +298,8 @@ impl Device {
                     Err(_) => tries += 1,
                 }
             }
+            // The machine goes on, and what has a history remembers.
+            space.follow(&self.id, &self.signals, state);
             tokio::time::sleep(SILENCE_STEP).await;
         }
     }

@@ -1,15 +1,21 @@
-//! The address space of a simulated server: one variable per signal, kept at what the plant says.
+//! The address space of a simulated server: a variable for each signal, or for several that lie in one array or structure,
+//! kept at what the plant says.
 
+use super::history::History;
+use super::machine::{Machine, Slowness, machine};
+use super::shape::{Outline, outlines};
+use super::types::{Declared, Made, Types, loader};
+use super::value::data_value;
 use crate::{PlantState, SignalConfig, SignalView, SimError};
-use opcua::server::ServerBuilder;
-use opcua::server::ServerHandle;
-use opcua::server::address_space::VariableBuilder;
-use opcua::server::diagnostics::NamespaceMetadata;
-use opcua::server::node_manager::memory::{SimpleNodeManager, simple_node_manager};
-use opcua::types::{DataTypeId, DataValue, DateTime, Identifier, NodeId, ObjectId, StatusCode, Variant};
+use opcua::server::address_space::{AccessLevel, AddressSpace, VariableBuilder};
+use opcua::server::{ServerBuilder, ServerHandle};
+use opcua::types::custom::DataTypeTree;
+use opcua::types::{DataValue, DateTime, Identifier, NodeId, ObjectId, Variant};
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use tally_model::{Address, DeviceId, Encoding, Quality, Value};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tally_model::{Address, DeviceId};
 
 /// Index of the first namespace that is ours: 0 is OPC UA's, 1 the server's own (OPC UA Part 3 §8.2.2).
 const FIRST_INDEX: u16 = 2;
@@ -19,79 +25,107 @@ pub(crate) struct Space {
     /// Namespace URIs in index order from [`FIRST_INDEX`]; each has a node manager of that name.
     namespaces: Vec<String>,
     variables: Vec<Variable>,
+    types: Types,
+    tree: Arc<DataTypeTree>,
+    history: Option<Arc<History>>,
 }
 
 struct Variable {
-    signal: SignalConfig,
     node: NodeId,
-    /// What was written last; only changes are written.
-    last: Option<SignalView>,
+    name: String,
+    made: Made,
+    declared: Declared,
+    /// Its signals, by place in the device.
+    signals: Vec<usize>,
+    /// What they said last.
+    last: Vec<Option<SignalView>>,
+    /// What the variable says since then.
+    value: Option<DataValue>,
+    /// Whether the server of this life has it already.
+    is_written: bool,
 }
 
 impl Space {
-    /// Lays out namespaces and nodes and adds them to the server to be built.
-    pub(crate) fn plan(signals: &[SignalConfig], builder: ServerBuilder) -> Result<(Self, ServerBuilder), SimError> {
+    /// Lays out namespaces, types and nodes. With `history` each variable remembers its values for so long, also while the
+    /// server is away.
+    pub(crate) fn plan(signals: &[SignalConfig], history: Option<Duration>) -> Result<Self, SimError> {
         let namespaces = namespaces(signals);
-        let variables = signals.iter().map(|signal| variable(signal, &namespaces)).collect::<Result<_, _>>()?;
-        let builder = namespaces.iter().fold(builder, |builder, uri| {
-            let metadata = NamespaceMetadata { namespace_uri: uri.clone(), ..NamespaceMetadata::default() };
-            builder.with_node_manager(simple_node_manager(metadata, uri))
-        });
-        Ok((Self { namespaces, variables }, builder))
+        let mut types = Types::default();
+        let outlines = outlines(signals).map_err(SimError::OpcUa)?;
+        let variables = outlines.iter().map(|outline| variable(outline, signals, &namespaces, &mut types));
+        let variables = variables.collect::<Result<Vec<_>, _>>()?;
+        let tree = types.tree().map_err(SimError::OpcUa)?;
+        let history = history.map(|keeps| Arc::new(History::new(keeps)));
+        Ok(Self { namespaces, variables, types, tree, history })
     }
 
-    /// Makes the nodes in the built server.
-    pub(crate) fn create(&self, handle: &ServerHandle) -> Result<(), SimError> {
+    /// Adds namespaces and types to a server to be built; `slowness` says how slowly requests are answered.
+    pub(crate) fn equip(&self, slowness: &Slowness, builder: ServerBuilder) -> ServerBuilder {
+        self.namespaces.iter().fold(builder.with_type_loader(loader(&self.tree)), |builder, uri| {
+            builder.with_node_manager(machine(uri, self.history.clone(), Arc::clone(slowness)))
+        })
+    }
+
+    /// Makes the nodes in the built server; what they said last they say again.
+    pub(crate) fn create(&mut self, handle: &ServerHandle) -> Result<(), SimError> {
+        self.variables.iter_mut().for_each(|variable| variable.is_written = false);
         for (uri, index) in self.namespaces.iter().zip(FIRST_INDEX..) {
             if handle.get_namespace_index(uri) != Some(index) {
                 return Err(SimError::OpcUa(format!("namespace `{uri}` did not get index {index}")));
             }
             let manager = manager(handle, uri)?;
             let mut space = manager.address_space().write();
+            self.types.insert(&mut space, index);
             for variable in self.variables.iter().filter(|variable| variable.node.namespace == index) {
-                let name = variable.signal.id.as_str();
-                let made = VariableBuilder::new(&variable.node, name, name)
-                    .data_type(data_type(variable.signal.encoding))
-                    .value(Variant::Empty)
-                    .organized_by(ObjectId::ObjectsFolder)
-                    .insert(&mut *space);
-                if !made {
-                    return Err(SimError::OpcUa(format!("two signals at node `{}`", variable.node)));
+                if !variable.insert(&mut space, self.history.is_some()) {
+                    return Err(SimError::OpcUa(format!("two nodes `{}`", variable.node)));
                 }
             }
         }
         Ok(())
     }
 
-    /// Writes what has changed, stamped with the time of now.
-    pub(crate) fn update(
-        &mut self,
-        handle: &ServerHandle,
-        device: &DeviceId,
-        state: &PlantState,
-    ) -> Result<(), SimError> {
-        let now = DateTime::now();
-        let mut changed: BTreeMap<u16, Vec<(&NodeId, DataValue)>> = BTreeMap::new();
+    /// Notes what has changed, stamped with the time of the device's clock.
+    pub(crate) fn follow(&mut self, device: &DeviceId, signals: &[SignalConfig], state: &PlantState) {
+        let now = DateTime::from(ticks(state.now(device.as_str())));
+        let views = state.views(device.as_str(), signals.iter().map(|signal| signal.id.as_str()));
         for variable in &mut self.variables {
-            let Some(view) = state.view(device.as_str(), variable.signal.id.as_str()) else { continue };
-            if variable.last.as_ref() != Some(&view) {
-                let value = data_value(&variable.signal, &view, now);
-                changed.entry(variable.node.namespace).or_default().push((&variable.node, value));
-                variable.last = Some(view);
+            let seen: Vec<_> = variable.signals.iter().map(|signal| views[*signal].clone()).collect();
+            if variable.last == seen {
+                continue;
+            }
+            if let Some(value) = data_value(&variable.made, signals, &views, &self.tree, now) {
+                if let Some(history) = &self.history {
+                    history.push(&variable.node, &value);
+                }
+                let before = variable.value.as_ref().and_then(|before| before.server_timestamp);
+                let value = unless_set_back(value, before);
+                (variable.last, variable.value, variable.is_written) = (seen, Some(value), false);
+            }
+        }
+    }
+
+    /// Gives the server what it does not have yet.
+    pub(crate) fn write(&mut self, handle: &ServerHandle) -> Result<(), SimError> {
+        let mut changed: BTreeMap<u16, Vec<(&NodeId, DataValue)>> = BTreeMap::new();
+        for variable in self.variables.iter_mut().filter(|variable| !variable.is_written) {
+            if let Some(value) = &variable.value {
+                changed.entry(variable.node.namespace).or_default().push((&variable.node, value.clone()));
+                variable.is_written = true;
             }
         }
         for (index, values) in changed {
             let Some(uri) = self.namespaces.get(usize::from(index - FIRST_INDEX)) else { continue };
             let values = values.into_iter().map(|(node, value)| (node, None, value));
             let written = manager(handle, uri)?.set_values(handle.subscriptions(), values);
-            written.map_err(|status| SimError::OpcUa(format!("values of `{device}` cannot be set: {status}")))?;
+            written.map_err(|status| SimError::OpcUa(format!("values cannot be set: {status}")))?;
         }
         Ok(())
     }
 }
 
-fn manager(handle: &ServerHandle, uri: &str) -> Result<std::sync::Arc<SimpleNodeManager>, SimError> {
-    let manager = handle.node_managers().get_by_name::<SimpleNodeManager>(uri);
+fn manager(handle: &ServerHandle, uri: &str) -> Result<Arc<Machine>, SimError> {
+    let manager = handle.node_managers().get_by_name::<Machine>(uri);
     manager.ok_or_else(|| SimError::OpcUa(format!("no node manager for namespace `{uri}`")))
 }
 
@@ -113,9 +147,14 @@ fn namespaces(signals: &[SignalConfig]) -> Vec<String> {
     namespaces
 }
 
-fn variable(signal: &SignalConfig, namespaces: &[String]) -> Result<Variable, SimError> {
-    let fault = |reason: &str| SimError::OpcUa(format!("signal `{}` at `{}`: {reason}", signal.id, signal.address));
-    let Address::OpcUa { namespace, index, identifier, .. } = &signal.address else {
+fn variable(
+    outline: &Outline,
+    signals: &[SignalConfig],
+    namespaces: &[String],
+    types: &mut Types,
+) -> Result<Variable, SimError> {
+    let fault = |reason: &str| SimError::OpcUa(format!("signal at `{}`: {reason}", outline.address));
+    let Address::OpcUa { namespace, index, identifier, .. } = &outline.address else {
         return Err(fault("that is no node id"));
     };
     let place = namespace.as_ref().and_then(|uri| namespaces.iter().position(|known| known == uri));
@@ -127,73 +166,61 @@ fn variable(signal: &SignalConfig, namespaces: &[String]) -> Result<Variable, Si
         return Err(fault("namespaces 0 and 1 belong to the server; write `nsu=urn:…;s=…`"));
     }
     let identifier = Identifier::from_str(identifier).map_err(|_| fault("that is no node id"))?;
-    Ok(Variable { signal: signal.clone(), node: NodeId::new(index, identifier), last: None })
-}
-
-fn data_type(encoding: Encoding) -> DataTypeId {
-    match encoding {
-        Encoding::Bool => DataTypeId::Boolean,
-        Encoding::U8 => DataTypeId::Byte,
-        Encoding::I8 => DataTypeId::SByte,
-        Encoding::U16 | Encoding::Bcd16 => DataTypeId::UInt16,
-        Encoding::I16 => DataTypeId::Int16,
-        Encoding::U32 | Encoding::Bcd32 => DataTypeId::UInt32,
-        Encoding::I32 => DataTypeId::Int32,
-        Encoding::U64 | Encoding::Bcd64 => DataTypeId::UInt64,
-        Encoding::I64 => DataTypeId::Int64,
-        Encoding::F16 | Encoding::F32 => DataTypeId::Float,
-        Encoding::F64 => DataTypeId::Double,
-        Encoding::Text | Encoding::TextLow | Encoding::TextHigh => DataTypeId::String,
-        Encoding::Auto => DataTypeId::BaseDataType,
-    }
-}
-
-fn data_value(signal: &SignalConfig, view: &SignalView, now: DateTime) -> DataValue {
-    let status = match view.quality {
-        Quality::Good => StatusCode::Good,
-        Quality::Uncertain => StatusCode::UncertainSensorNotAccurate,
-        Quality::Bad => StatusCode::BadSensorFailure,
+    let node = NodeId::new(index, identifier);
+    let (made, declared) = types.declare(&node, &outline.shape, signals).map_err(|reason| fault(&reason))?;
+    let of_node = made.signals();
+    let name = match (&made, of_node.first()) {
+        (Made::Signal(signal), _) => signals[*signal].id.to_string(),
+        _ => node.identifier.to_string().split_once('=').map_or_else(String::new, |(_, name)| name.to_owned()),
     };
-    DataValue {
-        value: Some(variant(signal, &view.value)),
-        status: Some(status),
-        source_timestamp: Some(now),
-        server_timestamp: Some(now),
-        ..DataValue::default()
-    }
+    Ok(Variable {
+        node,
+        name,
+        made,
+        declared,
+        last: vec![None; of_node.len()],
+        signals: of_node,
+        value: None,
+        is_written: false,
+    })
 }
 
-/// The value in the signal's type; one that does not fit is sent as what it is.
-fn variant(signal: &SignalConfig, value: &Value) -> Variant {
-    let is_scaled = signal.scale.to_bits() != 1.0_f64.to_bits() || signal.offset != 0.0;
-    match value.as_f64() {
-        // Raw = (value − offset) ÷ scale, as a reader will undo it.
-        Some(number) if is_scaled && !matches!(value, Value::Bool(_)) => {
-            typed(signal.encoding, &Value::Float((number - signal.offset) / signal.scale))
+impl Variable {
+    fn insert(&self, space: &mut AddressSpace, has_history: bool) -> bool {
+        let mut access = AccessLevel::CURRENT_READ;
+        if has_history {
+            access |= AccessLevel::HISTORY_READ;
         }
-        _ => typed(signal.encoding, value),
+        let mut builder = VariableBuilder::new(&self.node, self.name.as_str(), self.name.as_str())
+            .data_type(self.declared.data_type.clone())
+            .value_rank(self.declared.rank)
+            .value(Variant::Empty)
+            .historizing(has_history)
+            .access_level(access)
+            .user_access_level(access)
+            .organized_by(ObjectId::ObjectsFolder);
+        if let Made::Array { dimensions: Some(dimensions), .. } = &self.made {
+            builder = builder.array_dimensions(dimensions);
+        }
+        builder.insert(space)
     }
 }
 
-fn typed(encoding: Encoding, value: &Value) -> Variant {
-    let natural = match value {
-        Value::Bool(flag) => Variant::from(*flag),
-        Value::Integer(number) => Variant::from(*number),
-        Value::Unsigned(number) => Variant::from(*number),
-        Value::Float(number) => Variant::from(*number),
-        Value::Text(text) => Variant::from(text.as_str()),
-    };
-    let type_id = match encoding {
-        Encoding::Auto => return natural,
-        other => data_type(other),
-    };
-    let rounded = match (&natural, encoding) {
-        (Variant::Double(number), Encoding::F32 | Encoding::F64) => Variant::from(*number),
-        (Variant::Double(number), _) => Variant::from(number.round()),
-        _ => natural.clone(),
-    };
-    match opcua::types::VariantScalarTypeId::try_from(type_id as u32).map(|type_id| rounded.cast(type_id)) {
-        Ok(Variant::Empty) | Err(_) => natural,
-        Ok(cast) => cast,
+/// The library measures sampling intervals in source times and would keep back everything until a clock that was set back is
+/// where it had been. One value without a source time, only with the server's, begins anew.
+fn unless_set_back(value: DataValue, before: Option<DateTime>) -> DataValue {
+    match value.source_timestamp.zip(before) {
+        Some((now, before)) if now < before => DataValue { source_timestamp: None, ..value },
+        _ => value,
     }
+}
+
+/// 100 ns ticks since 1601-01-01 (Part 6 §5.2.2.5) of what a clock shows.
+fn ticks(shown: SystemTime) -> i64 {
+    const EPOCH_TICKS: i64 = 116_444_736_000_000_000;
+    let nanos = match shown.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i128::try_from(since.as_nanos()).unwrap_or(i128::MAX),
+        Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
+    };
+    i64::try_from(nanos / 100).unwrap_or(i64::MAX - EPOCH_TICKS).saturating_add(EPOCH_TICKS)
 }

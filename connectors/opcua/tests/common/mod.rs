@@ -69,7 +69,7 @@ impl Plant {
         plant
     }
 
-    async fn start_yaml(port: u16, options: OpcUaOptions, yaml: &str) -> Self {
+    pub async fn start_yaml(port: u16, options: OpcUaOptions, yaml: &str) -> Self {
         let config = SimConfig::parse(yaml, Path::new("plant.yaml"), &|_| None).unwrap();
         let device = config.devices.into_iter().next().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
