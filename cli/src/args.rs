@@ -74,7 +74,9 @@ pub enum Command {
     Ledger(LedgerArgs),
     /// Write the evidence file of an order
     Evidence(EvidenceArgs),
-    /// Check an evidence file offline, link by link
+    /// Prove that no reading of a device is missing between two times, or name the gaps
+    Prove(crate::commands::prove::ProveArgs),
+    /// Check an evidence or coverage file offline, link by link
     Verify(VerifyArgs),
     /// Show what the agent is doing: links, triggers, outbox
     Status(StatusArgs),
@@ -349,6 +351,8 @@ pub enum LedgerCommand {
         #[arg(value_name = "ENTRY")]
         id: String,
     },
+    /// Show what the ledger's state says of a key, or that it is not there; exit code 0 only if it is proved and as asked
+    State(crate::commands::ledger::state::StateArgs),
     /// Check that an entry is in the ledger; exit code 0 only if the proof holds
     Proof {
         /// Its index, or its statement id (64 hexadecimal digits)
@@ -383,7 +387,7 @@ pub struct EvidenceArgs {
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Evidence file
+    /// Evidence file, or coverage file of `tally prove`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The ledger's public key as you know it (SPKI PEM); without it the key in the file is taken and shown

@@ -57,6 +57,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Balance(args) => commands::balance::run(&args, json),
         Command::Ledger(args) => commands::ledger::run(&args, json),
         Command::Evidence(args) => commands::evidence::run(&args, json),
+        Command::Prove(args) => commands::prove::run(&args, json),
         Command::Verify(args) => commands::verify::run(&args, json),
         Command::Status(args) => commands::status::run(&args, json),
         Command::Reload(args) => commands::reload::run(&args, json),

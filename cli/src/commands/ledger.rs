@@ -1,4 +1,6 @@
-//! `tally ledger show|entries|block|entry|proof`: looking around in the ledger.
+//! `tally ledger show|entries|block|entry|state|proof`: looking around in the ledger.
+
+pub mod state;
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::{LedgerArgs, LedgerCommand};
@@ -19,6 +21,7 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
             LedgerCommand::Entries { from, limit } => entries(&client, *from, *limit).await,
             LedgerCommand::Block { height } => block(&client, *height).await,
             LedgerCommand::Entry { id } => entry(&client, id).await,
+            LedgerCommand::State(args) => state::state(&client, args).await,
             LedgerCommand::Proof { id, ledger_key, output } => {
                 proof(&client, id, ledger_key.as_deref(), output.as_deref()).await
             }

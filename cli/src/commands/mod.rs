@@ -14,6 +14,7 @@ pub mod node;
 pub mod order;
 pub mod plan;
 pub mod probe;
+pub mod prove;
 pub mod reload;
 pub mod sim;
 pub mod status;

@@ -26,7 +26,11 @@ pub fn run(args: &VerifyArgs, json: bool) -> Result<Answer, Fault> {
     Ok(report.all_hold().into())
 }
 
-fn read_key(path: &Path) -> Result<VerifyingKey, Fault> {
+/// A public key from a PEM file.
+///
+/// # Errors
+/// When it cannot be read or holds none.
+pub fn read_key(path: &Path) -> Result<VerifyingKey, Fault> {
     let pem = std::fs::read_to_string(path).context(format_args!("reading {}", path.display()))?;
     VerifyingKey::from_pem(&pem).context(path.display())
 }

@@ -2,7 +2,9 @@
 
 use super::Refused;
 use std::sync::Arc;
-use tally_evidence::{AnchorBody, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey};
+use tally_evidence::{
+    AnchorBody, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey,
+};
 use tally_model::{PartyId, Priority};
 
 /// What a statement says.

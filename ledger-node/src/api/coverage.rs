@@ -14,9 +14,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeSet;
 use tally_contracts::views;
-use tally_evidence::{
-    CoverageFile, Question, SignedStatement, StatementKind, device_state_key, revocation_state_key,
-};
+use tally_evidence::{CoverageFile, Question, SignedStatement, StatementKind, device_state_key, revocation_state_key};
 use tally_model::{DeviceId, Timestamp};
 
 /// Anchors in one file: two weeks at one a minute, some 30 MB.

@@ -53,7 +53,11 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
 pub(super) type Statements = BTreeMap<u64, (String, Vec<u8>)>;
 
 /// The entries of `history` and everything they rest on, and what that rests on.
-pub(super) fn with_registrations(engine: &Engine, state: &dyn StateRead, history: &[u64]) -> Result<Statements, Problem> {
+pub(super) fn with_registrations(
+    engine: &Engine,
+    state: &dyn StateRead,
+    history: &[u64],
+) -> Result<Statements, Problem> {
     let (mut found, mut wanted) = (Statements::new(), history.iter().copied().collect::<BTreeSet<_>>());
     while let Some(entry) = wanted.pop_first() {
         let (committed, bytes) = engine.entry(entry)?.ok_or(ReadError::Entry(entry))?;
