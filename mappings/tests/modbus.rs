@@ -83,6 +83,7 @@ fn every_type_order_part_and_label() {
             "id: half, at: holding:9, type: f16, unit: Cel",
             "id: digits, at: holding:10, type: bcd32, order: CDAB, unit: '1'",
             "id: name, at: holding:12, type: text-low, length: 8",
+            "id: speed, at: holding:0, type: i16, bits: 8-13, unit: '1'",
         ],
     );
     assert_eq!(points[0].kind(), Some(ValueKind::Text));

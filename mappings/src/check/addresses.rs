@@ -71,9 +71,11 @@ fn end(offset: u16, point: &PointSpec) -> u32 {
     u32::from(offset) + u32::from(point.registers().max(1))
 }
 
-/// Fields of the same number that share no bit, or a field beside the whole number.
+/// Fields of the same number that share no bit, or a field beside the whole number. A signed field may lie beside an
+/// unsigned one.
 fn are_parts_of_one_word(a: &PointSpec, b: &PointSpec) -> bool {
-    let same_number = a.address == b.address && a.encoding == b.encoding && a.order == b.order;
+    let same_width = a.encoding.whole_bits().is_some() && a.encoding.whole_bits() == b.encoding.whole_bits();
+    let same_number = a.address == b.address && same_width && a.order == b.order;
     same_number
         && match (a.options.bits, b.options.bits) {
             (Some(a), Some(b)) => a.high < b.low || b.high < a.low,
