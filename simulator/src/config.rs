@@ -4,9 +4,11 @@
 
 mod check;
 mod faults;
+mod opcua;
 mod signals;
 mod written;
 
+use crate::OpcUaOptions;
 use crate::fault::ScheduledFlaw;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,8 +44,10 @@ pub struct DeviceConfig {
     pub every: Duration,
     /// User names and passwords it accepts (OPC UA only); anonymous is always accepted unless there are users.
     pub users: Vec<(String, Secret)>,
-    /// Folder of its certificates (Modbus over TLS); a temporary one without.
+    /// Folder of its certificates (Modbus over TLS, OPC UA); a temporary one without.
     pub pki: Option<PathBuf>,
+    /// What its server offers and remembers (OPC UA only).
+    pub opcua: OpcUaOptions,
     /// What will be wrong with it, and when.
     pub(crate) faults: Vec<ScheduledFlaw>,
     /// What it says, in file order, ids unique.

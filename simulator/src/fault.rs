@@ -167,8 +167,8 @@ impl Defect {
                 "RTU and ASCII frames carry no such id"
             }
             (Self::Wire(WireFault::Wrong(Wrong::Checksum)), Some(true)) => "Modbus TCP frames carry no checksum",
-            (Self::Wire(_) | Self::Delay(_) | Self::HangUp, None) if matches!(endpoint, Endpoint::OpcUa { .. }) => {
-                "an OPC UA server can have `drop`, `frozen`, `uncertain`, `bad` and `clock`"
+            (Self::Wire(_) | Self::HangUp, None) if matches!(endpoint, Endpoint::OpcUa { .. }) => {
+                "an OPC UA server can have `drop`, `delay`, `frozen`, `uncertain`, `bad` and `clock`"
             }
             (Self::HangUp, None) => "an MQTT sensor serves no connections; write `what: drop`",
             _ => return Ok(()),
@@ -323,6 +323,7 @@ mod tests {
         assert!(check("modbus+ascii+tcp://h", "wrong", Some("checksum")).is_ok());
         assert!(check("modbus+tcp://h", "clock", Some("1s")).is_err());
         assert!(check("opc.tcp://h", "clock", Some("1s")).is_ok());
+        assert!(check("opc.tcp://h", "delay", Some("1s")).is_ok());
         assert!(check("opc.tcp://h", "exception", Some("2")).is_err());
         assert!(check("mqtt://h", "hang-up", None).is_err());
         assert!(check("mqtt://h", "bad", None).is_ok());

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{Address, DeviceId, Encoding, Value};
+use tally_model::{Address, DeviceId, Encoding, OpcUaPolicy, Value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +78,23 @@ impl OpcUaOffer {
         Self::Aes256Sign,
     ];
 
+    /// What a mapping's word asks for; `None` for `best`, which names none.
+    #[must_use]
+    pub const fn of(policy: OpcUaPolicy) -> Option<Self> {
+        Some(match policy {
+            OpcUaPolicy::Best => return None,
+            OpcUaPolicy::None => Self::None,
+            OpcUaPolicy::Basic256Sha256Sign => Self::Basic256Sha256Sign,
+            OpcUaPolicy::Basic256Sha256SignAndEncrypt => Self::Basic256Sha256SignAndEncrypt,
+            OpcUaPolicy::Aes128Sign => Self::Aes128Sign,
+            OpcUaPolicy::Aes128SignAndEncrypt => Self::Aes128SignAndEncrypt,
+            OpcUaPolicy::Aes256Sign => Self::Aes256Sign,
+            OpcUaPolicy::Aes256SignAndEncrypt => Self::Aes256SignAndEncrypt,
+            OpcUaPolicy::Basic256SignAndEncrypt => Self::Basic256SignAndEncrypt,
+            OpcUaPolicy::Basic128Rsa15SignAndEncrypt => Self::Basic128Rsa15SignAndEncrypt,
+        })
+    }
+
     const fn parts(self) -> (SecurityPolicy, MessageSecurityMode) {
         match self {
             Self::None => (SecurityPolicy::None, MessageSecurityMode::None),
@@ -94,7 +111,7 @@ impl OpcUaOffer {
 }
 
 /// What can be chosen about a simulated server beyond its device.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OpcUaOptions {
     /// Directory for its certificate and those of its clients; a temporary one without.
     pub pki: Option<PathBuf>,

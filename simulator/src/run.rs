@@ -5,7 +5,8 @@ use crate::control::{Controls, answer_on_socket, obey};
 use crate::modbus::{OpenLine, serve_modbus};
 use crate::stepper::Stepper;
 use crate::{
-    DeviceConfig, MqttSensorConfig, OpcUaServerConfig, PlantState, STEP, SimConfig, SimError, publish_mqtt, serve_opcua,
+    DeviceConfig, MqttSensorConfig, OpcUaServerConfig, PlantState, STEP, SimConfig, SimError, publish_mqtt,
+    serve_opcua_with,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -225,7 +226,8 @@ impl SimHandle {
         url.set_port(Some(port)).map_err(|()| fault(format!("`{url}` takes no port")))?;
         self.addresses.insert(device.id.to_string(), url.to_string());
         let config = OpcUaServerConfig { device: device.id, listener, users: device.users, signals: device.signals };
-        self.tasks.spawn(serve_opcua(config, self.controls.state.clone(), self.stop.clone()));
+        let (state, stop) = (self.controls.state.clone(), self.stop.clone());
+        self.tasks.spawn(serve_opcua_with(config, device.opcua, state, stop));
         Ok(())
     }
 

@@ -133,8 +133,9 @@ impl Checker<'_> {
             self.only_where_it_means_something(written.id.referenced, serve, written.base, written.pki.as_ref());
         }
         let every = written.every.map_or(EVERY_DEFAULT, |span| span.0);
+        let opcua = self.opcua(written.opcua, serve.as_ref(), written.pki.as_deref());
         let pki = written.pki.map(|pki| self.beside_file(&pki));
-        Some(DeviceConfig { id: id?, serve: serve?, every, users, pki, faults, signals })
+        Some(DeviceConfig { id: id?, serve: serve?, every, users, pki, opcua, faults, signals })
     }
 
     fn only_where_it_means_something(
@@ -147,9 +148,10 @@ impl Checker<'_> {
         if base != AddressBase::Zero && !matches!(serve, Endpoint::Modbus { .. }) {
             self.fault(place, "`base` is for Modbus addresses; remove it");
         }
-        let is_tls = matches!(serve, Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. });
-        if pki.is_some() && !is_tls {
-            self.fault(place, "`pki` is the folder of the certificates of `modbus+tls://`; remove it");
+        let has_certificates =
+            matches!(serve, Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. } | Endpoint::OpcUa { .. });
+        if pki.is_some() && !has_certificates {
+            self.fault(place, "`pki` is the folder of the certificates of `modbus+tls://` and `opc.tcp://`; remove it");
         }
     }
 

@@ -54,11 +54,24 @@ pub(super) struct Device {
     #[serde(default)]
     pub base: AddressBase,
     pub pki: Option<PathBuf>,
+    pub opcua: Option<Spanned<OpcUa>>,
     #[serde(default)]
     pub faults: Vec<Fault>,
     #[serde(default)]
     pub users: BTreeMap<String, Spanned<String>>,
     pub signals: Vec<Signal>,
+}
+
+/// What an OPC UA server offers and remembers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OpcUa {
+    pub policies: Option<Vec<Spanned<String>>>,
+    pub sessions: Option<usize>,
+    pub history: Option<Span>,
+    pub trust_any: Option<bool>,
+    #[serde(default)]
+    pub user_certificates: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
