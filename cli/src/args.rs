@@ -72,6 +72,10 @@ pub enum Command {
     Balance(BalanceArgs),
     /// Look around in the ledger: entries, blocks, proofs
     Ledger(LedgerArgs),
+    /// Copy the ledger while the node works, and check the copy
+    Backup(crate::commands::backup::BackupArgs),
+    /// Make a ledger from such a copy, checking every byte and executing every block again
+    Restore(crate::commands::backup::RestoreArgs),
     /// Write the evidence file of an order
     Evidence(EvidenceArgs),
     /// Prove that no reading of a device is missing between two times, or name the gaps
@@ -185,14 +189,46 @@ pub struct InitArgs {
 /// Arguments of `sim`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Commands on standard input while it runs, one a line:
-  repair DEVICE            reset its wear
-  set DEVICE SIGNAL VALUE  pin a signal
-  drop DEVICE 5s           stop answering for a while")]
+Examples:
+  tally sim plant-sim.yaml                            what the file says: devices, signals, faults at their times
+  tally sim --mapping plants/my-line.yaml             every point of a mapping, with plausible values
+  tally sim --mapping plants/my-line.yaml --write DIR the same as files to change: DIR/sim.yaml, and the mapping with the
+                                                      addresses of the simulation where the real ones are elsewhere
+
+It prints `ready DEVICE=URL ...` when everything listens. Then commands, one a line, on standard input or --socket:
+  get press-01 vibration              what a signal says
+  set press-01 vibration 9.5          hold it there; `release` lets it go, `freeze` holds it where it is
+  repair press-01                     what wears out is new again
+  break press-01 delay 2s for 10s     make something go wrong; `heal` ends it, `faults` shows it. There are:
+                                      drop, hang-up, delay TIME, exception CODE, garbage, half, frozen, uncertain, bad,
+                                      wrong unit|function|transaction|protocol|length|checksum, clock +-TIME
+  break press-01 bad on vibration     the same for single signals (frozen, uncertain, bad)
+  help                                all of them
+
+A simulation file in short (the manual is docs/operator/simulator.md):
+  models:
+    bearing: {kind: wear, healthy: 2.1, worn: 9, wears_out_in: 60s, noise: 0.1}
+  devices:
+    - id: press-01
+      serve: modbus+tcp://127.0.0.1:5020?unit=1      # also +tls, +rtu, +ascii, +rtu+tcp, +ascii+tcp, opc.tcp, mqtt
+      faults:
+        - {at: 30s, for: 5s, what: exception, of: 6}
+      signals:
+        - {id: vibration, at: HR18, type: f32, from: {model: bearing}}
+        - {id: load, at: HR20, type: u16, scale: 0.1, from: {sine: {mean: 40, amplitude: 15, period: 20s}}}")]
 pub struct SimArgs {
     /// Simulation file
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "mapping", conflicts_with = "mapping")]
+    pub file: Option<PathBuf>,
+    /// Simulate everything in this mapping instead
+    #[arg(long, value_name = "FILE")]
+    pub mapping: Option<PathBuf>,
+    /// Write the simulation of the mapping into this folder, and run nothing
+    #[arg(long, value_name = "DIR", requires = "mapping")]
+    pub write: Option<PathBuf>,
+    /// Take commands on this Unix socket too
+    #[arg(long, value_name = "PATH", conflicts_with = "write")]
+    pub socket: Option<PathBuf>,
 }
 
 /// Arguments of `agent`.
@@ -339,6 +375,8 @@ pub enum LedgerCommand {
         #[arg(long, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u64).range(1..=1000))]
         limit: u64,
     },
+    /// Explain every byte of the node's data folder
+    Du,
     /// Show a block: its roots, its entries, the terms that ran out in it
     Block {
         /// Its height
@@ -430,7 +468,7 @@ pub enum BenchWhat {
     All,
     /// The vault; then devices, agent and broker as processes: processor time, memory and delay at 20,000 points
     Field,
-    /// Triggers admitted, executed and synced by the node
+    /// Triggers admitted, executed and synced by the node; readings covered by anchors
     Ledger,
     /// Register change → executed order, through real processes' code on loopback
     Path,

@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod mapping_copy;
 mod ports;
+mod rehearsal;
 mod show;
 mod shutdown;
 mod site;
@@ -56,6 +57,8 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Order(args) => commands::order::show(&args, json),
         Command::Balance(args) => commands::balance::run(&args, json),
         Command::Ledger(args) => commands::ledger::run(&args, json),
+        Command::Backup(args) => commands::backup::save(&args, json),
+        Command::Restore(args) => commands::backup::bring_back(&args, json),
         Command::Evidence(args) => commands::evidence::run(&args, json),
         Command::Prove(args) => commands::prove::run(&args, json),
         Command::Verify(args) => commands::verify::run(&args, json),
@@ -71,7 +74,7 @@ fn start_logging(cli: &Cli) {
     let quiet =
         if matches!(cli.command, Command::Agent(_) | Command::Node(_) | Command::Sim(_)) { "info" } else { "warn" };
     // The OPC UA and broker libraries log every failed attempt as an error; our links log the first failure and the recovery.
-    let quiet = format!("{quiet},opcua_client=off,opcua_core=off,opcua_crypto=off,opcua_server=off,rumqttd=off");
+    let quiet = format!("{quiet},opcua_client=off,opcua_core=off,opcua_crypto=off,opcua_server=off");
     let filter = EnvFilter::try_from_env("TALLY_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -3,7 +3,9 @@
 use crate::answer::{Context, Fault};
 use crate::commands::keys;
 use crate::mapping_copy::MappingCopy;
+use crate::rehearsal::{password_as_written, rehearsal};
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tally_evidence::{VerifyingKey, encode_rule};
 use tally_ledger_client::NodeAddress;
@@ -116,7 +118,7 @@ impl Site {
         Ok(Self {
             node: write_new(dir, "node.yaml", &node_yaml(&options.ledger, &shown, &plant))?,
             agent: write_new(dir, "agent.yaml", &agent_yaml(options, &shown, &mapping))?,
-            sim: write_new(dir, "sim.yaml", SIM)?,
+            sim: write_sim(dir, &shown, &plant, options)?,
             pki: shown.join("pki"),
             mapping,
             node_address: address(&shown, "node.sock")?,
@@ -142,13 +144,30 @@ pub fn utc_stamp() -> String {
 }
 
 fn load_plant(mapping: &Path, variables: &[(String, String)]) -> Result<Plant, Fault> {
-    let lookup = |name: &str| {
-        let given = variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        // Making a site needs names and rules, not passwords: a secret that is not set yet is no fault here.
-        let later = || name.ends_with("PASSWORD").then(|| "set-before-start".to_owned());
-        given.or_else(|| std::env::var(name).ok()).or_else(later)
-    };
+    let lookup = |name: &str| variable(name, variables);
     tally_mappings::load(mapping, &lookup).map_err(|faults| faults.render(false).into())
+}
+
+fn variable(name: &str, variables: &[(String, String)]) -> Option<String> {
+    let given = variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    // Making a site needs names and rules, not passwords: a secret that is not set yet is no fault here.
+    let later = || name.ends_with("PASSWORD").then(|| format!("set {name} before the start"));
+    given.or_else(|| std::env::var(name).ok()).or_else(later)
+}
+
+/// The simulation of a given mapping, or the one that ships with the press line.
+fn write_sim(dir: &Path, shown: &Path, plant: &Plant, options: &Options) -> Result<PathBuf, Fault> {
+    if options.mapping.is_none() {
+        return write_new(dir, "sim.yaml", SIM);
+    }
+    let read = |file: &PathBuf| std::fs::read_to_string(file).context(file.display());
+    let text = plant.files.iter().map(read).collect::<Result<String, Fault>>()?;
+    let lookup = |name: &str| variable(name, &options.variables);
+    let rehearsal = rehearsal(plant, shown, &|password| password_as_written(password, &text, &lookup));
+    let file = write_new(dir, "sim.yaml", &rehearsal.yaml)?;
+    // A password may stand in it.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).context(file.display())?;
+    Ok(file)
 }
 
 fn make_folder(folder: &Path) -> Result<(), Fault> {

@@ -33,8 +33,22 @@ impl Site {
     /// When `tally init` does not.
     pub async fn with_environment(mapping: &str, broker: Option<&str>, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("tally-").tempdir().unwrap();
-        let (site, file) = (dir.path().join("site"), dir.path().join("line.yaml"));
+        let file = dir.path().join("line.yaml");
         std::fs::write(&file, mapping).unwrap();
+        Self::made(dir, &file, broker, environment).await
+    }
+
+    /// The same for a mapping file, with the data sheets and recordings beside it.
+    ///
+    /// # Panics
+    /// When `tally init` does not.
+    pub async fn of_file(file: &Path, broker: Option<&str>, environment: &[(&str, &str)]) -> Self {
+        let dir = tempfile::Builder::new().prefix("tally-").tempdir().unwrap();
+        Self::made(dir, file, broker, environment).await
+    }
+
+    async fn made(dir: TempDir, file: &Path, broker: Option<&str>, environment: &[(&str, &str)]) -> Self {
+        let site = dir.path().join("site");
         let (shown, file) = (site.display().to_string(), file.display().to_string());
         let mut arguments = vec!["init", &shown, "--mapping", &file];
         arguments.extend(broker.into_iter().flat_map(|url| ["--broker", url]));

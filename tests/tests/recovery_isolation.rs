@@ -18,6 +18,8 @@ fn mapping(modbus: u16, opcua: u16, broker: u16, garbage: u16, silent: u16, dead
         modbus_device("good", modbus, 1),
         // An address that the device does not have, far from the good one.
         "      - {id: nowhere, at: \"holding:40000\", type: f32, unit: \"%\"}\n".to_owned(),
+        // A register that the device cannot read at the moment, in the same request as the good one.
+        "      - {id: broken, at: \"holding:2\", type: u16, unit: \"%\"}\n".to_owned(),
         modbus_device("unit-that-is-silent", modbus, 2),
         modbus_device("garbage", garbage, 1),
         modbus_device("silent", silent, 1),
@@ -40,8 +42,9 @@ fn mapping(modbus: u16, opcua: u16, broker: u16, garbage: u16, silent: u16, dead
 fn simulation(modbus: u16, opcua: u16) -> String {
     let load =
         "      - {id: load, at: \"holding:0\", type: f32, from: {ramp: {from: 0, per_second: 1.5, until: 100}}}\n";
+    let broken = "      - {id: broken, at: \"holding:2\", type: u16, from: {constant: 1}}\n";
     format!(
-        "devices:\n  - id: good\n    serve: \"modbus+tcp://127.0.0.1:{modbus}?unit=1\"\n    signals:\n{load}  \
+        "devices:\n  - id: good\n    serve: \"modbus+tcp://127.0.0.1:{modbus}?unit=1\"\n    signals:\n{load}{broken}  \
          - id: unit-that-is-silent\n    serve: \"modbus+tcp://127.0.0.1:{modbus}?unit=2\"\n    signals:\n{load}  \
          - id: cnc\n    serve: \"opc.tcp://127.0.0.1:{opcua}\"\n    signals:\n      \
          - {{id: spindle, at: \"nsu=urn:factory:cnc;s=Spindle.Load\", from: {{ramp: {{from: 0, per_second: 1.5, until: 100}}}}}}\n"
@@ -58,6 +61,7 @@ async fn whatever_is_wrong_its_neighbours_are_read_at_their_own_pace() {
     let (modbus, opcua, dead) = (free_port(), free_port(), free_port());
     let mut sim = Simulator::start(outside.path(), &simulation(modbus, opcua)).await;
     sim.tell("drop unit-that-is-silent 10m").await;
+    sim.tell("break good bad on broken").await;
     let broker = Mosquitto::start(outside.path()).await;
     let (garbage, silent) = (Rogue::start(Manner::Garbage).await, Rogue::start(Manner::Never).await);
     let mapping = mapping(modbus, opcua, broker.port, garbage.port, silent.port, dead);
@@ -92,6 +96,10 @@ async fn whatever_is_wrong_its_neighbours_are_read_at_their_own_pace() {
     }
     let ready = site.agent.get_bytes("/ready").await;
     assert!(ready.is_ok(), "devices that are down are no reason to restart an agent: {ready:?}");
+    for reason in ["no-such-address", "refused"] {
+        let label = format!("device=\"good\",reason=\"{reason}\"");
+        assert!(count(&site, "no_values", &label).await > 0.0, "a neighbour of the good point is {reason}");
+    }
     for device in ["garbage", "silent", "dead"] {
         assert!(count(&site, "values", &format!("device=\"{device}\"")).await < 1.0, "{device}");
     }

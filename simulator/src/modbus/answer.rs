@@ -204,8 +204,11 @@ fn checked_counts(pdu: &[u8]) -> Result<(), ExceptionCode> {
 /// Puts the signal's bits where they belong in words that start at address `start`; what lies outside is cut.
 fn put(words: &mut [u16], start: u16, signal: &SignalConfig, encoded: &[u16]) {
     let Address::Modbus { offset, .. } = signal.address else { return };
-    for (address, (word, mask)) in (u32::from(offset)..).zip(encoded.iter().zip(signal.masks())) {
-        let place = address.checked_sub(u32::from(start)).and_then(|place| usize::try_from(place).ok());
+    // Most signals own their registers: tens of thousands of these are read ten times a second.
+    let masks = if signal.owns_registers() { Vec::new() } else { signal.masks() };
+    for (place_in_signal, word) in encoded.iter().enumerate() {
+        let mask = masks.get(place_in_signal).copied().unwrap_or(u16::MAX);
+        let place = (usize::from(offset) + place_in_signal).checked_sub(usize::from(start));
         if let Some(cell) = place.and_then(|place| words.get_mut(place)) {
             *cell = (*cell & !mask) | (word & mask);
         }

@@ -21,6 +21,12 @@ impl SignalConfig {
         self.bits.is_some() || self.bit().is_some()
     }
 
+    /// Whether all bits of its registers are its own.
+    pub(super) fn owns_registers(&self) -> bool {
+        let is_half = matches!(self.encoding, Encoding::U8 | Encoding::I8 | Encoding::TextLow | Encoding::TextHigh);
+        !(self.is_part() || is_half)
+    }
+
     /// The bits it occupies in each of its registers; 1 for a coil.
     pub(crate) fn masks(&self) -> Vec<u16> {
         if let Address::Modbus { table, .. } = self.address
