@@ -14,6 +14,7 @@
 //!
 //! **When the node is away** anchors wait, at most [`book::PENDING_MAX`]; beyond that each covers more readings.
 
+pub mod bench;
 pub mod book;
 mod grow;
 mod record;

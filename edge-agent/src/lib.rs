@@ -44,6 +44,7 @@ pub mod status;
 pub mod store;
 
 pub use agent::{AgentError, AgentPlant, MakeClock, run, run_plant, run_plant_by, run_plant_with};
+pub use anchor::bench::bench_anchors;
 pub use bench::bench_vault;
 pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig};
 pub use spool::SpoolLimits;

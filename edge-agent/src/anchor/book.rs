@@ -324,6 +324,12 @@ impl<S: Storage> Book<S> {
         Ok(found.map(|(_, anchor)| (anchor, None)))
     }
 
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.journal.bytes_on_disk()
+    }
+
     /// Anchors without an answer.
     #[must_use]
     pub fn pending(&self) -> usize {

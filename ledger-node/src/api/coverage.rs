@@ -77,7 +77,7 @@ fn collect(engine: &Engine, question: Question) -> Result<CoverageFile, Problem>
     let mut blocks = Blocks::new(engine);
     let entries = statements.into_iter().map(|(entry, (subject, statement))| blocks.entry(entry, &subject, statement));
     let entries = entries.collect::<Result<_, _>>()?;
-    let (state, checkpoint) = answers::prove(engine, &keys.into_iter().collect::<Vec<_>>())?;
+    let answers::ProvedState { claims, checkpoint } = answers::prove(engine, &keys.into_iter().collect::<Vec<_>>())?;
     Ok(CoverageFile {
         ledger: engine.ledger().to_owned(),
         key: engine.key().clone(),
@@ -85,6 +85,6 @@ fn collect(engine: &Engine, question: Question) -> Result<CoverageFile, Problem>
         question,
         entries,
         checkpoint,
-        state,
+        state: claims,
     })
 }

@@ -109,7 +109,7 @@ pub async fn state_proof(State(api): State<Api>, Path(key): Path<String>) -> Res
     let key = hex::decode(&key)
         .map_err(|_| Problem::bad_request("state-key", format!("`{key}`"), "a state key is written in hexadecimal"))?;
     let proved = on_disk(&api.engine, move |engine| {
-        let (claims, checkpoint) = prove(engine, &[key])?;
+        let ProvedState { claims, checkpoint } = prove(engine, &[key])?;
         let mut fields = vec![("checkpoint", cbor::bytes(checkpoint))];
         for StateClaim { value, proof, .. } in claims {
             fields.push(("proof", cbor::bytes(proof)));
@@ -121,8 +121,15 @@ pub async fn state_proof(State(api): State<Api>, Path(key): Path<String>) -> Res
     Ok(([(header::CONTENT_TYPE, "application/cbor")], proved).into_response())
 }
 
+/// What some keys of the state are, or that they are not there.
+pub(super) struct ProvedState {
+    pub claims: Vec<StateClaim>,
+    /// The sealed checkpoint for which all of it holds.
+    pub checkpoint: Vec<u8>,
+}
+
 /// What these keys are, or that they are not there, all at one sealed checkpoint.
-pub(super) fn prove(engine: &Engine, keys: &[Vec<u8>]) -> Result<(Vec<StateClaim>, Vec<u8>), Problem> {
+pub(super) fn prove(engine: &Engine, keys: &[Vec<u8>]) -> Result<ProvedState, Problem> {
     // Proof and value are read one after the other, and the proof may be of a block that readers do not see yet: where they
     // differ, look again a moment later.
     for _ in 0..PROOF_TRIES {
@@ -134,7 +141,7 @@ pub(super) fn prove(engine: &Engine, keys: &[Vec<u8>]) -> Result<(Vec<StateClaim
     Err(Problem::not_now("busy", "the state changes faster than it can be proved", 1))
 }
 
-fn prove_once(engine: &Engine, keys: &[Vec<u8>]) -> Result<Option<(Vec<StateClaim>, Vec<u8>)>, Problem> {
+fn prove_once(engine: &Engine, keys: &[Vec<u8>]) -> Result<Option<ProvedState>, Problem> {
     let (mut claims, mut sealed) = (Vec::with_capacity(keys.len()), None);
     let state = engine.store().state()?;
     let values: Vec<_> = keys.iter().map(|key| state.get(key)).collect();
@@ -148,7 +155,7 @@ fn prove_once(engine: &Engine, keys: &[Vec<u8>]) -> Result<Option<(Vec<StateClai
         sealed = Some(head.sealed.clone());
         claims.push(StateClaim { key: key.clone(), value, proof: proof.encode() });
     }
-    Ok(sealed.map(|sealed| (claims, sealed)))
+    Ok(sealed.map(|checkpoint| ProvedState { claims, checkpoint }))
 }
 
 async fn read<T: Send + 'static>(

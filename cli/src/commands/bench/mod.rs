@@ -1,5 +1,6 @@
 //! `tally bench`: figures of this machine, each with its method, durability and a baseline of the same run.
 
+mod anchors;
 mod field;
 mod ledger;
 mod machine;
@@ -52,7 +53,7 @@ pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
     let mut figures = Vec::new();
     for (what, measure) in [
         (BenchWhat::Field, (|dir, sizes| field(dir, sizes)) as Measure),
-        (BenchWhat::Ledger, |dir, sizes| ledger::measure(dir, sizes.seconds)),
+        (BenchWhat::Ledger, |dir, sizes| ledger(dir, sizes)),
         (BenchWhat::Path, |dir, sizes| path::measure(dir, sizes.seconds)),
         (BenchWhat::Memory, |dir, sizes| path::measure_memory(dir, sizes.seconds)),
     ] {
@@ -83,6 +84,13 @@ type Measure = fn(&Path, &Sizes) -> Result<Vec<Figure>, Fault>;
 fn field(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
     let mut figures = field::measure(dir, sizes.seconds)?;
     figures.extend(plant::measure(dir, sizes)?);
+    Ok(figures)
+}
+
+/// The node's engine, then what the agent's anchors cover.
+fn ledger(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
+    let mut figures = ledger::measure(dir, sizes.seconds)?;
+    figures.extend(anchors::measure(dir, sizes.seconds)?);
     Ok(figures)
 }
 

@@ -51,8 +51,9 @@ pub(super) async fn state(client: &Client, args: &StateArgs) -> Result<Found, Fa
     if let Some(file) = &args.output {
         write_whole(file, &answer)?;
     }
-    let (value, proof, sealed) = take_apart(&answer).context("the node's answer")?;
-    let proved = check(&key, value.as_deref(), &proof, &sealed, &ledger_key);
+    let said = Said::decode(&answer).context("the node's answer")?;
+    let proved = said.check(&key, &ledger_key);
+    let value = said.value;
     let is_as_asked = proved.is_ok() && value.is_none() == args.absent;
     let decoded = value.as_deref().and_then(|value| cbor::decode(value).ok());
     let shown = decoded.as_ref().map_or(Value::Null, super::to_json);
@@ -77,23 +78,26 @@ pub(super) async fn state(client: &Client, args: &StateArgs) -> Result<Found, Fa
 }
 
 /// `state-answer` of docs/formats/block.cddl.
-fn take_apart(answer: &[u8]) -> Result<(Option<Vec<u8>>, Vec<u8>, Vec<u8>), Fault> {
-    let mut fields = Fields::decode(answer)?;
-    let value = fields.take("value").map(|value| value.into_bytes().map_err(|_| "`value` is no byte string"));
-    let taken = (value.transpose()?, fields.bytes("proof")?, fields.bytes("checkpoint")?);
-    fields.finish()?;
-    Ok(taken)
+struct Said {
+    value: Option<Vec<u8>>,
+    proof: Vec<u8>,
+    checkpoint: Vec<u8>,
 }
 
-fn check(
-    key: &[u8],
-    value: Option<&[u8]>,
-    proof: &[u8],
-    sealed: &[u8],
-    ledger_key: &VerifyingKey,
-) -> Result<Checkpoint, String> {
-    let checkpoint = Checkpoint::open(sealed, ledger_key).map_err(|fault| fault.to_string())?;
-    let proof = StateProof::decode(proof).map_err(|fault| fault.to_string())?;
-    proof.verify(&checkpoint.state, key, value).map_err(|fault| fault.to_string())?;
-    Ok(checkpoint)
+impl Said {
+    fn decode(answer: &[u8]) -> Result<Self, Fault> {
+        let mut fields = Fields::decode(answer)?;
+        let value = fields.take("value").map(|value| value.into_bytes().map_err(|_| "`value` is no byte string"));
+        let (value, proof, checkpoint) = (value.transpose()?, fields.bytes("proof")?, fields.bytes("checkpoint")?);
+        fields.finish()?;
+        Ok(Self { value, proof, checkpoint })
+    }
+
+    /// The checkpoint for which it holds.
+    fn check(&self, key: &[u8], ledger_key: &VerifyingKey) -> Result<Checkpoint, String> {
+        let checkpoint = Checkpoint::open(&self.checkpoint, ledger_key).map_err(|fault| fault.to_string())?;
+        let proof = StateProof::decode(&self.proof).map_err(|fault| fault.to_string())?;
+        proof.verify(&checkpoint.state, key, self.value.as_deref()).map_err(|fault| fault.to_string())?;
+        Ok(checkpoint)
+    }
 }
