@@ -12,22 +12,26 @@
 
 mod chain;
 mod ear;
+mod loop_disk;
 mod party;
 mod process;
 mod programs;
 mod proxy;
 mod servers;
 mod site;
+mod skip;
 mod tiny_disk;
 mod wait;
 
 pub use chain::{Chain, Entry};
 pub use ear::{Ear, Message};
+pub use loop_disk::LoopDisk;
 pub use party::{Done, Party};
 pub use process::Process;
-pub use programs::{node, python, root, tally, tally_command};
+pub use programs::{find, node, python, root, tally, tally_command};
 pub use proxy::Proxy;
 pub use servers::{Asyncua, Manner, Mosquitto, Pymodbus, Rogue, Simulator, free_port, publish, try_publish};
 pub use site::Site;
+pub use skip::skipped;
 pub use tiny_disk::TinyDisk;
 pub use wait::{PATIENCE, eventually, random};

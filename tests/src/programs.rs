@@ -62,7 +62,11 @@ pub fn node() -> Command {
 }
 
 /// A program of the system, also where only root's `PATH` looks.
-pub(crate) fn find(name: &str) -> PathBuf {
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn find(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from);
     let mut places = std::env::split_paths(&path).chain(system).map(|dir| dir.join(name));

@@ -14,8 +14,24 @@ pub struct BenchBroker {
     pub name: &'static str,
     /// Where it listens.
     pub port: u16,
-    _mosquitto: Option<Child>,
+    mosquitto: Option<Mosquitto>,
     _embedded: Option<tally_simulator::Broker>,
+}
+
+/// A broker that can be killed and started again.
+struct Mosquitto {
+    program: PathBuf,
+    config: PathBuf,
+    child: Child,
+}
+
+impl Mosquitto {
+    fn spawn(program: &Path, config: &Path) -> Result<Child, Fault> {
+        let quiet = Stdio::null;
+        let mut command = Command::new(program);
+        command.arg("-c").arg(config).stdin(quiet()).stdout(quiet()).stderr(quiet());
+        command.kill_on_drop(true).process_group(0).spawn().context("starting mosquitto")
+    }
 }
 
 impl BenchBroker {
@@ -23,7 +39,7 @@ impl BenchBroker {
         let Some(program) = find("mosquitto") else {
             let embedded = tally_simulator::start_broker(0).context("starting a broker")?;
             let port = embedded.port();
-            return Ok(Self { name: "the demo's broker (rumqttd)", port, _mosquitto: None, _embedded: Some(embedded) });
+            return Ok(Self { name: "the demo's broker", port, mosquitto: None, _embedded: Some(embedded) });
         };
         std::fs::create_dir_all(dir).context(format_args!("making {}", dir.display()))?;
         let (port, file) = (ports::free()?, dir.join("mosquitto.conf"));
@@ -31,17 +47,35 @@ impl BenchBroker {
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\nlog_type error\n"
         );
         std::fs::write(&file, text).context(format_args!("writing {}", file.display()))?;
-        let quiet = Stdio::null;
-        let mut command = Command::new(program);
-        command.arg("-c").arg(&file).stdin(quiet()).stdout(quiet()).stderr(quiet()).kill_on_drop(true).process_group(0);
-        let child = command.spawn().context("starting mosquitto")?;
+        let child = Mosquitto::spawn(&program, &file)?;
+        let mosquitto = Some(Mosquitto { program, config: file, child });
+        let broker = Self { name: "mosquitto", port, mosquitto, _embedded: None };
+        broker.listens().await?;
+        Ok(broker)
+    }
+
+    async fn listens(&self) -> Result<(), Fault> {
         for _ in 0..100 {
-            if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Ok(Self { name: "mosquitto", port, _mosquitto: Some(child), _embedded: None });
+            if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Err("mosquitto did not listen within 5 s".into())
+    }
+
+    /// Whether [`BenchBroker::away`] can be done: the demo's broker lives in this process.
+    pub const fn can_be_killed(&self) -> bool {
+        self.mosquitto.is_some()
+    }
+
+    /// Kills the broker and starts it again after a while; it has forgotten everything then.
+    pub async fn away(&mut self, time: Duration) -> Result<(), Fault> {
+        let Some(mosquitto) = &mut self.mosquitto else { return Err("this broker cannot be killed".into()) };
+        mosquitto.child.kill().await.context("killing mosquitto")?;
+        tokio::time::sleep(time).await;
+        mosquitto.child = Mosquitto::spawn(&mosquitto.program, &mosquitto.config)?;
+        self.listens().await
     }
 
     pub fn url(&self) -> String {
