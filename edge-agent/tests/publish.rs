@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tally_connector_mqtt::sparkplug;
 use tally_edge_agent::{BrokerConfig, PublishMode, SparkplugConfig, SpoolLimits};
+use tally_model::MqttBroker;
 use tally_simulator::start_broker;
 
 /// Hears everything below `tallystick/`.
@@ -60,11 +61,14 @@ impl Ear {
     }
 }
 
+fn address(port: u16) -> MqttBroker {
+    MqttBroker::plain("127.0.0.1", port)
+}
+
 fn broker(port: u16, mode: PublishMode) -> BrokerConfig {
-    let host = "127.0.0.1".to_owned();
     BrokerConfig {
-        host,
-        port,
+        address: address(port),
+        tls: Default::default(),
         user: None,
         password: None,
         mode,
@@ -178,7 +182,7 @@ async fn as_a_sparkplug_edge_node_values_are_born_and_what_was_missed_comes_as_h
         group: name("works"),
         edge_node: name("agent-01"),
         primary_host: None,
-        servers: vec![("127.0.0.1".to_owned(), port)],
+        servers: vec![address(port)],
     };
     let config = BrokerConfig { sparkplug: Some(edge), ..broker(port, PublishMode::Point) };
     let site = Site::new(&node.address).with_broker(config);

@@ -25,27 +25,31 @@ pub(super) fn point(reading: &Reading) -> Vec<u8> {
     json.bytes
 }
 
-/// The payloads of a cycle in `mode: device`: one, unless it is too large for one, or brings several values of a point.
+/// The payloads of a cycle in `mode: device`: one, unless it is too large for one, or brings several values of a point: then the
+/// second values go into the second message, and so on.
 pub(super) fn cycle(readings: &[&KeptReading]) -> Vec<Vec<u8>> {
-    let (mut payloads, mut from) = (Vec::with_capacity(1), 0);
-    while from < readings.len() {
-        let rest = &readings[from..];
-        let (payload, count) = cycle_part(rest);
-        payloads.push(payload);
-        from += count.max(1);
+    let mut payloads = Vec::with_capacity(1);
+    let mut later = cycle_part(readings, &mut payloads);
+    while !later.is_empty() {
+        later = cycle_part(&later, &mut payloads);
     }
     payloads
 }
 
-/// As many readings as one message takes, and how many these are.
-fn cycle_part(readings: &[&KeptReading]) -> (Vec<u8>, usize) {
+/// Writes one message; gives the readings that did not go into it.
+fn cycle_part<'a>(readings: &[&'a KeptReading], payloads: &mut Vec<Vec<u8>>) -> Vec<&'a KeptReading> {
     let mut json = Json::with_capacity((readings.len() * READING_BYTES).min(CYCLE_BYTES) + 128);
-    let (mut points, mut last) = (Points::default(), None);
+    let (mut points, mut last, mut later) = (Points::default(), None, Vec::new());
     json.raw("{\"points\":{");
     for (place, kept) in readings.iter().enumerate() {
         let sample = &kept.reading.sample;
-        if json.bytes.len() >= CYCLE_BYTES || !points.is_new(sample.point.as_str(), &readings[..place]) {
+        if json.bytes.len() >= CYCLE_BYTES {
+            later.extend_from_slice(&readings[place..]);
             break;
+        }
+        if !points.is_new(sample.point.as_str(), &readings[..place]) {
+            later.push(*kept);
+            continue;
         }
         json.raw(if last.is_some() { ",\"" } else { "\"" });
         // Ids need no escaping.
@@ -55,15 +59,16 @@ fn cycle_part(readings: &[&KeptReading]) -> (Vec<u8>, usize) {
         json.raw(",");
         json.time("t", sample.source_time);
         json.raw("}");
-        last = Some((place, &kept.reading));
+        last = Some(&kept.reading);
     }
-    json.raw("}");
-    let Some((place, reading)) = last else { return (json.bytes, 0) };
-    json.raw(",");
-    json.time("t", reading.sample.received);
-    json.number(",\"n\":", reading.number);
-    json.raw("}");
-    (json.bytes, place + 1)
+    if let Some(reading) = last {
+        json.raw("},");
+        json.time("t", reading.sample.received);
+        json.number(",\"n\":", reading.number);
+        json.raw("}");
+        payloads.push(json.bytes);
+    }
+    later
 }
 
 /// Which points a message has. Whoever names them in rising order, as most devices are read, pays for one comparison.
@@ -291,13 +296,18 @@ mod tests {
         #[test]
         fn a_cycle_has_every_reading_and_each_message_a_point_once(readings in readings()) {
             let listed: Vec<_> = readings.iter().collect();
-            let mut left = readings.iter();
+            let mut left: Vec<_> = readings.iter().map(|kept| &kept.reading).collect();
             for payload in cycle(&listed) {
                 let message = parse(&payload);
                 let points = message["points"].as_object().unwrap();
                 prop_assert!(!points.is_empty());
-                // Written twice in one object, one of them would be lost here.
-                let told: Vec<_> = left.by_ref().take(points.len()).map(|kept| &kept.reading).collect();
+                // The oldest that is left of each point, and of each point that has one left.
+                let mut told: Vec<&Reading> = Vec::new();
+                left.retain(|reading| {
+                    let is_new = told.iter().all(|told| told.sample.point != reading.sample.point);
+                    is_new.then(|| told.push(reading)).is_none()
+                });
+                prop_assert_eq!(points.len(), told.len());
                 for reading in &told {
                     prop_assert_eq!(&points[reading.sample.point.as_str()], &tree(&reading.sample, &[]));
                 }
@@ -305,7 +315,7 @@ mod tests {
                 prop_assert_eq!(&message["n"], &json!(last.number));
                 prop_assert_eq!(&message["t"], &json!(last.sample.received.to_string()));
             }
-            prop_assert!(left.next().is_none());
+            prop_assert!(left.is_empty());
         }
     }
 
@@ -335,5 +345,12 @@ mod tests {
         let points: usize = payloads.iter().map(|payload| parse(payload)["points"].as_object().unwrap().len()).sum();
         assert_eq!(points, 5_000);
         assert_eq!(cycle(&[]), Vec::<Vec<u8>>::new());
+        // Three values of each point, one behind the other as an OPC UA server tells them: three messages.
+        let reading =
+            |place: usize| KeptReading { reading: readings[place / 3].reading.clone(), ..readings[0].clone() };
+        let repeated: Vec<_> = (0..300).map(reading).collect();
+        let payloads = cycle(&repeated.iter().collect::<Vec<_>>());
+        let points = payloads.iter().map(|payload| parse(payload)["points"].as_object().unwrap().len());
+        assert_eq!(points.collect::<Vec<_>>(), [100, 100, 100]);
     }
 }
