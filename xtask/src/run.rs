@@ -39,11 +39,15 @@ pub struct Counts {
     pub failed: u64,
     /// Tests that were not run.
     pub ignored: u64,
+    /// Parts that a test left out because this machine cannot do them: lines `SKIPPED what: why`.
+    pub skipped: u64,
 }
 
 impl Counts {
-    /// Adds a line of `cargo test`: `test result: ok. 3 passed; 0 failed; 1 ignored; …`; other lines count nothing.
+    /// Adds a line of `cargo test`: `test result: ok. 3 passed; 0 failed; 1 ignored; …`; other lines count nothing but
+    /// `SKIPPED …`.
     fn add_line(&mut self, line: &str) {
+        self.skipped += u64::from(line.starts_with("SKIPPED "));
         let Some(rest) = line.trim_start().strip_prefix("test result: ") else { return };
         let words: Vec<_> = rest.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
         for pair in words.windows(2) {
@@ -107,8 +111,8 @@ impl Report {
         }
         let steps: Vec<_> = self.done.iter().map(|(name, took)| format!("{name} {took:.1?}")).collect();
         eprintln!("xtask: {} (together {:.1?})", steps.join(", "), self.start.elapsed());
-        if let Some(Counts { passed, failed, ignored }) = self.counts {
-            eprintln!("xtask: {passed} tests passed, {failed} failed, {ignored} ignored");
+        if let Some(Counts { passed, failed, ignored, skipped }) = self.counts {
+            eprintln!("xtask: {passed} tests passed, {failed} failed, {ignored} ignored, {skipped} skipped in part");
         }
     }
 }
@@ -194,10 +198,11 @@ mod tests {
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
             "test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; 9 filtered out; finished in 1.20s",
             "I passed 7 passed things",
+            "SKIPPED power cut of a real file system: mount: permission denied",
         ] {
             counts.add_line(line);
         }
-        assert_eq!(counts, Counts { passed: 5, failed: 5, ignored: 1 });
+        assert_eq!(counts, Counts { passed: 5, failed: 5, ignored: 1, skipped: 1 });
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `tally ledger show|entries|block|entry|state|proof`: looking around in the ledger.
+//! `tally ledger show|entries|du|block|entry|state|proof`: looking around in the ledger.
 
 pub mod state;
 
@@ -19,6 +19,7 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
         match &args.command {
             LedgerCommand::Show => show(&client).await,
             LedgerCommand::Entries { from, limit } => entries(&client, *from, *limit).await,
+            LedgerCommand::Du => du(&client).await,
             LedgerCommand::Block { height } => block(&client, *height).await,
             LedgerCommand::Entry { id } => entry(&client, id).await,
             LedgerCommand::State(args) => state::state(&client, args).await,
@@ -87,6 +88,17 @@ async fn entries(client: &Client, from: Option<u64>, limit: u64) -> Result<Found
         let _ = writeln!(text, "older ones: tally ledger entries --from {}", older - 1);
     }
     Ok(Found::new(found, text))
+}
+
+async fn du(client: &Client) -> Result<Found, Fault> {
+    let usage = client.get_json("/disk").await?;
+    let bytes = |value: &Value| value.as_u64().unwrap_or_default();
+    let mut text = String::new();
+    for part in usage["parts"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "{:>14}  {:<12} {}", bytes(&part["bytes"]), word(&part["place"]), word(&part["what"]));
+    }
+    let _ = writeln!(text, "{:>14}  in all; {} on the disk", bytes(&usage["bytes"]), bytes(&usage["disk_bytes"]));
+    Ok(Found::new(usage, text))
 }
 
 async fn block(client: &Client, height: u64) -> Result<Found, Fault> {

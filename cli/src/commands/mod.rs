@@ -1,6 +1,7 @@
 //! One file a command; each reads its arguments, asks the crates below, and shows the answer.
 
 pub mod agent;
+pub mod backup;
 pub mod balance;
 pub mod bench;
 pub mod browse;
