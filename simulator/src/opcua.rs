@@ -5,8 +5,10 @@
 //! [`OpcUaOptions::trust_any`] is off. The certificates live in a directory of their own, temporary unless given.
 //! A silenced device (`drop`) loses its server: connections end, the port is closed, and both come back by themselves.
 
+mod alarms;
 mod history;
 mod machine;
+mod methods;
 mod pki;
 mod shape;
 mod space;
@@ -15,7 +17,11 @@ mod value;
 
 use crate::{OpcUaServerConfig, PlantState, SignalConfig, SimError};
 use machine::Slowness;
+use methods::ConditionMethods;
 use opcua::crypto::SecurityPolicy;
+use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
+use opcua::server::node_manager::ServerContext;
+use opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManagerBuilder};
 use opcua::server::{ANONYMOUS_USER_TOKEN_ID, Server, ServerBuilder, ServerEndpoint, ServerHandle, ServerUserToken};
 use opcua::types::MessageSecurityMode;
 use pki::Pki;
@@ -249,7 +255,7 @@ impl Device {
 
     fn build(&self, pki: &Pki, space: &Space, state: &PlantState) -> Result<(Server, ServerHandle), SimError> {
         let announce = self.options.announce.clone().unwrap_or_else(|| self.address.ip().to_string());
-        let mut builder = ServerBuilder::new()
+        let mut builder = node_managers(space)
             .application_name(format!("Tallystick simulator {}", self.id))
             .application_uri(pki::application_uri(self.id.as_str()))
             .product_uri("urn:tallystick:simulator")
@@ -320,6 +326,19 @@ impl Device {
             tokio::time::sleep(SILENCE_STEP).await;
         }
     }
+}
+
+/// A builder with the library's own node managers. Where there are conditions, the one with their methods stands before them.
+fn node_managers(space: &Space) -> ServerBuilder {
+    if space.alarms.is_empty() {
+        return ServerBuilder::new();
+    }
+    let alarms = space.alarms.clone();
+    ServerBuilder::new()
+        .without_node_managers()
+        .with_node_manager(move |_context: ServerContext| ConditionMethods(alarms))
+        .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
+        .with_node_manager(DiagnosticsNodeManagerBuilder)
 }
 
 /// The library's defaults fit a demonstration with a handful of nodes.

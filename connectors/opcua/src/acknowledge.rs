@@ -1,7 +1,7 @@
 //! Acknowledging an alarm: part of the writing half. The server wants to know which of its events is acknowledged (Part 9
 //! §5.7.3), so the present one is asked for first, on a subscription of its own.
 
-use crate::alarm::{Told, event_item, refresh};
+use crate::alarm::{Taken, Told, event_item, refresh};
 use crate::visit::Visit;
 use opcua::client::{MonitoredItemMap, OnSubscriptionNotificationCore};
 use opcua::types::{
@@ -50,17 +50,14 @@ impl Visit {
         condition: &NodeId,
         messages: &mut mpsc::Receiver<NotificationMessage>,
     ) -> Result<Option<ByteString>, LinkFault> {
-        let status = self.watch(subscription).await?;
-        if status.is_bad() {
-            return Err(LinkFault::Refused(format!("watch events: {status}")));
-        }
+        let taken = self.watch(subscription).await?;
         let refreshed = self.ask("have the alarms told anew", self.session.call_one(refresh(subscription))).await?;
         if refreshed.status_code.is_bad() && refreshed.status_code != StatusCode::BadRefreshInProgress {
             return Err(LinkFault::Refused(format!("have the alarms told anew: {}", refreshed.status_code)));
         }
         let search = async {
             while let Some(message) = messages.recv().await {
-                if let Some(id) = event_in(message, condition) {
+                if let Some(id) = event_in(message, condition, &taken) {
                     return Some(id);
                 }
             }
@@ -69,22 +66,26 @@ impl Visit {
         Ok(tokio::time::timeout(self.timeout(), search).await.ok().flatten())
     }
 
-    async fn watch(&self, subscription: u32) -> Result<StatusCode, LinkFault> {
+    async fn watch(&self, subscription: u32) -> Result<Taken, LinkFault> {
         let items = vec![event_item()];
         let create = self.session.create_monitored_items(subscription, TimestampsToReturn::Both, items);
         let results = self.ask("watch events", create).await?;
-        Ok(results.first().map_or(StatusCode::BadUnexpectedError, |result| result.result.status_code))
+        match results.into_iter().next().map(|result| result.result) {
+            Some(result) if result.status_code.is_good() => Ok(Taken::of(result.filter_result)),
+            Some(result) => Err(LinkFault::Refused(format!("watch events: {}", result.status_code))),
+            None => Err(LinkFault::Nonsense("watch events: no answer".into())),
+        }
     }
 }
 
 /// The newest event about the condition in a message.
-fn event_in(message: NotificationMessage, condition: &NodeId) -> Option<ByteString> {
+fn event_in(message: NotificationMessage, condition: &NodeId, taken: &Taken) -> Option<ByteString> {
     let mut found = None;
     for object in message.notification_data.unwrap_or_default() {
         match_extension_object_owned!(object,
             list: EventNotificationList => {
                 let fields = list.events.unwrap_or_default().into_iter().filter_map(|event| event.event_fields);
-                let told = fields.filter_map(Told::from_fields);
+                let told = fields.filter_map(|fields| Told::from_fields(taken.in_place(fields)));
                 found = told.filter(|told| told.condition == *condition && !told.is_branch).last().map(|told| told.event_id).or(found);
             },
             _ => {}

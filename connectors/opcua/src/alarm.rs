@@ -14,9 +14,9 @@ use crate::plan::Plan;
 use crate::session::Connection;
 use opcua::types::{
     AttributeId, BrowsePath, ByteString, CallMethodRequest, ContentFilter, DataValue, DateTime, Error, EventFilter,
-    ExtensionObject, MethodId, MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters, NodeId, NumericRange,
-    ObjectId, ObjectTypeId, QualifiedName, ReadValueId, ReferenceTypeId, RelativePath, RelativePathElement,
-    SimpleAttributeOperand, StatusCode, TimestampsToReturn, Variant,
+    EventFilterResult, ExtensionObject, MethodId, MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters,
+    NodeId, NumericRange, ObjectId, ObjectTypeId, QualifiedName, ReadValueId, ReferenceTypeId, RelativePath,
+    RelativePathElement, SimpleAttributeOperand, StatusCode, TimestampsToReturn, Variant,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,13 +55,14 @@ fn place_of(part: AlarmPart) -> (ObjectTypeId, &'static str) {
 
 /// What is asked of every event, in the order in which [`Told::from_fields`] takes it.
 fn select_clauses() -> Vec<SimpleAttributeOperand> {
-    // The condition's own node id is asked for by an empty path (Part 9 §5.5.2.13).
-    let condition = SimpleAttributeOperand {
-        type_definition_id: ObjectTypeId::ConditionType.into(),
+    // The condition's own node id is asked for by an empty path (Part 9 §5.5.2.13). Some servers know no such property of the
+    // type; of the base type a path has to be taken as it is (Part 4 §7.22.3).
+    let condition = [ObjectTypeId::ConditionType, ObjectTypeId::BaseEventType].map(|kind| SimpleAttributeOperand {
+        type_definition_id: kind.into(),
         browse_path: Some(Vec::new()),
         attribute_id: AttributeId::NodeId as u32,
         index_range: NumericRange::None,
-    };
+    });
     let fixed = [
         (ObjectTypeId::BaseEventType, "EventId"),
         (ObjectTypeId::ConditionType, "BranchId"),
@@ -70,7 +71,30 @@ fn select_clauses() -> Vec<SimpleAttributeOperand> {
     ];
     let fields = fixed.into_iter().chain(AlarmPart::ALL.map(place_of));
     let fields = fields.map(|(kind, path)| SimpleAttributeOperand::new_value(kind, path));
-    std::iter::once(condition).chain(fields).collect()
+    condition.into_iter().chain(fields).collect()
+}
+
+/// Which of the clauses the server took. What it did not take it sends empty (Part 4 §7.22.3), or leaves out (async-opcua).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Taken(Vec<bool>);
+
+impl Taken {
+    /// By the server's answer to the item.
+    pub(crate) fn of(filter_result: ExtensionObject) -> Self {
+        let result = filter_result.into_inner_as::<EventFilterResult>();
+        let results = result.and_then(|result| result.select_clause_results).unwrap_or_default();
+        Self(results.into_iter().map(|status| !status.is_bad()).collect())
+    }
+
+    /// The fields of an event, each in its place.
+    pub(crate) fn in_place(&self, fields: Vec<Variant>) -> Vec<Variant> {
+        let taken = self.0.iter().filter(|taken| **taken).count();
+        if fields.len() != taken || taken == self.0.len() {
+            return fields;
+        }
+        let mut fields = fields.into_iter();
+        self.0.iter().map(|taken| if *taken { fields.next().unwrap_or_default() } else { Variant::Empty }).collect()
+    }
 }
 
 impl Told {
@@ -78,7 +102,11 @@ impl Told {
     pub(crate) fn from_fields(fields: Vec<Variant>) -> Option<Self> {
         let mut fields = fields.into_iter();
         let mut next = || fields.next().unwrap_or_default();
-        let Variant::NodeId(condition) = next() else { return None };
+        let mut ids = [next(), next()].into_iter().filter_map(|id| match id {
+            Variant::NodeId(id) if !id.is_null() => Some(id),
+            _ => None,
+        });
+        let condition = ids.next()?;
         let event_id = match next() {
             Variant::ByteString(id) => id,
             _ => ByteString::null(),
@@ -143,6 +171,7 @@ pub(crate) struct Alarms {
     pub(crate) device: usize,
     /// Which points (place, part) watch a condition.
     points: HashMap<NodeId, Vec<(usize, AlarmPart)>>,
+    taken: Taken,
 }
 
 impl Alarms {
@@ -163,7 +192,8 @@ impl Connection {
         outlet: &mut Outlet,
     ) {
         let Some(alarms) = self.alarms.iter().find(|alarms| alarms.device == device) else { return };
-        for told in events.into_iter().filter_map(Told::from_fields) {
+        let told = events.into_iter().filter_map(|fields| Told::from_fields(alarms.taken.in_place(fields)));
+        for told in told {
             // One event, one batch: two events of one condition must not overtake each other.
             outlet.hand_values(device, alarms.values(&told), received);
         }
@@ -178,11 +208,14 @@ impl Connection {
         subscription: u32,
         outlet: &mut Outlet,
     ) -> Result<(), LinkFault> {
-        if let Some(status) = self.create_event_item(subscription, outlet).await? {
-            tracing::warn!(link = %plan.endpoint, %status, "the server tells no events; its alarms cannot be read");
-            outlet.hand_refused(plan.alarms.iter().map(|alarm| (device, alarm.place, NoValue::Refused)).collect());
-            return Ok(());
-        }
+        let taken = match self.create_event_item(subscription, outlet).await? {
+            Ok(taken) => taken,
+            Err(status) => {
+                tracing::warn!(link = %plan.endpoint, %status, "the server tells no events; its alarms cannot be read");
+                outlet.hand_refused(plan.alarms.iter().map(|alarm| (device, alarm.place, NoValue::Refused)).collect());
+                return Ok(());
+            }
+        };
         let mut points: HashMap<_, Vec<_>> = HashMap::new();
         let mut unknown = Vec::new();
         for alarm in &plan.alarms {
@@ -192,23 +225,23 @@ impl Connection {
             }
         }
         outlet.hand_refused(unknown);
-        self.alarms.push(Alarms { device, points });
+        self.alarms.push(Alarms { device, points, taken });
         self.read_conditions(device, outlet).await?;
         self.refresh_conditions(subscription, plan, outlet).await
     }
 
-    /// The server's answer when it refuses.
+    /// The clauses it took, or its status when it refuses.
     async fn create_event_item(
         &mut self,
         subscription: u32,
         outlet: &mut Outlet,
-    ) -> Result<Option<StatusCode>, LinkFault> {
+    ) -> Result<Result<Taken, StatusCode>, LinkFault> {
         let (session, items) = (Arc::clone(&self.session), vec![event_item()]);
         let create = async move { session.create_monitored_items(subscription, TimestampsToReturn::Both, items).await };
         let results = self.drive(outlet, "watch events", create).await?;
-        let status = results.first().map(|result| result.result.status_code);
-        let status = status.ok_or_else(|| LinkFault::Nonsense("watch events: no answer".into()))?;
-        Ok((!status.is_good()).then_some(status))
+        let result = results.into_iter().next().map(|result| result.result);
+        let result = result.ok_or_else(|| LinkFault::Nonsense("watch events: no answer".into()))?;
+        Ok(if result.status_code.is_good() { Ok(Taken::of(result.filter_result)) } else { Err(result.status_code) })
     }
 
     /// Reads what stands in the conditions, as far as the server shows them as nodes.
@@ -315,6 +348,7 @@ mod tests {
     fn fields(branch: NodeId) -> Vec<Variant> {
         vec![
             NodeId::new(2, "Overheat").into(),
+            Variant::Empty,
             ByteString::from(vec![7, 7]).into(),
             branch.into(),
             Variant::Empty,
@@ -334,7 +368,8 @@ mod tests {
         let told = Told::from_fields(fields(NodeId::null())).unwrap();
         assert_eq!((told.condition.to_string().as_str(), told.event_id.as_ref()), ("ns=2;s=Overheat", [7, 7].as_ref()));
         let watched = vec![(3, AlarmPart::Active), (4, AlarmPart::Severity), (5, AlarmPart::Confirmed)];
-        let alarms = Alarms { device: 0, points: [(NodeId::new(2, "Overheat"), watched)].into() };
+        let points = [(NodeId::new(2, "Overheat"), watched)].into();
+        let alarms = Alarms { device: 0, points, taken: Taken::default() };
         let values = alarms.values(&told);
         let shown: Vec<_> = values.iter().map(|(place, data)| (*place, data.value.clone(), data.status())).collect();
         let uncertain = StatusCode::UncertainSensorNotAccurate;
@@ -348,15 +383,32 @@ mod tests {
         );
         let branch = Told::from_fields(fields(NodeId::new(2, 5))).unwrap();
         assert!(branch.is_branch && alarms.values(&branch).is_empty());
-        let other = Alarms { device: 0, points: [(NodeId::new(2, "Other"), vec![(0, AlarmPart::Active)])].into() };
+        let points = [(NodeId::new(2, "Other"), vec![(0, AlarmPart::Active)])].into();
+        let other = Alarms { device: 0, points, taken: Taken::default() };
         assert!(other.values(&told).is_empty());
-        assert!(Told::from_fields(vec![Variant::Empty; 11]).is_none());
+        assert!(Told::from_fields(vec![Variant::Empty; 12]).is_none());
+    }
+
+    #[test]
+    fn clauses_a_server_leaves_out_shift_nothing() {
+        let all = fields(NodeId::null());
+        let taken = Taken((0..all.len()).map(|place| place != 0 && place != 5).collect());
+        let mut sent = all.clone();
+        sent.remove(5);
+        sent[1] = sent[0].clone();
+        sent.remove(0);
+        let told = Told::from_fields(taken.in_place(sent)).unwrap();
+        assert_eq!(told.condition.to_string(), "ns=2;s=Overheat");
+        assert_eq!(told.value(AlarmPart::Severity).value, Some(Variant::UInt16(700)));
+        // As the standard has it: empty, and in its place.
+        assert_eq!(taken.in_place(all.clone()), all);
+        assert_eq!(Taken::default().in_place(all.clone()), all);
     }
 
     proptest! {
         /// Whatever a server puts into an event, and however little of it: no panic, and no invented value.
         #[test]
-        fn any_fields(bytes: Vec<u8>, count in 0_usize..14) {
+        fn any_fields(bytes: Vec<u8>, count in 0_usize..15) {
             let mut row = fields(NodeId::null());
             for (field, byte) in row.iter_mut().skip(1).zip(bytes) {
                 *field = match byte % 4 { 0 => Variant::Empty, 1 => Variant::Byte(byte), 2 => Variant::from("x"), _ => continue };

@@ -7,8 +7,8 @@ mod common;
 use common::{PATIENCE, Plant, Reader, cnc, point, settings};
 use std::time::Duration;
 use tally_connector_api::{LinkFault, LinkState};
-use tally_connector_opcua::{BrowseOptions, Visit};
-use tally_model::{DeviceSpec, Encoding, NoValue, OpcUaPolicy, Quality, Value};
+use tally_connector_opcua::{BrowseOptions, Hand, Visit};
+use tally_model::{Address, DeviceSpec, Encoding, NoValue, OpcUaPolicy, Quality, Value};
 use tally_simulator::{Defect, Flaw, OpcUaOptions};
 
 const CELL: &str = "
@@ -161,6 +161,70 @@ async fn a_wrong_clock_and_a_slow_server_are_rehearsed() {
     plant.state.heal("cnc");
     reader.value("speed", Value::Float(3.0)).await;
     assert!(matches!(reader.status.borrow().state, LinkState::Up { .. }));
+    reader.stop().await;
+    plant.stop().await;
+}
+
+const ALARMS: &str = "
+devices:
+  - id: cnc
+    serve: opc.tcp://127.0.0.1:0
+    signals:
+      - {id: speed, at: 'nsu=urn:cell;s=Speed', from: {constant: 1.5}}
+      - {id: hot, at: 'alarm:nsu=urn:cell;s=Overheat#/active', from: {constant: false}}
+      - {id: how_bad, at: 'alarm:nsu=urn:cell;s=Overheat#/severity', from: {constant: 700}}
+      - {id: says, at: 'alarm:nsu=urn:cell;s=Overheat#/message', from: {constant: spindle too hot}}
+      - {id: door, at: 'alarm:nsu=urn:cell;i=17#/active', from: {constant: false}}
+";
+
+#[tokio::test]
+async fn alarms_are_raised_acknowledged_and_over() {
+    let pki = tempfile::tempdir().unwrap();
+    let plant = Plant::start_yaml(0, OpcUaOptions::default(), ALARMS).await;
+    plant.state.set("cnc", "speed", Value::Float(1.5));
+    plant.state.set("cnc", "hot", Value::Bool(false));
+    plant.state.set("cnc", "how_bad", Value::Integer(700));
+    plant.state.set("cnc", "says", Value::Text("spindle too hot".into()));
+    let mut device = cnc(plant.port, OpcUaPolicy::None);
+    let alarm = |id: &str, at: &str| point(id, &format!("alarm:nsu=urn:cell;{at}"), Encoding::Auto);
+    device.points = vec![
+        alarm("hot", "s=Overheat#/active"),
+        alarm("acked", "s=Overheat#/acked"),
+        alarm("confirmed", "s=Overheat#/confirmed"),
+        alarm("severity", "s=Overheat#/severity"),
+        alarm("message", "s=Overheat#/message"),
+        alarm("door", "i=17#/active"),
+        point("speed", "nsu=urn:cell;s=Speed", Encoding::Auto),
+    ];
+    let settings = settings(pki.path(), false);
+    let mut reader = Reader::start(vec![device.clone()], settings.clone());
+    reader.value("hot", Value::Bool(false)).await;
+    reader.value("acked", Value::Bool(true)).await;
+    reader.value("speed", Value::Float(1.5)).await;
+    plant.state.set("cnc", "hot", Value::Bool(true));
+    reader.value("hot", Value::Bool(true)).await;
+    reader.value("acked", Value::Bool(false)).await;
+    reader.value("severity", Value::Integer(700)).await;
+    reader.value("message", Value::Text("spindle too hot".into())).await;
+    plant.state.set("cnc", "door", Value::Bool(true));
+    reader.value("door", Value::Bool(true)).await;
+
+    let url = device.endpoint.to_string();
+    let hand = Hand::open(&url, &device.security, &settings, &Default::default(), PATIENCE).await.unwrap();
+    let overheat = Address::parse_opcua("alarm:nsu=urn:cell;s=Overheat#/active").unwrap();
+    hand.acknowledge(&overheat, "seen").await.unwrap();
+    reader.value("acked", Value::Bool(true)).await;
+    let again = hand.acknowledge(&overheat, "seen").await.unwrap_err().to_string();
+    assert!(again.contains("AlreadyAcked"), "{again}");
+    hand.close().await;
+    plant.state.set("cnc", "hot", Value::Bool(false));
+    reader.value("hot", Value::Bool(false)).await;
+    // Raised while the reader is away: known when it comes back.
+    plant.state.silence("cnc", Duration::from_secs(1));
+    reader.sample("hot", |sample| sample.outcome == Err(NoValue::LinkDown)).await;
+    plant.state.set("cnc", "hot", Value::Bool(true));
+    reader.value("hot", Value::Bool(true)).await;
+    reader.value("acked", Value::Bool(false)).await;
     reader.stop().await;
     plant.stop().await;
 }

@@ -1,13 +1,14 @@
 //! The address space of a simulated server: a variable for each signal, or for several that lie in one array or structure,
 //! kept at what the plant says.
 
+use super::alarms::Alarms;
 use super::history::History;
 use super::machine::{Machine, Slowness, machine};
 use super::shape::{Outline, outlines};
 use super::types::{Declared, Made, Types, loader};
 use super::value::data_value;
 use crate::{PlantState, SignalConfig, SignalView, SimError};
-use opcua::server::address_space::{AccessLevel, AddressSpace, VariableBuilder};
+use opcua::server::address_space::{AccessLevel, AddressSpace, Event, VariableBuilder};
 use opcua::server::{ServerBuilder, ServerHandle};
 use opcua::types::custom::DataTypeTree;
 use opcua::types::{DataValue, DateTime, Identifier, NodeId, ObjectId, Variant};
@@ -28,6 +29,7 @@ pub(crate) struct Space {
     types: Types,
     tree: Arc<DataTypeTree>,
     history: Option<Arc<History>>,
+    pub(super) alarms: Alarms,
 }
 
 struct Variable {
@@ -55,8 +57,14 @@ impl Space {
         let variables = outlines.iter().map(|outline| variable(outline, signals, &namespaces, &mut types));
         let variables = variables.collect::<Result<Vec<_>, _>>()?;
         let tree = types.tree().map_err(SimError::OpcUa)?;
+        let alarms = Alarms::new();
+        for (place, signal) in signals.iter().enumerate() {
+            if let Address::OpcUa { alarm: Some(part), .. } = &signal.address {
+                alarms.watch(&node_id(&signal.address, &namespaces)?, *part, place);
+            }
+        }
         let history = history.map(|keeps| Arc::new(History::new(keeps)));
-        Ok(Self { namespaces, variables, types, tree, history })
+        Ok(Self { namespaces, variables, types, tree, history, alarms })
     }
 
     /// Adds namespaces and types to a server to be built; `slowness` says how slowly requests are answered.
@@ -76,6 +84,7 @@ impl Space {
             let manager = manager(handle, uri)?;
             let mut space = manager.address_space().write();
             self.types.insert(&mut space, index);
+            self.alarms.insert(&mut space, index);
             for variable in self.variables.iter().filter(|variable| variable.node.namespace == index) {
                 if !variable.insert(&mut space, self.history.is_some()) {
                     return Err(SimError::OpcUa(format!("two nodes `{}`", variable.node)));
@@ -89,6 +98,7 @@ impl Space {
     pub(crate) fn follow(&mut self, device: &DeviceId, signals: &[SignalConfig], state: &PlantState) {
         let now = DateTime::from(ticks(state.now(device.as_str())));
         let views = state.views(device.as_str(), signals.iter().map(|signal| signal.id.as_str()));
+        self.alarms.follow(&views, signals, now);
         for variable in &mut self.variables {
             let seen: Vec<_> = variable.signals.iter().map(|signal| views[*signal].clone()).collect();
             if variable.last == seen {
@@ -114,12 +124,19 @@ impl Space {
                 variable.is_written = true;
             }
         }
-        for (index, values) in changed {
-            let Some(uri) = self.namespaces.get(usize::from(index - FIRST_INDEX)) else { continue };
+        for (uri, index) in self.namespaces.iter().zip(FIRST_INDEX..) {
+            let alarms = self.alarms.take_values(index);
+            let values = changed.remove(&index).unwrap_or_default().into_iter();
+            let values: Vec<_> = values.chain(alarms.iter().map(|(node, value)| (node, value.clone()))).collect();
+            if values.is_empty() {
+                continue;
+            }
             let values = values.into_iter().map(|(node, value)| (node, None, value));
             let written = manager(handle, uri)?.set_values(handle.subscriptions(), values);
             written.map_err(|status| SimError::OpcUa(format!("values cannot be set: {status}")))?;
         }
+        let (events, server) = (self.alarms.take_events(), NodeId::from(ObjectId::Server));
+        handle.subscriptions().notify_events(events.iter().map(|event| (&**event as &dyn Event, &server)));
         Ok(())
     }
 }
@@ -147,14 +164,10 @@ fn namespaces(signals: &[SignalConfig]) -> Vec<String> {
     namespaces
 }
 
-fn variable(
-    outline: &Outline,
-    signals: &[SignalConfig],
-    namespaces: &[String],
-    types: &mut Types,
-) -> Result<Variable, SimError> {
-    let fault = |reason: &str| SimError::OpcUa(format!("signal at `{}`: {reason}", outline.address));
-    let Address::OpcUa { namespace, index, identifier, .. } = &outline.address else {
+/// The node an address names in a server with these namespaces.
+fn node_id(address: &Address, namespaces: &[String]) -> Result<NodeId, SimError> {
+    let fault = |reason: &str| SimError::OpcUa(format!("signal at `{}`: {reason}", address));
+    let Address::OpcUa { namespace, index, identifier, .. } = address else {
         return Err(fault("that is no node id"));
     };
     let place = namespace.as_ref().and_then(|uri| namespaces.iter().position(|known| known == uri));
@@ -166,7 +179,17 @@ fn variable(
         return Err(fault("namespaces 0 and 1 belong to the server; write `nsu=urn:…;s=…`"));
     }
     let identifier = Identifier::from_str(identifier).map_err(|_| fault("that is no node id"))?;
-    let node = NodeId::new(index, identifier);
+    Ok(NodeId::new(index, identifier))
+}
+
+fn variable(
+    outline: &Outline,
+    signals: &[SignalConfig],
+    namespaces: &[String],
+    types: &mut Types,
+) -> Result<Variable, SimError> {
+    let node = node_id(&outline.address, namespaces)?;
+    let fault = |reason: &str| SimError::OpcUa(format!("signal at `{}`: {reason}", outline.address));
     let (made, declared) = types.declare(&node, &outline.shape, signals).map_err(|reason| fault(&reason))?;
     let of_node = made.signals();
     let name = match (&made, of_node.first()) {
