@@ -77,11 +77,14 @@ impl<S: Storage> Anchors<S> {
         let (mut place, known) = (vault.next_place(), anchors.book.vault_place());
         let ends: Vec<_> = vault.ends().map(|(device, next, _)| (device.clone(), next)).collect();
         let is_first_book = anchors.book.is_empty();
+        for known in anchors.book.summary() {
+            let next = vault.next_number(&known.device);
+            if known.next > next {
+                return Err(StoreError::VaultTooOld { device: known.device, next, claimed: known.next - 1 });
+            }
+        }
         for (id, next) in &ends {
             let state = anchors.book.state_or_begin(id, if is_first_book { *next } else { 0 });
-            if state.next > *next {
-                return Err(StoreError::VaultTooOld { device: id.clone(), next: *next, claimed: state.next - 1 });
-            }
             if state.next < *next {
                 place = place.min(state.place.unwrap_or(known));
             }

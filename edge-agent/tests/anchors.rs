@@ -330,3 +330,46 @@ fn every_reading_is_anchored_once_whatever_happens() {
 fn what_the_ledger_refuses_is_declared_and_nothing_else() {
     worlds(true);
 }
+
+#[test]
+fn a_vault_older_than_its_anchors_is_refused() {
+    let (mut random, mut world, disks) = (Random(1), World::default(), Disks::new());
+    let (stores, sealer) = disks.open().unwrap();
+    let kept = stores.vault().keep(world.batch(&mut random), true).unwrap();
+    stores.anchors().as_mut().unwrap().note(&kept);
+    assert_eq!(seal(&stores, &sealer).unwrap(), 1);
+    drop(stores);
+    let mut mixed = disks.again(&mut random);
+    mixed.0[0] = MemStorage::new();
+    assert!(matches!(mixed.open(), Err(StoreError::VaultTooOld { next: 0, .. })));
+}
+
+#[test]
+fn a_vault_that_was_there_before_says_what_it_does_not_cover() {
+    let (mut random, mut world, disks) = (Random(2), World::default(), Disks::new());
+    let (stores, _) = disks.open().unwrap();
+    for _ in 0..20 {
+        stores.vault().keep(world.batch(&mut random), true).unwrap();
+    }
+    stores.vault().sync().unwrap();
+    drop(stores);
+    let mut later = disks.again(&mut random);
+    // As if anchors had been off so far.
+    later.0[4] = MemStorage::new();
+    let (stores, sealer) = later.open().unwrap();
+    let before: HashMap<_, _> = stores.vault().ends().map(|(device, next, _)| (device.clone(), next)).collect();
+    assert_eq!(before.len(), 3);
+    for _ in 0..20 {
+        let kept = stores.vault().keep(world.batch(&mut random), true).unwrap();
+        stores.anchors().as_mut().unwrap().note(&kept);
+    }
+    assert_eq!(seal(&stores, &sealer).unwrap(), 3);
+    submit(&stores, &mut world, &mut random, true).unwrap();
+    assert_eq!(world.ledger.taken.len(), 3, "{:?}", world.ledger.answers);
+    for body in &world.ledger.taken {
+        let next = before[&body.device];
+        let not_kept = body.gaps.iter().find(|gap| gap.reason == GapReason::NotKept).unwrap();
+        assert_eq!((body.number, body.first, not_kept.readings), (1, next, Some((0, next - 1))));
+        assert!(body.begins());
+    }
+}
