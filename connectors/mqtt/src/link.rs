@@ -341,8 +341,10 @@ impl Reader {
 
     fn on_silence_check(&mut self, connection: &Connection) -> Result<(), LinkFault> {
         if connection.is_up {
-            let silent = self.routes.fall_silent(Instant::now(), self.context.clock.now());
+            let (now, at) = (Instant::now(), self.context.clock.now());
+            let silent = self.routes.fall_silent(now, at);
             self.push(silent, None);
+            self.routes.ask_again(now, at).into_iter().for_each(|command| say(Some(command), connection));
         } else if connection.since.is_some_and(|since| since.elapsed() > SUBSCRIBE_TIME_MAX) {
             let text = format!("the broker did not answer our subscriptions within {SUBSCRIBE_TIME_MAX:?}");
             return Err(LinkFault::Line(text));

@@ -117,6 +117,11 @@ impl Routes {
         self.nodes.iter_mut().filter_map(|node| node.listen_from(now, at)).collect()
     }
 
+    /// Requests for births that were not answered, again.
+    pub(super) fn ask_again(&mut self, now: Instant, at: Timestamp) -> Vec<(String, Vec<u8>)> {
+        self.nodes.iter_mut().filter_map(|node| node.ask_again(now, at)).collect()
+    }
+
     /// One `Timeout` for every point of a topic that has been silent for too long, once per silence.
     pub(super) fn fall_silent(&mut self, now: Instant, at: Timestamp) -> Vec<Batch> {
         let silent = |route: &&mut Route| !route.told && now.duration_since(route.last_heard) >= route.silent_after;

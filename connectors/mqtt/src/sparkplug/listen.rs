@@ -9,7 +9,8 @@
 //!                   └ what it said may mean something else now, so births are asked for by NCMD
 //! ```
 //!
-//! Asking is what a host application does (*Sparkplug 3.0*, chapter 5, "Rebirth"); at most once in [`ASK_EVERY`]. A metric
+//! Asking is what a host application does (*Sparkplug 3.0*, chapter 5, "Rebirth"): at most once in [`ASK_EVERY`], and again
+//! until there is a birth. A metric
 //! that a birth does not have is told as `no-such-address`. An edge node that is alive and silent is well: it speaks when
 //! something changes.
 //!
@@ -25,8 +26,11 @@ use std::time::Duration;
 use tally_model::{DeviceId, NoValue, Outcome, PointSpec, Quality, Sample, Timestamp, Value};
 use tokio::time::Instant;
 
-/// Between two requests for births.
+/// Between two requests for births of an edge node that speaks.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two requests for births of an edge node that may not be there at all.
+const ASK_EVERY_UNSEEN: Duration = Duration::from_secs(30);
 
 /// Metrics of one edge node and its devices that are remembered.
 const METRICS_MAX: usize = 100_000;
@@ -53,6 +57,9 @@ pub(crate) struct NodeWatch {
     /// That there is no birth was told.
     told: bool,
     asked: Option<Instant>,
+    /// It has spoken since it was unborn, so it is there and owes us a birth; its death ends that.
+    is_there: bool,
+    is_dead: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +98,17 @@ impl Heard {
 impl NodeWatch {
     pub(crate) fn new(group: &str, edge_node: &str, wanted: Vec<Wanted>, now: Instant) -> Self {
         let (group, edge_node) = (group.to_owned(), edge_node.to_owned());
-        Self { group, edge_node, wanted, born: None, unborn_since: now, told: false, asked: None }
+        Self {
+            group,
+            edge_node,
+            wanted,
+            born: None,
+            unborn_since: now,
+            told: false,
+            asked: None,
+            is_there: false,
+            is_dead: false,
+        }
     }
 
     /// What is subscribed: births, data and deaths of the edge node and of all its devices, because each counts in `seq`.
@@ -123,6 +140,14 @@ impl NodeWatch {
         self.unborn_since = now;
         self.told = false;
         self.asked = None;
+        (self.is_there, self.is_dead) = (false, false);
+    }
+
+    /// The same request again while there is no birth: it, or the birth, may have been lost (both are QoS 0).
+    pub(crate) fn ask_again(&mut self, now: Instant, at: Timestamp) -> Option<(String, Vec<u8>)> {
+        let every = if self.is_there { ASK_EVERY } else { ASK_EVERY_UNSEEN };
+        let is_due = self.asked.is_none_or(|asked| now.duration_since(asked) >= every);
+        if self.born.is_some() || self.is_dead || !is_due { None } else { self.ask(now, at) }
     }
 
     /// Topic and payload of a request for births; `None` when one is on its way.
@@ -159,27 +184,34 @@ impl NodeWatch {
 
     /// Takes in a message. A retained one is no message of an edge node that is there (tck-id-payloads-nbirth-retain).
     pub(crate) fn hear(&mut self, topic: &Topic<'_>, payload: &[u8], received: Timestamp, now: Instant) -> Heard {
-        let payload = match Payload::parse(payload) {
-            Ok(payload) => payload,
+        let heard = match Payload::parse(payload) {
+            Ok(payload) => self.hear_payload(topic, &payload, received, now),
             Err(fault) => {
                 self.unborn(now);
-                return Heard::lost(fault.to_string());
+                Heard::lost(fault.to_string())
             }
         };
+        if heard.wants_birth {
+            (self.is_there, self.is_dead) = (true, false);
+        }
+        heard
+    }
+
+    fn hear_payload(&mut self, topic: &Topic<'_>, payload: &Payload, received: Timestamp, now: Instant) -> Heard {
         match topic.kind {
-            MessageType::NodeBirth => self.node_birth(&payload, received),
-            MessageType::NodeDeath => self.node_death(&payload, received, now),
+            MessageType::NodeBirth => self.node_birth(payload, received),
+            MessageType::NodeDeath => self.node_death(payload, received, now),
             MessageType::NodeCommand | MessageType::DeviceCommand => Heard::default(),
             _ => {
-                if let Err(fault) = self.count(&payload) {
+                if let Err(fault) = self.count(payload) {
                     self.unborn(now);
                     return Heard::lost(fault);
                 }
                 let device = topic.device.map(str::to_owned);
                 match topic.kind {
-                    MessageType::DeviceBirth => self.device_birth(device, &payload, received),
+                    MessageType::DeviceBirth => self.device_birth(device, payload, received),
                     MessageType::DeviceDeath => self.device_death(device.as_ref(), received),
-                    _ => self.data(device, &payload, received, now),
+                    _ => self.data(device, payload, received, now),
                 }
             }
         }
@@ -217,6 +249,7 @@ impl NodeWatch {
         });
         self.told = false;
         self.asked = None;
+        (self.is_there, self.is_dead) = (true, false);
         self.birth(None, payload, received)
     }
 
@@ -315,8 +348,8 @@ impl NodeWatch {
             return Heard::default();
         }
         self.unborn(now);
-        // It has been told that it is gone; silence would add nothing.
-        self.told = true;
+        // It has been told that it is gone; silence would add nothing, and its next birth comes by itself.
+        (self.told, self.is_dead) = (true, true);
         Heard { samples: self.without_value(NoValue::LinkDown, received, |_| true), ..Heard::default() }
     }
 
@@ -354,6 +387,8 @@ pub(crate) fn check_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Resul
 fn outcome(point: &PointSpec, metric: &Metric, kind: Option<DataType>) -> (Outcome, Quality) {
     let quality = quality_of(metric.properties.as_ref());
     match value(point, metric, kind) {
+        // The value that a bad quality stands beside is nobody's word any more.
+        Ok(_) if quality == Quality::Bad => (Err(NoValue::Refused), Quality::Bad),
         Ok(value) => (Ok(value), quality),
         Err(fault) => {
             tracing::debug!(point = %point.id, %fault, "no value");

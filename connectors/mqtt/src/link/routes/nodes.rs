@@ -18,9 +18,17 @@ pub(super) struct NodeRoute {
     complained: bool,
 }
 
+/// What all devices want of one edge node.
+struct Gathered<'p> {
+    name: (&'p str, &'p str),
+    wanted: Vec<Wanted>,
+    qos: MqttQos,
+    silent_after: Duration,
+}
+
 /// The edge nodes of all devices, each once.
 pub(super) fn of(devices: &[(DeviceSpec, Plan)], now: Instant) -> Vec<NodeRoute> {
-    let mut nodes: Vec<((&str, &str), Vec<Wanted>, MqttQos, Duration)> = Vec::new();
+    let mut nodes: Vec<Gathered<'_>> = Vec::new();
     for (device, plan) in devices {
         for node in &plan.nodes {
             let wanted = node.metrics.iter().map(|(of, metric, point)| Wanted {
@@ -30,16 +38,22 @@ pub(super) fn of(devices: &[(DeviceSpec, Plan)], now: Instant) -> Vec<NodeRoute>
                 metric: metric.clone(),
             });
             let name = (node.group.as_str(), node.edge_node.as_str());
-            match nodes.iter_mut().find(|(known, ..)| *known == name) {
-                Some((_, known, qos, silent_after)) => {
-                    known.extend(wanted);
-                    (*qos, *silent_after) = (plan.qos.max(*qos), plan.silent_after.min(*silent_after));
+            match nodes.iter_mut().find(|known| known.name == name) {
+                Some(known) => {
+                    known.wanted.extend(wanted);
+                    known.qos = plan.qos.max(known.qos);
+                    known.silent_after = plan.silent_after.min(known.silent_after);
                 }
-                None => nodes.push((name, wanted.collect(), plan.qos, plan.silent_after)),
+                None => nodes.push(Gathered {
+                    name,
+                    wanted: wanted.collect(),
+                    qos: plan.qos,
+                    silent_after: plan.silent_after,
+                }),
             }
         }
     }
-    let route = |((group, edge_node), wanted, qos, silent_after)| NodeRoute {
+    let route = |Gathered { name: (group, edge_node), wanted, qos, silent_after }| NodeRoute {
         watch: NodeWatch::new(group, edge_node, wanted, now),
         qos,
         silent_after,
@@ -88,6 +102,10 @@ impl NodeRoute {
     pub(super) fn listen_from(&mut self, now: Instant, at: Timestamp) -> Option<(String, Vec<u8>)> {
         self.watch.listen_from(now);
         self.watch.ask(now, at)
+    }
+
+    pub(super) fn ask_again(&mut self, now: Instant, at: Timestamp) -> Option<(String, Vec<u8>)> {
+        self.watch.ask_again(now, at)
     }
 
     pub(super) fn fall_silent(&mut self, now: Instant, at: Timestamp) -> Vec<Batch> {

@@ -126,6 +126,24 @@ fn requests_are_commands_a_node_understands_and_not_too_many() {
 }
 
 #[test]
+fn a_request_is_repeated_until_there_is_a_birth_and_not_to_the_dead() {
+    let (mut watch, start) = (watch(), Instant::now());
+    let after = |seconds| start + Duration::from_secs(seconds);
+    watch.listen_from(start);
+    assert!(watch.ask(start, AT).is_some());
+    assert!(watch.ask_again(after(29), AT).is_none());
+    assert!(watch.ask_again(after(30), AT).is_some(), "perhaps it did not hear us");
+    assert!(said(&mut watch, "NDATA/edge", Some(2), vec![]).wants_birth);
+    assert!(watch.ask_again(after(34), AT).is_none());
+    assert!(watch.ask_again(after(35), AT).is_some(), "it is there");
+    node_birth(&mut watch, 0, 7);
+    assert!(watch.ask_again(after(99), AT).is_none());
+    let number = metric(Some("bdSeq"), None, Some(DataType::Int64), MetricValue::Long(7));
+    said(&mut watch, "NDEATH/edge", None, vec![number]);
+    assert!(watch.ask_again(after(200), AT).is_none());
+}
+
+#[test]
 fn deaths_leave_no_value_and_late_ones_do_nothing() {
     let mut watch = watch();
     node_birth(&mut watch, 0, 7);
