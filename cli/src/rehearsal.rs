@@ -5,6 +5,7 @@
 //! where, and [`moved_mapping`] writes it into a copy of the mapping.
 
 mod copy;
+mod nodes;
 mod places;
 mod signals;
 

@@ -106,13 +106,31 @@ devices:
     connect: modbus+ascii+tcp://gateway.example:4001?unit=9
     every: 200ms
     points: [{id: cuts_total, at: input:7, type: u32, unit: 1}]
+  - id: cnc
+    connect: opc.tcp://cnc.example:CNC_PORT/server
+    every: 200ms
+    points:
+      - {id: position, at: "nsu=urn:cnc;s=Axes#/1/Position", type: f64, unit: mm, range: [0, 400]}
+      - {id: limit, at: "nsu=urn:cnc;s=Axes#/0/Limits/1", type: f64, unit: mm}
+      - {id: mode, at: "nsu=urn:cnc;s=Mode", type: i32, labels: {1: setup, 2: auto}}
+  - id: hall
+    connect: mqtt://broker.example:BROKER_PORT
+    points:
+      - {id: temperature, at: "hall/climate#/air/temperature", unit: Cel}
+      - {id: door_open, at: hall/door, type: bool}
+      - {id: humidity, at: "cbor:hall/packed#/humidity", unit: "%"}
+  - id: line
+    connect: mqtt://broker.example:BROKER_PORT
+    points: [{id: torque, at: "sparkplug:works/edge/screwdriver#Torque", type: f64, unit: N.m}]
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_elsewhere_is_rehearsed_here_with_a_copy_of_the_mapping() {
     let folder = tempfile::tempdir().unwrap();
     let (mapping, rehearsal) = (folder.path().join("elsewhere.yaml"), folder.path().join("rehearsal"));
-    std::fs::write(&mapping, ELSEWHERE).unwrap();
+    let broker = free_port();
+    let elsewhere = ELSEWHERE.replace("CNC_PORT", &free_port().to_string()).replace("BROKER_PORT", &broker.to_string());
+    std::fs::write(&mapping, &elsewhere).unwrap();
     let shown = |path: &Path| path.display().to_string();
     let written =
         Process::run(tally_command(&["sim", "--mapping", &shown(&mapping), "--write", &shown(&rehearsal)]), PATIENCE)
@@ -120,7 +138,7 @@ async fn what_is_elsewhere_is_rehearsed_here_with_a_copy_of_the_mapping() {
     let said = String::from_utf8_lossy(&written.stderr).into_owned();
     assert!(written.status.success(), "{said}");
     assert!(said.contains("press/same_level shares its place with level"), "{said}");
-    assert_eq!(std::fs::read_to_string(&mapping).unwrap(), ELSEWHERE, "the mapping itself is left alone");
+    assert_eq!(std::fs::read_to_string(&mapping).unwrap(), elsewhere, "the mapping itself is left alone");
     let copy = rehearsal.join("mapping/elsewhere.yaml");
     let text = std::fs::read_to_string(&copy).unwrap();
     for place in ["modbus+tcp://127.0.0.1:", "modbus+ascii+tcp://127.0.0.1:4001", "rehearsal/ttyNOWHERE?baud=115200"] {
@@ -134,6 +152,21 @@ async fn what_is_elsewhere_is_rehearsed_here_with_a_copy_of_the_mapping() {
 
     let _sim = simulate(&["sim", &shown(&rehearsal.join("sim.yaml"))], &Vec::new()).await;
     assert!(rehearsal.join("ttyNOWHERE").exists(), "the serial line is there");
-    let broker = tally_tests::Mosquitto::start(folder.path()).await;
-    every_point_is_good(&copy, broker.port, &Vec::new()).await;
+    every_point_is_good(&copy, broker, &Vec::new()).await;
+}
+
+/// A site for a given mapping has the simulation of it beside, with the password where the mapping has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_site_has_the_simulation_of_its_mapping() {
+    use std::os::unix::fs::PermissionsExt;
+    let variables = variables(free_port());
+    let environment: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let site = Site::of_file(&root().join("mappings/plants/press-line.yaml"), None, &environment).await;
+    let file = site.dir().join("sim.yaml");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(r#"users: {"operator": "env:CNC_PASSWORD"}"#) && !text.contains("rehearsal\""), "{text}");
+    let mut sim = simulate(&["sim", &file.display().to_string()], &variables).await;
+    let level: f64 = sim.tell("get press-01 oil_temp").await.strip_prefix("ok ").unwrap().parse().unwrap();
+    assert!((15.0..=65.0).contains(&level), "{level}");
 }

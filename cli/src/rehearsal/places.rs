@@ -65,20 +65,18 @@ impl<'f> Places<'f> {
         SerialLine { path, ..serial.clone() }
     }
 
+    /// Without its path: simulated servers have none.
     fn url(&mut self, url: &str) -> String {
         let rest = url.strip_prefix("opc.tcp://").unwrap_or(url);
-        let (place, path) =
-            rest.split_once('/').map_or((rest, String::new()), |(place, path)| (place, format!("/{path}")));
+        let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
         // An IPv6 address has colons of its own, inside brackets.
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(4840)),
             _ => (place, 4840),
         };
-        if is_here(host) && port >= 1_024 {
-            return url.to_owned();
-        }
-        let (host, port) = self.here(host, port);
-        format!("opc.tcp://{host}:{port}{path}")
+        let (here, served) = self.here(host, port);
+        let has_stayed = (here.as_str(), served) == (host, port) && path.is_empty();
+        if has_stayed { url.to_owned() } else { format!("opc.tcp://{here}:{served}") }
     }
 
     fn here(&mut self, host: &str, port: u16) -> (String, u16) {
@@ -115,7 +113,9 @@ mod tests {
             ("modbus+tcp://10.0.0.7:502?unit=2", "modbus+tcp://127.0.0.1:15020?unit=2"),
             ("modbus+tcp://10.0.0.8:502?unit=1", "modbus+tcp://127.0.0.1:15021?unit=1"),
             ("modbus+rtu+tcp://gateway:4001?unit=1", "modbus+rtu+tcp://127.0.0.1:4001?unit=1"),
-            ("opc.tcp://cnc:4840/path", "opc.tcp://127.0.0.1:4840/path"),
+            ("opc.tcp://cnc:4840/path", "opc.tcp://127.0.0.1:4840"),
+            ("opc.tcp://localhost:4850/path", "opc.tcp://localhost:4850"),
+            ("opc.tcp://localhost:4851/", "opc.tcp://localhost:4851/"),
             ("opc.tcp://[::1]:4841", "opc.tcp://[::1]:4841"),
             ("opc.tcp://other", "opc.tcp://127.0.0.1:15022"),
             ("mqtt://broker", "mqtt://127.0.0.1:1883"),

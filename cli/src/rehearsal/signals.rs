@@ -1,8 +1,8 @@
 //! The signals of a simulated device: one for each point, which says plausible things that the point can carry and believes.
 
-use super::quoted;
+use super::{nodes, quoted};
 use std::fmt::Write;
-use tally_model::{Address, ByteOrder, DeviceSpec, Encoding, Endpoint, PointSpec, Unit};
+use tally_model::{Address, ByteOrder, DeviceSpec, Encoding, Endpoint, PointId, PointSpec, Unit};
 
 /// What a number is that says nothing about itself.
 const RANGE_USUAL: (f64, f64) = (0.0, 100.0);
@@ -19,29 +19,54 @@ const ALARMS: [&str; 12] =
 
 /// The lines of `signals:`, and what could not be done.
 pub(super) fn of(device: &DeviceSpec) -> (String, Vec<String>) {
-    let (mut lines, mut notes) = (String::new(), Vec::new());
+    let (mut lines, mut notes) = (Vec::new(), Vec::new());
     let mut done: Vec<&PointSpec> = Vec::new();
     for (place, point) in device.points.iter().enumerate() {
         if !can_be_simulated(&point.address) {
             notes.push(format!("{}/{} at `{}` cannot be simulated yet", device.id, point.id, point.address));
             continue;
         }
-        match rival(point, &done) {
+        let line = match rival(point, &done) {
             None => {
-                let is_base = device.points.iter().any(|other| is_part(other) && is_within(other, point));
-                let _ = writeln!(lines, "      - {{{}}}", signal(point, &device.endpoint, place, is_base));
                 done.push(point);
+                let is_base = device.points.iter().any(|other| is_part(other) && is_within(other, point));
+                format!("      - {{{}}}\n", signal(point, &device.endpoint, place, is_base))
             }
             Some(rival) => {
-                let _ = writeln!(lines, "      # {} is what {} says, at {}", point.id, rival.id, point.address);
                 notes.push(format!(
                     "{}/{} shares its place with {}: what it says follows from that",
                     device.id, point.id, rival.id
                 ));
+                format!("      # {} is what {} says, at {}\n", point.id, rival.id, point.address)
             }
-        }
+        };
+        lines.push((place_of(&point.address, &device.points), line));
     }
-    (lines, notes)
+    for (number, (address, like)) in nodes::missing(&device.points).into_iter().enumerate() {
+        let place = place_of(&address, &device.points);
+        let filler = PointSpec { id: unused_id(&device.points, like, number), address, ..like.clone() };
+        lines.push((place, format!("      - {{{}}}\n", signal(&filler, &device.endpoint, number, false))));
+    }
+    lines.sort_by(|(one, _), (other, _)| one.cmp(other));
+    (lines.into_iter().map(|(_, line)| line).collect(), notes)
+}
+
+/// Where its line goes: in file order, but all parts of one node together and sorted, so that all elements of an array have
+/// their fields in one order.
+fn place_of(address: &Address, points: &[PointSpec]) -> (usize, Vec<String>) {
+    let own = nodes::apart(address);
+    let is_first = |point: &PointSpec| match &own {
+        Some((node, _)) => nodes::apart(&point.address).is_some_and(|(other, _)| other == *node),
+        None => point.address == *address,
+    };
+    (points.iter().position(is_first).unwrap_or(points.len()), own.map(|(_, way)| way).unwrap_or_default())
+}
+
+/// A name for what the mapping does not name.
+fn unused_id(points: &[PointSpec], like: &PointSpec, number: usize) -> PointId {
+    let ids = (number..).map(|number| PointId::try_new(format!("beside_{number}")));
+    let unused = |id: &PointId| points.iter().all(|point| point.id != *id);
+    ids.filter_map(Result::ok).find(unused).unwrap_or_else(|| like.id.clone())
 }
 
 /// A point that has the same place already. A part of a register may lie upon a whole number that bears any bits.
@@ -64,9 +89,9 @@ fn rival<'d>(point: &PointSpec, done: &[&'d PointSpec]) -> Option<&'d PointSpec>
 /// Whether the simulator serves such places.
 const fn can_be_simulated(address: &Address) -> bool {
     match address {
-        Address::Modbus { .. } | Address::Mqtt { .. } => true,
-        Address::OpcUa { pointer, alarm, .. } => pointer.is_none() && alarm.is_none(),
-        _ => false,
+        Address::OpcUa { alarm, .. } => alarm.is_none(),
+        Address::Column(_) => false,
+        Address::Modbus { .. } | Address::Mqtt { .. } | Address::MqttCbor { .. } | Address::Sparkplug { .. } => true,
     }
 }
 

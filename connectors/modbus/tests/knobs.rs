@@ -132,7 +132,7 @@ async fn a_busy_device_is_asked_again_as_often_as_it_bears() {
         let mut count = count.lock().unwrap();
         *count += 1;
         // Busy (06) twice, then an answer; from the tenth question on busy for ever.
-        let pdu = if *count % 3 == 0 && *count < 10 { registers(pdu[0], &[7]) } else { vec![pdu[0] | 0x80, 6] };
+        let pdu = if count.is_multiple_of(3) && *count < 10 { registers(pdu[0], &[7]) } else { vec![pdu[0] | 0x80, 6] };
         vec![Say { after: Duration::ZERO, bytes: Frames::Ascii.frame(unit, &pdu) }]
     })
     .await;
