@@ -3,15 +3,15 @@
 use crate::broker::Broker;
 use crate::control::{Controls, answer_on_socket, obey};
 use crate::modbus::{OpenLine, serve_modbus};
+use crate::mqtt::Sensors;
 use crate::stepper::Stepper;
 use crate::{
-    DeviceConfig, MqttSensorConfig, OpcUaServerConfig, PlantState, STEP, SimConfig, SimError, publish_mqtt,
-    serve_opcua_with,
+    DeviceConfig, MqttSensorConfig, OpcUaServerConfig, PlantState, STEP, SimConfig, SimError, serve_opcua_with,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tally_model::{Endpoint, ModbusLine, Value};
+use tally_model::{Endpoint, ModbusLine, MqttBroker, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -187,18 +187,24 @@ impl SimHandle {
 
     async fn start_servers(&mut self, devices: Vec<DeviceConfig>) -> Result<(), SimError> {
         let mut gateways: BTreeMap<ModbusLine, Vec<(u8, DeviceConfig)>> = BTreeMap::new();
+        let mut sensors = Vec::new();
         for device in devices {
             match device.serve.clone() {
                 // All units of one host and port share a socket, like devices behind a gateway.
                 Endpoint::Modbus { line, unit } => gateways.entry(line).or_default().push((unit, device)),
                 Endpoint::OpcUa { url } => self.start_opcua(device, &url).await?,
-                Endpoint::Mqtt(broker) => self.start_mqtt(device, broker.host, broker.port),
+                Endpoint::Mqtt(broker) => sensors.push(self.sensor(device, &broker)?),
                 Endpoint::Replay { .. } => {}
             }
         }
         for (line, units) in gateways {
             self.start_modbus(line, units).await?;
         }
+        let (sensors, stop) = (Sensors::try_new(sensors, &self.controls.state)?, self.stop.clone());
+        self.tasks.spawn(async move {
+            sensors.publish(stop).await;
+            Ok(())
+        });
         Ok(())
     }
 
@@ -231,10 +237,16 @@ impl SimHandle {
         Ok(())
     }
 
-    fn start_mqtt(&mut self, device: DeviceConfig, host: String, port: u16) {
+    /// Sensors are simulated without TLS and in MQTT 3.1.1, which every broker speaks.
+    fn sensor(&mut self, device: DeviceConfig, broker: &MqttBroker) -> Result<MqttSensorConfig, SimError> {
+        if *broker != MqttBroker::plain(&broker.host, broker.port) {
+            let text =
+                format!("{}: `{broker}` is not simulated; write `mqtt://{}:{}`", device.id, broker.host, broker.port);
+            return Err(SimError::Mqtt(text));
+        }
         self.addresses.insert(device.id.to_string(), device.serve.to_string());
-        let config = MqttSensorConfig { device: device.id, host, port, every: device.every, signals: device.signals };
-        self.tasks.spawn(publish_mqtt(config, self.controls.state.clone(), self.stop.clone()));
+        let (host, port) = (broker.host.clone(), broker.port);
+        Ok(MqttSensorConfig { device: device.id, host, port, every: device.every, signals: device.signals })
     }
 }
 

@@ -186,8 +186,8 @@ async fn publishing_survives_a_broker_that_forgets_everything() {
     let gate = Arc::new(Gate::open_to(port).await);
     let (reporter, _status) = StatusReporter::new("scada");
     let config = PublisherConfig {
-        host: "127.0.0.1".into(),
-        port: gate.port,
+        broker: tally_model::MqttBroker::plain("127.0.0.1", gate.port),
+        tls: tally_model::Tls::default(),
         client_id: "agent".into(),
         user: None,
         password: None,
