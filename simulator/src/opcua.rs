@@ -9,6 +9,7 @@ mod alarms;
 mod history;
 mod machine;
 mod methods;
+mod offer;
 mod pki;
 mod shape;
 mod space;
@@ -18,21 +19,21 @@ mod value;
 use crate::{OpcUaServerConfig, PlantState, SignalConfig, SimError};
 use machine::Slowness;
 use methods::ConditionMethods;
-use opcua::crypto::SecurityPolicy;
 use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
 use opcua::server::node_manager::ServerContext;
 use opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManagerBuilder};
 use opcua::server::{ANONYMOUS_USER_TOKEN_ID, Server, ServerBuilder, ServerEndpoint, ServerHandle, ServerUserToken};
-use opcua::types::MessageSecurityMode;
 use pki::Pki;
 use space::Space;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{Address, DeviceId, Encoding, OpcUaPolicy, Value};
+use tally_model::{Address, DeviceId, Encoding, Value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use offer::OpcUaOffer;
 
 /// How often changed signals are written into the server.
 const UPDATE_EVERY: Duration = Duration::from_millis(50);
@@ -45,76 +46,6 @@ const SILENCE_STEP: Duration = Duration::from_millis(50);
 
 /// Tries to get the port back after a silence, [`SILENCE_STEP`] apart.
 const BIND_TRIES_MAX: u32 = 100;
-
-/// A way to secure a session that the server offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpcUaOffer {
-    /// No security.
-    None,
-    /// Basic256Sha256, signed.
-    Basic256Sha256Sign,
-    /// Basic256Sha256, signed and encrypted.
-    Basic256Sha256SignAndEncrypt,
-    /// `Aes128_Sha256_RsaOaep`, signed and encrypted.
-    Aes128SignAndEncrypt,
-    /// `Aes256_Sha256_RsaPss`, signed and encrypted.
-    Aes256SignAndEncrypt,
-    /// `Aes128_Sha256_RsaOaep`, signed.
-    Aes128Sign,
-    /// `Aes256_Sha256_RsaPss`, signed.
-    Aes256Sign,
-    /// Basic256, signed and encrypted; deprecated.
-    Basic256SignAndEncrypt,
-    /// Basic128Rsa15, signed and encrypted; deprecated.
-    Basic128Rsa15SignAndEncrypt,
-}
-
-impl OpcUaOffer {
-    /// What OPC UA has deprecated: offered only when asked for.
-    pub const DEPRECATED: &'static [Self] = &[Self::Basic256SignAndEncrypt, Self::Basic128Rsa15SignAndEncrypt];
-
-    /// Everything a server of today offers.
-    pub const ALL: &'static [Self] = &[
-        Self::None,
-        Self::Basic256Sha256Sign,
-        Self::Basic256Sha256SignAndEncrypt,
-        Self::Aes128SignAndEncrypt,
-        Self::Aes256SignAndEncrypt,
-        Self::Aes128Sign,
-        Self::Aes256Sign,
-    ];
-
-    /// What a mapping's word asks for; `None` for `best`, which names none.
-    #[must_use]
-    pub const fn of(policy: OpcUaPolicy) -> Option<Self> {
-        Some(match policy {
-            OpcUaPolicy::Best => return None,
-            OpcUaPolicy::None => Self::None,
-            OpcUaPolicy::Basic256Sha256Sign => Self::Basic256Sha256Sign,
-            OpcUaPolicy::Basic256Sha256SignAndEncrypt => Self::Basic256Sha256SignAndEncrypt,
-            OpcUaPolicy::Aes128Sign => Self::Aes128Sign,
-            OpcUaPolicy::Aes128SignAndEncrypt => Self::Aes128SignAndEncrypt,
-            OpcUaPolicy::Aes256Sign => Self::Aes256Sign,
-            OpcUaPolicy::Aes256SignAndEncrypt => Self::Aes256SignAndEncrypt,
-            OpcUaPolicy::Basic256SignAndEncrypt => Self::Basic256SignAndEncrypt,
-            OpcUaPolicy::Basic128Rsa15SignAndEncrypt => Self::Basic128Rsa15SignAndEncrypt,
-        })
-    }
-
-    const fn parts(self) -> (SecurityPolicy, MessageSecurityMode) {
-        match self {
-            Self::None => (SecurityPolicy::None, MessageSecurityMode::None),
-            Self::Basic256Sha256Sign => (SecurityPolicy::Basic256Sha256, MessageSecurityMode::Sign),
-            Self::Basic256Sha256SignAndEncrypt => (SecurityPolicy::Basic256Sha256, MessageSecurityMode::SignAndEncrypt),
-            Self::Aes128SignAndEncrypt => (SecurityPolicy::Aes128Sha256RsaOaep, MessageSecurityMode::SignAndEncrypt),
-            Self::Aes256SignAndEncrypt => (SecurityPolicy::Aes256Sha256RsaPss, MessageSecurityMode::SignAndEncrypt),
-            Self::Aes128Sign => (SecurityPolicy::Aes128Sha256RsaOaep, MessageSecurityMode::Sign),
-            Self::Aes256Sign => (SecurityPolicy::Aes256Sha256RsaPss, MessageSecurityMode::Sign),
-            Self::Basic256SignAndEncrypt => (SecurityPolicy::Basic256, MessageSecurityMode::SignAndEncrypt),
-            Self::Basic128Rsa15SignAndEncrypt => (SecurityPolicy::Basic128Rsa15, MessageSecurityMode::SignAndEncrypt),
-        }
-    }
-}
 
 /// What can be chosen about a simulated server beyond its device.
 #[derive(Debug, Clone, PartialEq)]

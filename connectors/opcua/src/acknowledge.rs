@@ -1,7 +1,7 @@
 //! Acknowledging an alarm: part of the writing half. The server wants to know which of its events is acknowledged (Part 9
 //! §5.7.3), so the present one is asked for first, on a subscription of its own.
 
-use crate::alarm::{Taken, Told, event_item, refresh};
+use crate::event::{Taken, Told, event_item, refresh};
 use crate::visit::Visit;
 use opcua::client::{MonitoredItemMap, OnSubscriptionNotificationCore};
 use opcua::types::{

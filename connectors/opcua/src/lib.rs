@@ -22,6 +22,7 @@ mod connect;
 mod decode;
 mod endpoint;
 mod error;
+mod event;
 mod expiry;
 mod facts;
 mod hand;
