@@ -265,6 +265,43 @@ devices:
     }
 
     #[test]
+    fn recordings_cycles_labels_and_texts_are_played() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rec.csv"), "time,level,other\n0,10,x\n1,20,x\n3,,x\n4,40,x\n").unwrap();
+        let yaml = r#"
+devices:
+  - id: press
+    serve: "modbus+tcp://127.0.0.1:0"
+    signals:
+      - {id: level, at: holding:0, type: f32, from: {replay: {file: rec.csv, column: level}}}
+      - {id: mode, at: holding:2, type: u16, labels: {0: idle, 5: run}, from: {cycle: {of: [idle, run], every: 2s}}}
+      - {id: step, at: holding:3, type: u16, labels: {0: idle, 1: run}, from: {ramp: {per_second: 0.5}}}
+      - {id: name, at: holding:4, type: text, length: 4, from: {cycle: {of: [AB, CD], every: 1s}}}
+      - {id: scaled, at: holding:6, type: i16, scale: 0.1, from: {ramp: {from: 0.25, per_second: 0}}}
+      - {id: half, at: holding:7, type: f16, from: {ramp: {from: 0.25, per_second: 0}}}
+"#;
+        let config = SimConfig::parse(yaml, &folder.path().join("test.yaml"), &|_| None).unwrap();
+        let (mut stepper, plant) = (Stepper::new(&config), PlantState::default());
+        let mut said = Vec::new();
+        for _ in 0..6 {
+            let text = |name: &str| plant.get("press", name).map(|value| value.to_string()).unwrap_or_default();
+            stepper.step(if said.is_empty() { Duration::ZERO } else { Duration::from_secs(1) }, &plant);
+            said.push(["level", "mode", "step", "name", "scaled", "half"].map(text).join(" "));
+        }
+        assert_eq!(
+            said,
+            [
+                "10 idle idle AB 0.25 0.25",
+                "20 idle run CD 0.25 0.25", // 0.5 is rounded away from zero
+                "20 run run AB 0.25 0.25",
+                "20 run 2 CD 0.25 0.25", // a number without a label
+                "40 idle 2 AB 0.25 0.25",
+                "10 idle 3 CD 0.25 0.25", // the recording begins anew after its last row
+            ]
+        );
+    }
+
+    #[test]
     fn same_seed_same_noise() {
         let play = || {
             let (mut stepper, plant) = plant(PRESS);

@@ -250,3 +250,32 @@ async fn a_serial_line_serves_the_next_reader_too_and_overwrites_nothing() {
     assert!(fault.contains("neither a serial line nor a link"), "{fault}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's file");
 }
+
+/// A serial line that exists is used as it is; everybody obeys a broadcast, and nobody answers it.
+#[tokio::test]
+async fn a_serial_line_that_exists_is_opened_and_broadcasts_are_obeyed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_serial::SerialPort;
+    let (mut master, line) = tokio_serial::SerialStream::pair().unwrap();
+    let path = line.name().unwrap();
+    drop(line);
+    let config = plant(&yaml(&format!("modbus+rtu://{path}"), ""));
+    let handle = SimHandle::start(config).await.unwrap();
+    // Function code 6 to unit 0: 123 to register 44; then a read of it from unit 3. Checksums by hand.
+    let (broadcast, question) = ([0, 6, 0, 44, 0, 123], [3, 3, 0, 44, 0, 1]);
+    for frame in [broadcast, question] {
+        master.write_all(&[&frame[..], &crc(&frame).to_le_bytes()].concat()).await.unwrap();
+    }
+    let mut answer = [0; 7];
+    tokio::time::timeout(PATIENCE, master.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer[..5], [3, 3, 2, 0, 123], "nothing came before it: nobody answered the broadcast");
+    assert_eq!(answer[5..], crc(&answer[..5]).to_le_bytes());
+    handle.stop().await;
+}
+
+/// CRC-16/MODBUS, bit by bit (Modbus over Serial Line V1.02 §6.2.2): not the library's.
+fn crc(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xffff, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 })
+    })
+}

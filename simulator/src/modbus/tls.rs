@@ -7,7 +7,7 @@
 //! | `server.pem`, `server.key` | the device, for the host it is served at |
 //! | `client.pem`, `client.key` | for whoever reads it: `security: {ca: ca.pem, certificate: client.pem, key: client.key}` |
 //!
-//! What is there already is used; what is missing is made, when the authority's key is there or nothing is.
+//! They are made when authority, server's certificate or its key is missing, and used as they are otherwise.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
@@ -101,5 +101,33 @@ impl Pki {
             .with_single_cert(vec![certificate("server.pem")?], key)
             .map_err(|fault| unusable("server.pem", &fault))?;
         Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn certificates_are_made_once_and_keys_are_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let given = folder.path().join("certificates");
+        let read = |name: &str| fs::read(given.join(name)).unwrap();
+        Pki::prepare(Some(&given), "127.0.0.1").unwrap().acceptor().unwrap();
+        let before = (read("ca.pem"), read("server.pem"), read("client.key"));
+        Pki::prepare(Some(&given), "127.0.0.1").unwrap().acceptor().unwrap();
+        assert_eq!((read("ca.pem"), read("server.pem"), read("client.key")), before);
+        for key in ["ca.key", "server.key", "client.key"] {
+            assert_eq!(fs::metadata(given.join(key)).unwrap().permissions().mode() & 0o777, 0o600, "{key}");
+        }
+        fs::write(given.join("server.key"), "no key").unwrap();
+        let fault = Pki::prepare(Some(&given), "127.0.0.1").unwrap().acceptor().err().unwrap();
+        assert!(fault.contains("server.key"), "{fault}");
+        let temporary = Pki::prepare(None, "[::1]").unwrap();
+        let place = temporary.folder().to_owned();
+        assert!(place.join("ca.pem").exists());
+        drop(temporary);
+        assert!(!place.exists(), "temporary certificates go with their device");
     }
 }
