@@ -24,6 +24,7 @@ First steps:
   tally demo                          watch a bearing wear out and its repair being paid
   tally check plants/my-line.yaml     find every mistake in a mapping, without connecting
   tally plan  plants/my-line.yaml     see what would be asked of the devices
+  tally sim --mapping plants/my-line.yaml   simulate all its devices on this computer
   tally verify evidence.tally         check an evidence file, offline
 
 Exit codes: 0 yes or done, 1 the answer is no, 2 usage or environment.";

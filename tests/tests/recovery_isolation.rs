@@ -100,6 +100,9 @@ async fn whatever_is_wrong_its_neighbours_are_read_at_their_own_pace() {
         let label = format!("device=\"good\",reason=\"{reason}\"");
         assert!(count(&site, "no_values", &label).await > 0.0, "a neighbour of the good point is {reason}");
     }
+    // The silent unit's timeouts are longer than the period of its neighbour on the line: what that missed is counted.
+    let overruns = Site::metric(&site.agent, "tally_agent_link_overruns_total", &format!(":{modbus}")).await;
+    assert!(overruns > 0.0, "missed cycles are counted");
     for device in ["garbage", "silent", "dead"] {
         assert!(count(&site, "values", &format!("device=\"{device}\"")).await < 1.0, "{device}");
     }
