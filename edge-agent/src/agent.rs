@@ -4,7 +4,7 @@ use crate::anchor::SubmitAnchors;
 use crate::api::{self, Api, ListenError, Listener};
 use crate::config::AgentConfig;
 use crate::error::StoreError;
-use crate::ingest::{Ingest, NewRules, VaultLimits};
+use crate::ingest::{Ingest, LATE_BATCHES_MAX, NewRules, VaultLimits};
 use crate::links::{self, Identity, LinkError, Running, Surroundings};
 use crate::publish;
 use crate::reload::{self, Difference, Load, Loaded, Refused};
@@ -16,7 +16,7 @@ use crate::systemd;
 use crate::watch::Watches;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, Clock, SINK_BATCHES_MAX, SystemClock};
+use tally_connector_api::{Batch, Clock, HistoricalBatch, SINK_BATCHES_MAX, SystemClock};
 use tally_journal::DirStorage;
 use tally_ledger_client::{Client, NodeAddress};
 use tally_mappings::{reserved_device, reserved_point};
@@ -238,6 +238,7 @@ impl Agent {
     ) -> Result<(), AgentError> {
         let clock = self.clock.clone();
         let (sink, source) = mpsc::channel(SINK_BATCHES_MAX);
+        let (history, late) = mpsc::channel(LATE_BATCHES_MAX);
         let (sealed, sealed_seen) = watch::channel(self.stores.outbox().next_number());
         let (quit, drain) = (CancellationToken::new(), CancellationToken::new());
         let (rules, changes) = mpsc::channel(1);
@@ -251,11 +252,11 @@ impl Agent {
             quit.clone(),
         ));
         let publishing = self.publish(sealed_seen.clone(), devices_seen, &clock, &quit)?;
-        let mut ingest = self.ingest(watches, source, changes, sealed, publishing.live.clone(), clock.clone());
+        let mut ingest = self.ingest(watches, (source, late), changes, sealed, publishing.live.clone(), clock.clone());
         let mut submit_anchors = tokio::spawn(run_anchors(self.submit_anchors(&key), drain.clone()));
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
-        let mut running = Running::new(Surroundings { sink, clock, status: self.status.clone() });
+        let mut running = Running::new(Surroundings { sink, history, clock, status: self.status.clone() });
         self.status.expect(&self.plant.devices);
         running.start(links);
         let watchdog = systemd::started(self.status.clone(), quit.clone());
@@ -416,7 +417,7 @@ impl Agent {
     fn ingest(
         &self,
         watches: Watches,
-        source: mpsc::Receiver<Batch>,
+        (source, late): (mpsc::Receiver<Batch>, mpsc::Receiver<HistoricalBatch>),
         changes: mpsc::Receiver<NewRules>,
         sealed: watch::Sender<u64>,
         live: Option<mpsc::Sender<Arc<crate::vault::Kept>>>,
@@ -424,8 +425,18 @@ impl Agent {
     ) -> oneshot::Receiver<Result<(), StoreError>> {
         let limits = VaultLimits { days: self.config.limits.vault_days, bytes_max: self.config.limits.vault_bytes_max };
         let (stores, status) = (self.stores.clone(), self.status.clone());
-        let ingest =
-            Ingest { stores, watches, sealer: sealer(&self.config), status, sealed, live, clock, limits, changes };
+        let ingest = Ingest {
+            stores,
+            watches,
+            sealer: sealer(&self.config),
+            status,
+            sealed,
+            live,
+            clock,
+            limits,
+            changes,
+            late,
+        };
         let (ended, end) = oneshot::channel();
         let runtime = Handle::current();
         let name = std::thread::Builder::new().name("ingest".to_owned());

@@ -1,7 +1,8 @@
 //! Steps 4 to 7 in one place: batches → vault → watches → sealed triggers → outbox.
 //!
 //! One thread of its own, because it waits for the disk. Batches come through one bounded channel
-//! ([`tally_connector_api::SINK_BATCHES_MAX`]): when the disk is slow the channel fills and the connectors slow down.
+//! ([`tally_connector_api::SINK_BATCHES_MAX`]): when the disk is slow the channel fills and the connectors slow down. What
+//! devices had recorded during an outage comes through another ([`LATE_BATCHES_MAX`]), and is kept apart.
 //!
 //! At each step, if we die here:
 //! - readings kept, not synced: they may be lost (at most the last second); no trigger speaks of them;
@@ -17,11 +18,15 @@ use crate::vault::{Keeping, Kept, Retained};
 use crate::watch::{SealedBefore, Verdict, Watches};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tally_connector_api::{Batch, Clock};
+use tally_connector_api::{Batch, Clock, HistoricalBatch};
 use tally_journal::Storage;
 use tally_rules::Rule;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// Batches of what devices had recorded during an outage that may wait; then connectors ask for no more of it. One may
+/// have some ten thousand samples, so it is few.
+pub const LATE_BATCHES_MAX: usize = 16;
 
 /// Readings are synced at least this often; a power cut loses this much of them (never a trigger).
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -60,6 +65,15 @@ pub struct Ingest<S: Storage> {
     pub limits: VaultLimits,
     /// Other rules, from a changed mapping.
     pub changes: mpsc::Receiver<NewRules>,
+    /// What devices had recorded during an outage; bounded by [`LATE_BATCHES_MAX`].
+    pub late: mpsc::Receiver<HistoricalBatch>,
+}
+
+/// What came first.
+enum Came {
+    /// So many batches; none when the channel is closed.
+    Live(usize),
+    Late(HistoricalBatch),
 }
 
 /// The rules of a changed mapping.
@@ -81,11 +95,17 @@ impl<S: Storage> Ingest<S> {
         let (mut sync_at, mut retain_at) = (Instant::now() + SYNC_EVERY, Instant::now() + RETAIN_EVERY_FULL);
         loop {
             let wait = sync_at.saturating_duration_since(Instant::now());
-            let received = runtime
-                .block_on(async { tokio::time::timeout(wait, source.recv_many(&mut group, GROUP_BATCHES_MAX)).await });
-            match received {
-                Ok(0) => return self.close(),
-                Ok(_) => self.take(group.drain(..))?,
+            let late = &mut self.late;
+            let came = async {
+                tokio::select! {
+                    count = source.recv_many(&mut group, GROUP_BATCHES_MAX) => Came::Live(count),
+                    Some(batch) = late.recv() => Came::Late(batch),
+                }
+            };
+            match runtime.block_on(async { tokio::time::timeout(wait, came).await }) {
+                Ok(Came::Live(0)) => return self.close(),
+                Ok(Came::Live(_)) => self.take(group.drain(..))?,
+                Ok(Came::Late(batch)) => self.take_late(&batch)?,
                 Err(_) => {}
             }
             if let Ok(new) = self.changes.try_recv() {
@@ -126,6 +146,24 @@ impl<S: Storage> Ingest<S> {
             tracing::info!(number = sealed.number, trigger = %sealed.trigger, device = %sealed.device, transition = sealed.transition.word(), "sealed");
         }
         self.sealed.send_replace(next);
+        Ok(())
+    }
+
+    /// Keeps what a device had recorded during an outage, outside its chain: no rule sees it, and no live value changes.
+    /// SCADA is told of it as history.
+    ///
+    /// # Errors
+    /// As [`Ingest::take`].
+    pub fn take_late(&mut self, batch: &HistoricalBatch) -> Result<(), StoreError> {
+        if batch.samples.is_empty() {
+            return Ok(());
+        }
+        let kept = self.stores.vault().keep_late(batch)?;
+        self.status.count.readings_late.add(batch.samples.len() as u64);
+        if let Some(live) = &self.live {
+            // When there is no room the spool finds it by its record, as soon as the next batch comes there.
+            let _ = live.try_send(Arc::new(kept));
+        }
         Ok(())
     }
 
@@ -246,6 +284,9 @@ impl<S: Storage> Ingest<S> {
 
     /// The sources have stopped and everything they said is kept.
     fn close(mut self) -> Result<(), StoreError> {
+        while let Ok(batch) = self.late.try_recv() {
+            self.take_late(&batch)?;
+        }
         self.sync()?;
         let mut vault = self.stores.vault();
         vault.snapshot(true)?;

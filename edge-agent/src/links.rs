@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tally_connector_api::{Batch, Clock, Link, LinkContext, StatusReporter};
+use tally_connector_api::{Batch, Clock, HistoricalBatch, Link, LinkContext, StatusReporter};
 use tally_connector_replay::AtEnd;
 use tally_model::{DeviceSpec, Endpoint, ModbusLine, MqttBroker, PartyId, Security, Tls};
 use tokio::sync::mpsc;
@@ -111,10 +111,9 @@ fn shared(device: &DeviceSpec) -> Shared {
         Endpoint::Modbus { line, .. } => Shared::Modbus { line: line.clone(), tls: device.security.tls.clone() },
         Endpoint::OpcUa { url } => Shared::OpcUa { url: url.clone(), security: security() },
         // The policy is OPC UA's: it must not part two sensors.
-        Endpoint::Mqtt(broker) => Shared::Mqtt {
-            broker: broker.clone(),
-            security: Security { policy: Default::default(), ..security() },
-        },
+        Endpoint::Mqtt(broker) => {
+            Shared::Mqtt { broker: broker.clone(), security: Security { policy: Default::default(), ..security() } }
+        }
         Endpoint::Replay { file } => Shared::Replay { file: file.clone() },
     }
 }
@@ -140,6 +139,8 @@ fn mqtt_client_id(identity: &Identity, broker: &MqttBroker, user: Option<&str>) 
 pub struct Surroundings {
     /// Where batches go.
     pub sink: mpsc::Sender<Batch>,
+    /// Where what devices had recorded during an outage goes.
+    pub history: mpsc::Sender<HistoricalBatch>,
     /// Receive times.
     pub clock: Arc<dyn Clock>,
     /// Where links are listed.
@@ -187,7 +188,7 @@ impl Running {
     }
 
     fn start_one(&mut self, Made { devices, link }: Made) {
-        let Surroundings { sink, clock, status } = &self.surroundings;
+        let Surroundings { sink, history, clock, status } = &self.surroundings;
         let (name, stop) = (link.name(), CancellationToken::new());
         let (reporter, listener) = StatusReporter::new(&name);
         status.add_link(name.clone(), link.devices(), listener);
@@ -196,7 +197,7 @@ impl Running {
             status: reporter,
             clock: clock.clone(),
             stop: stop.clone(),
-            history: None,
+            history: Some(history.clone()),
         };
         let (status, stopped) = (status.clone(), stop.clone());
         let task = tokio::spawn(async move {

@@ -22,7 +22,12 @@
 //!
 //! **Memory.** Some 60 bytes for each device and hole, and ten times that for the last seconds.
 //!
-//! **At least once.** Whoever listens sees repetitions by `n`, the reading's number.
+//! **What devices had recorded** while they could not be heard lies in records of its own in the vault, outside the
+//! chains. Such a record was never live, so it is missed from the beginning: a hole of its own, told, kept over restarts
+//! and given up as every other. It has no numbers, so what is given up of it is counted and logged, not declared.
+//!
+//! **At least once.** Whoever listens sees repetitions by `n`, the reading's number; of what devices had recorded, by point
+//! and source time.
 //!
 //! If we die: the file says where to begin, at most 2 s and [`DOUBT`] too early. The file is replaced whole. Without it
 //! (or with one that does not parse) telling begins at the vault's present end.

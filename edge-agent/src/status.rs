@@ -80,6 +80,8 @@ macro_rules! counters {
 counters! {
     /// Readings numbered and chained.
     readings: Counter,
+    /// Values that devices had recorded while they could not be heard, told afterwards; in no chain, seen by no rule.
+    readings_late: Counter,
     /// Triggers sealed.
     triggers_sealed: Counter,
     /// Triggers not sealed because the outbox was full.

@@ -18,11 +18,20 @@
 //! snapshot  2 u8, count u32, count × (device text, next number u64, chain head [32], receive time i64 µs,
 //!           needed? u8, needed number u64, needed record u64, count u32, count × (point text, next point number u64,
 //!           latest number u64))
+//! late      3 u8, device text, count u32, count × reading bytes (reading.cddl; both numbers are 0, for it has none),
+//!           receive time of the last one i64 µs
 //! ```
 //! A snapshot is written every 8 MiB, before anything is deleted, and on a clean stop: opening looks for the last one
 //! from the end and reads on from there (or from the oldest record that a rule still needs).
+//!
+//! **What came late** is what a device had recorded while it could not be heard ([`Vault::keep_late`]). Rules run on
+//! receive times that never fall and numbers without gaps, and what they said is sealed; so the past must not come in
+//! between. It has records of its own, outside every chain: no number, no salt, no leaf. Rules, triggers, anchors and
+//! disclosures never see it. It is kept for whoever is told of it later ([`crate::spool`]), holds nothing back from
+//! deletion, and goes by age and size with the records around it. An agent older than these records refuses the vault.
 
 mod chain;
+mod late;
 mod open;
 mod record;
 mod retain;
@@ -34,7 +43,7 @@ use std::collections::{HashMap, HashSet};
 use tally_connector_api::Batch;
 use tally_evidence::{Hash, Salt, decode_reading, reading_leaf};
 use tally_journal::{Journal, Options, Storage};
-use tally_model::{DeviceId, Reading, Timestamp};
+use tally_model::{DeviceId, Reading, Sample, Timestamp};
 use zeroize::Zeroizing;
 
 pub use chain::KeptReading;
@@ -78,7 +87,7 @@ pub struct Kept {
     pub first_place: u64,
     /// The journal record that holds the last reading.
     pub place: u64,
-    /// In number order.
+    /// In number order; none when these records hold what came late.
     pub readings: Vec<KeptReading>,
 }
 
@@ -114,6 +123,15 @@ pub struct Walked {
     pub head: Hash,
 }
 
+/// What a record holds that somebody may be told of.
+#[derive(Debug)]
+pub enum Contents {
+    /// Readings, in number order.
+    Readings(Vec<Reading>),
+    /// What came late; in no chain.
+    Late(Vec<Sample>),
+}
+
 /// A batch as it lies in the journal; [`RawBatch::decode`] is the work that needs no lock.
 #[derive(Debug)]
 pub struct RawBatch {
@@ -123,17 +141,24 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
-    /// Whose readings, and the readings in number order.
+    /// Whose they are, and what they are.
     ///
     /// # Errors
     /// [`StoreError::Foreign`].
-    pub fn decode(&self) -> Result<(DeviceId, Vec<Reading>), StoreError> {
+    pub fn decode(&self) -> Result<(DeviceId, Contents), StoreError> {
         let foreign = || StoreError::Foreign { store: "vault", record: self.place };
-        let Some(Record::Batch(batch)) = record::decode(&self.bytes) else { return Err(foreign()) };
+        let batch = match record::decode(&self.bytes) {
+            Some(Record::Batch(batch)) => batch,
+            Some(Record::Late(late)) => {
+                let samples = late::samples(&late).ok_or_else(foreign)?;
+                return Ok((late.device, Contents::Late(samples)));
+            }
+            _ => return Err(foreign()),
+        };
         let readings =
             batch.readings.iter().map(|bytes| decode_reading(&batch.device, bytes).map(|(reading, _)| reading));
         let readings = readings.collect::<Result<_, _>>().map_err(|_| foreign())?;
-        Ok((batch.device, readings))
+        Ok((batch.device, Contents::Readings(readings)))
     }
 }
 

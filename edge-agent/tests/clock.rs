@@ -123,6 +123,7 @@ fn ingest(wall: &Wall) -> Ingest<MemStorage> {
         clock: wall.clock()(Timestamp::default()),
         limits: VaultLimits { days: 90, bytes_max: 1 << 30 },
         changes: mpsc::channel(1).1,
+        late: mpsc::channel(1).1,
     }
 }
 

@@ -11,7 +11,7 @@ use common::{LEDGER, agent_key};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, Clock};
+use tally_connector_api::{Batch, Clock, HistoricalBatch};
 use tally_edge_agent::disclose::disclose;
 use tally_edge_agent::error::StoreError;
 use tally_edge_agent::ingest::{Ingest, VaultLimits};
@@ -173,6 +173,21 @@ impl World {
         Batch { device: id, samples }
     }
 
+    /// What a device had recorded during an outage: values that every rule would fire on, at times long gone. Nothing may
+    /// come of it.
+    fn recorded(&self, random: &mut Random) -> HistoricalBatch {
+        let sample = |ago: u64| Sample {
+            point: PointId::try_new("a").unwrap(),
+            outcome: Ok(Value::Float(if ago.is_multiple_of(2) { 100.0 } else { -100.0 })),
+            unit: Unit::one(),
+            quality: Quality::Good,
+            source_time: Timestamp::from_micros(self.now - i64::try_from(ago).unwrap() * 10_000),
+            received: Timestamp::from_micros(self.now),
+        };
+        let device = DeviceId::try_new(if random.one_in(2) { "d1" } else { "d2" }).unwrap();
+        HistoricalBatch { device, samples: (0..=random.below(8)).rev().map(sample).collect() }
+    }
+
     /// What rules say that never crashed, for each trigger: which way, and at which reading.
     fn reference(&self) -> HashMap<String, Vec<(Transition, u64)>> {
         let mut said = HashMap::new();
@@ -224,7 +239,8 @@ fn open(disks: &Disks) -> Result<Ingest<MemStorage>, StoreError> {
     let limits = VaultLimits { days: 90, bytes_max: 1 << 30 };
     let (status, clock) = (Arc::new(Status::default()), Arc::new(NoClock));
     let (_, changes) = tokio::sync::mpsc::channel(1);
-    Ok(Ingest { stores: Arc::new(stores), watches, sealer, status, sealed, live: None, clock, limits, changes })
+    let (_, late) = tokio::sync::mpsc::channel(1);
+    Ok(Ingest { stores: Arc::new(stores), watches, sealer, status, sealed, live: None, clock, limits, changes, late })
 }
 
 /// What the submit task does, at random.
@@ -289,6 +305,9 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
     for _ in 0..GROUPS_PER_LIFE {
         let group: Vec<_> = (0..=random.below(3)).map(|_| world.batch(random)).collect();
         ingest.take(group)?;
+        if random.one_in(4) {
+            ingest.take_late(&world.recorded(random))?;
+        }
         world.promised = ingest.stores.outbox().next_number();
         submit(&ingest, world, random)?;
         keep_house(&mut ingest, world, random)?;

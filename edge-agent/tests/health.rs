@@ -96,6 +96,7 @@ fn ingest(hangs: &Arc<AtomicBool>, status: &Arc<Status>) -> Ingest<HangingDisk> 
         clock: Arc::new(SystemClock::default()),
         limits: VaultLimits { days: 90, bytes_max: 1 << 30 },
         changes: mpsc::channel(1).1,
+        late: mpsc::channel(1).1,
     }
 }
 

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::HashSet;
-use tally_connector_api::Batch;
+use tally_connector_api::{Batch, HistoricalBatch};
 use tally_edge_agent::error::StoreError;
 use tally_edge_agent::store::open_journal;
-use tally_edge_agent::vault::{Keeping, Retained, Vault, VaultOpening, load_secret};
+use tally_edge_agent::vault::{Contents, Keeping, Retained, Vault, VaultOpening, load_secret};
 use tally_evidence::{ChainHead, decode_reading, root_of};
 use tally_journal::Options;
 use tally_journal::testing::MemStorage;
@@ -201,4 +201,123 @@ fn a_secret_is_made_once_and_never_replaced() {
     assert!(matches!(load_secret(&file, false).unwrap_err(), StoreError::SecretLost { .. }));
     std::fs::remove_file(&file).unwrap();
     assert!(load_secret(&file, false).unwrap_err().to_string().contains("restore it from backup"));
+}
+
+/// `count` values that a device had recorded an hour before they were told, at `at`.
+fn recorded(at: i64, count: usize) -> HistoricalBatch {
+    let Batch { device, mut samples } = batch(at, count);
+    for sample in &mut samples {
+        sample.source_time = sample.received.minus(std::time::Duration::from_secs(3_600));
+        sample.received = Timestamp::from_micros(at);
+    }
+    HistoricalBatch { device, samples }
+}
+
+/// Everything that came late and is still there, in the order in which it was kept, by batch.
+fn late_in(vault: &Vault<MemStorage>) -> Vec<HistoricalBatch> {
+    let (mut found, mut place) = (Vec::new(), vault.first_place());
+    while place < vault.next_place() {
+        let (batches, next) = vault.batches_from(place, 10).unwrap();
+        for batch in batches {
+            if let (device, Contents::Late(samples)) = batch.decode().unwrap() {
+                found.push(HistoricalBatch { device, samples });
+            }
+        }
+        place = next;
+    }
+    found
+}
+
+#[test]
+fn what_came_late_survives_a_power_cut_and_no_chain_knows_of_it() {
+    let (disk, plain_disk) = (MemStorage::new(), MemStorage::new());
+    let (mut vault, mut plain) = (open(&disk), open(&plain_disk));
+    let mut told = Vec::new();
+    for round in 0..50 {
+        let at = round * 1_000_000;
+        let kept = vault.keep(batch(at, 5), true).unwrap();
+        assert_eq!(kept.readings, plain.keep(batch(at, 5), true).unwrap().readings, "numbers, leaves and heads");
+        let late = recorded(at, 7);
+        let kept = vault.keep_late(&late).unwrap();
+        assert_eq!((kept.readings.len(), kept.place + 1), (0, vault.next_place()));
+        told.push(late);
+        if round % 20 == 7 {
+            vault.snapshot(true).unwrap();
+        }
+    }
+    vault.sync().unwrap();
+    let heads = |vault: &Vault<MemStorage>| vault.heads().map(|(id, next, head)| (id.clone(), next, head)).collect();
+    let expected: Vec<_> = heads(&plain);
+    drop(vault);
+    let mut disk = disk;
+    for is_power_cut in [false, true] {
+        disk = if is_power_cut { disk.power_cut(5) } else { disk.restart() };
+        let vault = open(&disk);
+        assert_eq!(heads(&vault), expected);
+        assert_eq!(late_in(&vault), told);
+        assert_eq!(vault.leaves(&device(), 0, 249).unwrap(), plain.leaves(&device(), 0, 249).unwrap());
+        let (stored, _) = vault.read(&device(), 0, 0..=u64::MAX, 1_000).unwrap();
+        assert_eq!(stored.len(), 250, "what disclosures are made of");
+        let (walked, _) = vault.walk(0).unwrap();
+        assert_eq!(walked.iter().map(|walked| walked.readings.len()).sum::<usize>(), 250, "what anchors are made of");
+    }
+    // A batch of a device that was never heard live makes no chain.
+    let mut vault = open(&MemStorage::new());
+    vault.keep_late(&recorded(0, 3)).unwrap();
+    assert_eq!((vault.ends().count(), vault.next_number(&device())), (0, 0));
+}
+
+#[test]
+fn rules_are_shown_nothing_of_what_came_late() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    for round in 0..5 {
+        vault.keep(batch(round * 1_000, 1), true).unwrap();
+        vault.keep_late(&recorded(round * 1_000, 100)).unwrap();
+    }
+    vault.sync().unwrap();
+    drop(vault);
+    let journal = open_journal("vault", disk.restart(), Options { segment_bytes_max: 5_000, ..Options::default() });
+    let opening = VaultOpening::begin(journal.unwrap(), [9; 32].into(), [device()].into()).unwrap();
+    let mut seen = Vec::new();
+    opening
+        .replay(|_, kept, _, _| {
+            seen.push(kept.reading.number);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn what_came_late_goes_by_age_and_by_size_and_holds_nothing_back() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    for round in 0..100 {
+        vault.keep_late(&recorded(round * 1_000_000, 20)).unwrap();
+    }
+    vault.keep(batch(100_000_000, 1), true).unwrap();
+    vault.sync().unwrap();
+    assert_eq!(vault.retain(keeping(60, u64::MAX, None)).unwrap(), Retained::WithinLimits);
+    let left = late_in(&vault);
+    assert!((40..60).contains(&left.len()), "{}", left.len());
+    assert_eq!(left.last(), Some(&recorded(99_000_000, 20)));
+    // A rule needs the one reading at the end, not what came late before it.
+    assert_eq!(vault.retain(keeping(0, 12_000, None)).unwrap(), Retained::WithinLimits);
+    assert!(vault.bytes_on_disk() <= 12_000 && late_in(&vault).len() < left.len());
+    let vault = open(&disk.restart());
+    assert_eq!((vault.next_number(&device()), vault.leaves(&device(), 0, 0).unwrap().len()), (1, 1));
+}
+
+#[test]
+fn a_large_late_batch_becomes_several_records() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    let late = recorded(0, 25_000);
+    let kept = vault.keep_late(&late).unwrap();
+    assert_eq!((kept.first_place, kept.place), (0, 2));
+    let parts = late_in(&vault);
+    assert_eq!(parts.iter().map(|part| part.samples.len()).collect::<Vec<_>>(), [10_000, 10_000, 5_000]);
+    let all: Vec<_> = parts.into_iter().flat_map(|part| part.samples).collect();
+    assert_eq!(all, late.samples);
 }

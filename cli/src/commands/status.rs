@@ -114,6 +114,9 @@ fn waiting(counters: &Value) -> Vec<String> {
     if let Some(letters) = some("dead_letters") {
         lines.push(format!("{} that the node will never take", times(letters, "dead letter")));
     }
+    if let Some(late) = some("readings_late") {
+        lines.push(format!("{} that devices had recorded during an outage, kept as history", times(late, "value")));
+    }
     if let Some(bytes) = some("spool_bytes") {
         lines.push(format!("{bytes} bytes of readings are still to be told to SCADA"));
     }
@@ -194,6 +197,7 @@ mod tests {
         status["vault"] = json!([{"device": "press-01", "readings": 15, "head": "6f1c"}]);
         status["counters"] = json!({
             "outbox_triggers": 1, "outbox_bytes": 700, "dead_letters": 2, "spool_bytes": 0, "history_lost": 5,
+            "readings_late": 1500,
         });
         assert_eq!(
             lines(&status)[1..],
@@ -214,6 +218,7 @@ mod tests {
                 "node      taking triggers (for 1min)",
                 "          1 trigger, 700 bytes, in the outbox without a receipt",
                 "          2 dead letters that the node will never take",
+                "          1500 values that devices had recorded during an outage, kept as history",
                 "          5 readings SCADA will never be told of",
                 "rule      press-01/worn  normal",
                 "vault     press-01  15 readings, head 6f1c",

@@ -31,22 +31,28 @@ impl<P: Publisher> JsonHistory<P> {
     }
 
     fn messages(&mut self, told: &Told) -> Vec<Message> {
-        let room = MESSAGE_BYTES.min(told.readings.len() * READING_BYTES);
+        let room = MESSAGE_BYTES.min((told.readings.len() + told.recorded.len()) * READING_BYTES);
         let (mut messages, mut open) = (Vec::new(), Late::with_capacity(room));
-        for reading in &told.readings {
-            if !self.is_news(reading) {
-                continue;
-            }
-            open.push(reading);
+        let mut close_full = |open: &mut Late| {
             if open.len() >= MESSAGE_BYTES {
-                let full = std::mem::replace(&mut open, Late::with_capacity(room));
-                messages.push(self.topics.history(&told.device, full));
+                messages.push(std::mem::replace(open, Late::with_capacity(room)));
             }
+        };
+        for reading in &told.readings {
+            if self.is_news(reading) {
+                open.push(reading);
+                close_full(&mut open);
+            }
+        }
+        // No deadband: it measures from the last value told, and these lie before it.
+        for sample in &told.recorded {
+            open.push_recorded(sample);
+            close_full(&mut open);
         }
         if !open.is_empty() {
-            messages.push(self.topics.history(&told.device, open));
+            messages.push(open);
         }
-        messages
+        messages.into_iter().map(|message| self.topics.history(&told.device, message)).collect()
     }
 
     /// The same deadbands as for live values, on their own last value.

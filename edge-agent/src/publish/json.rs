@@ -117,6 +117,19 @@ impl Late {
         self.count += 1;
     }
 
+    /// What the device had recorded while it could not be heard: it has no number.
+    pub fn push_recorded(&mut self, sample: &Sample) {
+        let json = &mut self.json;
+        json.raw(if self.count > 0 { ",{\"p\":\"" } else { "{\"p\":\"" });
+        json.raw(sample.point.as_str());
+        json.raw("\",");
+        json.outcome(sample);
+        json.raw(",");
+        json.time("t", sample.source_time);
+        json.raw(",\"historical\":true}");
+        self.count += 1;
+    }
+
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -289,6 +302,9 @@ mod tests {
                 prop_assert_eq!(parse(&point(reading)), tree(&reading.sample, &[("n", number.clone())]));
                 late.push(reading);
                 told.push(tree(&reading.sample, &[("n", number), ("p", json!(reading.sample.point))]));
+                late.push_recorded(&reading.sample);
+                let more = [("historical", json!(true)), ("p", json!(reading.sample.point))];
+                told.push(tree(&reading.sample, &more));
             }
             prop_assert_eq!(parse(&late.finish()), json!({"history": told}));
         }

@@ -98,7 +98,8 @@ impl<P: Publisher> Live<P> {
             self.deadbands.values_mut().for_each(|band| band.last = None);
             self.spool.lost();
         }
-        if !is_connected {
+        // What a device had recorded is no live value, so it is told as history only.
+        if !is_connected || kept.readings.is_empty() {
             self.status.count.live_dropped.add(kept.readings.len() as u64);
             self.spool.missed(kept);
             return;

@@ -37,6 +37,11 @@ impl Values {
                     return;
                 }
             }
+            if kept.readings.is_empty() {
+                // What a device had recorded: no live value, told as history only.
+                self.note(&kept);
+                continue;
+            }
             let samples = kept.readings.iter().map(|kept| kept.reading.sample.clone()).collect();
             let update = Update { device: kept.device.clone(), samples, place: kept.place };
             // Waits while the server takes no more; what ingest cannot hand us meanwhile, the spool finds by its place.
@@ -53,7 +58,7 @@ impl Values {
             self.sessions = progress.sessions;
             self.spool.lost();
         }
-        if progress.is_born {
+        if progress.is_born && !kept.readings.is_empty() {
             self.spool.told(kept);
         } else {
             self.status.count.live_dropped.add(kept.readings.len() as u64);
@@ -81,7 +86,8 @@ impl<P: Publisher> SparkplugHistory<P> {
         let session = self.progress.wait_for(|progress| progress.is_born).await.ok()?.sessions;
         for told in history {
             self.place += 1;
-            let samples = told.readings.iter().map(|reading| reading.sample.clone()).collect();
+            let readings = told.readings.iter().map(|reading| reading.sample.clone());
+            let samples = readings.chain(told.recorded.iter().cloned()).collect();
             let update = Update { device: told.device.clone(), samples, place: self.place };
             if !self.node.tell_history(update).await {
                 return None;

@@ -5,13 +5,14 @@ use crate::error::StoreError;
 use crate::status::Status;
 use crate::store::Stores;
 use crate::submit::on_disk;
+use crate::vault::Contents;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::Clock;
 use tally_journal::Storage;
-use tally_model::{DeviceId, Reading, Timestamp};
+use tally_model::{DeviceId, Reading, Sample, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,13 +25,15 @@ const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// Slower than this it never gets, however much live values suffer.
 const RATE_MIN: u32 = 1_000;
 
-/// Readings of one device, in number order, that are told late.
+/// What of one device is told late: at least one of the two is not empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     /// Whose.
     pub device: DeviceId,
-    /// At least one.
+    /// Readings that SCADA missed, in number order.
     pub readings: Vec<Reading>,
+    /// What the device itself had recorded while it could not be heard, as it told it.
+    pub recorded: Vec<Sample>,
 }
 
 /// Readings that SCADA will never be told of; the vault may still have them.
@@ -92,6 +95,8 @@ struct Chunk {
     gaps: Vec<Gap>,
     told: Vec<Told>,
     readings: u64,
+    /// What devices had recorded and SCADA is not told of: it has no numbers that a gap could name.
+    given_up: u64,
     /// Where the hole begins when all this is told; `None` when it is done.
     rest: Option<Mark>,
 }
@@ -147,6 +152,13 @@ impl<S: Storage + Send + 'static, T: Teller> Drain<S, T> {
             if !self.teller.declare(gap).await {
                 return false;
             }
+        }
+        if chunk.given_up > 0 {
+            tracing::error!(
+                values = chunk.given_up,
+                "SCADA was away for too long: what devices had recorded during an outage is not told any more"
+            );
+            self.status.count.history_lost.add(chunk.given_up);
         }
         if !chunk.told.is_empty() && !self.teller.tell(chunk.told).await {
             return false;
@@ -217,18 +229,28 @@ fn next<S: Storage>(
     };
     let (oldest, mut chunk) = (now.minus(limits.age_max), Gathered::default());
     for batch in raw.iter().take_while(|batch| batch.place < to.place) {
-        let (device, readings) = batch.decode()?;
-        let is_old = readings.last().is_some_and(|last| last.sample.received < oldest);
-        chunk.take(&mut from, device, readings, is_old || batch.place < within);
+        let (device, contents) = batch.decode()?;
+        let is_given_up =
+            |last: Option<&Sample>| batch.place < within || last.is_some_and(|last| last.received < oldest);
+        match contents {
+            Contents::Readings(readings) => {
+                let is_given_up = is_given_up(readings.last().map(|reading| &reading.sample));
+                chunk.take(&mut from, device, readings, is_given_up);
+            }
+            Contents::Late(samples) => {
+                let is_given_up = is_given_up(samples.last());
+                chunk.take_recorded(device, samples, is_given_up);
+            }
+        }
     }
     from.place = end.min(to.place);
     let is_done = from.place >= to.place;
     if is_done {
         chunk.finish(&from, &to);
     }
-    let told = chunk.told.into_iter().map(|(device, readings)| Told { device, readings }).collect();
-    let gaps = chunk.gaps.into_values().flatten().collect();
-    Ok(Chunk { gaps, told, readings: chunk.readings, rest: (!is_done).then_some(from) })
+    let Gathered { gaps, told, readings, given_up } = chunk;
+    let gaps = gaps.into_values().flatten().collect();
+    Ok(Chunk { gaps, told: told.into_values().collect(), readings, given_up, rest: (!is_done).then_some(from) })
 }
 
 /// The first place from `from` on that reaches back at most `bytes_max`.
@@ -251,8 +273,9 @@ fn within(from: u64, end: u64, bytes_max: u64, bytes_from: impl Fn(u64) -> u64) 
 #[derive(Default)]
 struct Gathered {
     gaps: BTreeMap<DeviceId, Vec<Gap>>,
-    told: BTreeMap<DeviceId, Vec<Reading>>,
+    told: BTreeMap<DeviceId, Told>,
     readings: u64,
+    given_up: u64,
 }
 
 impl Gathered {
@@ -270,7 +293,23 @@ impl Gathered {
         }
         from.numbers.insert(device.clone(), Seen { next: last.number + 1, at: last.sample.received });
         self.readings += readings.len() as u64;
-        self.told.entry(device).or_default().append(&mut readings);
+        self.told_of(device).readings.append(&mut readings);
+    }
+
+    /// What a device had recorded: told, or given up.
+    fn take_recorded(&mut self, device: DeviceId, mut samples: Vec<Sample>, is_given_up: bool) {
+        let count = samples.len() as u64;
+        if is_given_up {
+            self.given_up += count;
+            return;
+        }
+        self.readings += count;
+        self.told_of(device).recorded.append(&mut samples);
+    }
+
+    fn told_of(&mut self, device: DeviceId) -> &mut Told {
+        let empty = || Told { device: device.clone(), readings: Vec::new(), recorded: Vec::new() };
+        self.told.entry(device.clone()).or_insert_with(empty)
     }
 
     /// Everything of `device` up to `last` is not told.

@@ -69,6 +69,29 @@ fn a_restart_tells_again_from_the_place_that_was_kept() {
 }
 
 #[test]
+fn what_devices_had_recorded_survives_kill_and_a_way_to_the_live_task_that_is_full() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    spool.told(&plant.keep("a", 3));
+    spool.keep().unwrap();
+    // The live task never heard of the first; the place was not written down after the second. Then kill -9.
+    let _never_came = plant.keep_late("a", 0, 5);
+    spool.missed(&plant.keep_late("a", 5, 5));
+    let spool = plant.spool(SpoolLimits::default());
+    let mut scada = Scada::default();
+    plant.drain(&spool, &mut scada);
+    assert_eq!(scada.recorded("a"), (0..10).collect::<Vec<_>>());
+    // Told, and its place is written down: not told again.
+    spool.keep().unwrap();
+    assert!(plant.spool(SpoolLimits::default()).is_empty());
+    // In one life, what never came is found by its record.
+    let _never_came = plant.keep_late("a", 10, 5);
+    spool.told(&plant.keep("a", 1));
+    plant.drain(&spool, &mut scada);
+    assert_eq!(scada.recorded("a"), (0..15).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_vault_from_a_backup_or_a_new_one_has_nothing_to_tell_of_what_was() {
     let plant = Plant::new();
     let spool = plant.spool(SpoolLimits::default());
@@ -90,6 +113,7 @@ enum Event {
     Told(bool, usize),
     Missed(bool, usize),
     NeverCame(bool, usize),
+    Recorded(bool, usize),
     Lost,
     Drained,
     Killed,
@@ -100,6 +124,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::Told(device, count)),
         3 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::Missed(device, count)),
         1 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::NeverCame(device, count)),
+        1 => (any::<bool>(), 1..5_usize).prop_map(|(came, count)| Event::Recorded(came, count)),
         1 => Just(Event::Lost),
         1 => Just(Event::Drained),
         1 => Just(Event::Killed),
@@ -114,6 +139,7 @@ proptest! {
         let plant = Plant::new();
         let limits = SpoolLimits { bytes_max: bytes, ..SpoolLimits::default() };
         let (mut spool, mut scada) = (plant.spool(limits), Scada::default());
+        let mut recorded = 0_i64;
         let name = |device| if device { "a" } else { "b" };
         for event in events {
             match event {
@@ -124,6 +150,14 @@ proptest! {
                 }
                 Event::Missed(device, count) => spool.missed(&plant.keep(name(device), count)),
                 Event::NeverCame(device, count) => drop(plant.keep(name(device), count)),
+                Event::Recorded(came, count) => {
+                    let count = i64::try_from(count).unwrap();
+                    let kept = plant.keep_late("a", recorded, count);
+                    recorded += count;
+                    if came {
+                        spool.missed(&kept);
+                    }
+                }
                 Event::Lost => spool.lost(),
                 Event::Drained => plant.drain(&spool, &mut scada),
                 Event::Killed => {
@@ -139,6 +173,9 @@ proptest! {
             spool.told(&kept);
         }
         plant.drain(&spool, &mut scada);
+        let told: std::collections::BTreeSet<_> = scada.recorded("a").into_iter().collect();
+        // Given up or told; twice after a loss or a kill only.
+        prop_assert!(told.len() as u64 + scada.given_up >= u64::try_from(recorded).unwrap(), "{:?}", scada);
         for device in ["a", "b"] {
             let known = scada.known(device);
             prop_assert_eq!(known.clone(), (0..plant.next(device)).collect::<Vec<_>>(), "{:?}", scada);

@@ -69,7 +69,8 @@ impl<S: Storage> VaultOpening<S> {
                 };
                 match record {
                     Record::Snapshot(_) if Some(at) == self.snapshot => self.restore(),
-                    Record::Snapshot(_) => {}
+                    // Neither chains nor rules know of what came late.
+                    Record::Snapshot(_) | Record::Late(_) => {}
                     Record::Batch(batch) => {
                         let from = self.replays_from(&batch.device);
                         for kept in self.take_batch(&batch, at)? {

@@ -7,6 +7,7 @@ use tally_model::{DeviceId, PointId, Timestamp};
 
 const BATCH: u8 = 1;
 const SNAPSHOT: u8 = 2;
+const LATE: u8 = 3;
 /// Flag of a batch: what was decided before it is sealed or given up.
 const SETTLES: u8 = 1;
 
@@ -15,6 +16,7 @@ const SETTLES: u8 = 1;
 pub(super) enum Record<'a> {
     Batch(Batch<'a>),
     Snapshot(Vec<Saved>),
+    Late(LateBatch<'a>),
 }
 
 /// Readings of one device that came together.
@@ -30,6 +32,16 @@ pub(super) struct Batch<'a> {
     pub received: Timestamp,
     /// Chain head after the last one.
     pub head: Hash,
+}
+
+/// What a device had recorded while it could not be heard; in no chain.
+#[derive(Debug, PartialEq)]
+pub(super) struct LateBatch<'a> {
+    pub device: DeviceId,
+    /// Canonical bytes of readings whose numbers are 0.
+    pub samples: Vec<&'a [u8]>,
+    /// Receive time of the last one.
+    pub received: Timestamp,
 }
 
 /// The state of one device's chain.
@@ -53,7 +65,7 @@ pub(crate) struct PointCount {
     pub latest: u64,
 }
 
-/// Writes a batch reading by reading.
+/// Writes a batch, or a late one, reading by reading.
 pub(super) struct BatchWriter {
     bytes: Vec<u8>,
     count_at: usize,
@@ -72,15 +84,29 @@ impl BatchWriter {
         Self { bytes, count_at, count: 0 }
     }
 
+    pub fn late(mut bytes: Vec<u8>, device: &DeviceId) -> Self {
+        bytes.clear();
+        bytes.push(LATE);
+        bytes.put_bytes(device.as_str().as_bytes());
+        let count_at = bytes.len();
+        bytes.put_u32(0);
+        Self { bytes, count_at, count: 0 }
+    }
+
     pub fn push(&mut self, reading: &[u8]) {
         self.bytes.put_bytes(reading);
         self.count += 1;
     }
 
-    pub fn finish(mut self, received: Timestamp, head: &Hash) -> Vec<u8> {
+    pub fn finish(self, received: Timestamp, head: &Hash) -> Vec<u8> {
+        let mut bytes = self.finish_late(received);
+        bytes.extend(head);
+        bytes
+    }
+
+    pub fn finish_late(mut self, received: Timestamp) -> Vec<u8> {
         self.bytes[self.count_at..self.count_at + 4].copy_from_slice(&self.count.to_le_bytes());
         self.bytes.put_time(received);
-        self.bytes.extend(head);
         self.bytes
     }
 }
@@ -113,6 +139,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     match take.u8()? {
         BATCH => decode_batch(take).map(Record::Batch),
         SNAPSHOT => decode_snapshot(take).map(Record::Snapshot),
+        LATE => decode_late(take).map(Record::Late),
         _ => None,
     }
 }
@@ -121,13 +148,17 @@ pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
     bytes.first() == Some(&SNAPSHOT)
 }
 
-/// Readings in a batch; 0 when it is none.
+/// Readings in a batch, also a late one; 0 when it is none.
 pub(super) fn count(bytes: &[u8]) -> usize {
     let mut take = Take(bytes);
     let mut count = || {
-        take.exact::<2>()?;
-        take.bytes()?;
-        take.u64()?;
+        if take.u8()? == LATE {
+            take.bytes()?;
+        } else {
+            take.u8()?;
+            take.bytes()?;
+            take.u64()?;
+        }
         usize::try_from(take.u32()?).ok()
     };
     count().unwrap_or(0)
@@ -142,6 +173,15 @@ fn decode_batch(mut take: Take<'_>) -> Option<Batch<'_>> {
     let (received, head) = (take.time()?, take.exact()?);
     take.end()?;
     Some(Batch { settles, device, first, readings, received, head })
+}
+
+fn decode_late(mut take: Take<'_>) -> Option<LateBatch<'_>> {
+    let device = take.parse()?;
+    let count = take.u32()?;
+    let samples = (0..count).map(|_| take.bytes()).collect::<Option<_>>()?;
+    let received = take.time()?;
+    take.end()?;
+    Some(LateBatch { device, samples, received })
 }
 
 fn decode_snapshot(mut take: Take<'_>) -> Option<Vec<Saved>> {
@@ -188,6 +228,12 @@ mod tests {
             head: [3; 32],
         };
         assert_eq!(decode(&bytes), Some(Record::Batch(batch)));
+        assert_eq!(count(&bytes), 2);
+        let mut writer = BatchWriter::late(vec![9; 3], &device());
+        writer.push(b"one");
+        let bytes = writer.finish_late(Timestamp::from_micros(7));
+        let late = LateBatch { device: device(), samples: vec![b"one"], received: Timestamp::from_micros(7) };
+        assert_eq!((decode(&bytes), count(&bytes)), (Some(Record::Late(late)), 1));
         let saved = Saved {
             device: device(),
             next: 19,
@@ -203,11 +249,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), kind in 0u8..4) {
+        fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), kind in 0u8..5) {
             if let Some(first) = bytes.first_mut() {
                 *first = kind;
             }
             let _ = decode(&bytes);
+            let _ = count(&bytes);
         }
     }
 }

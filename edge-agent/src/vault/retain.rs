@@ -84,8 +84,10 @@ impl<S: Storage> Vault<S> {
     fn received_at(&self, place: u64, end: u64) -> Result<Option<Timestamp>, StoreError> {
         for place in place..end {
             let bytes = self.journal.read(place).map_err(StoreError::vault)?.unwrap_or_default();
-            if let Some(Record::Batch(batch)) = record::decode(&bytes) {
-                return Ok(Some(batch.received));
+            match record::decode(&bytes) {
+                Some(Record::Batch(batch)) => return Ok(Some(batch.received)),
+                Some(Record::Late(late)) => return Ok(Some(late.received)),
+                _ => {}
             }
         }
         Ok(None)

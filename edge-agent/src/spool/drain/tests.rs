@@ -7,7 +7,7 @@ use crate::{outbox, receipts};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use tally_connector_api::Batch;
+use tally_connector_api::{Batch, HistoricalBatch};
 use tally_evidence::SigningKey;
 use tally_journal::testing::MemStorage;
 use tally_model::{PartyId, PointId, Quality, Sample, Unit, Value};
@@ -75,6 +75,21 @@ impl Plant {
         self.stores.vault().keep(batch, true).unwrap()
     }
 
+    /// What a device had recorded, `first` being the value of the first one.
+    pub fn keep_late(&self, id: &str, first: i64, count: i64) -> Kept {
+        let at = Timestamp::from_micros(self.now.fetch_add(1_000_000, Ordering::Relaxed));
+        let sample = |number: i64| Sample {
+            point: PointId::try_new("p").unwrap(),
+            outcome: Ok(Value::Integer(number)),
+            unit: Unit::one(),
+            quality: Quality::Good,
+            source_time: Timestamp::from_micros(number),
+            received: at,
+        };
+        let batch = HistoricalBatch { device: device(id), samples: (first..first + count).map(sample).collect() };
+        self.stores.vault().keep_late(&batch).unwrap()
+    }
+
     fn chunk(&self, spool: &Spool, readings_max: usize) -> Option<Chunk> {
         let now = Timestamp::from_micros(self.now.load(Ordering::Relaxed));
         let hole = spool.next_hole()?;
@@ -84,7 +99,12 @@ impl Plant {
     pub fn drain(&self, spool: &Spool, scada: &mut Scada) {
         while let Some(chunk) = self.chunk(spool, 3) {
             scada.gaps.extend(chunk.gaps);
-            scada.late.extend(chunk.told.into_iter().flat_map(|told| told.readings));
+            scada.given_up += chunk.given_up;
+            for Told { device, readings, recorded } in chunk.told {
+                scada.late.extend(readings);
+                let recorded = recorded.into_iter().map(|sample| (device.clone(), sample.source_time.as_micros()));
+                scada.recorded.extend(recorded);
+            }
             spool.move_on(chunk.rest);
         }
         assert!(spool.is_empty());
@@ -97,9 +117,17 @@ pub(in crate::spool) struct Scada {
     live: Vec<(DeviceId, u64)>,
     late: Vec<Reading>,
     pub gaps: Vec<Gap>,
+    /// Whose, and source time.
+    pub recorded: Vec<(DeviceId, i64)>,
+    pub given_up: u64,
 }
 
 impl Scada {
+    /// Source times of what `id` had recorded, as they came.
+    pub fn recorded(&self, id: &str) -> Vec<i64> {
+        self.recorded.iter().filter(|(device, _)| device.as_str() == id).map(|(_, at)| *at).collect()
+    }
+
     pub fn hear(&mut self, kept: &Kept) {
         self.live.extend(kept.readings.iter().map(|kept| (kept.reading.device.clone(), kept.reading.number)));
     }
@@ -135,6 +163,52 @@ fn history_comes_in_order_and_once() {
     assert_eq!(scada.numbers("a"), (0..60).collect::<Vec<_>>());
     assert_eq!(scada.numbers("b"), (0..40).collect::<Vec<_>>());
     assert!(scada.gaps.is_empty());
+}
+
+#[test]
+fn what_devices_had_recorded_is_told_once_and_nothing_else_twice() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    let mut scada = Scada::default();
+    for round in 0..10 {
+        let kept = plant.keep("a", 2);
+        scada.hear(&kept);
+        spool.told(&kept);
+        spool.missed(&plant.keep_late("a", round * 10, 10));
+        // Told at once, also while nothing follows.
+        assert!(!spool.is_empty());
+        if round % 3 == 0 {
+            plant.drain(&spool, &mut scada);
+        }
+    }
+    spool.missed(&plant.keep_late("b", 0, 7));
+    plant.drain(&spool, &mut scada);
+    assert_eq!(scada.recorded("a"), (0..100).collect::<Vec<_>>());
+    assert_eq!(scada.recorded("b"), (0..7).collect::<Vec<_>>());
+    assert_eq!(scada.numbers("a"), Vec::<u64>::new(), "live values between them are not told again");
+    assert_eq!((scada.gaps.len(), scada.given_up), (0, 0));
+}
+
+#[test]
+fn what_devices_had_recorded_is_given_up_by_age_and_by_size_and_counted() {
+    for limits in [
+        SpoolLimits { age_max: Duration::from_secs(10), ..SpoolLimits::default() },
+        SpoolLimits { bytes_max: 3_000, ..SpoolLimits::default() },
+    ] {
+        let plant = Plant::new();
+        let spool = plant.spool(limits);
+        for round in 0..30 {
+            spool.missed(&plant.keep_late("a", round * 10, 10));
+        }
+        let mut scada = Scada::default();
+        plant.drain(&spool, &mut scada);
+        let told = scada.recorded("a");
+        assert!(scada.given_up > 0 && !told.is_empty(), "{} given up, {} told", scada.given_up, told.len());
+        // The oldest are given up, the newest told; each is one of the two.
+        let given_up = i64::try_from(scada.given_up).unwrap();
+        assert_eq!(told, (given_up..300).collect::<Vec<_>>());
+        assert!(scada.gaps.is_empty(), "they have no numbers");
+    }
 }
 
 #[test]
