@@ -60,6 +60,9 @@ pub fn rehearsal(plant: &Plant, folder: &Path, passwords: Passwords<'_>) -> Rehe
     rehearsal
 }
 
+/// Longest history the simulator keeps: a week.
+const HISTORY_SECONDS_MAX: u64 = 7 * 86_400;
+
 fn head(plant: &Plant) -> String {
     format!(
         "# A simulation of the mapping `{}`: every point has a signal within its range. Change what you like: the manual is\n\
@@ -91,6 +94,9 @@ impl Rehearsal {
         {
             let _ = writeln!(lines, "    users: {{{}: {}}}", quoted(user), quoted(&passwords(password)));
         }
+        if let Endpoint::OpcUa { .. } = place {
+            lines.push_str(&self.opcua(device));
+        }
         if let Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. } = place {
             lines.push_str("    pki: certificates\n");
             self.notes.push(format!(
@@ -118,6 +124,27 @@ impl Rehearsal {
         lines.push_str(&signals);
         self.notes.extend(notes);
         self.yaml.push_str(&lines);
+    }
+}
+
+impl Rehearsal {
+    /// What the mapping needs of the server beyond its values: a history, a policy that is not offered by itself.
+    fn opcua(&mut self, device: &DeviceSpec) -> String {
+        let mut keys = Vec::new();
+        if let Some(history) = device.opcua.history {
+            keys.push(format!("history: {}s", history.as_secs().clamp(1, HISTORY_SECONDS_MAX)));
+        }
+        let policy = device.security.policy;
+        if policy.is_deprecated() {
+            keys.push(format!("policies: [{}]", policy.word()));
+        }
+        if device.security.user_certificate.is_some() {
+            self.notes.push(format!(
+                "{} is simulated without users by certificate: write `opcua: {{user_certificates: {{NAME: FILE}}}}`",
+                device.id
+            ));
+        }
+        if keys.is_empty() { String::new() } else { format!("    opcua: {{{}}}\n", keys.join(", ")) }
     }
 }
 

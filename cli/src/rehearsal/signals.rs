@@ -2,7 +2,7 @@
 
 use super::{nodes, quoted};
 use std::fmt::Write;
-use tally_model::{Address, ByteOrder, DeviceSpec, Encoding, Endpoint, PointId, PointSpec, Unit};
+use tally_model::{Address, AlarmPart, ByteOrder, DeviceSpec, Encoding, Endpoint, PointId, PointSpec, Unit};
 
 /// What a number is that says nothing about itself.
 const RANGE_USUAL: (f64, f64) = (0.0, 100.0);
@@ -89,9 +89,12 @@ fn rival<'d>(point: &PointSpec, done: &[&'d PointSpec]) -> Option<&'d PointSpec>
 /// Whether the simulator serves such places.
 const fn can_be_simulated(address: &Address) -> bool {
     match address {
-        Address::OpcUa { alarm, .. } => alarm.is_none(),
         Address::Column(_) => false,
-        Address::Modbus { .. } | Address::Mqtt { .. } | Address::MqttCbor { .. } | Address::Sparkplug { .. } => true,
+        Address::OpcUa { .. }
+        | Address::Modbus { .. }
+        | Address::Mqtt { .. }
+        | Address::MqttCbor { .. }
+        | Address::Sparkplug { .. } => true,
     }
 }
 
@@ -168,10 +171,23 @@ fn signal(point: &PointSpec, endpoint: &Endpoint, place: usize, is_base: bool) -
     text
 }
 
+/// All is well with an alarm until somebody says otherwise (`set DEVICE POINT true`).
+fn alarm(part: AlarmPart, point: &PointSpec) -> String {
+    match part {
+        AlarmPart::Active => "{constant: false}".to_owned(),
+        AlarmPart::Acked | AlarmPart::Confirmed | AlarmPart::Enabled => "{constant: true}".to_owned(),
+        AlarmPart::Severity => "{constant: 500}".to_owned(),
+        AlarmPart::Message => format!("{{constant: {}}}", quoted(&point.id.as_str().to_uppercase())),
+    }
+}
+
 /// What the point says. Whole words that carry parts stand still: the parts are what moves.
 fn source(point: &PointSpec, place: usize, is_base: bool) -> String {
     if is_base {
         return "{constant: 0}".to_owned();
+    }
+    if let Address::OpcUa { alarm: Some(part), .. } = &point.address {
+        return alarm(*part, point);
     }
     if let Some(labels) = &point.options.labels {
         let labels: Vec<String> = labels.values().map(|label| quoted(label)).collect();
