@@ -20,14 +20,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tally_evidence::StatementId;
 use tally_journal::testing::{DiskFault, MemStorage, PlainFile, Random};
 use tally_journal::{SegmentName, Storage};
 use tally_ledger_node::testing::Plant;
-use tally_ledger_node::{Committed, Engine, FlushLimits, IndexDisk, LogDisk, NotNow, OpenLedgerError, SubmitError};
+use tally_ledger_node::{
+    Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, SubmitError,
+};
 
 /// Seeded runs, three lives each.
-const RUNS: u64 = 40;
+const RUNS: u64 = 30;
 /// So that the index is made durable while statements come, not only at the end.
 const FLUSH: FlushLimits = FlushLimits { blocks: 3, entries: 1_000 };
 
@@ -154,6 +157,18 @@ impl Machine {
                 return;
             }
             left -= together.min(left);
+        }
+    }
+
+    /// Stopped: it says so, and takes neither what is new nor what it has.
+    async fn refuses_all(&self, engine: &Engine) {
+        let mut state = engine.watch_state();
+        let failed = state.wait_for(|state| matches!(state, NodeState::Failed(_)));
+        let failed = tokio::time::timeout(Duration::from_secs(20), failed).await;
+        assert!(failed.is_ok(), "it does not know that it failed");
+        for statement in &self.script {
+            let answer = engine.submit(statement.clone()).await;
+            assert!(matches!(answer, Err(SubmitError::NotNow(NotNow::Failed(_)))), "{answer:?}");
         }
     }
 
@@ -286,22 +301,39 @@ fn a_log_that_does_not_sync_would_be_seen() {
 /// One scenario, the power going at each operation of log and index in turn: none is forgotten by chance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_at_every_operation_of_log_and_index() {
+    let operations = fail_each(DiskFault::PowerOff, 1).await;
+    println!("cut at each of {operations} operations");
+    assert!(operations > 40, "{operations} operations are too few for a log and an index");
+}
+
+/// The same with a disk that fails and is well again, or is full for a moment: the ledger does not try its luck.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_and_a_full_disk_under_log_and_index() {
+    assert!(fail_each(DiskFault::Io, 4).await > 40);
+    assert!(fail_each(DiskFault::NoSpace, 6).await > 40);
+}
+
+/// Lets every `step`-th operation fail in turn; gives how many there are.
+async fn fail_each(fault: DiskFault, step: usize) -> u64 {
     let mut operations = 0;
-    for operation in 1.. {
+    for operation in (1..).step_by(step) {
         let mut machine = Machine::new(operation, 5);
-        machine.disk.fail_operation(operation, DiskFault::PowerOff);
+        machine.disk.fail_operation(operation, fault);
         if let Ok(engine) = machine.open() {
             machine.submit(&engine, 5).await;
+            if machine.told.len() < 5 {
+                machine.refuses_all(&engine).await;
+            }
             engine.close();
         }
         let is_over = machine.disk.is_fault_pending();
-        machine.disk = machine.disk.power_cut(operation);
+        machine.disk =
+            if operation.is_multiple_of(2) { machine.disk.restart() } else { machine.disk.power_cut(operation) };
         machine.examine().await;
         if is_over {
             break;
         }
         operations = operation;
     }
-    println!("cut at each of {operations} operations");
-    assert!(operations > 40, "{operations} operations are too few for a log and an index");
+    operations
 }
