@@ -320,6 +320,18 @@ devices:
         assert_eq!(press.answer(&[43, 13, 0, 0], &state), [0xab, 3]);
     }
 
+    /// Why counts are checked before the library sees them. If this ever fails, the library has learnt it.
+    #[test]
+    fn the_library_alone_panics_at_counts_that_do_not_fit() {
+        // 8 coils announced beside no byte of them; 32,768 registers, whose bytes overflow 16 bits.
+        for pdu in [vec![15, 0, 0, 0, 8, 0], vec![16, 0, 0, 0x80, 0, 0]] {
+            let asked = Bytes::from(pdu.clone());
+            assert!(std::panic::catch_unwind(|| Request::try_from(asked)).is_err(), "{pdu:?}");
+            let (press, state) = press();
+            assert_eq!(press.answer(&pdu, &state), [pdu[0] | 0x80, 3]);
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_is_asked_there_is_an_answer(

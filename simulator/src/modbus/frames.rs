@@ -7,7 +7,7 @@
 //! ```
 //!
 //! RTU frames do not say how long they are: it follows from the function code (Modbus Application Protocol V1.1b3 §6), and
-//! for functions we do not know from the checksum. The protocol library knows no ASCII and cannot spoil frames.
+//! for functions we do not know from the checksum. Why not the library's: `docs/decisions/014`.
 
 use crate::fault::Wrong;
 use crc::{CRC_16_MODBUS, Crc};
