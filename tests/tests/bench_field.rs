@@ -14,9 +14,9 @@ async fn every_load_brings_values_and_has_a_baseline() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["machine"]["cpu"].is_string() && report["debug_build"].is_boolean(), "{report}");
     let figures = report["figures"].as_array().unwrap();
-    // The vault, and three loads through devices, agent and broker.
-    assert_eq!(figures.len(), 4, "{report}");
-    for figure in &figures[1..] {
+    // The vault, three loads through devices, agent and broker, and what a broker missed.
+    assert_eq!(figures.len(), 5, "{report}");
+    for figure in &figures[1..4] {
         let text = |key: &str| figure[key].as_str().unwrap_or_default().to_owned();
         let (name, value, baseline) = (text("name"), text("value"), text("baseline"));
         let per_second: f64 = value.split(' ').next().unwrap().parse().unwrap();
@@ -31,6 +31,12 @@ async fn every_load_brings_values_and_has_a_baseline() {
     }
     assert!(figures[1]["name"].as_str().unwrap().starts_with("80 Modbus float points"), "{report}");
     assert!(figures[2]["name"].as_str().unwrap().starts_with("20 OPC UA variables"), "{report}");
+    let drain = &figures[4];
+    assert!(drain["name"].as_str().unwrap().contains("what SCADA missed"), "{report}");
+    let value = drain["value"].as_str().unwrap();
+    let per_second: f64 = value.split(' ').next().unwrap().parse().unwrap();
+    assert!(per_second > 0.0 && value.contains("p99"), "{value}");
+    assert!(drain["baseline"].as_str().unwrap().contains("nothing to drain"), "{report}");
     // A size that was not promised for has no promise beside it.
     assert!(figures[1]["promise"].is_null() && figures[2]["promise"].is_null(), "{report}");
 }

@@ -179,14 +179,16 @@ async fn a_thousand_reconnects_leave_no_memory_behind() {
     let mut agent = site.start_agent().await;
     // As many before the first look: pools and buffers have their size then.
     cut_until(&proxies, CUTS).await;
-    let before = resident(&agent);
+    let before = memory(&agent);
     cut_until(&proxies, 2 * CUTS).await;
     for line in 0..LINES {
         flows(&site, &format!("line-{line:02}")).await;
     }
-    let after = resident(&agent);
-    eprintln!("resident: {} KiB before, {} KiB after {CUTS} reconnects", before >> 10, after >> 10);
-    assert!(after < before + (8 << 20), "{before} bytes before, {after} after");
+    let after = memory(&agent);
+    eprintln!("memory: {} KiB before, {} KiB after {CUTS} reconnects", before >> 10, after >> 10);
+    // Eight rounds by hand stayed within 0.2 MiB of each other; a thread of the pool more or less is 1 MiB. A connection that is
+    // forgotten costs 8 KiB and more for its buffers.
+    assert!(after < before + 4_096 * CUTS, "{before} bytes before, {after} after");
     assert!(agent.is_running(), "{}", agent.tail());
 }
 
@@ -205,9 +207,9 @@ async fn cut_until(proxies: &[Proxy], connections: u64) {
     .await;
 }
 
-/// Bytes of memory the process really has.
-fn resident(process: &Process) -> u64 {
+/// Bytes of memory the process really has, without the pages of its program file.
+fn memory(process: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }

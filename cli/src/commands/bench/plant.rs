@@ -6,6 +6,7 @@
 
 mod bare;
 mod broker;
+mod drain;
 mod ear;
 mod files;
 mod usage;
@@ -29,6 +30,8 @@ use usage::{Usage, cpu_seconds};
 pub const POINTS: usize = 20_000;
 /// OPC UA variables are so many times fewer, as in the promise.
 const OPCUA_SHARE: usize = 4;
+/// Modbus points whose values are told later are so many times fewer: as many values a second as must be drained.
+const DRAIN_SHARE: usize = 4;
 /// Points of the load that shows what a small plant costs.
 const SMALL_POINTS: usize = 500;
 /// Between the first value and the measuring: connections, caches and the first subscription burst are over then.
@@ -60,10 +63,15 @@ async fn measure_all(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
         ),
         (Load::modbus("bench-small", SMALL_POINTS, Duration::from_secs(1)), Some("under 14 MB; first value under 1 s")),
     ];
-    let broker = BenchBroker::start(&dir.join("broker")).await?;
+    let mut broker = BenchBroker::start(&dir.join("broker")).await?;
     let mut figures = Vec::with_capacity(loads.len());
     for (load, promise) in &loads {
         figures.push(run(dir, &broker, load, sizes.seconds, *promise).await?);
+    }
+    if broker.can_be_killed() {
+        let load = Load::modbus("bench-drain", (points / DRAIN_SHARE).max(1), every);
+        let promise = promised("at least 50,000 values/s, live values not delayed");
+        figures.push(drain::measure(dir, &mut broker, &load, sizes.seconds, promise).await?);
     }
     Ok(figures)
 }
@@ -132,22 +140,28 @@ fn site(dir: &Path, load: &Load, urls: &[String], broker: &str) -> Result<Site, 
     Ok(site)
 }
 
+/// Starts the agent and waits for its first value; says when that came.
+async fn start_agent(dir: &Path, site: &Site, ear: &Ear) -> Result<(Child, Instant), Fault> {
+    let mut agent = Child::start("agent", &["agent".as_ref(), "--config".as_ref(), site.agent.as_os_str()], dir, &[])?;
+    let nothing = |_| format!("no value came within {} s; see {}/agent.log", PATIENCE.as_secs(), dir.display());
+    let first_value = tokio::select! {
+        fault = agent.ended() => return Err(fault),
+        first = timeout(PATIENCE, ear.first_value()) => first.map_err(nothing)?,
+    };
+    Ok((agent, first_value))
+}
+
 async fn agent(dir: &Path, site: &Site, broker: &BenchBroker, load: &Load, time: Duration) -> Result<Measured, Fault> {
     let ear = Ear::listen(broker.port, &format!("tallystick/{}/+", load.plant)).await?;
     let started = Instant::now();
-    let mut agent = Child::start("agent", &["agent".as_ref(), "--config".as_ref(), site.agent.as_os_str()], dir, &[])?;
-    let heard_first = timeout(PATIENCE, ear.first_value());
-    let first_value = tokio::select! {
-        fault = agent.ended() => return Err(fault),
-        first = heard_first => first.map_err(|_| format!("no value came within {} s; see {}/agent.log", PATIENCE.as_secs(), dir.display()))?,
-    };
+    let (mut agent, first_value) = start_agent(dir, site, &ear).await?;
     sleep(WARM_UP).await;
     let pid = agent.id().ok_or("the agent has no process id")?.to_string();
     ear.start_over();
     let (cpu, began) = (cpu_seconds(&pid)?, Instant::now());
     sleep(time).await;
     let (cpu, passed) = (cpu_seconds(&pid)? - cpu, began.elapsed().as_secs_f64());
-    let heard = ear.stop();
+    let heard = ear.take();
     let memory = Usage::of(&pid)?;
     agent.must_still_run()?;
     agent.stop(Duration::from_secs(20)).await?;
@@ -172,13 +186,15 @@ fn figure(
         String::new()
     };
     let value = format!(
-        "{:.0} values/s of {:.0}{without}; agent {:.1} % of one core, {:.1} MB resident (at most {:.1}); device → broker {}; \
+        "{:.0} values/s of {:.0}{without}; agent {:.1} % of one core, {:.1} MB resident (at most {:.1}; without the pages of its \
+         program file {:.1}); device → broker {}; \
          first value {:.2} s after the start",
         per_second(heard.values),
         load.values_per_second(),
         cpu_share * 100.0,
         memory.resident_mb,
         memory.resident_mb_max,
+        memory.own_mb,
         latency(&heard.latencies),
         first_value.as_secs_f64(),
     );

@@ -74,8 +74,8 @@ impl Unit {
     /// Asks everything that is due; after a failure of the whole unit the remaining points get the same reason unasked.
     pub(super) async fn ask_due(&mut self, desk: &mut Desk, clock: &dyn Clock) -> Cycle {
         let (now, mut failure, mut overruns) = (Instant::now(), None, 0_u64);
-        // Who was left alone on purpose has not overrun anything.
-        let was_silent = self.silent_until.is_some();
+        // Who was left alone on purpose, or behind a line that was down, has not overrun anything.
+        let was_silent = self.silent_until.is_some() || self.told_down;
         let samples = Vec::with_capacity(self.device.points.len());
         let mut turn = Turn { manners: &self.manners, desk, clock, samples };
         for rate in self.rates.iter_mut().filter(|rate| rate.next <= now) {

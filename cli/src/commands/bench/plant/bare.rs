@@ -6,7 +6,7 @@ use super::files::Load;
 use super::usage::cpu_seconds;
 use crate::answer::{Context, Fault};
 use futures_util::future::try_join_all;
-use rumqttc::QoS;
+use rumqttc::{Event, Packet, QoS};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,6 +18,9 @@ use tokio_modbus::slave::{Slave, SlaveContext};
 
 /// Messages of a burst: the agent, too, publishes a cycle of all devices at once.
 const BURSTS_PER_SECOND: u32 = 10;
+
+/// Messages of history that the agent has on their way (`docs/decisions/010-store-and-forward.md`).
+const HISTORY_ON_THEIR_WAY: u64 = 8;
 
 /// What a library alone did and took.
 #[derive(Debug, Default)]
@@ -102,8 +105,28 @@ pub async fn publish(broker: &BenchBroker, load: &Load, heard: &Heard, time: Dur
     let mut bare = alone(move || async move { publish_for(port, &root, messages, bytes, time).await }).await?;
     // What is on its way still counts.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    bare.latencies = ear.stop().latencies;
+    bare.latencies = ear.take().latencies;
     Ok(bare)
+}
+
+/// rumqttc publishes messages of this size with QoS 1, as many on their way as the agent allows history, as fast as the broker
+/// acknowledges them.
+pub async fn publish_acknowledged(port: u16, bytes: usize, time: Duration) -> Result<Bare, Fault> {
+    alone(move || async move {
+        let (client, mut events) = client("bare-acknowledged", port);
+        let until = Instant::now() + time;
+        let (mut sent, mut acknowledged) = (0_u64, 0_u64);
+        while Instant::now() < until {
+            while sent < acknowledged + HISTORY_ON_THEIR_WAY {
+                client.try_publish("bare/history", QoS::AtLeastOnce, false, vec![b'x'; bytes])?;
+                sent += 1;
+            }
+            let event = events.poll().await.context("publishing to the broker")?;
+            acknowledged += u64::from(matches!(event, Event::Incoming(Packet::PubAck(_))));
+        }
+        Ok(acknowledged)
+    })
+    .await
 }
 
 async fn publish_for(port: u16, root: &str, messages: u64, bytes: usize, time: Duration) -> Result<u64, Fault> {

@@ -2,6 +2,7 @@
 
 use crate::answer::{Context, Fault};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tally_model::Timestamp;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What was heard since [`Ear::start_over`].
+/// What was heard since [`Ear::start_over`] or [`Ear::take`].
 #[derive(Debug, Default)]
 pub struct Heard {
     /// Messages.
@@ -20,8 +21,10 @@ pub struct Heard {
     pub values: u64,
     /// Readings that say why they have none.
     pub without_value: u64,
-    /// From the time in a message to its arrival; sorted by [`Ear::stop`].
+    /// From the time in a message to its arrival; sorted by [`Ear::take`].
     pub latencies: Vec<Duration>,
+    /// When the first and the last message came.
+    pub span: Option<(Instant, Instant)>,
 }
 
 impl Heard {
@@ -31,6 +34,8 @@ impl Heard {
     }
 
     fn take(&mut self, payload: &[u8], now: Timestamp) {
+        let arrived = Instant::now();
+        self.span = Some((self.span.map_or(arrived, |(first, _)| first), arrived));
         self.messages += 1;
         self.bytes += payload.len() as u64;
         self.values += count(payload, b"\"v\":");
@@ -104,12 +109,16 @@ impl Ear {
         *self.lock() = Heard::default();
     }
 
-    /// What was heard.
-    pub fn stop(self) -> Heard {
-        self.quit.cancel();
+    /// What was heard; from now on it is heard anew.
+    pub fn take(&self) -> Heard {
         let mut heard = std::mem::take(&mut *self.lock());
         heard.latencies.sort_unstable();
         heard
+    }
+
+    /// When the last message came since [`Ear::take`] or [`Ear::start_over`].
+    pub fn last(&self) -> Option<Instant> {
+        self.lock().span.map(|(_, last)| last)
     }
 
     fn lock(&self) -> MutexGuard<'_, Heard> {
@@ -155,7 +164,11 @@ async fn hear(
 /// A client that waits for nothing: with Nagle's algorithm (RFC 896) the end of a message would wait up to 40 ms for the other
 /// side's delayed acknowledgement, and that is what would be measured.
 pub fn client(name: &str, port: u16) -> (AsyncClient, EventLoop) {
-    let mut options = MqttOptions::new(format!("tally-bench-{name}-{}", std::process::id()), "127.0.0.1", port);
+    // Two clients of one name would throw each other out.
+    static CLIENTS: AtomicU64 = AtomicU64::new(0);
+    let number = CLIENTS.fetch_add(1, Ordering::Relaxed);
+    let name = format!("tally-bench-{name}-{}-{number}", std::process::id());
+    let mut options = MqttOptions::new(name, "127.0.0.1", port);
     options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(1 << 20, 1 << 20);
     let (client, mut events) = AsyncClient::new(options, 64);
     let mut network = NetworkOptions::new();

@@ -12,6 +12,8 @@ pub struct Usage {
     pub resident_mb: f64,
     /// Resident at most since its start, in MB.
     pub resident_mb_max: f64,
+    /// Of what is resident now, in MB: without the pages of its program file, which the kernel shares and takes back.
+    pub own_mb: f64,
 }
 
 impl Usage {
@@ -24,9 +26,10 @@ impl Usage {
             let kib: f64 = line?.trim().strip_suffix("kB")?.trim().parse().ok()?;
             Some(kib * 1024.0 / 1e6)
         };
-        let found = megabytes("VmRSS").zip(megabytes("VmHWM"));
-        let (resident_mb, resident_mb_max) = found.ok_or_else(|| format!("{file} says nothing about memory"))?;
-        Ok(Self { resident_mb, resident_mb_max })
+        let found = megabytes("VmRSS").zip(megabytes("VmHWM")).zip(megabytes("RssAnon"));
+        let ((resident_mb, resident_mb_max), own_mb) =
+            found.ok_or_else(|| format!("{file} says nothing about memory"))?;
+        Ok(Self { resident_mb, resident_mb_max, own_mb })
     }
 }
 
@@ -58,7 +61,7 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_used_time() {
         let me = Usage::of("self").unwrap();
-        assert!(me.resident_mb > 0.1 && me.resident_mb_max >= me.resident_mb);
+        assert!(me.resident_mb > 0.1 && me.resident_mb_max >= me.resident_mb && me.own_mb < me.resident_mb);
         let before = cpu_seconds("thread-self").unwrap();
         let began = std::time::Instant::now();
         while cpu_seconds("thread-self").unwrap() - before < 0.05 {
