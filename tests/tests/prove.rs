@@ -102,6 +102,10 @@ async fn what_is_whole_is_proved_and_a_killed_agent_is_named() {
     let book = site.agent.get_json("/anchors").await.unwrap();
     assert_eq!((&book["on"], &book["devices"][0]["refusals"]), (&true.into(), &0.into()), "{book}");
 
+    // A validator that is not ours finds an anchor as it is written down.
+    let body = SignedStatement::parse(&entry.statement).unwrap().payload;
+    assert_eq!(in_format("anchor", &body).await, "yes");
+
     // Offline: the command, and every byte of the file.
     let shown = file.display().to_string();
     let (code, said) = tally(&site, &["verify", &shown]).await;
@@ -190,6 +194,20 @@ async fn presence_and_absence_in_the_state_are_proved_to_programs_that_are_not_o
         let (code, said) = check(&hex, &file, &key).await;
         assert_eq!(code, 1, "byte {place}: {said}");
     }
+}
+
+/// What `cddl_check.py` says of these bytes as `top`.
+async fn in_format(top: &str, bytes: &[u8]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let lines = dir.path().join("lines");
+    std::fs::write(&lines, hex + "\n").unwrap();
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/cddl_check.py")).arg(top);
+    command.arg(root().join(format!("docs/formats/{top}.cddl")));
+    let output = command.stdin(std::fs::File::open(lines).unwrap()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
 }
 
 /// What `state_check.py` says.
