@@ -81,7 +81,7 @@ pub enum BackupError {
     #[error("{} holds no ledger: there is no `log` in it", .0.display())]
     NoLedger(PathBuf),
     /// The folder for the copy is in use.
-    #[error("{} is not empty; a copy needs a folder of its own", .0.display())]
+    #[error("{} is not empty; a copy needs a folder of its own (one without MANIFEST.json is no whole copy: remove it)", .0.display())]
     NotEmpty(PathBuf),
     /// A ledger is there already.
     #[error("there is a ledger in {} already; restore into an empty data folder, or move `log` and `state.redb` away", .0.display())]
