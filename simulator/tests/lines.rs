@@ -246,9 +246,14 @@ async fn a_serial_line_serves_the_next_reader_too_and_overwrites_nothing() {
     }
     handle.stop().await;
     std::fs::write(&path, "somebody's file").unwrap();
-    let fault = SimHandle::start(config).await.err().unwrap().to_string();
-    assert!(fault.contains("neither a serial line nor a link"), "{fault}");
+    let fault = SimHandle::start(config.clone()).await.err().unwrap().to_string();
+    assert!(fault.contains("is there already, and no serial line"), "{fault}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's file");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/unplugged", &path).unwrap();
+    let fault = SimHandle::start(config).await.err().unwrap().to_string();
+    assert!(fault.contains("is a link to nothing"), "{fault}");
+    assert!(path.is_symlink(), "links that are not ours stay");
 }
 
 /// A serial line that exists is used as it is; everybody obeys a broadcast, and nobody answers it.
@@ -259,7 +264,12 @@ async fn a_serial_line_that_exists_is_opened_and_broadcasts_are_obeyed() {
     let (mut master, line) = tokio_serial::SerialStream::pair().unwrap();
     let path = line.name().unwrap();
     drop(line);
-    let config = plant(&yaml(&format!("modbus+rtu://{path}"), ""));
+    // As under /dev/serial/by-id: a link that does not lead to a pseudo-terminal by its own words.
+    let folder = tempfile::tempdir().unwrap();
+    let (by_id, link) = (folder.path().join("by-id"), folder.path().join("usb-adapter"));
+    std::os::unix::fs::symlink("/dev", &by_id).unwrap();
+    std::os::unix::fs::symlink(by_id.join(path.strip_prefix("/dev/").unwrap()), &link).unwrap();
+    let config = plant(&yaml(&format!("modbus+rtu://{}", link.display()), ""));
     let handle = SimHandle::start(config).await.unwrap();
     // Function code 6 to unit 0: 123 to register 44; then a read of it from unit 3. Checksums by hand.
     let (broadcast, question) = ([0, 6, 0, 44, 0, 123], [3, 3, 0, 44, 0, 1]);
@@ -271,6 +281,7 @@ async fn a_serial_line_that_exists_is_opened_and_broadcasts_are_obeyed() {
     assert_eq!(answer[..5], [3, 3, 2, 0, 123], "nothing came before it: nobody answered the broadcast");
     assert_eq!(answer[5..], crc(&answer[..5]).to_le_bytes());
     handle.stop().await;
+    assert!(link.is_symlink(), "links that are not ours stay");
 }
 
 /// CRC-16/MODBUS, bit by bit (Modbus over Serial Line V1.02 §6.2.2): not the library's.

@@ -23,20 +23,24 @@ pub(crate) struct SerialPort {
     linked_to: Option<PathBuf>,
 }
 
-/// Opens a device, or makes a pair and links its other end at `path`. An old link of ours is replaced, nothing else is.
+/// Opens a device, or makes a pair and links its other end at `path`. A link to a pseudo-terminal is one that a killed
+/// simulator left behind, and replaced; nothing else is.
 pub(super) fn open(path: &Path) -> Result<SerialPort, String> {
-    match fs::symlink_metadata(path) {
+    let is_left_behind = fs::read_link(path).is_ok_and(|target| target.starts_with("/dev/pts"));
+    if is_left_behind {
+        fs::remove_file(path).map_err(|fault| format!("an old link cannot be removed: {fault}"))?;
+        return made(path);
+    }
+    // Follows links, such as those of /dev/serial/by-id.
+    match fs::metadata(path) {
         Ok(found) if found.file_type().is_char_device() => {
             // Speed and parity of a real line are those of its other end; the simulator plays at the usual ones.
             let name = path.to_string_lossy();
             let stream = tokio_serial::new(name, 19_200).open_native_async().map_err(|fault| fault.to_string())?;
             Ok(SerialPort { stream: Box::new(Stream::new(stream, None)), path: path.to_owned(), linked_to: None })
         }
-        Ok(found) if found.is_symlink() => {
-            fs::remove_file(path).map_err(|fault| format!("an old link cannot be removed: {fault}"))?;
-            made(path)
-        }
-        Ok(_) => Err("is there already, and neither a serial line nor a link; name another path".to_owned()),
+        Ok(_) => Err("is there already, and no serial line; name another path".to_owned()),
+        Err(_) if fs::symlink_metadata(path).is_ok() => Err("is a link to nothing; name another path".to_owned()),
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => made(path),
         Err(fault) => Err(fault.to_string()),
     }
