@@ -57,6 +57,15 @@ pub async fn publish_mqtt(
     Ok(())
 }
 
+/// Host and port of the broker, group, edge node.
+type NodeKey = (String, u16, String, String);
+
+/// What one edge node tells, and how often it looks for news.
+struct NodeSignals {
+    every: Duration,
+    signals: Vec<(DeviceId, SignalConfig)>,
+}
+
 /// All sensors of a plant.
 pub(crate) struct Sensors(Vec<Sensor>);
 
@@ -65,17 +74,16 @@ impl Sensors {
     /// [`SimError::Mqtt`] when signals cannot be put into messages.
     pub(crate) fn try_new(configs: Vec<MqttSensorConfig>, state: &PlantState) -> Result<Self, SimError> {
         let mut sensors = Vec::new();
-        let mut nodes: BTreeMap<(String, u16, String, String), (Duration, Vec<(DeviceId, SignalConfig)>)> =
-            BTreeMap::new();
+        let mut nodes: BTreeMap<NodeKey, NodeSignals> = BTreeMap::new();
         for MqttSensorConfig { device, host, port, every, signals } in configs {
             let (metrics, topics): (Vec<_>, Vec<_>) =
                 signals.into_iter().partition(|signal| matches!(signal.address, Address::Sparkplug { .. }));
             for signal in metrics {
                 let Address::Sparkplug { group, edge_node, .. } = &signal.address else { continue };
                 let key = (host.clone(), port, group.clone(), edge_node.clone());
-                let node = nodes.entry(key).or_insert_with(|| (every, Vec::new()));
-                node.0 = node.0.min(every);
-                node.1.push((device.clone(), signal));
+                let node = nodes.entry(key).or_insert_with(|| NodeSignals { every, signals: Vec::new() });
+                node.every = node.every.min(every);
+                node.signals.push((device.clone(), signal));
             }
             if !topics.is_empty() {
                 let fault = |reason| SimError::Mqtt(format!("{device}: {reason}"));
@@ -84,7 +92,7 @@ impl Sensors {
                 sensors.push(Sensor::new((host, port), name, every, vec![device], voice, state));
             }
         }
-        for ((host, port, group, edge_node), (every, signals)) in nodes {
+        for ((host, port, group, edge_node), NodeSignals { every, signals }) in nodes {
             let name = format!("sim-{group}-{edge_node}");
             let mut devices: Vec<_> = signals.iter().map(|(device, _)| device.clone()).collect();
             devices.dedup();
@@ -254,8 +262,8 @@ impl Sensor {
     /// Now, or as late as the device's faults want it; never before what was said earlier.
     fn say(&mut self, client: &AsyncClient, said: Vec<Said>) {
         // What is wrong with one device behind an edge node is wrong with its messages.
-        let troubles = self.devices.iter().map(|device| self.state.trouble(device.as_str()));
-        let trouble = troubles.filter(|trouble| *trouble != Trouble::default()).next_back().unwrap_or_default();
+        let mut troubles = self.devices.iter().map(|device| self.state.trouble(device.as_str()));
+        let trouble = troubles.rfind(|trouble| *trouble != Trouble::default()).unwrap_or_default();
         for mut said in said {
             said.payload = spoiled(said.payload, trouble.wire);
             if trouble.delay.is_zero() && self.late.is_empty() {

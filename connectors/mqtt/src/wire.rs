@@ -7,6 +7,7 @@
 
 mod codec;
 mod driver;
+mod hello;
 mod ids;
 mod socket;
 mod v4;

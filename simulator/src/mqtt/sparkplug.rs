@@ -8,9 +8,12 @@
 //! itself. bdSeq begins at 0 with every start of the simulator. A signal of bad quality keeps its value and has the quality 0;
 //! one without a value is null.
 
+mod payload;
+
 use super::Said;
 use super::message::{millis, sent};
 use crate::{PlantState, SignalConfig, SignalView};
+use payload::{Carried, Metric, Payload, Properties, Property, kind};
 use prost::Message;
 use rumqttc::QoS;
 use std::collections::BTreeMap;
@@ -19,82 +22,6 @@ use tally_model::{Address, DeviceId, Encoding, Quality, Value};
 
 /// Name of the metric by which a host asks for births.
 const REBIRTH: &str = "Node Control/Rebirth";
-
-#[derive(Clone, PartialEq, Message)]
-struct Payload {
-    #[prost(uint64, optional, tag = "1")]
-    timestamp: Option<u64>,
-    #[prost(message, repeated, tag = "2")]
-    metrics: Vec<Metric>,
-    #[prost(uint64, optional, tag = "3")]
-    seq: Option<u64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metric {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(uint64, optional, tag = "2")]
-    alias: Option<u64>,
-    #[prost(uint64, optional, tag = "3")]
-    timestamp: Option<u64>,
-    #[prost(uint32, optional, tag = "4")]
-    datatype: Option<u32>,
-    #[prost(bool, optional, tag = "7")]
-    is_null: Option<bool>,
-    #[prost(message, optional, tag = "9")]
-    properties: Option<Properties>,
-    #[prost(oneof = "Carried", tags = "10, 11, 12, 13, 14, 15")]
-    value: Option<Carried>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum Carried {
-    #[prost(uint32, tag = "10")]
-    Int(u32),
-    #[prost(uint64, tag = "11")]
-    Long(u64),
-    #[prost(float, tag = "12")]
-    Float(f32),
-    #[prost(double, tag = "13")]
-    Double(f64),
-    #[prost(bool, tag = "14")]
-    Boolean(bool),
-    #[prost(string, tag = "15")]
-    String(String),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Properties {
-    #[prost(string, repeated, tag = "1")]
-    keys: Vec<String>,
-    #[prost(message, repeated, tag = "2")]
-    values: Vec<Property>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Property {
-    #[prost(uint32, optional, tag = "1")]
-    r#type: Option<u32>,
-    #[prost(uint32, optional, tag = "3")]
-    int: Option<u32>,
-}
-
-/// Numbers of data types (chapter 6, "Datatypes").
-mod kind {
-    pub const INT8: u32 = 1;
-    pub const INT16: u32 = 2;
-    pub const INT32: u32 = 3;
-    pub const INT64: u32 = 4;
-    pub const UINT8: u32 = 5;
-    pub const UINT16: u32 = 6;
-    pub const UINT32: u32 = 7;
-    pub const UINT64: u32 = 8;
-    pub const FLOAT: u32 = 9;
-    pub const DOUBLE: u32 = 10;
-    pub const BOOLEAN: u32 = 11;
-    pub const STRING: u32 = 12;
-}
 
 /// One edge node.
 pub(super) struct Node {

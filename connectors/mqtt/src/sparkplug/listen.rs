@@ -16,14 +16,16 @@
 //!
 //! Limits: [`METRICS_MAX`] metrics of one edge node; DataSets, Templates, files and arrays are no values.
 
+mod metric;
+
 use super::names::{MessageType, Name, Topic};
 use super::payload::{Metric, MetricValue, Payload};
 use super::session::REBIRTH;
-use super::value::{DataType, decode, quality_of};
-use crate::decode::{DecodeFault, settled};
+use super::value::DataType;
+use metric::{instant, millis, number, outcome};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-use tally_model::{DeviceId, NoValue, Outcome, PointSpec, Quality, Sample, Timestamp, Value};
+use tally_model::{DeviceId, NoValue, PointSpec, Quality, Sample, Timestamp};
 use tokio::time::Instant;
 
 /// Between two requests for births of an edge node that speaks.
@@ -382,59 +384,6 @@ impl NodeWatch {
 /// Checks the names of an edge node as a mapping writes them.
 pub(crate) fn check_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<(), String> {
     names.into_iter().try_for_each(|name| Name::try_new(name).map(|_| ()).map_err(|fault| fault.to_string()))
-}
-
-fn outcome(point: &PointSpec, metric: &Metric, kind: Option<DataType>) -> (Outcome, Quality) {
-    let quality = quality_of(metric.properties.as_ref());
-    match value(point, metric, kind) {
-        // The value that a bad quality stands beside is nobody's word any more.
-        Ok(_) if quality == Quality::Bad => (Err(NoValue::Refused), Quality::Bad),
-        Ok(value) => (Ok(value), quality),
-        Err(fault) => {
-            tracing::debug!(point = %point.id, %fault, "no value");
-            (Err(fault.reason()), Quality::Bad)
-        }
-    }
-}
-
-fn value(point: &PointSpec, metric: &Metric, kind: Option<DataType>) -> Result<Value, DecodeFault> {
-    let wrong = |found: &str| DecodeFault::WrongType { expected: "a scalar metric", found: found.to_owned() };
-    let carried = match &metric.value {
-        Some(carried) if metric.is_null != Some(true) => carried,
-        _ => return Err(DecodeFault::NotANumber("null".into())),
-    };
-    if let MetricValue::Float(_) | MetricValue::Double(_) = carried
-        && !is_finite(carried)
-    {
-        return Err(DecodeFault::NotANumber("NaN or an infinity".into()));
-    }
-    let kind = kind.ok_or_else(|| wrong("a metric whose type no birth gave, or a type that is no scalar"))?;
-    settled(point, decode(carried, kind).ok_or_else(|| wrong(&format!("{carried:?} as {kind:?}")))?)
-}
-
-fn is_finite(carried: &MetricValue) -> bool {
-    match carried {
-        MetricValue::Float(number) => number.is_finite(),
-        MetricValue::Double(number) => number.is_finite(),
-        _ => true,
-    }
-}
-
-/// A whole number, in whichever field it came.
-fn number(metric: &Metric) -> Option<u64> {
-    match metric.value {
-        Some(MetricValue::Long(number)) => Some(number),
-        Some(MetricValue::Int(number)) => Some(u64::from(number)),
-        _ => None,
-    }
-}
-
-fn instant(millis: u64) -> Option<Timestamp> {
-    i64::try_from(millis).ok()?.checked_mul(1_000).map(Timestamp::from_micros)
-}
-
-fn millis(at: Timestamp) -> u64 {
-    u64::try_from(at.as_micros() / 1_000).unwrap_or(0)
 }
 
 #[cfg(test)]

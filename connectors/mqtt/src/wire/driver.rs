@@ -11,8 +11,9 @@
 //! PUBACK as the broker allows. An unanswered ping ends the connection after [`KEEP_ALIVE`] and a little.
 
 use super::codec::{self, In, Out, Welcome};
+use super::hello::hello;
 use super::ids::PacketIds;
-use super::socket::{self, Socket, io_fault};
+use super::socket::{Socket, io_fault};
 use super::{Broken, Client, Event, QoS, Receipt, Request, Setup};
 use crate::config::KEEP_ALIVE;
 use bytes::BytesMut;
@@ -152,7 +153,7 @@ impl EventLoop {
 
     async fn connect(&mut self) -> Result<Event, Broken> {
         let (host, port) = (self.setup.login.host.clone(), self.setup.login.port);
-        let connected = timeout(CONNECT_TIME_MAX, self.try_connect()).await.unwrap_or_else(|_| {
+        let connected = timeout(CONNECT_TIME_MAX, hello(&self.setup, &mut self.inbox)).await.unwrap_or_else(|_| {
             Err(LinkFault::Line(format!("{host}:{port} did not answer the connect within {CONNECT_TIME_MAX:?}")).into())
         });
         let (socket, welcome) = connected?;
@@ -165,39 +166,6 @@ impl EventLoop {
         self.ping.next = Instant::now() + self.ping.every;
         (self.socket, self.welcome) = (Some(socket), welcome);
         Ok(Event::Connected { session_present: welcome.session_present })
-    }
-
-    async fn try_connect(&mut self) -> Result<(Socket, Welcome), Broken> {
-        let mut socket = socket::connect(&self.setup.login).await?;
-        let mut hello = BytesMut::new();
-        codec::write(self.version(), &Out::Connect(&self.setup), &mut hello, u32::MAX)?;
-        // Why the CONNECT could not be sent says less than what comes back.
-        if let (Err(fault), _) | (_, Err(fault)) =
-            (socket.write.write_all_buf(&mut hello).await, socket.write.flush().await)
-        {
-            tracing::debug!(%fault, "CONNECT was not sent");
-        }
-        self.inbox.clear();
-        loop {
-            match codec::read(self.version(), &mut self.inbox, self.setup.incoming_bytes_max)? {
-                Some(In::ConnAck(welcome)) => return Ok((socket, welcome)),
-                Some(In::Refused(fault) | In::Leaving(fault)) => return Err(fault.into()),
-                Some(other) => {
-                    return Err(LinkFault::Nonsense(format!("CONNACK was expected, came {other:?}")).into());
-                }
-                None => {}
-            }
-            match socket.read.read_buf(&mut self.inbox).await {
-                Ok(1..) => {}
-                Ok(_) if !self.inbox.is_empty() => {
-                    return Err(LinkFault::Nonsense("the answer is not MQTT: it ends inside a packet".into()).into());
-                }
-                Ok(_) => {
-                    return Err(LinkFault::Line("the broker closed the connection before it let us in".into()).into());
-                }
-                Err(fault) => return Err(io_fault(&fault).into()),
-            }
-        }
     }
 
     /// Waits for what happens next. Nothing is lost when it is dropped: reads and writes count the moment they happen.
