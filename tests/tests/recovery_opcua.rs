@@ -114,7 +114,7 @@ async fn a_server_may_restart_with_other_indexes_and_set_its_clock() {
     server.kill().await;
     bench.without(mark, "cell-01", "speed", "link-down").await;
     bench.recovers("the neighbour of a dead server", &mut neighbour, "cell-02", 2.0).await;
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(6)).await;
     let mut server = Asyncua::rich(port, &["--before", "urn:a", "--before", "urn:b"]).await;
     bench.recovers("server restart, namespaces reshuffled", &mut server, "cell-01", 2.0).await;
 
@@ -141,6 +141,8 @@ async fn a_line_may_go_silent_and_a_server_be_slow() {
     proxy.swallow(true);
     bench.without(mark, "cell-01", "speed", "link-down").await;
     bench.recovers("the neighbour of a half-open line", &mut neighbour, "cell-02", 3.0).await;
+    // Long enough that the pauses have grown.
+    sleep(Duration::from_secs(4)).await;
     proxy.swallow(false);
     bench.recovers("half-open TCP", &mut server, "cell-01", 3.0).await;
 
@@ -149,6 +151,7 @@ async fn a_line_may_go_silent_and_a_server_be_slow() {
     proxy.delay(Duration::from_secs(5));
     bench.without(mark, "cell-01", "speed", "link-down").await;
     bench.recovers("the neighbour of a slow server", &mut neighbour, "cell-02", 4.0).await;
+    sleep(Duration::from_secs(4)).await;
     proxy.delay(Duration::ZERO);
     bench.recovers("slow server", &mut server, "cell-01", 4.0).await;
     bench.is_well();
@@ -204,6 +207,7 @@ async fn a_full_server_is_named_and_read_as_soon_as_it_has_room() {
     let waiting = full["devices"][0].as_str().unwrap().to_owned();
     let holding = if waiting == "cell-01" { "cell-02" } else { "cell-01" };
     bench.recovers("who has the session", &mut server, holding, 5.0).await;
+    sleep(Duration::from_secs(4)).await;
     // The holder leaves: its device is taken out of the mapping.
     let left = if waiting == "cell-01" { ("cell-01", port, OPEN) } else { ("cell-02", port, login) };
     std::fs::write(mapping_of(&bench.site), mapping(&[left])).unwrap();

@@ -28,6 +28,11 @@ pub(crate) const LOOK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(30
 /// mapping made for another machine must not keep a small server busy.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
+/// Between two attempts. Values are promised 10 s after the server is back: of these an attempt that still hangs on the dead
+/// line may take three, and handshake and subscriptions one.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// A session that lived this long was a good one: the next outage starts with short delays again.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 
@@ -72,7 +77,7 @@ impl Link for OpcUaLink {
 
     async fn run(mut self: Box<Self>, context: LinkContext) {
         let mut outlet = Outlet::new(Arc::clone(&self.devices), &context);
-        let mut backoff = Backoff::for_links();
+        let mut backoff = Backoff::try_new(PAUSE_FIRST, PAUSE_MAX).unwrap_or(Backoff::for_links());
         loop {
             let began = Instant::now();
             let Some(fault) = self.session(&context, &mut outlet).await else { break };
