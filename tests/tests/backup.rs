@@ -31,8 +31,11 @@ async fn pay(site: &Site, acme: &Party) -> Done {
     acme.call(&site.node, "accounts", "transfer", None, &args).await
 }
 
-/// Pays one cent after the other, and remembers what was acknowledged: statement and receipt.
-async fn pay_on(site: Arc<Site>, told: Arc<Mutex<Vec<(StatementId, Vec<u8>)>>>) {
+/// What was acknowledged: statement and receipt.
+type Told = Arc<Mutex<Vec<(StatementId, Vec<u8>)>>>;
+
+/// Pays one cent after the other, and remembers what was acknowledged.
+async fn pay_on(site: Arc<Site>, told: Told) {
     let acme = Party::of(&site, "acme");
     let args = [("to", text("fixit")), ("amount", int(1)), ("currency", text("EUR"))];
     loop {
@@ -47,7 +50,7 @@ async fn pay_on(site: Arc<Site>, told: Arc<Mutex<Vec<(StatementId, Vec<u8>)>>>) 
 async fn a_copy_under_load_is_the_same_ledger() {
     let site = Arc::new(Site::new(LINE, None).await);
     let mut node = site.start_node().await;
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let told = Told::default();
     let payers: Vec<_> = (0..3).map(|_| tokio::spawn(pay_on(Arc::clone(&site), Arc::clone(&told)))).collect();
     eventually("some payments", async || (told.lock().unwrap().len() > 30).then_some(())).await;
     let config = shown(&site.dir().join("node.yaml"));
