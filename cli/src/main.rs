@@ -7,6 +7,7 @@ mod args;
 mod child;
 mod commands;
 mod demo;
+mod footprint;
 mod mapping_copy;
 mod ports;
 mod rehearsal;

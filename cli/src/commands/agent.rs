@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, Context, Fault};
 use crate::args::AgentArgs;
+use crate::footprint::keep_small;
 use crate::shutdown::{on_signal, runtime};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -15,6 +16,7 @@ pub fn run(args: &AgentArgs) -> Result<Answer, Fault> {
     stay_small();
     let config = AgentConfig::load(&args.config).context(args.config.display())?;
     runtime()?.block_on(async {
+        tokio::spawn(keep_small());
         tally_edge_agent::run(config, on_signal()?).await.context("the agent stopped")?;
         Ok(Answer::Yes)
     })
