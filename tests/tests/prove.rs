@@ -112,11 +112,19 @@ async fn what_is_whole_is_proved_and_a_killed_agent_is_named() {
     assert_eq!((code, &said["holds"]), (0, &Value::Bool(true)), "{said:#}");
     let (bytes, key) = (std::fs::read(&file).unwrap(), site.ledger_key());
     let mut next = random(20_261_121);
-    for _ in 0..FLIPS {
-        let (place, bit) = (usize::try_from(next()).unwrap() % bytes.len(), next() % 8);
+    let flips: Vec<_> =
+        (0..FLIPS).map(|_| (usize::try_from(next()).unwrap() % bytes.len(), 1_u8 << (next() % 8))).collect();
+    let (code, theirs) = coverage_check(&site, &file, &flips).await;
+    assert_eq!((code, &theirs[0]["holds"]), (0, &Value::Bool(true)), "{:#}", theirs[0]);
+    for (number, (place, mask)) in flips.into_iter().enumerate() {
         let mut forged = bytes.clone();
-        forged[place] ^= 1 << bit;
-        assert!(verify(&forged, Some(&key)).first_broken().is_some(), "byte {place} does not matter");
+        forged[place] ^= mask;
+        let ours = verify(&forged, Some(&key));
+        let ours = ours.first_broken().unwrap_or_else(|| panic!("byte {place} does not matter"));
+        let Some(theirs) = theirs.get(number + 1) else { continue };
+        let broken = theirs["links"].as_array().unwrap().iter().find(|link| link["holds"] == false);
+        let broken = broken.unwrap_or_else(|| panic!("byte {place} does not matter to them"));
+        assert_eq!(broken["step"], serde_json::to_value(ours.step).unwrap(), "byte {place}: {ours:?} {broken}");
     }
 
     let (code, said) = prove(&site, from, to.plus(Duration::from_secs(3_600)), &file).await;
@@ -145,8 +153,10 @@ async fn what_is_whole_is_proved_and_a_killed_agent_is_named() {
     let gap = &said["coverage"]["gaps"][0];
     assert_eq!((&gap["from"], &gap["to"]), (&stop.from.unwrap().as_micros().into(), &stop.to.as_micros().into()));
     assert_eq!(gap["reason"], "the agent did not run");
+    assert_eq!(coverage_check(&site, &file, &[]).await.0, 1, "a gap is a no to them as well");
     let (code, _) = prove(&site, from, stop.from.unwrap(), &file).await;
     assert_eq!(code, 0, "before the kill nothing is missing");
+    assert_eq!(coverage_check(&site, &file, &[]).await.0, 0);
 
     // Whoever was revoked may have lost his key before: the reader is told.
     Party::of(&site, "acme").call(&site.node, "registry", "revoke-party", None, &[("party", text("agent-01"))]).await;
@@ -194,6 +204,21 @@ async fn presence_and_absence_in_the_state_are_proved_to_programs_that_are_not_o
         let (code, said) = check(&hex, &file, &key).await;
         assert_eq!(code, 1, "byte {place}: {said}");
     }
+}
+
+/// What `coverage_check.py` says of the file, and of copies of it with one wrong byte.
+async fn coverage_check(site: &Site, file: &Path, flips: &[(usize, u8)]) -> (i32, Value) {
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/coverage_check.py")).arg(file).arg("--json");
+    command.arg("--ledger-key").arg(site.dir().join("keys/node.pub.pem"));
+    let flips: Vec<_> = flips.iter().map(|(place, mask)| format!("{place}:{mask}")).collect();
+    if !flips.is_empty() {
+        command.arg("--flips").arg(flips.join(","));
+    }
+    let output = Process::run(command, PATIENCE).await;
+    let said = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|fault| panic!("{fault}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), said)
 }
 
 /// What `cddl_check.py` says of these bytes as `top`.
