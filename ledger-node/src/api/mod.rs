@@ -9,7 +9,6 @@ mod blocks;
 mod connection;
 mod contracts;
 mod coverage;
-mod coverage;
 mod disk;
 mod entries;
 mod events;
@@ -91,7 +90,6 @@ fn reading() -> Router<Api> {
         .route("/totals", get(views::totals))
         .route("/parties", get(views::parties))
         .route("/devices", get(views::devices))
-        .route("/devices/{id}/coverage", get(coverage::coverage))
         .route("/devices/{id}/coverage", get(coverage::coverage))
         .route("/disk", get(disk::disk))
         .route("/contracts/{name}", get(contracts::contract))
