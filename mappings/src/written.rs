@@ -146,7 +146,7 @@ pub(crate) struct PointWritten {
     /// MQTT: with `{name}` inside, a point for each topic that speaks.
     #[schemars(required)]
     pub id: Option<String>,
-    /// Where it is: `holding:16`, `input:3.5`, `coil:1`, `discrete:0`, `HR16`, `40017`, `4x17` (Modbus); `nsu=urn:…;s=…`, `ns=2;i=1001` (OPC UA);
+    /// Where it is: `holding:16`, `input:3.5`, `coil:1`, `discrete:0`, `HR16`, `40017`, `4x17` (Modbus); `nsu=urn:…;s=…`, `ns=2;i=1001`, `alarm:nsu=urn:…;s=…#/active` (OPC UA);
     /// `topic`, `topic#/json/pointer`, `cbor:topic#/pointer`, `hall/{machine}/temp`,
     /// `sparkplug:group/edge_node/device#metric` (MQTT); `column:name` (replay).
     pub at: Option<String>,
