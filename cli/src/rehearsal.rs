@@ -27,14 +27,21 @@ pub struct Rehearsal {
     pub notes: Vec<String>,
 }
 
-/// How a password is written into the simulator file: as it is, or as `env:NAME`.
-pub type Passwords<'p> = &'p dyn Fn(&Secret) -> String;
+/// What is chosen about a simulation.
+pub struct Options<'o> {
+    /// Where serial lines are linked unless the mapping has them outside `/dev`.
+    pub folder: &'o Path,
+    /// Whether its servers keep their certificates from run to run, beside the simulator file.
+    pub keeps_certificates: bool,
+    /// How a password is written into the simulator file: as it is, or as `env:NAME`.
+    pub passwords: &'o dyn Fn(&Secret) -> String,
+}
 
-/// Makes a simulation of `plant`. Serial lines are linked in `folder` unless the mapping has them outside `/dev`.
+/// Makes a simulation of `plant`.
 #[must_use]
-pub fn rehearsal(plant: &Plant, folder: &Path, passwords: Passwords<'_>) -> Rehearsal {
+pub fn rehearsal(plant: &Plant, options: &Options<'_>) -> Rehearsal {
     let mut rehearsal = Rehearsal { yaml: head(plant), moved: Vec::new(), notes: Vec::new() };
-    let mut places = Places::new(folder);
+    let mut places = Places::new(options.folder);
     let served: Vec<(&DeviceSpec, Endpoint)> = plant
         .devices
         .iter()
@@ -52,7 +59,7 @@ pub fn rehearsal(plant: &Plant, folder: &Path, passwords: Passwords<'_>) -> Rehe
     }
     rehearsal.yaml.push_str("devices:\n");
     for (device, place) in served {
-        rehearsal.device(device, &place, passwords);
+        rehearsal.device(device, &place, options);
         if place != device.endpoint {
             rehearsal.moved.push((device.id.clone(), place));
         }
@@ -80,7 +87,7 @@ fn broker(served: &[(&DeviceSpec, Endpoint)]) -> Option<u16> {
 }
 
 impl Rehearsal {
-    fn device(&mut self, device: &DeviceSpec, place: &Endpoint, passwords: Passwords<'_>) {
+    fn device(&mut self, device: &DeviceSpec, place: &Endpoint, options: &Options<'_>) {
         let mut lines = format!("  - id: {}\n    serve: {}\n", device.id, quoted(&place.to_string()));
         if *place != device.endpoint {
             let _ = writeln!(lines, "    # In the mapping it is at {}", device.endpoint);
@@ -92,13 +99,17 @@ impl Rehearsal {
         if let (Endpoint::OpcUa { .. }, Some(user), Some(password)) =
             (place, &device.security.user, &device.security.password)
         {
-            let _ = writeln!(lines, "    users: {{{}: {}}}", quoted(user), quoted(&passwords(password)));
+            let _ = writeln!(lines, "    users: {{{}: {}}}", quoted(user), quoted(&(options.passwords)(password)));
         }
         if let Endpoint::OpcUa { .. } = place {
             lines.push_str(&self.opcua(device));
         }
+        let has_certificates =
+            matches!(place, Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. } | Endpoint::OpcUa { .. });
+        if has_certificates && options.keeps_certificates {
+            let _ = writeln!(lines, "    pki: {}", quoted(&format!("simulated-pki/{}", device.id)));
+        }
         if let Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. } = place {
-            lines.push_str("    pki: certificates\n");
             self.notes.push(format!(
                 "{} is served with certificates of its own: write `security: {{ca: ca.pem, certificate: client.pem, key: \
                  client.key}}` with the files of the folder that the simulator names when it is ready",

@@ -3,14 +3,14 @@
 use crate::answer::{Context, Fault};
 use crate::commands::keys;
 use crate::mapping_copy::MappingCopy;
-use crate::rehearsal::{password_as_written, rehearsal};
+use crate::rehearsal::{self, password_as_written, rehearsal};
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tally_evidence::{VerifyingKey, encode_rule};
 use tally_ledger_client::NodeAddress;
 use tally_mappings::Plant;
-use tally_model::RuleSource;
+use tally_model::{RuleSource, Secret};
 
 /// Files that ship inside the program, so that `tally init` and `tally demo` need nothing beside it.
 const PLANT: &str = include_str!("../../mappings/plants/press-line.yaml");
@@ -163,7 +163,9 @@ fn write_sim(dir: &Path, shown: &Path, plant: &Plant, options: &Options) -> Resu
     let read = |file: &PathBuf| std::fs::read_to_string(file).context(file.display());
     let text = plant.files.iter().map(read).collect::<Result<String, Fault>>()?;
     let lookup = |name: &str| variable(name, &options.variables);
-    let rehearsal = rehearsal(plant, shown, &|password| password_as_written(password, &text, &lookup));
+    let passwords = |password: &Secret| password_as_written(password, &text, &lookup);
+    let rehearsal =
+        rehearsal(plant, &rehearsal::Options { folder: shown, keeps_certificates: true, passwords: &passwords });
     let file = write_new(dir, "sim.yaml", &rehearsal.yaml)?;
     // A password may stand in it.
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).context(file.display())?;

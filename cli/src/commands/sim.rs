@@ -4,13 +4,14 @@ use crate::answer::{Answer, Context, Fault};
 use crate::args::SimArgs;
 use crate::commands::check::{environment, load};
 use crate::mapping_copy::MappingCopy;
-use crate::rehearsal::{Rehearsal, moved_mapping, password_as_written, rehearsal};
+use crate::rehearsal::{Options, Rehearsal, moved_mapping, password_as_written, rehearsal};
 use crate::shutdown::{on_signal, runtime};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use tally_mappings::Plant;
+use tally_model::Secret;
 use tally_simulator::SimConfig;
 use tokio::io::{BufReader, stdin, stdout};
 
@@ -37,7 +38,8 @@ pub fn run(args: &SimArgs) -> Result<Answer, Fault> {
 fn of_mapping(mapping: &Path) -> Result<SimConfig, Fault> {
     let plant = load(mapping)?;
     let folder = std::env::current_dir().context("finding the current folder")?;
-    let rehearsal = rehearsal(&plant, &folder, &|password| password.reveal().to_owned());
+    let passwords = |password: &Secret| password.reveal().to_owned();
+    let rehearsal = rehearsal(&plant, &Options { folder: &folder, keeps_certificates: false, passwords: &passwords });
     for (device, place) in &rehearsal.moved {
         tracing::warn!(%device, "simulated at {place}: with --write DIR there is a copy of the mapping that looks there");
     }
@@ -60,7 +62,8 @@ fn write(mapping: &Path, folder: &Path) -> Result<Answer, Fault> {
     let copy = MappingCopy::make(mapping, &load)?.put_into(&folder)?;
     let plant = load(&copy)?;
     let text = texts(&plant)?;
-    let rehearsal = rehearsal(&plant, &folder, &|password| password_as_written(password, &text, &environment));
+    let passwords = |password: &Secret| password_as_written(password, &text, &environment);
+    let rehearsal = rehearsal(&plant, &Options { folder: &folder, keeps_certificates: true, passwords: &passwords });
     checked(&rehearsal, mapping, &folder)?;
     move_devices(&copy, &plant, &rehearsal)?;
     let sim = folder.join("sim.yaml");
