@@ -10,6 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::path::PathBuf;
 use std::process::Command;
 use tally_connector_api::{LinkState, StatusReporter};
+use tally_connector_mqtt::sparkplug::{EdgeNode, EdgeNodeConfig, Name};
 use tally_connector_mqtt::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};
 use tally_model::{DeviceSpec, Encoding, Endpoint, Tls, Value};
 use tokio_util::sync::CancellationToken;
@@ -216,4 +217,36 @@ async fn a_renewed_authority_needs_no_restart() {
     link.until(|status| status.faults >= 1).await;
     std::fs::copy(pki.file("ca.pem"), &trusted).unwrap();
     link.until_up().await;
+}
+
+/// The edge node goes the same way to its servers.
+#[tokio::test]
+async fn an_edge_node_is_born_over_tls() {
+    let pki = Pki::new();
+    let broker = pki.broker("server");
+    for version in ["3.1.1", "5"] {
+        let sensor = sensor(broker.port, version, pki.tls("ca", Some("client")), PASSWORD);
+        let Endpoint::Mqtt(server) = sensor.endpoint.clone() else { panic!() };
+        let name = |text| Name::try_new(text).unwrap();
+        let config = EdgeNodeConfig {
+            servers: vec![server],
+            tls: sensor.security.tls.clone(),
+            client_id: format!("edge-{version}"),
+            user: sensor.security.user.clone(),
+            password: sensor.security.password.clone(),
+            group: name("works"),
+            edge_node: name("edge"),
+            primary_host: None,
+            bd_seq_file: pki.file("bdseq"),
+            devices: vec![sensor],
+            history_values_per_second: 100,
+        };
+        let stop = CancellationToken::new();
+        let node = EdgeNode::start(config, stop.clone(), StatusReporter::new("edge").0).unwrap();
+        let mut progress = node.progress();
+        let born = progress.wait_for(|progress| progress.is_born);
+        tokio::time::timeout(common::PATIENCE, born).await.expect("born in time").unwrap();
+        stop.cancel();
+        node.finished().await;
+    }
 }
