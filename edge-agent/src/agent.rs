@@ -188,6 +188,7 @@ type Disk = DirStorage;
 
 struct Agent {
     config: AgentConfig,
+    /// Without its devices once it runs: those are where a changed mapping is told of.
     plant: AgentPlant,
     status: Arc<Status>,
     stores: Arc<Stores<Disk>>,
@@ -242,7 +243,8 @@ impl Agent {
         let (sealed, sealed_seen) = watch::channel(self.stores.outbox().next_number());
         let (quit, drain) = (CancellationToken::new(), CancellationToken::new());
         let (rules, changes) = mpsc::channel(1);
-        let (devices, devices_seen) = watch::channel(Arc::new(self.plant.devices.clone()));
+        // From here on the devices stand there alone: 20,000 points are some megabytes.
+        let (devices, devices_seen) = watch::channel(Arc::new(std::mem::take(&mut self.plant.devices)));
         // Whoever drops this future stops the agent: hard, but whole.
         let _guards = (quit.clone().drop_guard(), drain.clone().drop_guard());
 
@@ -257,10 +259,10 @@ impl Agent {
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
         let mut running = Running::new(Surroundings { sink, history, clock, status: self.status.clone() });
-        self.status.expect(&self.plant.devices);
+        self.status.expect(&devices.borrow());
         running.start(links);
         let watchdog = systemd::started(self.status.clone(), quit.clone());
-        tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = self.plant.devices.len(), triggers = self.plant.rules.len(), "the agent runs");
+        tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = devices.borrow().len(), triggers = self.plant.rules.len(), "the agent runs");
 
         let failed = loop {
             tokio::select! {
@@ -321,12 +323,13 @@ impl Agent {
             return Err(Refused::because(text));
         }
         check_names(&self.config, plant)?;
-        let made = links::make(&plant.devices, &identity(&self.config), |devices| running.has(devices));
+        let before = Arc::clone(&devices.borrow());
+        let made = links::make(&plant.devices, &identity(&self.config), |devices| running.has(devices, &before));
         let made = made.map_err(AgentError::from)?;
         // From here on nothing is refused any more.
-        for gone in running.keep_only(&plant.devices).await {
-            if plant.devices.iter().all(|device| device.id != gone.id) {
-                self.status.forget(&gone.id);
+        for gone in running.keep_only(&plant.devices, &before).await {
+            if plant.devices.iter().all(|device| device.id != gone) {
+                self.status.forget(&gone);
             }
         }
         let (done, in_force) = oneshot::channel();
@@ -338,10 +341,10 @@ impl Agent {
         devices.send_replace(Arc::new(plant.devices.clone()));
         let reconnected: Vec<_> = made.iter().flat_map(|made| made.devices.iter().map(|d| d.id.to_string())).collect();
         running.start(made);
-        let devices = Difference::of_devices(&self.plant.devices, &plant.devices);
+        let difference = Difference::of_devices(&before, &plant.devices);
         let rules = Difference::of_rules(&self.plant.rules, &plant.rules);
-        let report = reload::report(&devices, &rules, &reconnected, &loaded);
-        self.plant = loaded.plant;
+        let report = reload::report(&difference, &rules, &reconnected, &loaded);
+        self.plant = AgentPlant { devices: Vec::new(), ..loaded.plant };
         Ok(report)
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tally_connector_api::{Batch, Clock, HistoricalBatch, Link, LinkContext, StatusReporter};
 use tally_connector_replay::AtEnd;
-use tally_model::{DeviceSpec, Endpoint, ModbusLine, MqttBroker, PartyId, Security, Tls};
+use tally_model::{DeviceId, DeviceSpec, Endpoint, ModbusLine, MqttBroker, PartyId, Security, Tls};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -154,7 +154,8 @@ pub struct Running {
 }
 
 struct RunningLink {
-    devices: Vec<DeviceSpec>,
+    /// In file order. What they are stands in the plant: another copy would be megabytes.
+    devices: Vec<DeviceId>,
     task: JoinHandle<()>,
     /// Cancelled to stop it.
     stop: CancellationToken,
@@ -174,10 +175,14 @@ impl Running {
         Self { links: Vec::new(), surroundings }
     }
 
-    /// Whether exactly these devices are read over one connection now.
+    /// Whether exactly these devices are read over one connection now. `before` is the plant that is read now.
     #[must_use]
-    pub fn has(&self, devices: &[DeviceSpec]) -> bool {
-        self.links.iter().any(|link| link.devices == devices && !link.task.is_finished())
+    pub fn has(&self, devices: &[DeviceSpec], before: &[DeviceSpec]) -> bool {
+        let is_as_before = |device: &DeviceSpec| {
+            before.iter().find(|known| known.id == device.id).is_some_and(|known| known == device)
+        };
+        let is_there = |link: &RunningLink| !link.task.is_finished() && link.devices.iter().eq(ids(devices));
+        self.links.iter().any(is_there) && devices.iter().all(is_as_before)
     }
 
     /// Starts links.
@@ -210,19 +215,22 @@ impl Running {
                 status.raise(Alarm::ConnectorEnded, text);
             }
         });
-        self.links.push(RunningLink { devices, task, stop });
+        self.links.push(RunningLink { devices: ids(&devices).cloned().collect(), task, stop });
     }
 
     /// Stops every link that does not read one of these sets of devices; the others do not notice. Gives the devices that
-    /// are not read any more.
-    pub async fn keep_only(&mut self, devices: &[DeviceSpec]) -> Vec<DeviceSpec> {
-        let wanted: Vec<_> = groups(devices).into_iter().map(|(_, devices)| devices).collect();
-        let is_kept = |link: &RunningLink| !link.task.is_finished() && wanted.contains(&link.devices);
+    /// are not read any more. `before` is the plant that is read now.
+    pub async fn keep_only(&mut self, devices: &[DeviceSpec], before: &[DeviceSpec]) -> Vec<DeviceId> {
+        let groups = groups(devices).into_iter().map(|(_, devices)| devices);
+        let wanted: Vec<_> = groups.filter(|devices| self.has(devices, before)).collect();
+        let is_kept = |link: &RunningLink| {
+            !link.task.is_finished() && wanted.iter().any(|devices| link.devices.iter().eq(ids(devices)))
+        };
         let (kept, gone) = std::mem::take(&mut self.links).into_iter().partition(is_kept);
         self.links = kept;
         let ids: Vec<_> = gone.iter().flat_map(|link: &RunningLink| link.devices.clone()).collect();
         stop_all(gone).await;
-        self.surroundings.status.remove_links(|device| ids.iter().any(|gone| gone.id == *device));
+        self.surroundings.status.remove_links(|device| ids.contains(device));
         self.surroundings.status.clear(Alarm::ConnectorEnded);
         ids
     }
@@ -233,6 +241,10 @@ impl Running {
     }
 }
 
+fn ids(devices: &[DeviceSpec]) -> impl Iterator<Item = &DeviceId> {
+    devices.iter().map(|device| &device.id)
+}
+
 /// Stops links; they get a second.
 async fn stop_all(links: Vec<RunningLink>) {
     const TIME: std::time::Duration = std::time::Duration::from_millis(1_500);
@@ -240,7 +252,7 @@ async fn stop_all(links: Vec<RunningLink>) {
     let deadline = tokio::time::Instant::now() + TIME;
     for mut link in links {
         if tokio::time::timeout_at(deadline, &mut link.task).await.is_err() {
-            let devices: Vec<_> = link.devices.iter().map(|device| device.id.as_str()).collect();
+            let devices: Vec<_> = link.devices.iter().map(DeviceId::as_str).collect();
             tracing::warn!(?devices, "a connector did not stop in time, it is cut off");
             link.task.abort();
         }
@@ -251,7 +263,6 @@ async fn stop_all(links: Vec<RunningLink>) {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use tally_model::DeviceId;
 
     fn device(id: &str, endpoint: &str, user: Option<&str>) -> DeviceSpec {
         DeviceSpec {
