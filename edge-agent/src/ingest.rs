@@ -5,6 +5,7 @@
 //! devices had recorded during an outage comes through another ([`LATE_BATCHES_MAX`]), and is kept apart.
 //!
 //! At each step, if we die here:
+//! - what a device had recorded is synced before anybody hears of it;
 //! - readings kept, not synced: they may be lost (at most the last second); no trigger speaks of them;
 //! - vault synced, outbox not: the restart decides the same firings again from the same readings and seals them;
 //! - outbox synced: the triggers are safe; the restart finds them and decides nothing twice.
@@ -73,7 +74,7 @@ pub struct Ingest<S: Storage> {
 enum Came {
     /// So many batches; none when the channel is closed.
     Live(usize),
-    Late(HistoricalBatch),
+    Late,
 }
 
 /// The rules of a changed mapping.
@@ -91,7 +92,7 @@ impl<S: Storage> Ingest<S> {
     /// # Errors
     /// [`StoreError`]: a store failed, nothing more may be sealed before it was opened anew.
     pub fn run(mut self, mut source: mpsc::Receiver<Batch>, runtime: &Handle) -> Result<(), StoreError> {
-        let mut group = Vec::with_capacity(GROUP_BATCHES_MAX);
+        let (mut group, mut recorded) = (Vec::with_capacity(GROUP_BATCHES_MAX), Vec::new());
         let (mut sync_at, mut retain_at) = (Instant::now() + SYNC_EVERY, Instant::now() + RETAIN_EVERY_FULL);
         loop {
             let wait = sync_at.saturating_duration_since(Instant::now());
@@ -99,13 +100,13 @@ impl<S: Storage> Ingest<S> {
             let came = async {
                 tokio::select! {
                     count = source.recv_many(&mut group, GROUP_BATCHES_MAX) => Came::Live(count),
-                    Some(batch) = late.recv() => Came::Late(batch),
+                    1.. = late.recv_many(&mut recorded, LATE_BATCHES_MAX) => Came::Late,
                 }
             };
             match runtime.block_on(async { tokio::time::timeout(wait, came).await }) {
                 Ok(Came::Live(0)) => return self.close(),
                 Ok(Came::Live(_)) => self.take(group.drain(..))?,
-                Ok(Came::Late(batch)) => self.take_late(&batch)?,
+                Ok(Came::Late) => self.take_late(recorded.drain(..))?,
                 Err(_) => {}
             }
             if let Ok(new) = self.changes.try_recv() {
@@ -149,18 +150,23 @@ impl<S: Storage> Ingest<S> {
         Ok(())
     }
 
-    /// Keeps what a device had recorded during an outage, outside its chain: no rule sees it, and no live value changes.
-    /// SCADA is told of it as history.
+    /// Keeps what devices had recorded during an outage, outside their chains: no rule sees it, and no live value changes.
+    /// SCADA is told of it as history. Synced when this returns, unlike readings: nobody will ask the device again.
     ///
     /// # Errors
     /// As [`Ingest::take`].
-    pub fn take_late(&mut self, batch: &HistoricalBatch) -> Result<(), StoreError> {
-        if batch.samples.is_empty() {
-            return Ok(());
+    pub fn take_late(&mut self, group: impl IntoIterator<Item = HistoricalBatch>) -> Result<(), StoreError> {
+        let mut vault = self.stores.vault();
+        let (mut kept, mut count) = (Vec::new(), 0);
+        for batch in group.into_iter().filter(|batch| !batch.samples.is_empty()) {
+            kept.push(vault.keep_late(&batch)?);
+            count += batch.samples.len() as u64;
         }
-        let kept = self.stores.vault().keep_late(batch)?;
-        self.status.count.readings_late.add(batch.samples.len() as u64);
-        if let Some(live) = &self.live {
+        vault.sync()?;
+        drop(vault);
+        self.status.count.readings_late.add(count);
+        let Some(live) = &self.live else { return Ok(()) };
+        for kept in kept {
             // When there is no room the spool finds it by its record, as soon as the next batch comes there.
             let _ = live.try_send(Arc::new(kept));
         }
@@ -284,9 +290,8 @@ impl<S: Storage> Ingest<S> {
 
     /// The sources have stopped and everything they said is kept.
     fn close(mut self) -> Result<(), StoreError> {
-        while let Ok(batch) = self.late.try_recv() {
-            self.take_late(&batch)?;
-        }
+        let left: Vec<_> = std::iter::from_fn(|| self.late.try_recv().ok()).collect();
+        self.take_late(left)?;
         self.sync()?;
         let mut vault = self.stores.vault();
         vault.snapshot(true)?;

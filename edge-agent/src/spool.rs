@@ -117,13 +117,19 @@ impl Spool {
         }
         drop(vault);
         let saved = if limits.is_off() { None } else { read(file)? };
+        // Also an agent that dies in its first seconds has something to go on from.
+        let is_new = saved.is_none();
         let (holes, away) = saved.map_or_else(Default::default, |saved| (saved.holes, Some(saved.open)));
         // A vault restored from a backup, or a new one, ends before what was told: there is nothing to tell of it.
         let holes: VecDeque<_> = holes.into_iter().filter(|hole| hole.to.place <= seen.place).collect();
         let away = away.filter(|away| away.place < seen.place);
         let recent = [(Instant::now(), seen.clone())].into();
         let state = Mutex::new(State { holes, seen, away, recent });
-        Ok(Arc::new(Self { file: file.to_owned(), limits, state }))
+        let spool = Self { file: file.to_owned(), limits, state };
+        if is_new && let Err(fault) = spool.keep() {
+            tracing::warn!(%fault, "the place in the live values cannot be kept; it is tried again every 2 s");
+        }
+        Ok(Arc::new(spool))
     }
 
     /// A batch was queued for the broker, all of it (or what its deadbands let through).

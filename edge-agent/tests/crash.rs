@@ -306,7 +306,7 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
         let group: Vec<_> = (0..=random.below(3)).map(|_| world.batch(random)).collect();
         ingest.take(group)?;
         if random.one_in(4) {
-            ingest.take_late(&world.recorded(random))?;
+            ingest.take_late([world.recorded(random)])?;
         }
         world.promised = ingest.stores.outbox().next_number();
         submit(&ingest, world, random)?;

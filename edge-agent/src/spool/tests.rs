@@ -63,6 +63,12 @@ fn a_restart_tells_again_from_the_place_that_was_kept() {
     spool.keep().unwrap();
     let spool = plant.spool(SpoolLimits::default());
     assert!(spool.is_empty());
+    // A first life that ended before its first look at the clock has a place, too.
+    let first = Plant::new();
+    let _spool = first.spool(SpoolLimits::default());
+    first.keep("a", 3);
+    first.drain(&first.spool(SpoolLimits::default()), &mut scada);
+    assert_eq!(scada.numbers("a").len(), 7 + 3);
     // A file that is not ours costs what was missed, and nothing else.
     std::fs::write(plant.file(), b"{}").unwrap();
     assert!(plant.spool(SpoolLimits::default()).is_empty());
