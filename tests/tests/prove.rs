@@ -190,6 +190,18 @@ async fn presence_and_absence_in_the_state_are_proved_to_programs_that_are_not_o
     }
     let (code, said) = tally(&site, &["ledger", "state", "what:is-this"]).await;
     assert_eq!(code, 2, "{said}");
+    for (device, from, to, expected, says) in [
+        ("press-99", "now-1h", "now", 1, "not registered"),
+        ("press-01", "now", "now-1h", 2, "swap them"),
+        ("press-01", "yesterday", "now", 2, "is no time"),
+        ("a b", "now-1h", "now", 2, "a b"),
+    ] {
+        let (code, said) = tally(&site, &["prove", "--device", device, "--from", from, "--to", to]).await;
+        assert!(code == expected && said.to_string().contains(says), "{device} {from} {to}: {code} {said}");
+    }
+    let (code, said) = tally(&site, &["prove", "--device", "press-01", "--from", "now-1h", "--to", "now"]).await;
+    let gaps = said["coverage"]["gaps"].as_array().unwrap();
+    assert_eq!((code, gaps.len(), &gaps[0]["reason"]), (1, 1, &"no anchor covers it".into()), "{said:#}");
 
     // The proof of another key, and one with a wrong byte, prove nothing to them.
     let (_, said) = tally(&site, &["ledger", "state", "revoked:agent-01", "--absent", "--output", &file]).await;
