@@ -31,6 +31,7 @@ use std::time::Duration;
 use subscriptions::Subscriptions;
 use tally_connector_api::{Backoff, Batch, HistoricalBatch, Link, LinkContext, LinkFault, down_batch};
 use tally_model::{DeviceId, DeviceSpec, NoValue};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// Room for our requests. MQTT has 65,535 packet ids, so a broker cannot wait for more acknowledgements
@@ -333,9 +334,10 @@ impl Reader {
 
     /// Values of the past have a way of their own; without one they are of no use here.
     fn tell_history(&self, batch: HistoricalBatch) {
-        let told = self.context.history.as_ref().is_some_and(|history| history.try_send(batch).is_ok());
-        if !told {
-            tracing::debug!("historical values are not taken");
+        let Some(history) = &self.context.history else { return };
+        if let Err(TrySendError::Full(batch)) = history.try_send(batch) {
+            let values = batch.samples.len();
+            tracing::warn!(device = %batch.device, values, "historical values came faster than they could be kept, these are lost");
         }
     }
 
