@@ -27,6 +27,7 @@ mod expiry;
 mod facts;
 mod hand;
 mod history;
+mod issuers;
 mod link;
 mod outlet;
 mod path;

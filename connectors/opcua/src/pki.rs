@@ -2,6 +2,7 @@
 //! at every connect, so nothing needs a restart.
 
 use crate::config::OWN_CERTIFICATE;
+use crate::issuers::Register;
 use opcua::crypto::{CertificateStore, X509};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -165,6 +166,9 @@ fn transfer(pki: &Path, name: &str, from: TrustList, to: TrustList) -> Result<Kn
     for twin in known.iter().filter(|twin| twin.sha256 == certificate.sha256 && twin.file != certificate.file) {
         fs::remove_file(&twin.file).map_err(io_fault(&twin.file))?;
     }
+    let (register, name) = (Register::of(pki), target.file_name().and_then(|name| name.to_str()).unwrap_or_default());
+    let noted = if to == TrustList::Rejected { register.withdraw(name) } else { register.restore(name) };
+    noted.map_err(io_fault(&target))?;
     (certificate.list, certificate.file) = (to, target);
     Ok(certificate)
 }

@@ -4,16 +4,18 @@
 //! own/cert.der        our certificate, made once, valid 20 years; give it to servers that want to know us
 //! own/private.pem     its key, mode 0600
 //! rejected/*.der      servers we met and do not trust; written by us, at most 100 files
-//! trusted/*.der|pem   servers we trust; written by the operator only (and by us with `trust_any`)
+//! trusted/*.der|pem   servers we trust; written by the operator (and by us with `trust_any`, or on an authority's word)
+//! issuers/            authorities whose servers we trust, see [`crate::issuers`]
 //! ```
 //!
-//! Trust is pinning: the very certificate must lie in `trusted`, under any file name; issuers and revocation lists are
-//! not looked at. Host names are not compared and an expired certificate is only complained about, because the
-//! operator vouched for exactly this one (both checks may be suppressed, OPC UA Part 4 §6.1.3); the application URI
-//! must match, which may not be suppressed.
+//! A server is trusted when its very certificate lies in `trusted`, under any file name, or when an authority vouches for
+//! it. Host names are not compared, and an expired certificate in `trusted` is only complained about, because the operator
+//! vouched for exactly this one (both checks may be suppressed, OPC UA Part 4 §6.1.3); the application URI must match, which
+//! may not be suppressed.
 
 use crate::Settings;
 use crate::config::{OWN_CERTIFICATE, OWN_KEY};
+use crate::issuers::{NotVouched, Register};
 use crate::pki::TrustList;
 use opcua::crypto::{CertificateStore, X509, X509Data};
 use opcua::types::EndpointDescription;
@@ -21,6 +23,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tally_connector_api::LinkFault;
 
 /// A server that shows a new certificate at every connect must not fill the disk.
@@ -103,21 +106,44 @@ pub(crate) fn judge(settings: &Settings, endpoint: &EndpointDescription) -> Resu
     let der =
         certificate.to_der().map_err(|_| LinkFault::Nonsense("the server's certificate has no DER form".into()))?;
     let (trusted, rejected) = (settings.pki.join("trusted").join(&name), settings.pki.join("rejected").join(&name));
-    if !settings.trust_any && !is_trusted(&settings.pki, &der) {
-        return Err(reject(&rejected, &trusted, &der, &certificate.thumbprint().as_hex_string()));
+    let pki_fault = |fault: io::Error| unusable(&settings.pki, &fault);
+    let register = Register::of(&settings.pki);
+    if settings.trust_any || is_trusted(&trusted, &der, register.is_issued(&name)) {
+        return accept(&rejected, &trusted, &der).map_err(pki_fault);
     }
-    accept(&rejected, &trusted, &der).map_err(|fault| unusable(&settings.pki, &fault))
+    match register.vouch(&name, &der, since_1970()) {
+        Ok(()) => {
+            register.take(&name, &der).map_err(pki_fault)?;
+            accept(&rejected, &trusted, &der).map_err(pki_fault)
+        }
+        Err(why) => {
+            if register.is_issued(&name) {
+                // The library believes what lies there: an authority's word that is gone must be gone there, too.
+                fs::remove_file(&trusted)
+                    .or_else(|fault| if trusted.exists() { Err(fault) } else { Ok(()) })
+                    .map_err(pki_fault)?;
+                register.drop(&name).map_err(pki_fault)?;
+            }
+            Err(reject(&rejected, &trusted, &der, &certificate.thumbprint().as_hex_string(), &why))
+        }
+    }
 }
 
-/// Whether this very certificate lies among the trusted ones. Read at every connect, so that the operator need not
-/// restart anything.
-fn is_trusted(pki: &Path, der: &[u8]) -> bool {
-    let files = fs::read_dir(pki.join("trusted")).into_iter().flatten().flatten();
-    files.filter_map(|file| CertificateStore::read_cert(&file.path()).ok()?.to_der().ok()).any(|known| known == der)
+/// Whether the operator put this very certificate among the trusted ones. Read at every connect, so that nobody need
+/// restart anything. The file that we wrote ourselves on an authority's word does not count.
+fn is_trusted(ours: &Path, der: &[u8], is_issued: bool) -> bool {
+    let files = ours.parent().and_then(|directory| fs::read_dir(directory).ok()).into_iter().flatten().flatten();
+    let files = files.map(|file| file.path()).filter(|file| !(is_issued && file == ours));
+    files.filter_map(|file| CertificateStore::read_cert(&file).ok()?.to_der().ok()).any(|known| known == der)
+}
+
+/// The wall clock, as certificates mean it.
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Keeps the certificate for the operator, and says what he can do.
-fn reject(rejected: &Path, trusted: &Path, der: &[u8], thumbprint: &str) -> LinkFault {
+fn reject(rejected: &Path, trusted: &Path, der: &[u8], thumbprint: &str, why: &NotVouched) -> LinkFault {
     let directory = rejected.parent().unwrap_or(rejected);
     let known = fs::read_dir(directory).map_or(0, Iterator::count);
     let text = if !rejected.exists() && known >= REJECTED_FILES_MAX {
@@ -132,6 +158,8 @@ fn reject(rejected: &Path, trusted: &Path, der: &[u8], thumbprint: &str) -> Link
             trusted.display()
         )
     };
+    // A plant without authorities need not hear of them.
+    let text = if *why == NotVouched::Nobody { text } else { format!("{why}; {text}") };
     LinkFault::Untrusted(text)
 }
 
@@ -231,6 +259,102 @@ mod tests {
         fs::copy(&rejected, directory.path().join("trusted/cnc.der")).unwrap();
         judge(&settings, &endpoint).unwrap();
         assert!(!rejected.exists());
+    }
+
+    /// A server's certificate signed by `authority`, valid for a year around now, unless `year` says another.
+    fn issued(authority: &rcgen::Issuer<'_, rcgen::KeyPair>, serial: u8, year: Option<i32>) -> EndpointDescription {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("PLC {serial}"));
+        params.subject_alt_names.push(rcgen::SanType::URI("urn:plc".try_into().unwrap()));
+        params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+        params.serial_number = Some(vec![serial].into());
+        if let Some(year) = year {
+            (params.not_before, params.not_after) =
+                (rcgen::date_time_ymd(year, 1, 1), rcgen::date_time_ymd(year, 12, 31));
+        }
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, authority).unwrap();
+        EndpointDescription {
+            server: ApplicationDescription { application_uri: "urn:plc".into(), ..Default::default() },
+            server_certificate: certificate.der().as_ref().into(),
+            ..Default::default()
+        }
+    }
+
+    fn authority(name: &str) -> (rcgen::Certificate, rcgen::Issuer<'static, rcgen::KeyPair>) {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let key = rcgen::KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap(), rcgen::Issuer::new(params, key))
+    }
+
+    fn refusal(settings: &Settings, endpoint: &EndpointDescription) -> String {
+        let LinkFault::Untrusted(text) = judge(settings, endpoint).unwrap_err() else { panic!("not untrusted") };
+        text
+    }
+
+    #[test]
+    fn an_authority_vouches_for_its_servers_for_as_long_as_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        ensure_own(&settings).unwrap();
+        let (certificate, plant) = authority("Plant CA");
+        let (server, stranger) = (issued(&plant, 1, None), issued(&authority("Plant CA").1, 2, None));
+        assert!(!refusal(&settings, &server).contains("authority"));
+        let file = directory.path().join("issuers/plant.der");
+        fs::write(&file, certificate.der()).unwrap();
+        judge(&settings, &server).unwrap();
+        assert!(
+            refusal(&settings, &stranger).contains("signed it")
+                || refusal(&settings, &stranger).contains("does not count")
+        );
+        let trusted = || fs::read_dir(directory.path().join("trusted")).unwrap().count();
+        assert_eq!(trusted(), 1, "the library finds it there");
+        // The authority is taken away: its servers go, too, unless the operator has put one there himself.
+        fs::remove_file(&file).unwrap();
+        refusal(&settings, &server);
+        assert_eq!(trusted(), 0);
+        fs::write(directory.path().join("trusted/mine.der"), server.server_certificate.as_ref()).unwrap();
+        judge(&settings, &server).unwrap();
+    }
+
+    #[test]
+    fn what_is_revoked_withdrawn_or_out_of_date_is_not_vouched_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        ensure_own(&settings).unwrap();
+        let (certificate, plant) = authority("Plant CA");
+        fs::write(directory.path().join("issuers/plant.pem"), certificate.pem()).unwrap();
+        for year in [2001, 2101] {
+            assert!(refusal(&settings, &issued(&plant, 3, Some(year))).contains("does not count"), "{year}");
+        }
+        let (one, other) = (issued(&plant, 4, None), issued(&plant, 5, None));
+        judge(&settings, &one).unwrap();
+        judge(&settings, &other).unwrap();
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2020, 2, 1),
+            crl_number: vec![1].into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![rcgen::RevokedCertParams {
+                serial_number: vec![4].into(),
+                revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        fs::write(directory.path().join("issuers/plant.crl"), list.signed_by(&plant).unwrap().pem().unwrap()).unwrap();
+        assert!(refusal(&settings, &one).contains("Revoked"), "{}", refusal(&settings, &one));
+        judge(&settings, &other).unwrap();
+        // The operator's own word stands above the authority's.
+        let thumbprint = X509::from_byte_string(&other.server_certificate).unwrap().thumbprint().as_hex_string();
+        crate::reject(directory.path(), &thumbprint).unwrap();
+        assert!(refusal(&settings, &other).contains("took it back"));
+        crate::approve(directory.path(), &thumbprint).unwrap();
+        judge(&settings, &other).unwrap();
     }
 
     #[test]
