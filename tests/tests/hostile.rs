@@ -62,7 +62,10 @@ async fn bad_statements_are_refused_by_name_and_counted_and_leave_no_trace() {
         *expected.entry(*wanted).or_insert(0.0) += 1.0;
     }
     for (code, count) in &expected {
-        assert!((refused(&site, code).await - count).abs() < 0.5, "{code} is counted {count} times");
+        let counted = refused(&site, code).await;
+        // What is refused before its first byte may cost its sender the line; then it asks once more.
+        let most = if *code == "too-large" { 2.0 * count } else { *count };
+        assert!((*count..=most).contains(&counted), "{code} is counted {counted} times, not {count}");
     }
     // None of them is on the ledger, or anywhere in its state.
     let after = site.node.get_json("/status").await.unwrap();
