@@ -4,16 +4,12 @@
 
     coverage_check.py FILE [--ledger-key PEM] [--json] [--flips OFFSET:MASK,…]
 
-Names each link as `tally verify` does. Exit code 0: every link holds, 1: one does not.
+Names each link as `tally verify` does. Exit code 0: every link holds, 1: one does not, 2: no answer.
 """
 
-import argparse
-import json
 import sys
-from pathlib import Path
 
 import state_check
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from verifier.formats import (
     BYTES,
     CALL,
@@ -39,7 +35,7 @@ from verifier.formats import (
     sha256,
     signed_bytes,
 )
-from verify import Broken, Chain, as_json, holds, open_receipt
+from verify import Broken, Chain, open_receipt, run
 
 CALL_TYPE, ANCHOR_TYPE = (f"application/vnd.tallystick.{kind}+cbor" for kind in ("call", "anchor"))
 HEADER = fields({
@@ -215,29 +211,5 @@ def verify(data, trusted=None):
     return chain.links
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Verifies a Tallystick coverage file, offline.")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--ledger-key", type=Path, help="the ledger's public key as you know it (SPKI PEM)")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--flips", help="also verify copies with one wrong byte: OFFSET:MASK,… (for the test; JSON)")
-    asked = parser.parse_args()
-    data, trusted = asked.file.read_bytes(), None
-    if asked.ledger_key:
-        key = load_pem_public_key(asked.ledger_key.read_bytes())
-        trusted = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    links = verify(data, trusted)
-    if asked.flips:
-        flips = (map(int, flip.split(":")) for flip in asked.flips.split(","))
-        copies = (data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :] for at, mask in flips)
-        print(json.dumps([as_json(links), *(as_json(verify(copy, trusted)) for copy in copies)]))
-    elif asked.json:
-        print(json.dumps(as_json(links)))
-    else:
-        for about, step, link_holds, detail in links:
-            print(f"{about:42} {step:15} {'holds' if link_holds else 'DOES NOT HOLD':14} {detail}")
-    return 0 if holds(links) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Verifies a Tallystick coverage file, offline.", verify))

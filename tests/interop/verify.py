@@ -340,8 +340,9 @@ def as_json(links):
     return {"holds": holds(links), "links": [dict(zip(names, link)) for link in links]}
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Verifies a Tallystick evidence file, offline.")
+def run(description, verify):
+    """The command line of a verifier; gives the exit code."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("file", type=Path)
     parser.add_argument("--ledger-key", type=Path, help="the ledger's public key as you know it (SPKI PEM)")
     parser.add_argument("--json", action="store_true")
@@ -353,7 +354,7 @@ def main():
             key = load_pem_public_key(asked.ledger_key.read_bytes())
             trusted = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     except (OSError, ValueError) as fault:
-        print(f"verify.py: {fault}", file=sys.stderr)
+        print(f"{parser.prog}: {fault}", file=sys.stderr)
         return 2
     links = verify(data, trusted)
     if asked.flips:
@@ -369,4 +370,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Verifies a Tallystick evidence file, offline.", verify))
