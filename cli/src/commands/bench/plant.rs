@@ -21,7 +21,7 @@ use bare::Bare;
 use broker::BenchBroker;
 use ear::{Ear, Heard};
 use files::Load;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use usage::{Usage, cpu_seconds};
@@ -85,6 +85,25 @@ struct Measured {
     first_value: Duration,
 }
 
+/// Everything but the agent.
+struct Stage {
+    dir: PathBuf,
+    site: Site,
+    /// Where the devices are.
+    urls: Vec<String>,
+    _simulators: Vec<Child>,
+}
+
+impl Stage {
+    async fn set(dir: &Path, broker: &BenchBroker, load: &Load) -> Result<Self, Fault> {
+        let dir = dir.join(load.plant);
+        std::fs::create_dir_all(&dir).context(format_args!("making {}", dir.display()))?;
+        let (simulators, urls) = simulators(&dir, load).await?;
+        let site = site(&dir, load, &urls, &broker.url())?;
+        Ok(Self { dir, site, urls, _simulators: simulators })
+    }
+}
+
 async fn run(
     dir: &Path,
     broker: &BenchBroker,
@@ -92,14 +111,11 @@ async fn run(
     seconds: u64,
     promise: Option<&'static str>,
 ) -> Result<Figure, Fault> {
-    let dir = dir.join(load.plant);
-    std::fs::create_dir_all(&dir).context(format_args!("making {}", dir.display()))?;
-    let (_simulators, urls) = simulators(&dir, load).await?;
-    let site = site(&dir, load, &urls, &broker.url())?;
+    let stage = Stage::set(dir, broker, load).await?;
     let time = Duration::from_secs(seconds);
-    let measured = agent(&dir, &site, broker, load, time).await?;
+    let measured = agent(&stage.dir, &stage.site, broker, load, time).await?;
     let publishing = bare::publish(broker, load, &measured.heard, time).await?;
-    let reading = if load.is_modbus { Some(bare::read(load, &urls, time).await?) } else { None };
+    let reading = if load.is_modbus { Some(bare::read(load, &stage.urls, time).await?) } else { None };
     Ok(figure(load, broker, &measured, reading.as_ref(), &publishing, promise))
 }
 

@@ -7,8 +7,8 @@
 use super::ear::{Ear, Heard};
 use super::files::Load;
 use super::usage::cpu_seconds;
-use super::{BenchBroker, PATIENCE, WARM_UP, bare, latency, simulators, site, start_agent};
-use crate::answer::{Context, Fault};
+use super::{BenchBroker, PATIENCE, Stage, WARM_UP, bare, latency, start_agent};
+use crate::answer::Fault;
 use crate::commands::bench::Figure;
 use std::path::Path;
 use std::time::Duration;
@@ -36,17 +36,14 @@ pub async fn measure(
     seconds: u64,
     promise: Option<&'static str>,
 ) -> Result<Figure, Fault> {
-    let dir = dir.join(load.plant);
-    std::fs::create_dir_all(&dir).context(format_args!("making {}", dir.display()))?;
-    let (_simulators, urls) = simulators(&dir, load).await?;
-    let site = site(&dir, load, &urls, &broker.url())?;
+    let stage = Stage::set(dir, broker, load).await?;
     let time = Duration::from_secs(seconds);
     let root = format!("tallystick/{}", load.plant);
     let (live, late) = (
         Ear::listen(broker.port, &format!("{root}/+")).await?,
         Ear::listen(broker.port, &format!("{root}/+/history")).await?,
     );
-    let (mut agent, _) = start_agent(&dir, &site, &live).await?;
+    let (mut agent, _) = start_agent(&stage.dir, &stage.site, &live).await?;
     sleep(WARM_UP).await;
     live.start_over();
     sleep(time).await;
