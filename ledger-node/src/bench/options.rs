@@ -1,0 +1,66 @@
+//! What to measure, and why there is no result.
+
+use crate::SubmitError;
+use crate::order::{BlockLimits, OpenLedgerError};
+use crate::testing::PlantFault;
+use std::path::PathBuf;
+use tally_journal::{JournalError, OpenError};
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct BenchOptions {
+    /// Triggers submitted as fast as possible.
+    pub triggers: usize,
+    /// Agents that sealed them.
+    pub agents: usize,
+    /// Devices they are about.
+    pub devices: usize,
+    /// Seconds of the paced part.
+    pub paced_seconds: u32,
+    /// How blocks are cut.
+    pub block: BlockLimits,
+}
+
+impl Default for BenchOptions {
+    fn default() -> Self {
+        Self { triggers: 200_000, agents: 8, devices: 64, paced_seconds: 5, block: BlockLimits::default() }
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The plant.
+    #[error(transparent)]
+    Plant(#[from] PlantFault),
+    /// The ledger does not open.
+    #[error(transparent)]
+    Open(Box<OpenLedgerError>),
+    /// A trigger was not taken, so the rest means nothing.
+    #[error("a trigger was not taken: {0}")]
+    Submit(#[from] SubmitError),
+    /// A trigger was refused by the contract, so no order was opened.
+    #[error("the contract refused a trigger: {0}")]
+    Refused(u16),
+    /// The folder is in use.
+    #[error("{} is not empty; the bench wants a folder of its own", .0.display())]
+    NotEmpty(PathBuf),
+    /// The disk, in the baseline.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The disk, in the baseline.
+    #[error(transparent)]
+    OpenJournal(#[from] OpenError),
+    /// The folder.
+    #[error("cannot use the folder")]
+    Io(#[from] std::io::Error),
+    /// A thread died.
+    #[error("a thread of the bench died")]
+    Thread,
+}
+
+impl From<OpenLedgerError> for BenchError {
+    fn from(error: OpenLedgerError) -> Self {
+        Self::Open(Box::new(error))
+    }
+}

@@ -1,0 +1,92 @@
+//! What was measured, as numbers and as text.
+
+use super::paced::PACE;
+use serde::Serialize;
+use std::fmt;
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchReport {
+    /// Cores the process may use.
+    pub cores: usize,
+    /// Triggers submitted, all of which opened an order.
+    pub triggers: usize,
+    /// From the first submission to the last answer.
+    pub seconds: f64,
+    /// Triggers admitted, executed and synced a second.
+    pub per_second: f64,
+    /// Submission to durable, under full load (so mostly time in the queue), in milliseconds.
+    pub loaded_p50_ms: f64,
+    /// The same.
+    pub loaded_p99_ms: f64,
+    /// Blocks made.
+    pub blocks: usize,
+    /// Entries of a block on average.
+    pub block_entries_mean: f64,
+    /// Entries of the largest block.
+    pub block_entries_max: usize,
+    /// Bytes of the log for each trigger.
+    pub log_bytes_per_trigger: f64,
+    /// Submission to durable at 100 triggers a second, in milliseconds.
+    pub paced_p50_ms: f64,
+    /// The same.
+    pub paced_p99_ms: f64,
+    /// Processor time of the whole process for each trigger, in microseconds; with all cores busy, cores × 10⁶ over it is the
+    /// most there can be.
+    pub cpu_us_per_trigger: f64,
+    /// Share of the fast part's time in which the contracts ran (order thread).
+    pub share_execute: f64,
+    /// Share in which outcomes and trees were hashed (order thread).
+    pub share_prove: f64,
+    /// Share in which the log was written and synced (order thread).
+    pub share_log: f64,
+    /// Share in which state and indexes were written (index thread, beside the order thread).
+    pub share_index: f64,
+    /// Baseline: blocks of that size appended and synced a second, nothing else.
+    pub baseline_syncs_per_second: f64,
+    /// Baseline: seals verified a second on one core, nothing else.
+    pub baseline_verifications_per_second: f64,
+    /// Baseline: statements parsed and verified a second on one core, nothing else.
+    pub baseline_admissions_per_second: f64,
+}
+
+impl fmt::Display for BenchReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ledger (solo): {:.0} sealed triggers/s admitted, executed and synced", self.per_second)?;
+        writeln!(
+            f,
+            "  {} triggers in {:.2} s, {} cores, log synced (fdatasync) for each block",
+            self.triggers, self.seconds, self.cores
+        )?;
+        writeln!(
+            f,
+            "  {} blocks, {:.0} entries on average, {} at most, {:.0} log bytes a trigger",
+            self.blocks, self.block_entries_mean, self.block_entries_max, self.log_bytes_per_trigger
+        )?;
+        writeln!(
+            f,
+            "  order thread: execute {:.0} %, prove {:.0} %, log and sync {:.0} % of the time; index thread: {:.0} %",
+            self.share_execute * 100.0,
+            self.share_prove * 100.0,
+            self.share_log * 100.0,
+            self.share_index * 100.0
+        )?;
+        writeln!(f, "  {:.1} µs of processor time a trigger, all threads", self.cpu_us_per_trigger)?;
+        writeln!(
+            f,
+            "  submit → durable at full load: p50 {:.1} ms, p99 {:.1} ms",
+            self.loaded_p50_ms, self.loaded_p99_ms
+        )?;
+        writeln!(
+            f,
+            "  submit → durable at {PACE}/s: p50 {:.2} ms, p99 {:.2} ms",
+            self.paced_p50_ms, self.paced_p99_ms
+        )?;
+        writeln!(f, "  baselines: {:.0} bare appends with sync/s of such blocks;", self.baseline_syncs_per_second)?;
+        write!(
+            f,
+            "  on one core {:.0} verifications/s, {:.0} parsed and verified/s",
+            self.baseline_verifications_per_second, self.baseline_admissions_per_second
+        )
+    }
+}

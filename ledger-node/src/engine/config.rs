@@ -1,0 +1,79 @@
+//! What the engine is opened with.
+
+use crate::clock::{Clock, WallClock};
+use crate::order::BlockLimits;
+use crate::store::FlushLimits;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tally_contracts::Genesis;
+use tally_evidence::SigningKey;
+
+/// What the node lets one signer, one statement and the queue have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the largest statement.
+    pub body_bytes_max: usize,
+    /// Statements between the door and the ledger; an eighth more for urgent ones.
+    pub in_flight_max: usize,
+    /// Statements a second of one signer.
+    pub per_signer_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes_max: 1 << 20, in_flight_max: 512, per_signer_per_second: 5_000 }
+    }
+}
+
+impl Limits {
+    /// Room for urgent statements alone.
+    #[must_use]
+    pub const fn urgent_max(&self) -> usize {
+        self.in_flight_max / 8 + 8
+    }
+}
+
+/// How to open a ledger.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Its name; every statement's `aud`.
+    pub ledger: String,
+    /// The data folder.
+    pub data: PathBuf,
+    /// The ledger's key.
+    pub key: SigningKey,
+    /// What it begins with; looked at only when it is empty.
+    pub genesis: Option<Genesis>,
+    /// How blocks are cut.
+    pub block: BlockLimits,
+    /// What the node lets others have.
+    pub limits: Limits,
+    /// When the index is made durable.
+    pub flush: FlushLimits,
+    /// Where block time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl EngineConfig {
+    /// The usual limits and the computer's clock.
+    #[must_use]
+    pub fn new(ledger: impl Into<String>, data: impl AsRef<Path>, key: SigningKey) -> Self {
+        Self {
+            ledger: ledger.into(),
+            data: data.as_ref().to_path_buf(),
+            key,
+            genesis: None,
+            block: BlockLimits::default(),
+            limits: Limits::default(),
+            flush: FlushLimits::default(),
+            clock: Arc::new(WallClock),
+        }
+    }
+
+    /// Begins the ledger with this when it is empty.
+    #[must_use]
+    pub fn with_genesis(mut self, genesis: Genesis) -> Self {
+        self.genesis = Some(genesis);
+        self
+    }
+}

@@ -1,0 +1,78 @@
+//! What was committed, read back, and what the ledger's key says about it.
+
+use super::{Committed, Engine, Inner};
+use crate::store::{CommitError, EntryPlace, IndexFault};
+use tally_evidence::{ConsistencyReceipt, Hash, OutcomeRecord, Receipt, SignedStatement, StatementId, TreeNote};
+
+/// Why something cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store does not give it.
+    #[error(transparent)]
+    Store(#[from] CommitError),
+    /// What it gives makes no sense.
+    #[error("the ledger is damaged at entry {0}")]
+    Entry(u64),
+}
+
+impl From<IndexFault> for ReadError {
+    fn from(fault: IndexFault) -> Self {
+        Self::Store(fault.into())
+    }
+}
+
+impl Engine {
+    /// The receipt of a committed statement; each time the same bytes.
+    ///
+    /// # Errors
+    /// [`ReadError::Entry`] when the tree does not hold it.
+    pub fn receipt(&self, committed: &Committed) -> Result<Vec<u8>, ReadError> {
+        let Committed { entry, size, subject, .. } = committed;
+        let (path, root) = self.inner.store.inclusion(*entry, *size).ok_or(ReadError::Entry(*entry))?;
+        Ok(Receipt::issue(&self.inner.key, &self.inner.ledger, subject, *size, *entry, &path, &root))
+    }
+
+    /// The ledger's seal under a proof that it only grew.
+    #[must_use]
+    pub fn sign_consistency(&self, old: u64, size: u64, path: &[Hash], root: &Hash) -> Vec<u8> {
+        ConsistencyReceipt::issue(&self.inner.key, &self.inner.ledger, old, size, path, root)
+    }
+
+    /// The ledger's signature under its size and root, for others' tools.
+    #[must_use]
+    pub fn sign_note(&self, note: &TreeNote) -> String {
+        note.seal(&self.inner.key)
+    }
+
+    /// A committed statement by its id, with its bytes.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn find(&self, id: &StatementId) -> Result<Option<(Committed, Vec<u8>)>, ReadError> {
+        let Some(entry) = self.inner.store.entry_of(id)? else { return Ok(None) };
+        self.entry(entry)
+    }
+
+    /// An entry, with the bytes of its statement.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn entry(&self, entry: u64) -> Result<Option<(Committed, Vec<u8>)>, ReadError> {
+        let Some(place) = self.inner.store.place_of(entry)? else { return Ok(None) };
+        let bytes = self.inner.store.statement(&place)?;
+        let parsed = SignedStatement::parse(&bytes).map_err(|_| ReadError::Entry(entry))?;
+        let committed = self.inner.committed(&place, parsed.subject)?;
+        Ok(Some((committed, bytes)))
+    }
+}
+
+impl Inner {
+    pub(super) fn committed(&self, place: &EntryPlace, subject: String) -> Result<Committed, ReadError> {
+        let EntryPlace { entry, height, row, place } = place;
+        let outcomes = self.store.outcomes(*height)?.unwrap_or_default();
+        let outcome = outcomes.get(row.terms as usize + place).and_then(|bytes| OutcomeRecord::decode(bytes).ok());
+        let refusal = outcome.ok_or(ReadError::Entry(*entry))?.refusal;
+        let id = row.entries.get(*place).map(|(_, id)| *id).ok_or(ReadError::Entry(*entry))?;
+        Ok(Committed { id, subject, entry: *entry, height: *height, size: row.size(), refusal })
+    }
+}
