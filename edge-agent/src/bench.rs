@@ -16,8 +16,7 @@ use tally_connector_modbus::{Plan, PlanFault, decode_response, plan};
 use tally_evidence::{push_reading, sha256};
 use tally_journal::DirStorage;
 use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, IdFault, ModbusTable, PointId, PointSpec, Sample,
-    Security, Unit,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, IdFault, ModbusTable, PointId, PointSpec, Sample, Unit,
 };
 
 const DEVICES: u16 = 10;
@@ -156,33 +155,18 @@ fn baseline(plans: &[Plan], clock: &SystemClock) -> f64 {
 
 fn device(unit: u16) -> Result<DeviceSpec, BenchError> {
     let point = |place: u16| {
-        Ok::<_, IdFault>(PointSpec {
-            id: PointId::try_new(format!("value_{place}"))?,
-            address: Address::Modbus { table: ModbusTable::Holding, offset: place * 2, bit: None },
-            encoding: Encoding::F32,
-            order: ByteOrder::Abcd,
-            length: 0,
-            scale: 1.0,
-            offset: 0.0,
-            unit: Unit::one(),
-            deadband: None,
-            range: None,
-            options: Default::default(),
-        })
+        Ok::<_, IdFault>(PointSpec::new(
+            PointId::try_new(format!("value_{place}"))?,
+            Address::Modbus { table: ModbusTable::Holding, offset: place * 2, bit: None },
+            Encoding::F32,
+            Unit::one(),
+        ))
     };
     Ok(DeviceSpec {
-        id: DeviceId::try_new(format!("press-{unit:02}"))?,
-        endpoint: Endpoint::parse("modbus+tcp://127.0.0.1")?,
-        security: Security::default(),
-        every: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
         registers_per_request_max: 124,
         gap_max: 0,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points: (0..POINTS).map(point).collect::<Result<_, _>>()?,
+        ..DeviceSpec::new(DeviceId::try_new(format!("press-{unit:02}"))?, Endpoint::parse("modbus+tcp://127.0.0.1")?)
     })
 }
 

@@ -262,26 +262,15 @@ async fn stop_all(links: Vec<RunningLink>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn device(id: &str, endpoint: &str, user: Option<&str>) -> DeviceSpec {
         DeviceSpec {
-            id: DeviceId::try_new(id).unwrap(),
-            endpoint: Endpoint::parse(endpoint).unwrap(),
             security: Security {
                 user: user.map(str::to_owned),
                 password: user.map(|_| tally_model::Secret::new("secret".to_owned())),
                 ..Security::default()
             },
-            every: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            registers_per_request_max: 125,
-            gap_max: 8,
-            modbus: Default::default(),
-            opcua: Default::default(),
-            mqtt: Default::default(),
-            templates: Vec::new(),
-            points: Vec::new(),
+            ..DeviceSpec::new(DeviceId::try_new(id).unwrap(), Endpoint::parse(endpoint).unwrap())
         }
     }
 

@@ -22,8 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tally_evidence::StatementId;
-use tally_journal::testing::{DiskFault, MemStorage, PlainFile, Random};
-use tally_journal::{SegmentName, Storage};
+use tally_journal::testing::{Careless, DiskFault, MemStorage, PlainFile, Random, Slip};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
     Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, SubmitError,
@@ -56,39 +55,6 @@ impl StorageBackend for OnMem {
     }
 }
 
-/// A log whose `fsync` does nothing, as sled's does, to see that the cuts below would show it.
-struct Unsynced(MemStorage);
-
-impl Storage for Unsynced {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-    fn create(&mut self, segment: SegmentName) -> io::Result<()> {
-        self.0.create(segment)
-    }
-    fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_at(segment, offset, bytes)
-    }
-    fn sync(&mut self, _: SegmentName) -> io::Result<()> {
-        Ok(())
-    }
-    fn sync_directory(&mut self) -> io::Result<()> {
-        self.0.sync_directory()
-    }
-    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(segment, offset, into)
-    }
-    fn truncate(&mut self, segment: SegmentName, length: u64) -> io::Result<()> {
-        self.0.truncate(segment, length)
-    }
-    fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
-        self.0.delete(segment)
-    }
-    fn len(&self, segment: SegmentName) -> io::Result<u64> {
-        self.0.len(segment)
-    }
-}
-
 /// A node's machine: its disk, what its users were told, and what they still want.
 struct Machine {
     plant: Plant,
@@ -101,7 +67,7 @@ struct Machine {
     /// How often an index had to be thrown away.
     thrown_away: Arc<AtomicU32>,
     cuts: u32,
-    is_synced: bool,
+    slip: Slip,
 }
 
 impl Machine {
@@ -112,7 +78,7 @@ impl Machine {
         let script = (0..statements).map(worn).collect();
         let (disk, clock, told) = (MemStorage::new(), TestClock::at(START), BTreeMap::new());
         let (random, thrown_away) = (Random(seed), Arc::default());
-        Machine { plant, disk, clock, random, script, told, thrown_away, cuts: 0, is_synced: true }
+        Machine { plant, disk, clock, random, script, told, thrown_away, cuts: 0, slip: Slip::None }
     }
 
     fn open(&self) -> Result<Engine, OpenLedgerError> {
@@ -128,10 +94,7 @@ impl Machine {
             }
             Box::new(OnMem(disk.file("state.redb")))
         }));
-        let log = match self.is_synced {
-            true => LogDisk::new(self.disk.clone()),
-            false => LogDisk::new(Unsynced(self.disk.clone())),
-        };
+        let log = LogDisk::new(Careless::new(self.disk.clone(), self.slip));
         Engine::open_on(config, log, &index)
     }
 
@@ -289,7 +252,7 @@ fn a_log_that_does_not_sync_would_be_seen() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let run = std::panic::AssertUnwindSafe(|| {
             let mut machine = Machine::new(seed, 14);
-            machine.is_synced = false;
+            machine.slip = Slip::NoFileSync;
             runtime.block_on(live(&mut machine));
         });
         std::panic::catch_unwind(run).is_err()

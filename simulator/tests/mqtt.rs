@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_connector_api::{Batch, LinkContext, LinkState, LinkStatus, StatusReporter, SystemClock};
 use tally_connector_mqtt::{Message, MqttPublisher, Publisher, PublisherConfig, QoS, link};
-use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Endpoint, NoValue, PointId, PointSpec, Quality, Security, Unit, Value,
-};
+use tally_model::{Address, DeviceId, DeviceSpec, Endpoint, NoValue, PointId, PointSpec, Quality, Unit, Value};
 use tally_simulator::{PlantState, SimConfig, publish_mqtt, start_broker};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -94,31 +92,22 @@ impl Hall {
 
 fn spec(port: u16, device: &tally_simulator::DeviceConfig) -> DeviceSpec {
     let points = device.signals.iter().map(|signal| PointSpec {
-        id: PointId::try_new(signal.id.as_str()).unwrap(),
-        address: Address::parse_mqtt(&signal.address.to_string()).unwrap(),
-        encoding: signal.encoding,
-        order: ByteOrder::Abcd,
-        length: 0,
         scale: signal.scale,
         offset: signal.offset,
-        unit: Unit::one(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
+        ..PointSpec::new(
+            PointId::try_new(signal.id.as_str()).unwrap(),
+            Address::parse_mqtt(&signal.address.to_string()).unwrap(),
+            signal.encoding,
+            Unit::one(),
+        )
     });
     DeviceSpec {
-        id: DeviceId::try_new("hall").unwrap(),
-        endpoint: Endpoint::parse(&format!("mqtt://127.0.0.1:{port}")).unwrap(),
-        security: Security::default(),
         every: Duration::from_millis(50),
-        timeout: Duration::from_secs(1),
-        registers_per_request_max: 125,
-        gap_max: 0,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points: points.collect(),
+        ..DeviceSpec::new(
+            DeviceId::try_new("hall").unwrap(),
+            Endpoint::parse(&format!("mqtt://127.0.0.1:{port}")).unwrap(),
+        )
     }
 }
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 use tally_connector_api::StatusReporter;
 use tally_connector_mqtt::sparkplug::{EdgeNode, EdgeNodeConfig, Name, Update};
 use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, MqttBroker, NoValue, Outcome, PointId, PointSpec,
-    Quality, Sample, Security, Timestamp, Tls, Unit, Value,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, MqttBroker, NoValue, Outcome, PointId, PointSpec, Quality,
+    Sample, Timestamp, Tls, Unit, Value,
 };
 use tally_tests::{Mosquitto, eventually};
 use tokio_util::sync::CancellationToken;
@@ -291,32 +291,12 @@ fn sample(point: &str, outcome: Outcome) -> Sample {
 }
 
 fn device() -> DeviceSpec {
-    let point = |(id, encoding): (&str, Encoding)| PointSpec {
-        id: PointId::try_new(id).unwrap(),
-        address: Address::parse_mqtt(id).unwrap(),
-        encoding,
-        order: ByteOrder::Abcd,
-        length: 0,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::one(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
+    let point = |(id, encoding): (&str, Encoding)| {
+        PointSpec::new(PointId::try_new(id).unwrap(), Address::parse_mqtt(id).unwrap(), encoding, Unit::one())
     };
     DeviceSpec {
-        id: press(),
-        endpoint: Endpoint::parse("mqtt://127.0.0.1").unwrap(),
-        security: Security::default(),
-        every: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        registers_per_request_max: 125,
-        gap_max: 0,
         points: POINTS.map(point).to_vec(),
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
+        ..DeviceSpec::new(press(), Endpoint::parse("mqtt://127.0.0.1").unwrap())
     }
 }
 

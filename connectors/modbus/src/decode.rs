@@ -175,17 +175,13 @@ pub(crate) mod tests {
 
     pub(crate) fn spec(encoding: Encoding, order: ByteOrder) -> PointSpec {
         PointSpec {
-            id: PointId::try_new("p").unwrap(),
-            address: Address::parse_modbus("holding:0").unwrap(),
-            encoding,
             order,
-            length: 0,
-            scale: 1.0,
-            offset: 0.0,
-            unit: Unit::one(),
-            deadband: None,
-            range: None,
-            options: Default::default(),
+            ..PointSpec::new(
+                PointId::try_new("p").unwrap(),
+                Address::parse_modbus("holding:0").unwrap(),
+                encoding,
+                Unit::one(),
+            )
         }
     }
 

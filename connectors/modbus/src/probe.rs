@@ -1,7 +1,7 @@
 //! What registers could mean: every type in every order, side by side, for an engineer with a manual that does not say.
 
 use crate::decode;
-use tally_model::{Address, ByteOrder, Encoding, ModbusTable, Outcome, PointId, PointOptions, PointSpec, Unit};
+use tally_model::{Address, ByteOrder, Encoding, ModbusTable, Outcome, PointId, PointSpec, Unit};
 
 /// Types of one width, in the order in which they are shown.
 const TYPES: [(usize, &[Encoding]); 3] = [
@@ -86,17 +86,14 @@ fn is_placed_so(encoding: Encoding, order: ByteOrder, registers: &[u16]) -> bool
 fn decode_as(encoding: Encoding, order: ByteOrder, length: u16, registers: &[u16]) -> Outcome {
     let id = PointId::try_new("probe").map_err(|_| tally_model::NoValue::Nonsense)?;
     let spec = PointSpec {
-        id,
-        address: Address::Modbus { table: ModbusTable::Holding, offset: 0, bit: None },
-        encoding,
         order,
         length,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::one(),
-        deadband: None,
-        range: None,
-        options: PointOptions::default(),
+        ..PointSpec::new(
+            id,
+            Address::Modbus { table: ModbusTable::Holding, offset: 0, bit: None },
+            encoding,
+            Unit::one(),
+        )
     };
     decode(&spec, registers)
 }

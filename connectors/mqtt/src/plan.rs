@@ -205,22 +205,12 @@ impl fmt::Display for PlannedTopic {
 pub(crate) mod tests {
     use super::*;
     use crate::decode::tests::spec;
-    use tally_model::Security;
 
     pub(crate) fn device(points: Vec<PointSpec>) -> DeviceSpec {
         DeviceSpec {
-            id: DeviceId::try_new("hall").unwrap(),
-            endpoint: Endpoint::parse("mqtt://127.0.0.1:1883").unwrap(),
-            security: Security::default(),
             every: Duration::from_secs(5),
-            timeout: Duration::from_secs(1),
-            registers_per_request_max: 125,
-            gap_max: 0,
-            modbus: Default::default(),
-            opcua: Default::default(),
-            mqtt: Default::default(),
-            templates: Vec::new(),
             points,
+            ..DeviceSpec::new(DeviceId::try_new("hall").unwrap(), Endpoint::parse("mqtt://127.0.0.1:1883").unwrap())
         }
     }
 

@@ -293,40 +293,22 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use tally_model::{ByteOrder, Encoding, PointSpec, Secret, Security, Unit};
+    use tally_model::{Encoding, PointSpec, Secret, Unit};
 
     /// A point as a mapping without extras would make it.
     pub(crate) fn point(id: &str, at: &str, encoding: Encoding) -> PointSpec {
-        PointSpec {
-            id: PointId::try_new(id).unwrap(),
-            address: Address::parse_opcua(at).unwrap(),
-            encoding,
-            order: ByteOrder::default(),
-            length: 0,
-            scale: 1.0,
-            offset: 0.0,
-            unit: Unit::one(),
-            deadband: None,
-            range: None,
-            options: Default::default(),
-        }
+        PointSpec::new(PointId::try_new(id).unwrap(), Address::parse_opcua(at).unwrap(), encoding, Unit::one())
     }
 
     /// A device with these points and defaults.
     pub(crate) fn device(points: Vec<PointSpec>) -> DeviceSpec {
         DeviceSpec {
-            id: DeviceId::try_new("cnc-02").unwrap(),
-            endpoint: Endpoint::parse("opc.tcp://127.0.0.1:4840").unwrap(),
-            security: Security::default(),
             every: Duration::from_millis(500),
-            timeout: Duration::from_secs(1),
-            registers_per_request_max: 125,
-            gap_max: 8,
-            modbus: Default::default(),
-            opcua: Default::default(),
-            mqtt: Default::default(),
-            templates: Vec::new(),
             points,
+            ..DeviceSpec::new(
+                DeviceId::try_new("cnc-02").unwrap(),
+                Endpoint::parse("opc.tcp://127.0.0.1:4840").unwrap(),
+            )
         }
     }
 

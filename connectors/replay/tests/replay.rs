@@ -7,42 +7,25 @@ use std::time::Duration;
 use tally_connector_api::{Batch, LinkContext, StatusReporter, SystemClock};
 use tally_connector_replay::{AtEnd, ReplayError, link, load};
 use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, NoValue, PointId, PointSpec, Security, Timestamp,
-    Unit, Value,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, NoValue, PointId, PointSpec, Timestamp, Unit, Value,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 fn point(id: &str, column: &str, encoding: Encoding) -> PointSpec {
-    PointSpec {
-        id: PointId::try_new(id).unwrap(),
-        address: Address::Column(column.into()),
+    PointSpec::new(
+        PointId::try_new(id).unwrap(),
+        Address::Column(column.into()),
         encoding,
-        order: ByteOrder::Abcd,
-        length: 0,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::try_new("mm/s").unwrap(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
-    }
+        Unit::try_new("mm/s").unwrap(),
+    )
 }
 
 fn device(id: &str, file: &Path, points: Vec<PointSpec>) -> DeviceSpec {
     DeviceSpec {
-        id: DeviceId::try_new(id).unwrap(),
-        endpoint: Endpoint::Replay { file: file.to_owned() },
-        security: Security::default(),
         every: Duration::from_secs(3600),
-        timeout: Duration::from_secs(1),
-        registers_per_request_max: 125,
-        gap_max: 0,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points,
+        ..DeviceSpec::new(DeviceId::try_new(id).unwrap(), Endpoint::Replay { file: file.to_owned() })
     }
 }
 

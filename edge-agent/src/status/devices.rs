@@ -143,7 +143,7 @@ impl Devices {
 mod tests {
     use super::*;
     use crate::vault::KeptReading;
-    use tally_model::{Endpoint, Outcome, PointSpec, Reading, Sample, Security, Timestamp, Unit, Value};
+    use tally_model::{Endpoint, Outcome, PointSpec, Reading, Sample, Timestamp, Unit, Value};
 
     #[test]
     fn every_reason_has_the_word_that_the_topics_use() {
@@ -155,31 +155,20 @@ mod tests {
 
     fn device(points: &[(&str, Option<u64>)]) -> DeviceSpec {
         let point = |(id, every): &(&str, Option<u64>)| PointSpec {
-            id: PointId::try_new(id).unwrap(),
-            address: tally_model::Address::parse_modbus("holding:0").unwrap(),
-            encoding: tally_model::Encoding::U16,
-            order: tally_model::ByteOrder::Abcd,
-            length: 0,
-            scale: 1.0,
-            offset: 0.0,
-            unit: Unit::one(),
-            deadband: None,
-            range: None,
             options: tally_model::PointOptions { every: every.map(Duration::from_millis), ..Default::default() },
+            ..PointSpec::new(
+                PointId::try_new(id).unwrap(),
+                tally_model::Address::parse_modbus("holding:0").unwrap(),
+                tally_model::Encoding::U16,
+                Unit::one(),
+            )
         };
         DeviceSpec {
-            id: DeviceId::try_new("press-01").unwrap(),
-            endpoint: Endpoint::parse("modbus+tcp://127.0.0.1").unwrap(),
-            security: Security::default(),
-            every: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            registers_per_request_max: 125,
-            gap_max: 0,
-            modbus: Default::default(),
-            opcua: Default::default(),
-            mqtt: Default::default(),
-            templates: Vec::new(),
             points: points.iter().map(point).collect(),
+            ..DeviceSpec::new(
+                DeviceId::try_new("press-01").unwrap(),
+                Endpoint::parse("modbus+tcp://127.0.0.1").unwrap(),
+            )
         }
     }
 

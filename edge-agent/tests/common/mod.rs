@@ -17,8 +17,8 @@ use tally_evidence::{
 };
 use tally_ledger_client::{Client, NodeAddress};
 use tally_model::{
-    ActionName, Address, ByteOrder, CallTemplate, ContractName, DeviceId, DeviceSpec, Encoding, Endpoint, PartyId,
-    PointId, PointSpec, Priority, RuleSource, Security, TriggerId, Unit, ValueKind,
+    ActionName, Address, CallTemplate, ContractName, DeviceId, DeviceSpec, Encoding, Endpoint, PartyId, PointId,
+    PointSpec, Priority, RuleSource, TriggerId, Unit, ValueKind,
 };
 use tally_rules::{Firing, Rule, recompute};
 use tokio::net::{TcpListener, UnixListener};
@@ -187,35 +187,20 @@ pub async fn wait(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 pub fn point(id: &str, unit: &str) -> PointSpec {
-    PointSpec {
-        id: PointId::try_new(id).unwrap(),
-        address: Address::parse_column(&format!("column:{id}")).unwrap(),
-        encoding: Encoding::Auto,
-        order: ByteOrder::Abcd,
-        length: 0,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::try_new(unit).unwrap(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
-    }
+    PointSpec::new(
+        PointId::try_new(id).unwrap(),
+        Address::parse_column(&format!("column:{id}")).unwrap(),
+        Encoding::Auto,
+        Unit::try_new(unit).unwrap(),
+    )
 }
 
 pub fn device(endpoint: Endpoint) -> DeviceSpec {
     DeviceSpec {
-        id: DeviceId::try_new("press-01").unwrap(),
-        endpoint,
-        security: Security::default(),
         every: Duration::from_millis(50),
         timeout: Duration::from_millis(500),
-        registers_per_request_max: 125,
-        gap_max: 8,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points: vec![point("vibration", "mm/s"), point("running", "1"), point("secret", "1")],
+        ..DeviceSpec::new(DeviceId::try_new("press-01").unwrap(), endpoint)
     }
 }
 

@@ -43,6 +43,39 @@ pub trait Storage {
     }
 }
 
+impl<S: Storage + ?Sized> Storage for Box<S> {
+    fn list(&self) -> io::Result<Vec<String>> {
+        (**self).list()
+    }
+    fn create(&mut self, segment: SegmentName) -> io::Result<()> {
+        (**self).create(segment)
+    }
+    fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (**self).write_at(segment, offset, bytes)
+    }
+    fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
+        (**self).sync(segment)
+    }
+    fn sync_directory(&mut self) -> io::Result<()> {
+        (**self).sync_directory()
+    }
+    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        (**self).read_at(segment, offset, into)
+    }
+    fn truncate(&mut self, segment: SegmentName, length: u64) -> io::Result<()> {
+        (**self).truncate(segment, length)
+    }
+    fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
+        (**self).delete(segment)
+    }
+    fn len(&self, segment: SegmentName) -> io::Result<u64> {
+        (**self).len(segment)
+    }
+    fn describe(&self, file: &str) -> String {
+        (**self).describe(file)
+    }
+}
+
 /// Name of a segment: the number of its first record, `00000000000000000042.seg`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName(pub u64);

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::storage::{SegmentName, Storage};
 
+mod careless;
 mod plain;
 mod platter;
 
+pub use careless::{Careless, Slip};
 pub use plain::PlainFile;
 use platter::{Change, MemFile};
 

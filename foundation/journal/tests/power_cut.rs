@@ -9,12 +9,12 @@ mod common;
 mod lives;
 
 use common::{Model, small_segments};
-use lives::{Lives, Slip};
+use lives::Lives;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tally_journal::Journal;
-use tally_journal::testing::{DiskFault, MemStorage};
+use tally_journal::testing::{DiskFault, MemStorage, Slip};
 
 /// What happened in all runs together.
 #[derive(Debug, Default)]

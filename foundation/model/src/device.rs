@@ -331,6 +331,24 @@ pub struct PointSpec {
 }
 
 impl PointSpec {
+    /// A point as a mapping gives it that says no more than this: big-endian, unscaled, any value believable.
+    #[must_use]
+    pub fn new(id: PointId, address: Address, encoding: Encoding, unit: Unit) -> Self {
+        Self {
+            id,
+            address,
+            encoding,
+            order: ByteOrder::default(),
+            length: 0,
+            scale: 1.0,
+            offset: 0.0,
+            unit,
+            deadband: None,
+            range: None,
+            options: PointOptions::default(),
+        }
+    }
+
     /// What kind of value the point gives; `None` when only the device knows ([`Encoding::Auto`]).
     #[must_use]
     pub fn kind(&self) -> Option<ValueKind> {
@@ -403,4 +421,25 @@ pub struct DeviceSpec {
     pub templates: Vec<PointTemplate>,
     /// Its points, in file order, ids unique.
     pub points: Vec<PointSpec>,
+}
+
+impl DeviceSpec {
+    /// A device without points, asked every second, that must answer within one; all else as a mapping leaves it.
+    #[must_use]
+    pub fn new(id: DeviceId, endpoint: Endpoint) -> Self {
+        Self {
+            id,
+            endpoint,
+            security: Security::default(),
+            every: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            registers_per_request_max: 125,
+            gap_max: 8,
+            modbus: ModbusOptions::default(),
+            opcua: OpcUaOptions::default(),
+            mqtt: MqttOptions::default(),
+            templates: Vec::new(),
+            points: Vec::new(),
+        }
+    }
 }

@@ -272,22 +272,15 @@ fn names_of(id: &str) -> Result<Vec<String>, TemplateFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, ByteOrder, Encoding, Unit};
+    use crate::{Address, Encoding, Unit};
 
     fn template(id: &str, topic: &str) -> Result<PointTemplate, TemplateFault> {
-        let point = PointSpec {
-            id: PointId::try_new("p").unwrap(),
-            address: Address::parse_mqtt(topic).unwrap(),
-            encoding: Encoding::Auto,
-            order: ByteOrder::default(),
-            length: 0,
-            scale: 1.0,
-            offset: 0.0,
-            unit: Unit::one(),
-            deadband: None,
-            range: None,
-            options: Default::default(),
-        };
+        let point = PointSpec::new(
+            PointId::try_new("p").unwrap(),
+            Address::parse_mqtt(topic).unwrap(),
+            Encoding::Auto,
+            Unit::one(),
+        );
         PointTemplate::try_new(id, topic, point)
     }
 

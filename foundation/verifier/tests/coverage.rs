@@ -1,57 +1,21 @@
 //! A device's anchors on a ledger built by hand, and what the verifier says when one is missing or any byte changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::collections::BTreeMap;
+mod common;
+
+use common::{LEDGER, device, genesis, key, party};
 use std::time::Duration;
 use tally_evidence::cbor::{self, Cbor, int, text};
 use tally_evidence::{
-    AnchorBody, CallBody, Checkpoint, CoverageFile, DeviceRecord, EvidenceEntry, Gap, GapReason, Hash, OutcomeRecord,
-    PartyKind, PartyRecord, Place, Question, Receipt, SignedStatement, SigningKey, StateClaim, StateTree,
-    StatementKind, Tree, device_state_key, leaf_hash, revocation_state_key, root_of, sign,
+    AnchorBody, Checkpoint, CoverageFile, EvidenceEntry, Gap, GapReason, Hash, OutcomeRecord, Place, Question, Receipt,
+    SignedStatement, StateClaim, StateTree, StatementKind, Tree, device_state_key, leaf_hash, revocation_state_key,
+    root_of, sign,
 };
-use tally_model::{DeviceId, PartyId, Timestamp};
+use tally_model::{DeviceId, Timestamp};
 use tally_verifier::{Report, Step, verify};
-
-const LEDGER: &str = "press-line";
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_secret(&[seed; 32]).unwrap()
-}
-
-fn device() -> DeviceId {
-    DeviceId::try_new("press-01").unwrap()
-}
-
-fn party(name: &str) -> PartyId {
-    PartyId::try_new(name).unwrap()
-}
 
 fn at(second: u64) -> Timestamp {
     Timestamp::from_micros(1_790_000_000_000_000).plus(Duration::from_secs(second))
-}
-
-fn genesis() -> Vec<u8> {
-    let agent = PartyRecord {
-        id: party("agent-01"),
-        kind: PartyKind::Agent,
-        name: "Agent".into(),
-        key: key(2).public().clone(),
-        firm: None,
-        skills: vec![],
-    };
-    let device = DeviceRecord { id: device(), agent: party("agent-01"), owner: party("acme") };
-    let body = CallBody {
-        contract: "registry".parse().unwrap(),
-        action: "genesis".parse().unwrap(),
-        agreement: None,
-        args: BTreeMap::from([
-            ("parties".to_owned(), Cbor::Array(vec![agent.to_cbor()])),
-            ("devices".to_owned(), Cbor::Array(vec![device.to_cbor()])),
-        ]),
-        nonce: [0; 16],
-        at: at(0),
-    };
-    sign(StatementKind::Call, &key(1), &party(LEDGER), "registry", LEDGER, 0, body.encode())
 }
 
 /// Anchors of ten seconds and ten readings each; number n covers the seconds 10 n - 10 to 10 n - 1.
@@ -150,7 +114,7 @@ fn file_of(statements: &[(Vec<u8>, u16)], (from, to): (Timestamp, Timestamp), is
 }
 
 fn file_with(anchors: &[AnchorBody], seconds: (u64, u64)) -> CoverageFile {
-    let mut statements = vec![(genesis(), 0)];
+    let mut statements = vec![(genesis(&[]), 0)];
     statements.extend(anchors.iter().map(|anchor| (sealed(anchor, 2), 0)));
     file_of(&statements, (at(seconds.0), at(seconds.1)), false)
 }
@@ -260,7 +224,7 @@ fn a_missing_altered_or_foreign_anchor_is_noticed() {
 fn a_forged_seal_a_refusal_and_a_revocation_are_noticed() {
     let two = anchors(2);
     let question = (at(3), at(15));
-    let statements = |seed, refusal| vec![(genesis(), 0), (sealed(&two[0], 2), 0), (sealed(&two[1], seed), refusal)];
+    let statements = |seed, refusal| vec![(genesis(&[]), 0), (sealed(&two[0], 2), 0), (sealed(&two[1], seed), refusal)];
     assert!(check(&file_of(&statements(2, 0), question, false)).all_hold());
     breaks(&file_of(&statements(9, 0), question, false), Step::Seal, "seal");
     breaks(&file_of(&statements(2, 178), question, false), Step::Anchor, "refusal 178");

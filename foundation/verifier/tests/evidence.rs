@@ -1,37 +1,25 @@
 //! A whole little chain built by hand, and what the verifier says when any byte of it changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod common;
+
+use common::{LEDGER, device, genesis, key, party};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_evidence::cbor::{Cbor, text};
+use tally_evidence::cbor::text;
 use tally_evidence::{
-    CallBody, ChainHead, Checkpoint, DeviceRecord, Disclosure, Event, EvidenceEntry, EvidenceFile, Hash, OutcomeRecord,
-    PartyKind, PartyRecord, Place, ReadingsClaim, Receipt, RuleRecord, Salt, SignedStatement, SigningKey, StatementId,
-    StatementKind, Transition, Tree, TriggerBody, TriggerCall, VerifyingKey, encode_reading, leaf_hash, reading_leaf,
-    root_of, rule_digest, sign,
+    ChainHead, Checkpoint, Disclosure, Event, EvidenceEntry, EvidenceFile, Hash, OutcomeRecord, Place, ReadingsClaim,
+    Receipt, RuleRecord, Salt, SignedStatement, StatementId, StatementKind, Transition, Tree, TriggerBody, TriggerCall,
+    VerifyingKey, encode_reading, leaf_hash, reading_leaf, root_of, rule_digest, sign,
 };
 use tally_model::{
-    CallTemplate, DeviceId, PartyId, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId,
-    Unit, Value, ValueKind,
+    CallTemplate, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId, Unit, Value, ValueKind,
 };
 use tally_rules::{Firing, Rule, Watch};
 use tally_verifier::{Report, Step, verify};
 
-const LEDGER: &str = "press-line";
 const SALT: Salt = [3; 16];
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_secret(&[seed; 32]).unwrap()
-}
-
-fn device() -> DeviceId {
-    DeviceId::try_new("press-01").unwrap()
-}
-
-fn party(name: &str) -> PartyId {
-    PartyId::try_new(name).unwrap()
-}
 
 fn point(name: &str) -> PointId {
     PointId::try_new(name).unwrap()
@@ -139,31 +127,6 @@ fn trigger() -> (Vec<u8>, Disclosure) {
     (sealed, disclosure)
 }
 
-fn genesis() -> Vec<u8> {
-    let agent = PartyRecord {
-        id: party("agent-01"),
-        kind: PartyKind::Agent,
-        name: "Agent".into(),
-        key: key(2).public().clone(),
-        firm: None,
-        skills: vec![],
-    };
-    let device = DeviceRecord { id: device(), agent: party("agent-01"), owner: party("acme") };
-    let body = CallBody {
-        contract: "registry".parse().unwrap(),
-        action: "genesis".parse().unwrap(),
-        agreement: None,
-        args: BTreeMap::from([
-            ("parties".to_owned(), Cbor::Array(vec![agent.to_cbor()])),
-            ("devices".to_owned(), Cbor::Array(vec![device.to_cbor()])),
-            ("rules".to_owned(), Cbor::Array(vec![RuleRecord::new(rule()).to_cbor()])),
-        ]),
-        nonce: [0; 16],
-        at: Timestamp::from_micros(0),
-    };
-    sign(StatementKind::Call, &key(1), &party(LEDGER), "registry", LEDGER, 0, body.encode())
-}
-
 /// A ledger of one statement a block, done by hand.
 fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceFile {
     let mut tree = Tree::default();
@@ -211,7 +174,7 @@ fn opened() -> Vec<Event> {
 
 fn evidence() -> EvidenceFile {
     let (sealed, disclosure) = trigger();
-    ledger(&[(genesis(), vec![], None), (sealed, opened(), Some(disclosure))])
+    ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(disclosure))])
 }
 
 fn broken(report: &Report) -> Step {
@@ -285,14 +248,14 @@ fn a_hidden_reading_of_a_shown_point_is_noticed() {
     let forged = Disclosure::build(device(), firing.first, &leaves, &open);
     assert_eq!(forged.root(), disclosure.root());
     assert!(between(&firing, hidden.unwrap()));
-    let file = ledger(&[(genesis(), vec![], None), (sealed, opened(), Some(forged))]);
+    let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(forged))]);
     assert_eq!(broken(&verify(&file.encode(), None)), Step::Readings);
 }
 
 #[test]
 fn a_trigger_without_its_readings_does_not_hold() {
     let (sealed, _) = trigger();
-    let file = ledger(&[(genesis(), vec![], None), (sealed, opened(), None)]);
+    let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), None)]);
     assert_eq!(broken(&verify(&file.encode(), None)), Step::Readings);
 }
 
@@ -303,7 +266,7 @@ fn an_agent_that_lies_about_its_rule_is_caught() {
     let mut body = TriggerBody::decode(&SignedStatement::parse(&sealed).unwrap().payload).unwrap();
     body.at = body.at.minus(Duration::from_millis(200));
     let lie = sign(StatementKind::Trigger, &key(2), &party("agent-01"), "press-01", LEDGER, 0, body.encode());
-    let file = ledger(&[(genesis(), vec![], None), (lie, opened(), Some(disclosure))]);
+    let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (lie, opened(), Some(disclosure))]);
     assert_eq!(broken(&verify(&file.encode(), None)), Step::Recomputed);
 }
 
@@ -314,7 +277,7 @@ fn an_unregistered_signer_and_a_foreign_agent_are_noticed() {
     assert_eq!(broken(&verify(&alone.encode(), None)), Step::DeviceBinding);
     let body = SignedStatement::parse(&sealed).unwrap().payload;
     let foreign = sign(StatementKind::Trigger, &key(7), &party("agent-01"), "press-01", LEDGER, 0, body);
-    let file = ledger(&[(genesis(), vec![], None), (foreign, opened(), Some(disclosure))]);
+    let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (foreign, opened(), Some(disclosure))]);
     assert_eq!(broken(&verify(&file.encode(), None)), Step::Seal);
 }
 
@@ -323,7 +286,7 @@ fn a_move_without_its_beginning_is_a_hole() {
     let (sealed, disclosure) = trigger();
     let data = BTreeMap::from([("from".to_owned(), text("accepted")), ("to".to_owned(), text("repaired"))]);
     let moved = vec![Event { kind: "agreement.moved".into(), subject: "mo-1".into(), data }];
-    let file = ledger(&[(genesis(), vec![], None), (sealed, moved, Some(disclosure))]);
+    let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, moved, Some(disclosure))]);
     assert_eq!(broken(&verify(&file.encode(), None)), Step::History);
 }
 

@@ -3,16 +3,17 @@
 //! **Who writes, who deletes.** The order thread appends; nobody deletes. API tasks read under the read lock, for the time of
 //! one record. **Limits.** A record has at most 16 MiB ([`RECORD_BYTES_MAX`]); a block is cut well below it.
 
-use std::io;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
-use tally_journal::{DirStorage, Journal, JournalError, OpenError, Options, Repair, SegmentName, Storage};
+use tally_journal::{DirStorage, Journal, JournalError, OpenError, Options, Repair, Storage};
 
 /// Bytes of the largest block record.
 pub const RECORD_BYTES_MAX: u32 = 16 << 20;
 
+type AnyDisk = Box<dyn Storage + Send + Sync>;
+
 /// The disk under the log: a folder in production, a disk that fails on demand in tests.
-pub struct LogDisk(Box<dyn Storage + Send + Sync>);
+pub struct LogDisk(AnyDisk);
 
 impl LogDisk {
     /// Any storage.
@@ -29,49 +30,16 @@ impl LogDisk {
     }
 }
 
-impl Storage for LogDisk {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-    fn create(&mut self, segment: SegmentName) -> io::Result<()> {
-        self.0.create(segment)
-    }
-    fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_at(segment, offset, bytes)
-    }
-    fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
-        self.0.sync(segment)
-    }
-    fn sync_directory(&mut self) -> io::Result<()> {
-        self.0.sync_directory()
-    }
-    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(segment, offset, into)
-    }
-    fn truncate(&mut self, segment: SegmentName, length: u64) -> io::Result<()> {
-        self.0.truncate(segment, length)
-    }
-    fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
-        self.0.delete(segment)
-    }
-    fn len(&self, segment: SegmentName) -> io::Result<u64> {
-        self.0.len(segment)
-    }
-    fn describe(&self, file: &str) -> String {
-        self.0.describe(file)
-    }
-}
-
 /// The open log.
 pub struct Log {
     /// Written by the order thread alone; the lock keeps readers out while it appends.
-    journal: RwLock<Journal<LogDisk>>,
+    journal: RwLock<Journal<AnyDisk>>,
 }
 
 impl Log {
     pub fn open(disk: LogDisk) -> Result<Self, OpenError> {
         let options = Options { record_bytes_max: RECORD_BYTES_MAX, ..Options::default() };
-        Ok(Self { journal: RwLock::new(Journal::open_on(disk, options)?) })
+        Ok(Self { journal: RwLock::new(Journal::open_on(disk.0, options)?) })
     }
 
     /// Appends block `height` and syncs. On `Ok` it is there for ever.
@@ -101,7 +69,7 @@ impl Log {
         self.read_lock().bytes_on_disk()
     }
 
-    fn read_lock(&self) -> std::sync::RwLockReadGuard<'_, Journal<LogDisk>> {
+    fn read_lock(&self) -> std::sync::RwLockReadGuard<'_, Journal<AnyDisk>> {
         // A poisoned lock: the order thread died while appending. The journal itself is poisoned then and says so.
         self.journal.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -46,23 +46,8 @@ struct Frame {
 impl Frame {
     fn device(self, id: DeviceId, endpoint: Endpoint, security: Security, points: Vec<PointSpec>) -> DeviceSpec {
         let Self { every, timeout, registers_per_request_max, gap_max } = self;
-        let modbus = tally_model::ModbusOptions::default();
-        let opcua = tally_model::OpcUaOptions::default();
-        let (mqtt, templates) = (tally_model::MqttOptions::default(), Vec::new());
-        DeviceSpec {
-            id,
-            endpoint,
-            security,
-            every,
-            timeout,
-            registers_per_request_max,
-            gap_max,
-            modbus,
-            opcua,
-            mqtt,
-            templates,
-            points,
-        }
+        let device = DeviceSpec::new(id, endpoint);
+        DeviceSpec { security, every, timeout, registers_per_request_max, gap_max, points, ..device }
     }
 }
 

@@ -324,17 +324,9 @@ fn spec_registers(encoding: Encoding) -> u16 {
 
 fn spec(id: &PointId, address: Option<Address>, encoding: Encoding, scale: f64, offset: f64) -> PointSpec {
     PointSpec {
-        id: id.clone(),
-        address: address.unwrap_or(Address::Column(String::new())),
-        encoding,
-        order: ByteOrder::default(),
-        length: 0,
         scale,
         offset,
-        unit: Unit::one(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
+        ..PointSpec::new(id.clone(), address.unwrap_or(Address::Column(String::new())), encoding, Unit::one())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, Link, LinkContext, StatusReporter, SystemClock};
-use tally_model::{DeviceSpec, Endpoint, NoValue, Outcome, PointOptions, PointSpec, Security, Unit};
+use tally_model::{DeviceSpec, Endpoint, NoValue, Outcome, PointOptions, PointSpec, Unit};
 use tally_simulator::{SimConfig, SimHandle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,34 +20,22 @@ pub fn plant(yaml: &str) -> SimConfig {
 /// The connector's view of the simulated devices, made from the simulator's own description.
 pub fn specs(config: &SimConfig, handle: &SimHandle) -> Vec<DeviceSpec> {
     let specs = config.devices.iter().map(|device| DeviceSpec {
-        id: device.id.clone(),
-        endpoint: Endpoint::parse(&handle.addresses()[device.id.as_str()]).unwrap(),
-        security: Security::default(),
         every: Duration::from_millis(30),
         timeout: Duration::from_millis(150),
-        registers_per_request_max: 125,
         gap_max: 16,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points: device
             .signals
             .iter()
             .map(|signal| PointSpec {
-                id: signal.id.clone(),
-                address: signal.address.clone(),
-                encoding: signal.encoding,
                 order: signal.order,
                 length: signal.length,
                 scale: signal.scale,
                 offset: signal.offset,
-                unit: Unit::one(),
-                deadband: None,
-                range: None,
                 options: PointOptions { every: None, bits: signal.bits, labels: signal.labels.clone() },
+                ..PointSpec::new(signal.id.clone(), signal.address.clone(), signal.encoding, Unit::one())
             })
             .collect(),
+        ..DeviceSpec::new(device.id.clone(), Endpoint::parse(&handle.addresses()[device.id.as_str()]).unwrap())
     });
     specs.collect()
 }

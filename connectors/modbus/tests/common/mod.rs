@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, LinkContext, LinkStatus, SINK_BATCHES_MAX, StatusReporter, SystemClock};
 use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, Outcome, PointId, PointSpec, Quality, Security, Unit,
+    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, Outcome, PointId, PointSpec, Quality, Unit,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -17,19 +17,10 @@ use tokio_util::sync::CancellationToken;
 pub fn point(text: &str) -> PointSpec {
     let mut words = text.split_whitespace();
     let (id, at) = (words.next().unwrap(), words.next().unwrap());
-    PointSpec {
-        id: PointId::try_new(id).unwrap(),
-        address: Address::parse_modbus(at).unwrap(),
-        encoding: words.next().map_or(Encoding::Bool, encoding),
-        order: words.next().map_or(ByteOrder::Abcd, order),
-        length: 0,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::one(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
-    }
+    let encoding = words.next().map_or(Encoding::Bool, encoding);
+    let order = words.next().map_or(ByteOrder::Abcd, order);
+    let (id, address) = (PointId::try_new(id).unwrap(), Address::parse_modbus(at).unwrap());
+    PointSpec { order, ..PointSpec::new(id, address, encoding, Unit::one()) }
 }
 
 pub fn encoding(word: &str) -> Encoding {
@@ -42,18 +33,13 @@ pub fn order(word: &str) -> ByteOrder {
 
 pub fn device(id: &str, port: u16, unit: u8, points: Vec<PointSpec>) -> DeviceSpec {
     DeviceSpec {
-        id: DeviceId::try_new(id).unwrap(),
-        endpoint: Endpoint::parse(&format!("modbus+tcp://127.0.0.1:{port}?unit={unit}")).unwrap(),
-        security: Security::default(),
         every: Duration::from_millis(50),
         timeout: Duration::from_millis(150),
-        registers_per_request_max: 125,
-        gap_max: 8,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points,
+        ..DeviceSpec::new(
+            DeviceId::try_new(id).unwrap(),
+            Endpoint::parse(&format!("modbus+tcp://127.0.0.1:{port}?unit={unit}")).unwrap(),
+        )
     }
 }
 

@@ -2,23 +2,11 @@
 
 use super::*;
 use proptest::prelude::*;
-use tally_model::{ByteOrder, Encoding, PointId, Unit};
+use tally_model::{Encoding, PointId, Unit};
 
 /// A plain point, for all tests of the crate.
 pub(crate) fn spec(id: &str, at: &str) -> PointSpec {
-    PointSpec {
-        id: PointId::try_new(id).unwrap(),
-        address: Address::parse_mqtt(at).unwrap(),
-        encoding: Encoding::Auto,
-        order: ByteOrder::Abcd,
-        length: 0,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::one(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
-    }
+    PointSpec::new(PointId::try_new(id).unwrap(), Address::parse_mqtt(at).unwrap(), Encoding::Auto, Unit::one())
 }
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use tally_connector_api::{Batch, LinkContext, LinkState, LinkStatus, StatusReporter, SystemClock};
 use tally_connector_mqtt::link;
 use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, Outcome, PointId, PointSpec, Sample, Secret,
-    Security, Unit,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, Outcome, PointId, PointSpec, Sample, Secret, Unit,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -151,35 +150,22 @@ pub fn free_port() -> u16 {
 }
 
 pub fn point(id: &str, at: &str, encoding: Encoding) -> PointSpec {
-    PointSpec {
-        id: PointId::try_new(id).unwrap(),
-        address: Address::parse_mqtt(at).unwrap(),
+    PointSpec::new(
+        PointId::try_new(id).unwrap(),
+        Address::parse_mqtt(at).unwrap(),
         encoding,
-        order: ByteOrder::Abcd,
-        length: 0,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::try_new("Cel").unwrap(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
-    }
+        Unit::try_new("Cel").unwrap(),
+    )
 }
 
 pub fn device(port: u16, points: Vec<PointSpec>) -> DeviceSpec {
     DeviceSpec {
-        id: DeviceId::try_new("hall").unwrap(),
-        endpoint: Endpoint::parse(&format!("mqtt://127.0.0.1:{port}")).unwrap(),
-        security: Security::default(),
         every: Duration::from_millis(500),
-        timeout: Duration::from_secs(1),
-        registers_per_request_max: 125,
-        gap_max: 0,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points,
+        ..DeviceSpec::new(
+            DeviceId::try_new("hall").unwrap(),
+            Endpoint::parse(&format!("mqtt://127.0.0.1:{port}")).unwrap(),
+        )
     }
 }
 

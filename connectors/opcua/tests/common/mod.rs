@@ -12,8 +12,8 @@ use tally_connector_api::{
 };
 use tally_connector_opcua::{Settings, link};
 use tally_model::{
-    Address, ByteOrder, DeviceId, DeviceSpec, Encoding, Endpoint, OpcUaPolicy, PointId, PointSpec, Sample, Secret,
-    Security, Unit, Value,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, OpcUaPolicy, PointId, PointSpec, Sample, Secret, Security, Unit,
+    Value,
 };
 use tally_simulator::{OpcUaOptions, OpcUaServerConfig, PlantState, SimConfig, serve_opcua_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -155,41 +155,24 @@ pub fn with_pki(directory: &Path) -> OpcUaOptions {
 }
 
 pub fn point(id: &str, at: &str, encoding: Encoding) -> PointSpec {
-    PointSpec {
-        id: PointId::try_new(id).unwrap(),
-        address: Address::parse_opcua(at).unwrap(),
-        encoding,
-        order: ByteOrder::default(),
-        length: 0,
-        scale: 1.0,
-        offset: 0.0,
-        unit: Unit::one(),
-        deadband: None,
-        range: None,
-        options: Default::default(),
-    }
+    PointSpec::new(PointId::try_new(id).unwrap(), Address::parse_opcua(at).unwrap(), encoding, Unit::one())
 }
 
 /// The machine as a mapping would describe it.
 pub fn cnc(port: u16, policy: OpcUaPolicy) -> DeviceSpec {
     DeviceSpec {
-        id: DeviceId::try_new("cnc-02").unwrap(),
-        endpoint: Endpoint::parse(&format!("opc.tcp://127.0.0.1:{port}")).unwrap(),
         security: Security { policy, ..Security::default() },
         every: Duration::from_millis(50),
-        timeout: Duration::from_secs(1),
-        registers_per_request_max: 125,
-        gap_max: 0,
-        modbus: Default::default(),
-        opcua: Default::default(),
-        mqtt: Default::default(),
-        templates: Vec::new(),
         points: vec![
             point("load", "nsu=urn:factory:cnc;s=Spindle.Load", Encoding::Auto),
             point("parts", "nsu=urn:factory:cnc;i=1001", Encoding::U32),
             point("running", "nsu=urn:factory:cnc;s=Running", Encoding::Bool),
             point("program", "nsu=urn:factory:cnc;s=Program", Encoding::Text),
         ],
+        ..DeviceSpec::new(
+            DeviceId::try_new("cnc-02").unwrap(),
+            Endpoint::parse(&format!("opc.tcp://127.0.0.1:{port}")).unwrap(),
+        )
     }
 }
 

@@ -1,65 +1,8 @@
-//! Lives of a journal on a disk that fails, and slips of a careless programmer to see that the lives would show them.
+//! Lives of a journal on a disk that fails, or under a careless journal to see that the lives would show it.
 
 use crate::common::{Model, assert_refuses_everything, small_segments};
-use std::io;
-use tally_journal::testing::{DiskFault, MemStorage, Random};
-use tally_journal::{Journal, JournalError, OpenError, Options, SegmentName, Storage};
-
-/// What a careless journal does. With any of them the lives must come to a bad end; without, never.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slip {
-    None,
-    /// `fsync` of a segment is forgotten (what sled does).
-    NoFileSync,
-    /// `fsync` of the folder is forgotten: created segments vanish, deletions come out of order.
-    NoDirectorySync,
-    /// The known first mistake: a segment is deleted because its *first* record may go, though later ones are alive.
-    DeletesLiveSegment,
-    /// Opening trusts that bytes it can read are on the disk, and does not write them again after a failed sync.
-    TrustsPageCache,
-    /// Opening forgets to cut the torn tail off.
-    NoTruncate,
-}
-
-/// A disk under a careless journal.
-#[derive(Debug, Clone)]
-pub struct Careless {
-    disk: MemStorage,
-    slip: Slip,
-}
-
-impl Storage for Careless {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-    fn create(&mut self, segment: SegmentName) -> io::Result<()> {
-        self.disk.create(segment)
-    }
-    fn write_at(&mut self, segment: SegmentName, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.slip == Slip::TrustsPageCache && offset < self.disk.len(segment)? {
-            return Ok(());
-        }
-        self.disk.write_at(segment, offset, bytes)
-    }
-    fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
-        if self.slip == Slip::NoFileSync { Ok(()) } else { self.disk.sync(segment) }
-    }
-    fn sync_directory(&mut self) -> io::Result<()> {
-        if self.slip == Slip::NoDirectorySync { Ok(()) } else { self.disk.sync_directory() }
-    }
-    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.disk.read_at(segment, offset, into)
-    }
-    fn truncate(&mut self, segment: SegmentName, length: u64) -> io::Result<()> {
-        if self.slip == Slip::NoTruncate { Ok(()) } else { self.disk.truncate(segment, length) }
-    }
-    fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
-        self.disk.delete(segment)
-    }
-    fn len(&self, segment: SegmentName) -> io::Result<u64> {
-        self.disk.len(segment)
-    }
-}
+use tally_journal::testing::{Careless, DiskFault, MemStorage, Random, Slip};
+use tally_journal::{Journal, JournalError, OpenError, Options, SegmentName};
 
 /// Several lives of one journal, each ended by a fault, a kill or a power cut. All of it follows from the seed.
 pub struct Lives {
@@ -96,7 +39,7 @@ impl Lives {
     }
 
     fn open(&self) -> Result<Journal<Careless>, OpenError> {
-        Journal::open_on(Careless { disk: self.disk.clone(), slip: self.slip }, self.options.clone())
+        Journal::open_on(Careless::new(self.disk.clone(), self.slip), self.options.clone())
     }
 
     fn live_once(&mut self) {
