@@ -304,6 +304,14 @@ impl Fields {
         self.need(name)?.into_array().map_err(|_| wrong(name, "an array"))
     }
 
+    /// Takes an array of hashes.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn hashes(&mut self, name: &'static str) -> Result<Vec<crate::Hash>, CborFault> {
+        hashes(self.need(name)?, name)
+    }
+
     /// Takes a map with text keys.
     ///
     /// # Errors
@@ -328,6 +336,16 @@ impl Fields {
             None => Ok(()),
         }
     }
+}
+
+/// Takes `value`, which must be an array of hashes; `name` is used in the fault.
+///
+/// # Errors
+/// [`CborFault::Type`].
+pub fn hashes(value: Cbor, name: &str) -> Result<Vec<crate::Hash>, CborFault> {
+    let hash = |item: Cbor| item.into_bytes().ok()?.try_into().ok();
+    let items = value.into_array().map_err(|_| wrong(name, "an array"))?;
+    items.into_iter().map(|item| hash(item).ok_or_else(|| wrong(name, "byte strings of 32 bytes"))).collect()
 }
 
 fn wrong(name: &str, expected: &'static str) -> CborFault {

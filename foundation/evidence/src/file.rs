@@ -4,7 +4,7 @@
 //! one named link not hold. What the checks are stands in the crate `tally-verifier`.
 
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
-use crate::{Hash, KeyFault, VerifyingKey};
+use crate::{Cosigner, Hash, KeyFault, NoteVerifyingKey, VerifyingKey};
 
 /// Version of the format; a reader refuses others.
 const VERSION: u64 = 1;
@@ -68,20 +68,35 @@ pub struct EvidenceFile {
     pub entries: Vec<EvidenceEntry>,
     /// The terms of the agreement that ran out, in ledger order.
     pub terms: Vec<EvidenceTerm>,
+    /// What witnesses say of the tree that all entries are in.
+    pub witnessed: Option<WitnessedNote>,
+}
+
+/// A cosigned checkpoint that covers all entries of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessedNote {
+    /// The signed note, with signatures of the ledger and of the witnesses below and of nobody else.
+    pub note: String,
+    /// Who cosigned it. A reader compares them with those he knows.
+    pub witnesses: Vec<Cosigner>,
+    /// For each entry of the file, its inclusion path in the note's tree.
+    pub paths: Vec<Vec<Hash>>,
 }
 
 impl EvidenceFile {
     /// The file's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        cbor::encode(&map([
+        let mut fields = vec![
             ("tallystick-evidence", int(VERSION)),
             ("ledger", text(self.ledger.clone())),
             ("key", bytes(self.key.sec1().to_vec())),
             ("agreement", text(self.agreement.clone())),
             ("entries", Cbor::Array(self.entries.iter().map(encode_entry).collect())),
             ("terms", Cbor::Array(self.terms.iter().map(encode_term).collect())),
-        ]))
+        ];
+        fields.extend(self.witnessed.iter().map(|witnessed| ("witnessed", encode_witnessed(witnessed))));
+        cbor::encode(&map(fields))
     }
 
     /// Reads a file strictly.
@@ -100,6 +115,7 @@ impl EvidenceFile {
             agreement: fields.text("agreement")?,
             entries: fields.array("entries")?.into_iter().map(decode_entry).collect::<Result<_, _>>()?,
             terms: fields.array("terms")?.into_iter().map(decode_term).collect::<Result<_, _>>()?,
+            witnessed: fields.take("witnessed").map(decode_witnessed).transpose()?,
         };
         fields.finish()?;
         Ok(evidence)
@@ -138,7 +154,7 @@ pub(crate) fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
     let mut fields = Fields::new(value, "entry")?;
     let disclosure = fields.take("disclosure").map(|bytes| bytes.into_bytes().map_err(|_| type_fault("disclosure")));
     let entry = EvidenceEntry {
-        outcome_path: decode_path(&mut fields)?,
+        outcome_path: fields.hashes("outcome-path")?,
         statement: fields.bytes("statement")?,
         receipt: fields.bytes("receipt")?,
         outcome: fields.bytes("outcome")?,
@@ -153,7 +169,7 @@ pub(crate) fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
 fn decode_term(value: Cbor) -> Result<EvidenceTerm, CborFault> {
     let mut fields = Fields::new(value, "term")?;
     let term = EvidenceTerm {
-        outcome_path: decode_path(&mut fields)?,
+        outcome_path: fields.hashes("outcome-path")?,
         outcome: fields.bytes("outcome")?,
         outcome_index: fields.int("outcome-index")?,
         checkpoint: fields.bytes("checkpoint")?,
@@ -162,11 +178,34 @@ fn decode_term(value: Cbor) -> Result<EvidenceTerm, CborFault> {
     Ok(term)
 }
 
-fn decode_path(fields: &mut Fields) -> Result<Vec<Hash>, CborFault> {
-    let hash = |hash: Cbor| hash.into_bytes().ok()?.try_into().ok();
-    let path =
-        fields.array("outcome-path")?.into_iter().map(|item| hash(item).ok_or_else(|| type_fault("outcome-path")));
-    path.collect()
+fn encode_witnessed(witnessed: &WitnessedNote) -> Cbor {
+    let witness = |witness: &Cosigner| map([("name", text(witness.name())), ("key", bytes(witness.key().to_spki()))]);
+    map([
+        ("note", text(witnessed.note.clone())),
+        ("witnesses", Cbor::Array(witnessed.witnesses.iter().map(witness).collect())),
+        ("paths", Cbor::Array(witnessed.paths.iter().map(|path| encode_path(path)).collect())),
+    ])
+}
+
+fn decode_witnessed(value: Cbor) -> Result<WitnessedNote, CborFault> {
+    let mut fields = Fields::new(value, "witnessed")?;
+    let paths = fields.array("paths")?.into_iter().map(|path| cbor::hashes(path, "paths"));
+    let witnessed = WitnessedNote {
+        paths: paths.collect::<Result<_, _>>()?,
+        witnesses: fields.array("witnesses")?.into_iter().map(decode_witness).collect::<Result<_, _>>()?,
+        note: fields.text("note")?,
+    };
+    fields.finish()?;
+    Ok(witnessed)
+}
+
+fn decode_witness(value: Cbor) -> Result<Cosigner, CborFault> {
+    let fault = || CborFault::Type { field: "witnesses".to_owned(), expected: "names and keys (SPKI) of witnesses" };
+    let mut fields = Fields::new(value, "witnesses")?;
+    let key = NoteVerifyingKey::from_spki(&fields.bytes("key")?).map_err(|_| fault())?;
+    let witness = Cosigner::new(fields.text("name")?, key).map_err(|_| fault())?;
+    fields.finish()?;
+    Ok(witness)
 }
 
 fn type_fault(field: &str) -> CborFault {

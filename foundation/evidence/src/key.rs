@@ -29,6 +29,12 @@ pub enum KeyFault {
     /// Not a P-256 public key.
     #[error("not a P-256 public key in SPKI PEM (`-----BEGIN PUBLIC KEY-----`) or 65 uncompressed SEC1 bytes")]
     Public,
+    /// Not a PKCS#8 PEM private key of either kind that signs notes.
+    #[error("not a P-256 or Ed25519 private key in PKCS#8 PEM (`-----BEGIN PRIVATE KEY-----`)")]
+    PrivateNote,
+    /// Not a public key of either kind that signs notes.
+    #[error("not a P-256 or Ed25519 public key in SPKI (PEM: `-----BEGIN PUBLIC KEY-----`)")]
+    PublicNote,
     /// No randomness to make a key from.
     #[error("the operating system gave no randomness")]
     Randomness,

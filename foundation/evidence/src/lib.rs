@@ -12,36 +12,42 @@ mod anchor;
 mod body;
 pub mod cbor;
 mod checkpoint;
+mod cosignature;
 mod coverage;
 mod disclosure;
 mod file;
 mod key;
 mod merkle;
 mod note;
+mod note_key;
 mod outcome;
 mod reading;
 mod receipt;
 mod registration;
 mod rule;
+mod split;
 mod state_tree;
 mod statement;
 
 pub use anchor::{ANCHOR_GAPS_MAX, ANCHOR_READINGS_MAX, AnchorBody, AnchorFault, AnchorLink, Gap, GapReason};
 pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
 pub use checkpoint::{Checkpoint, CheckpointFault};
+pub use cosignature::{Cosigner, CosignerFault, Witnessed, cosign, witnessed};
 pub use coverage::{CoverageFile, Question, StateClaim, device_state_key, revocation_state_key};
 pub use disclosure::{Disclosure, DisclosureFault, Part};
-pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault};
+pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault, WitnessedNote};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
 pub use merkle::{
     EMPTY_ROOT, Frontier, Hash, Tree, leaf_hash, node_hash, root_from_consistency_path, root_from_path, root_of,
 };
-pub use note::{NoteFault, TreeNote};
+pub use note::{LogKey, NOTE_BYTES_MAX, NoteFault, SignatureLine, SignedNote, TreeNote, is_key_name};
+pub use note_key::{Algorithm, Ed25519Key, NoteSigningKey, NoteVerifyingKey};
 pub use outcome::{Event, OutcomeRecord, Place};
 pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, push_reading, reading_leaf};
 pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
+pub use split::{Split, SplitFault, SplitFile};
 pub use state_tree::{StateProof, StateProofFault, StateTree};
 pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
 

@@ -164,7 +164,14 @@ fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceF
         });
     }
     let agreement = "mo-1".to_owned();
-    EvidenceFile { ledger: LEDGER.into(), key: key(1).public().clone(), agreement, entries, terms: vec![] }
+    EvidenceFile {
+        ledger: LEDGER.into(),
+        key: key(1).public().clone(),
+        agreement,
+        entries,
+        terms: vec![],
+        witnessed: None,
+    }
 }
 
 fn opened() -> Vec<Event> {

@@ -46,6 +46,7 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
         agreement: id.as_str().to_owned(),
         entries,
         terms,
+        witnessed: None,
     }))
 }
 
