@@ -296,6 +296,14 @@ impl Fields {
         T::try_from(i128::from(number)).map_err(|_| wrong(name, "a whole number in range"))
     }
 
+    /// Takes a whole number that may be absent.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn int_opt<T: TryFrom<i128>>(&mut self, name: &'static str) -> Result<Option<T>, CborFault> {
+        if self.fields.iter().any(|(key, _)| key == name) { self.int(name).map(Some) } else { Ok(None) }
+    }
+
     /// Takes an array.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! one named link not hold. What the checks are stands in the crate `tally-verifier`.
 
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
-use crate::{Cosigner, Hash, KeyFault, NoteVerifyingKey, VerifyingKey};
+use crate::{BatchedTrigger, Cosigner, Hash, KeyFault, NoteVerifyingKey, VerifyingKey};
 
 /// Version of the format; a reader refuses others.
 const VERSION: u64 = 1;
@@ -28,6 +28,8 @@ pub enum FileFault {
 pub struct EvidenceEntry {
     /// The signed statement.
     pub statement: Vec<u8>,
+    /// When that is a batch: the trigger of it that this entry is about, and no other.
+    pub batched: Option<BatchedTrigger>,
     /// Its receipt.
     pub receipt: Vec<u8>,
     /// Its outcome ([`crate::OutcomeRecord`]).
@@ -131,6 +133,10 @@ pub(crate) fn encode_entry(entry: &EvidenceEntry) -> Cbor {
         ("outcome-path", encode_path(&entry.outcome_path)),
         ("checkpoint", bytes(entry.checkpoint.clone())),
     ];
+    if let Some(BatchedTrigger { item, body, path }) = &entry.batched {
+        let batched = [("item", int(*item)), ("body", bytes(body.clone())), ("path", encode_path(path))];
+        fields.push(("batched", map(batched)));
+    }
     if let Some(disclosure) = &entry.disclosure {
         fields.push(("disclosure", bytes(disclosure.clone())));
     }
@@ -155,6 +161,7 @@ pub(crate) fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
     let disclosure = fields.take("disclosure").map(|bytes| bytes.into_bytes().map_err(|_| type_fault("disclosure")));
     let entry = EvidenceEntry {
         outcome_path: fields.hashes("outcome-path")?,
+        batched: fields.take("batched").map(decode_batched).transpose()?,
         statement: fields.bytes("statement")?,
         receipt: fields.bytes("receipt")?,
         outcome: fields.bytes("outcome")?,
@@ -206,6 +213,14 @@ fn decode_witness(value: Cbor) -> Result<Cosigner, CborFault> {
     let witness = Cosigner::new(fields.text("name")?, key).map_err(|_| fault())?;
     fields.finish()?;
     Ok(witness)
+}
+
+fn decode_batched(value: Cbor) -> Result<BatchedTrigger, CborFault> {
+    let mut fields = Fields::new(value, "batched")?;
+    let batched =
+        BatchedTrigger { item: fields.int("item")?, body: fields.bytes("body")?, path: fields.hashes("path")? };
+    fields.finish()?;
+    Ok(batched)
 }
 
 fn type_fault(field: &str) -> CborFault {

@@ -9,11 +9,13 @@
 //! - [`cbor`]: deterministic CBOR (RFC 8949 §4.2.1), the only encoding that is ever hashed or signed
 
 mod anchor;
+mod batch;
 mod body;
 pub mod cbor;
 mod checkpoint;
 mod cosignature;
 mod coverage;
+mod cursor;
 mod disclosure;
 mod file;
 mod key;
@@ -30,6 +32,7 @@ mod state_tree;
 mod statement;
 
 pub use anchor::{ANCHOR_GAPS_MAX, ANCHOR_READINGS_MAX, AnchorBody, AnchorFault, AnchorLink, Gap, GapReason};
+pub use batch::{BATCH_TRIGGERS_MAX, BatchBody, BatchEnvelope, BatchFault, BatchedTrigger, StatementName};
 pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
 pub use checkpoint::{Checkpoint, CheckpointFault};
 pub use cosignature::{Cosigner, CosignerFault, Witnessed, cosign, witnessed};

@@ -16,6 +16,15 @@ pub enum Place {
         /// Its statement.
         statement: StatementId,
     },
+    /// A trigger that came in a batch.
+    Item {
+        /// Index of the batch's entry.
+        index: u64,
+        /// The batch's statement.
+        statement: StatementId,
+        /// Its place in the batch, from 0.
+        item: u32,
+    },
     /// A term of an agreement that ran out.
     Term {
         /// Which agreement.
@@ -61,8 +70,14 @@ impl OutcomeRecord {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512);
-        cbor::write_head(5, 5, &mut bytes);
+        cbor::write_head(5, if matches!(self.place, Place::Item { .. }) { 6 } else { 5 }, &mut bytes);
         match &self.place {
+            Place::Item { index, statement, item } => {
+                write_field("item", &int(*item), &mut bytes);
+                write_field("entry", &int(*index), &mut bytes);
+                self.write_common(&mut bytes);
+                write_field("statement", &cbor::bytes(statement.0), &mut bytes);
+            }
             Place::Entry { index, statement } => {
                 write_field("entry", &int(*index), &mut bytes);
                 self.write_common(&mut bytes);
@@ -94,7 +109,11 @@ impl OutcomeRecord {
         let place = match fields.text_opt("agreement")? {
             Some(agreement) => Place::Term { agreement, due: fields.int("due")? },
             None => {
-                Place::Entry { index: fields.int("entry")?, statement: StatementId(fields.bytes_exact("statement")?) }
+                let (index, statement) = (fields.int("entry")?, StatementId(fields.bytes_exact("statement")?));
+                match fields.int_opt("item")? {
+                    Some(item) => Place::Item { index, statement, item },
+                    None => Place::Entry { index, statement },
+                }
             }
         };
         let record = Self {
@@ -162,6 +181,7 @@ mod tests {
         };
         let places = [
             Place::Entry { index: 3, statement: StatementId([1; 32]) },
+            Place::Item { index: 3, statement: StatementId([1; 32]), item: 999 },
             Place::Term { agreement: "mo-1".into(), due: 5 },
         ];
         for place in places {

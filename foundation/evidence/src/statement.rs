@@ -31,6 +31,8 @@ pub enum StatementKind {
     Call,
     /// An agent vouches for all readings of a device in a range ([`crate::AnchorBody`]).
     Anchor,
+    /// An agent seals many triggers at once ([`crate::BatchBody`]).
+    Batch,
 }
 
 impl StatementKind {
@@ -41,11 +43,12 @@ impl StatementKind {
             Self::Trigger => "application/vnd.tallystick.trigger+cbor",
             Self::Call => "application/vnd.tallystick.call+cbor",
             Self::Anchor => "application/vnd.tallystick.anchor+cbor",
+            Self::Batch => "application/vnd.tallystick.batch+cbor",
         }
     }
 
     fn from_content_type(found: &str) -> Option<Self> {
-        [Self::Trigger, Self::Call, Self::Anchor].into_iter().find(|kind| kind.content_type() == found)
+        [Self::Trigger, Self::Call, Self::Anchor, Self::Batch].into_iter().find(|kind| kind.content_type() == found)
     }
 }
 
@@ -102,7 +105,7 @@ pub struct SignedStatement {
     pub kind: StatementKind,
     /// Who sealed it (CWT `iss`).
     pub issuer: PartyId,
-    /// What it is about (CWT `sub`): a device, an agreement, a contract.
+    /// What it is about (CWT `sub`): a device, an agreement, a contract; of a batch the agent.
     pub subject: String,
     /// The ledger it is meant for (CWT `aud`); another ledger refuses it.
     pub audience: String,

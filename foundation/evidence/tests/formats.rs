@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use tally_evidence::{
-    AnchorBody, CallBody, ChainHead, Checkpoint, Gap, GapReason, OutcomeRecord, Place, Question, ReadingsClaim,
-    Receipt, SignedStatement, SigningKey, StatementId, StatementKind, Transition, TriggerBody, encode_reading,
-    leaf_hash, reading_leaf, sha256, sign,
+    AnchorBody, BatchBody, BatchEnvelope, CallBody, ChainHead, Checkpoint, Gap, GapReason, OutcomeRecord, Place,
+    Question, ReadingsClaim, Receipt, SignedStatement, SigningKey, StatementId, StatementKind, Transition, TriggerBody,
+    encode_reading, leaf_hash, reading_leaf, sha256, sign,
 };
 use tally_model::{
     AgreementId, DeviceId, NoValue, PartyId, PointId, Priority, Quality, Reading, Sample, Timestamp, TriggerId, Unit,
@@ -64,6 +64,20 @@ fn trigger_body_and_statement() {
     frozen("trigger", &sha256(&trigger().encode()), TRIGGER);
     frozen("statement", &sha256(&statement()), STATEMENT);
     frozen("statement id", &SignedStatement::parse(&statement()).unwrap().id.0, STATEMENT_ID);
+}
+
+#[test]
+fn batch_statement_envelope_and_outcome() {
+    let bodies: Vec<_> = (7..10).map(|number| TriggerBody { number, ..trigger() }.encode()).collect();
+    let batch = BatchBody::over(7, &bodies).unwrap();
+    frozen("batch", &batch.encode(), BATCH);
+    let agent = PartyId::try_new("agent-01").unwrap();
+    let sealed =
+        sign(StatementKind::Batch, &key(), &agent, "agent-01", "press-line", NOON.as_seconds(), batch.encode());
+    frozen("batch envelope", &sha256(&BatchEnvelope::encode(&sealed, &bodies)), BATCH_ENVELOPE);
+    let place = Place::Item { index: 3, statement: StatementId([6; 32]), item: 2 };
+    let outcome = OutcomeRecord { place, height: 3, refusal: 12, events: Vec::new() };
+    frozen("outcome of an item", &outcome.encode(), ITEM_OUTCOME);
 }
 
 #[test]
@@ -141,6 +155,10 @@ const KID: &str = "f2c8698cbab8fd69ff6ac1dfc07ab2ebde820bfbcdfc95732867d365efa40
 const TRIGGER: &str = "2ceb91cae574da520028a1888af924bc6a91d21005f5fbc4b865de058e8fb3cf";
 const STATEMENT: &str = "48ede01c840d882b0213d502daa410736a6b072b391b3d1ba9bc0aa0ec9e495a";
 const STATEMENT_ID: &str = "4160cc477a99e2eab67f04254c7112e0ae36133260089ab0e407e59791602214";
+const BATCH: &str =
+    "a364726f6f7458207dcd67480a306a0556dc2673ed3a73ebf68b5d6170155c3972bff1be59e108f665636f756e740365666972737407";
+const BATCH_ENVELOPE: &str = "f2c4636b3b91218a5d92803c58ee8cf3ccb910e099dc62e6cb61c784710405b2";
+const ITEM_OUTCOME: &str = "a6646974656d0265656e74727903666576656e7473806668656967687403677265667573616c0c6973746174656d656e7458200606060606060606060606060606060606060606060606060606060606060606";
 const ANCHOR: &str = "cd0d9d9ee53dd54ae35bcaaa0ec13e6ef290c6f9f425806a782e00d2b9e51e4c";
 const QUESTION: &str = "b2a6b8fbd525d882f5ec70e834c324cb601f9568219d76c033eef0336e9dd20a";
 const CALL: &str = "a66261741b00065bfeda25e0006461726773a0656e6f6e6365500404040404040404040404040404040466616374696f6e6661636365707468636f6e7472616374716d61696e74656e616e63652d6f726465726961677265656d656e74646d6f2d31";

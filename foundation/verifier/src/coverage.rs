@@ -51,7 +51,7 @@ fn entries(file: &CoverageFile, ledger: Ledger<'_>, report: &mut Report) -> Prov
     let (mut before, mut link) = (None, None);
     for entry in &file.entries {
         let Some(proved) = entry::prove(entry, before, ledger, &known, report) else { continue };
-        before = Some(proved.index);
+        before = Some(proved.position);
         found.height = found.height.max(proved.height);
         match &proved.body {
             Body::Call(call) => {
@@ -66,7 +66,7 @@ fn entries(file: &CoverageFile, ledger: Ledger<'_>, report: &mut Report) -> Prov
                 }
             }
             Body::Anchor(_) => report.fails(&proved.about, Step::Readings, "an anchor shows no readings here"),
-            Body::Trigger(_) => {
+            Body::Trigger(..) => {
                 report.fails(&proved.about, Step::Statement, "a trigger says nothing about what is missing");
             }
         }

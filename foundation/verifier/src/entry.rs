@@ -5,8 +5,8 @@ use crate::report::{Report, Step};
 use crate::story::Story;
 use crate::trigger;
 use tally_evidence::{
-    AnchorBody, CallBody, Checkpoint, EvidenceEntry, Hash, OutcomeRecord, Place, Receipt, SignedStatement,
-    StatementKind, TriggerBody, VerifyingKey, leaf_hash, root_from_path,
+    AnchorBody, BatchBody, BatchFault, BatchedTrigger, CallBody, Checkpoint, EvidenceEntry, Hash, OutcomeRecord, Place,
+    Receipt, SignedStatement, StatementKind, TriggerBody, VerifyingKey, leaf_hash, root_from_path,
 };
 
 /// The ledger a file speaks of.
@@ -18,55 +18,61 @@ pub(crate) struct Ledger<'a> {
 
 /// A body, read.
 pub(crate) enum Body {
-    Trigger(TriggerBody),
+    /// With its batch, when it came in one: not yet proved to be in it.
+    Trigger(TriggerBody, Option<BatchBody>),
     Call(CallBody),
     Anchor(AnchorBody),
 }
 
+/// Where an entry stands: its index, and for a trigger of a batch its place there plus one.
+pub(crate) type Position = (u64, u64);
+
 /// An entry whose place, seal and outcome are proved.
 pub(crate) struct Proved {
     pub(crate) about: String,
-    pub(crate) index: u64,
+    pub(crate) position: Position,
     pub(crate) statement: SignedStatement,
     pub(crate) body: Body,
     pub(crate) outcome: OutcomeRecord,
     pub(crate) height: u64,
 }
 
-/// Checks one entry of an agreement; gives its index when its place in the ledger is proved.
+/// Checks one entry of an agreement; gives its position when its place in the ledger is proved.
 pub(crate) fn check(
     entry: &EvidenceEntry,
-    before: Option<u64>,
+    before: Option<Position>,
     ledger: Ledger<'_>,
     known: &mut Known,
     story: &mut Story,
     report: &mut Report,
-) -> Option<u64> {
+) -> Option<Position> {
     let proved = prove(entry, before, ledger, known, report)?;
-    let Proved { about, index, statement, body, outcome, .. } = proved;
+    let Proved { about, position, statement, body, outcome, .. } = proved;
     match body {
-        Body::Trigger(trigger) => trigger::check(&about, &trigger, &statement, entry, known, report),
+        Body::Trigger(trigger, _) => trigger::check(&about, &trigger, &statement, entry, known, report),
         Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, ledger, known, report),
         Body::Anchor(_) => report.fails(&about, Step::Statement, "an anchor says nothing about an agreement"),
     }
     story.add(outcome.height, entry.outcome_index, outcome.events);
-    Some(index)
+    Some(position)
 }
 
-/// Checks what every entry has: statement, inclusion, checkpoint, outcome, seal.
+/// Checks what every entry has: statement, inclusion, checkpoint, outcome, seal; and that a trigger of a batch is in it.
 pub(crate) fn prove(
     entry: &EvidenceEntry,
-    before: Option<u64>,
+    before: Option<Position>,
     ledger: Ledger<'_>,
     known: &Known,
     report: &mut Report,
 ) -> Option<Proved> {
     let statement = report.record("an entry", Step::Statement, SignedStatement::parse(&entry.statement))?;
-    let body = report.record("an entry", Step::Statement, read_body(&statement))?;
+    let body = report.record("an entry", Step::Statement, read_body(&statement, entry.batched.as_ref()))?;
     let receipt = report.record("an entry", Step::Inclusion, Receipt::parse(&entry.receipt))?;
-    let about = describe(&receipt, &body);
+    let item = entry.batched.as_ref().map(|batched| batched.item);
+    let position = (receipt.index, item.map_or(0, |item| u64::from(item) + 1));
+    let about = describe(&receipt, item, &body);
     report.record(&about, Step::Statement, meant_for(&statement, &body, ledger))?;
-    let root = report.record(&about, Step::Inclusion, included(&receipt, &statement, before, ledger))?;
+    let root = report.record(&about, Step::Inclusion, included(&receipt, &statement, (before, position), ledger))?;
     report.holds(&about, Step::Inclusion, format!("entry {} of {}", receipt.index, receipt.size));
     let proof = OutcomeProof {
         outcome: &entry.outcome,
@@ -77,12 +83,16 @@ pub(crate) fn prove(
     let (checkpoint, outcome) = check_outcome(&about, &proof, ledger, report)?;
     report.record(&about, Step::Checkpoint, covers(&checkpoint, &receipt, root))?;
     report.holds(&about, Step::Checkpoint, format!("height {} at {}", checkpoint.height, checkpoint.time));
-    report.record(&about, Step::Outcome, belongs(&outcome, &receipt, &statement))?;
+    report.record(&about, Step::Outcome, belongs(&outcome, &receipt, &statement, item))?;
     report.holds(&about, Step::Outcome, outcome_words(&outcome));
     let key = report.record(&about, Step::DeviceBinding, signer_key(&statement, ledger, known))?;
     report.record(&about, Step::Seal, statement.check_seal(&key))?;
     report.holds(&about, Step::Seal, format!("sealed by {}", statement.issuer));
-    Some(Proved { about, index: receipt.index, statement, body, outcome, height: checkpoint.height })
+    if let (Body::Trigger(_, Some(batch)), Some(batched)) = (&body, &entry.batched) {
+        report.record(&about, Step::Batch, batched.check(batch))?;
+        report.holds(&about, Step::Batch, format!("trigger {} of {} under one seal", batched.item, batch.count));
+    }
+    Some(Proved { about, position, statement, body, outcome, height: checkpoint.height })
 }
 
 /// An outcome with its proof.
@@ -114,18 +124,29 @@ pub(crate) fn check_outcome(
     Some((checkpoint, outcome))
 }
 
-fn read_body(statement: &SignedStatement) -> Result<Body, tally_evidence::BodyFault> {
-    match statement.kind {
-        StatementKind::Trigger => TriggerBody::decode(&statement.payload).map(Body::Trigger),
-        StatementKind::Call => CallBody::decode(&statement.payload).map(Body::Call),
-        StatementKind::Anchor => AnchorBody::decode(&statement.payload).map(Body::Anchor),
-    }
+fn read_body(statement: &SignedStatement, batched: Option<&BatchedTrigger>) -> Result<Body, BatchFault> {
+    let body = match (statement.kind, batched) {
+        (StatementKind::Batch, None) => return Err(BatchFault::Bare),
+        (StatementKind::Batch, Some(batched)) => {
+            let batch = BatchBody::decode(&statement.payload)?;
+            let fault = |fault| BatchFault::Trigger { item: batched.item, fault };
+            return Ok(Body::Trigger(TriggerBody::decode(&batched.body).map_err(fault)?, Some(batch)));
+        }
+        (_, Some(_)) => return Err(BatchFault::NotABatch),
+        (StatementKind::Trigger, _) => {
+            TriggerBody::decode(&statement.payload).map(|trigger| Body::Trigger(trigger, None))
+        }
+        (StatementKind::Call, _) => CallBody::decode(&statement.payload).map(Body::Call),
+        (StatementKind::Anchor, _) => AnchorBody::decode(&statement.payload).map(Body::Anchor),
+    };
+    body.map_err(BatchFault::Payload)
 }
 
-fn describe(receipt: &Receipt, body: &Body) -> String {
+fn describe(receipt: &Receipt, item: Option<u32>, body: &Body) -> String {
     match body {
-        Body::Trigger(trigger) => {
-            format!("entry {} (trigger {} {})", receipt.index, trigger.trigger, trigger.transition.word())
+        Body::Trigger(trigger, _) => {
+            let item = item.map_or_else(String::new, |item| format!(".{item}"));
+            format!("entry {}{item} (trigger {} {})", receipt.index, trigger.trigger, trigger.transition.word())
         }
         Body::Call(call) => format!("entry {} (call {}/{})", receipt.index, call.contract, call.action),
         Body::Anchor(anchor) => format!("entry {} (anchor {} of {})", receipt.index, anchor.number, anchor.device),
@@ -137,7 +158,8 @@ fn meant_for(statement: &SignedStatement, body: &Body, ledger: Ledger<'_>) -> Re
         return Err(format!("was made for ledger {}, not {}", statement.audience, ledger.name));
     }
     let subject = match body {
-        Body::Trigger(trigger) => trigger.device.as_str(),
+        Body::Trigger(_, Some(_)) => statement.issuer.as_str(),
+        Body::Trigger(trigger, None) => trigger.device.as_str(),
         Body::Call(call) => call.subject(),
         Body::Anchor(anchor) => anchor.device.as_str(),
     };
@@ -151,13 +173,13 @@ fn meant_for(statement: &SignedStatement, body: &Body, ledger: Ledger<'_>) -> Re
 fn included(
     receipt: &Receipt,
     statement: &SignedStatement,
-    before: Option<u64>,
+    (before, position): (Option<Position>, Position),
     ledger: Ledger<'_>,
 ) -> Result<Hash, String> {
     if receipt.ledger != ledger.name || receipt.subject != statement.subject {
         return Err("the receipt is for another ledger or subject".to_owned());
     }
-    if before.is_some_and(|before| receipt.index <= before) {
+    if before.is_some_and(|before| position <= before) {
         return Err("the entries are not in ledger order".to_owned());
     }
     receipt.check(&statement.id, ledger.key).map_err(|fault| fault.to_string())
@@ -171,12 +193,18 @@ fn covers(checkpoint: &Checkpoint, receipt: &Receipt, root: Hash) -> Result<(), 
     }
 }
 
-fn belongs(outcome: &OutcomeRecord, receipt: &Receipt, statement: &SignedStatement) -> Result<(), &'static str> {
-    if outcome.place == (Place::Entry { index: receipt.index, statement: statement.id }) {
-        Ok(())
-    } else {
-        Err("the outcome belongs to another entry")
-    }
+fn belongs(
+    outcome: &OutcomeRecord,
+    receipt: &Receipt,
+    statement: &SignedStatement,
+    item: Option<u32>,
+) -> Result<(), &'static str> {
+    let (index, statement) = (receipt.index, statement.id);
+    let place = match item {
+        Some(item) => Place::Item { index, statement, item },
+        None => Place::Entry { index, statement },
+    };
+    if outcome.place == place { Ok(()) } else { Err("the outcome belongs to another entry") }
 }
 
 fn outcome_words(outcome: &OutcomeRecord) -> String {

@@ -18,6 +18,8 @@ pub enum Step {
     DeviceBinding,
     /// The seal holds.
     Seal,
+    /// The batch that was sealed holds this trigger.
+    Batch,
     /// The statement is in the ledger's tree.
     Inclusion,
     /// The ledger's checkpoint covers that tree.
@@ -50,6 +52,7 @@ impl fmt::Display for Step {
             Self::Statement => "statement",
             Self::DeviceBinding => "device binding",
             Self::Seal => "seal",
+            Self::Batch => "batch",
             Self::Inclusion => "inclusion",
             Self::Checkpoint => "checkpoint",
             Self::Outcome => "outcome",

@@ -93,6 +93,7 @@ fn file_of(statements: &[(Vec<u8>, u16)], (from, to): (Timestamp, Timestamp), is
         let path = tree.inclusion_path(index, tree.size()).unwrap();
         entries.push(EvidenceEntry {
             statement: statement.clone(),
+            batched: None,
             receipt: Receipt::issue(&key(1), LEDGER, &parsed.subject, tree.size(), index, &path, &tree.root()),
             outcome,
             outcome_index: 0,

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_evidence::cbor::text;
 use tally_evidence::{
-    ChainHead, Checkpoint, Disclosure, Event, EvidenceEntry, EvidenceFile, Hash, OutcomeRecord, Place, ReadingsClaim,
-    Receipt, RuleRecord, Salt, SignedStatement, StatementId, StatementKind, Transition, Tree, TriggerBody, TriggerCall,
-    VerifyingKey, encode_reading, leaf_hash, reading_leaf, root_of, rule_digest, sign,
+    BatchBody, BatchEnvelope, ChainHead, Checkpoint, Disclosure, Event, EvidenceEntry, EvidenceFile, Hash,
+    OutcomeRecord, Place, ReadingsClaim, Receipt, RuleRecord, Salt, SignedStatement, StatementId, StatementKind,
+    Transition, Tree, TriggerBody, TriggerCall, VerifyingKey, encode_reading, leaf_hash, reading_leaf, root_of,
+    rule_digest, sign,
 };
 use tally_model::{
     CallTemplate, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId, Unit, Value, ValueKind,
@@ -132,11 +133,16 @@ fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceF
     let mut tree = Tree::default();
     let mut previous: Hash = [0; 32];
     let mut entries = Vec::new();
-    for (height, (statement, events, disclosure)) in statements.iter().enumerate() {
-        let parsed = SignedStatement::parse(statement).unwrap();
+    for (height, (bytes, events, disclosure)) in statements.iter().enumerate() {
+        let statement = BatchEnvelope::statement_in(bytes).unwrap().to_vec();
+        let batched = BatchEnvelope::split(bytes).ok().and_then(|batch| batch.show(ITEM));
+        let parsed = SignedStatement::parse(&statement).unwrap();
         let index = height as u64;
         tree.push(leaf_hash(&parsed.id.0));
-        let place = Place::Entry { index, statement: parsed.id };
+        let place = match &batched {
+            Some(_) => Place::Item { index, statement: parsed.id, item: ITEM },
+            None => Place::Entry { index, statement: parsed.id },
+        };
         let outcome = OutcomeRecord { place, height: index, refusal: 0, events: events.clone() }.encode();
         // A neighbour in the outcome tree, so that the path is not empty.
         let neighbour = leaf_hash(b"another outcome");
@@ -154,7 +160,8 @@ fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceF
         previous = checkpoint.digest();
         let path = tree.inclusion_path(index, tree.size()).unwrap();
         entries.push(EvidenceEntry {
-            statement: statement.clone(),
+            statement,
+            batched,
             receipt: Receipt::issue(&key(1), LEDGER, &parsed.subject, tree.size(), index, &path, &tree.root()),
             outcome,
             outcome_index: 0,
@@ -182,6 +189,24 @@ fn opened() -> Vec<Event> {
 fn evidence() -> EvidenceFile {
     let (sealed, disclosure) = trigger();
     ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(disclosure))])
+}
+
+/// Place of the trigger in its batch.
+const ITEM: u32 = 3;
+
+/// A batch of six triggers by `agent`'s key, of which number [`ITEM`] is the true one; the others are no business of the reader.
+fn batch(seed: u8, subject: &str) -> (Vec<u8>, Disclosure) {
+    let (sealed, disclosure) = trigger();
+    let body = TriggerBody::decode(&SignedStatement::parse(&sealed).unwrap().payload).unwrap();
+    let bodies: Vec<_> = (0..6).map(|number| TriggerBody { number: 40 + number, ..body.clone() }.encode()).collect();
+    let sealed = BatchBody::over(40, &bodies).unwrap().encode();
+    let statement = sign(StatementKind::Batch, &key(seed), &party("agent-01"), subject, LEDGER, 0, sealed);
+    (BatchEnvelope::encode(&statement, &bodies), disclosure)
+}
+
+fn batched_evidence() -> EvidenceFile {
+    let (envelope, disclosure) = batch(2, "agent-01");
+    ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (envelope, opened(), Some(disclosure))])
 }
 
 fn broken(report: &Report) -> Step {
@@ -218,6 +243,68 @@ fn every_flipped_byte_breaks_a_named_link() {
         forged[place] ^= 1 << (place % 8);
         let report = verify(&forged, None);
         assert!(report.first_broken().is_some(), "byte {place} of {} does not matter", file.len());
+    }
+}
+
+#[test]
+fn a_trigger_of_a_batch_holds_without_the_others() {
+    let file = batched_evidence();
+    let report = verify(&file.encode(), Some(key(1).public()));
+    assert!(report.all_hold(), "{report:#?}");
+    let link = report.links.iter().find(|link| link.step == Step::Batch).unwrap();
+    assert_eq!(link.about, "entry 1.3 (trigger bearing-worn raised)");
+    let batched = file.entries[1].batched.clone().unwrap();
+    assert_eq!(batched.path.len(), 3, "of six triggers one and three hashes");
+    assert!(file.entries[1].statement.len() < 500);
+}
+
+#[test]
+fn every_flipped_byte_of_a_batched_trigger_breaks_a_named_link() {
+    let file = batched_evidence().encode();
+    let mut steps = std::collections::BTreeSet::new();
+    for place in 0..file.len() {
+        let mut forged = file.clone();
+        forged[place] ^= 1 << (place % 8);
+        steps.insert(broken(&verify(&forged, None)).to_string());
+    }
+    for step in ["file", "statement", "inclusion", "outcome", "checkpoint", "batch", "readings → root"] {
+        assert!(steps.contains(step), "{step} is never the first to break: {steps:?}");
+    }
+}
+
+#[test]
+fn a_trigger_that_its_batch_does_not_seal_is_noticed() {
+    let good = batched_evidence();
+    type Forge = fn(&mut EvidenceEntry);
+    let forgeries: [(Forge, Step); 5] = [
+        (|entry| entry.batched = None, Step::Statement),
+        (|entry| entry.batched.as_mut().unwrap().item = 2, Step::Outcome),
+        (|entry| entry.batched.as_mut().unwrap().path.truncate(2), Step::Batch),
+        (
+            |entry| {
+                let batched = entry.batched.as_mut().unwrap();
+                let mut body = TriggerBody::decode(&batched.body).unwrap();
+                body.at = body.at.plus(Duration::from_millis(1));
+                batched.body = body.encode();
+            },
+            Step::Batch,
+        ),
+        (|entry| entry.batched.as_mut().unwrap().body.truncate(9), Step::Statement),
+    ];
+    for (forge, step) in forgeries {
+        let mut file = good.clone();
+        forge(&mut file.entries[1]);
+        assert_eq!(broken(&verify(&file.encode(), None)), step);
+    }
+    // A call with a trigger beside it, a batch about a device, a batch of somebody else.
+    let mut file = good.clone();
+    file.entries[0].batched = file.entries[1].batched.clone();
+    assert_eq!(broken(&verify(&file.encode(), None)), Step::Statement);
+    for (seed, subject, step) in [(2, "press-01", Step::Statement), (7, "agent-01", Step::Seal)] {
+        let (envelope, disclosure) = batch(seed, subject);
+        let file =
+            ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (envelope, opened(), Some(disclosure))]);
+        assert_eq!(broken(&verify(&file.encode(), None)), step);
     }
 }
 

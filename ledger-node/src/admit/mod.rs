@@ -17,7 +17,7 @@ pub(crate) use signers::Signers;
 pub use statement::{Body, CheckedStatement};
 pub(crate) use statement::{check_seal, parse};
 
-use tally_evidence::{BodyFault, StatementFault};
+use tally_evidence::{BatchFault, BodyFault, StatementFault};
 
 /// Why a statement is never taken as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,9 @@ pub enum Refused {
     /// The body is not what its content type says.
     #[error("the body: {0}")]
     Body(BodyFault),
+    /// A batch, or one of its triggers, is not what it should be.
+    #[error("{0}")]
+    Batch(BatchFault),
     /// `sub` is not what the body is about.
     #[error("the header says it is about `{header}`, the body is about `{body}`")]
     Subject {
@@ -93,6 +96,7 @@ impl Refused {
             Self::Revoked { .. } => "revoked",
             Self::Seal { .. } => "seal",
             Self::Body(_) => "body",
+            Self::Batch(fault) => fault.code(),
             Self::Subject { .. } => "subject",
         }
     }
@@ -109,7 +113,12 @@ impl Refused {
             Self::Revoked { .. } => "nothing this party seals is taken any more; ask an administrator why",
             Self::Seal { .. } => "seal it again from the original body; never edit a sealed statement",
             Self::Body(_) => "the body must be as in docs/formats/trigger.cddl or call.cddl",
-            Self::Subject { .. } => "`sub` is the device of a trigger, the agreement of a call, or else its contract",
+            Self::Batch(_) => {
+                "a batch and its triggers are sealed and sent as in docs/formats/batch.cddl; none of them was taken"
+            }
+            Self::Subject { .. } => {
+                "`sub` is the device of a trigger, the agreement of a call, or else its contract; of a batch its `iss`"
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Refused;
 use std::sync::Arc;
 use tally_evidence::{
-    AnchorBody, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey,
+    AnchorBody, BatchFault, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey,
 };
 use tally_model::{PartyId, Priority};
 
@@ -45,6 +45,7 @@ impl CheckedStatement {
             StatementKind::Trigger => TriggerBody::decode(&parsed.payload).map(Body::Trigger),
             StatementKind::Call => CallBody::decode(&parsed.payload).map(Body::Call),
             StatementKind::Anchor => AnchorBody::decode(&parsed.payload).map(Body::Anchor),
+            StatementKind::Batch => return Err(Refused::Batch(BatchFault::Bare)),
         };
         let body = body.map_err(Refused::Body)?;
         let about = match &body {

@@ -107,6 +107,7 @@ impl Block {
             StatementKind::Trigger => "trigger",
             StatementKind::Call => "call",
             StatementKind::Anchor => "anchor",
+            StatementKind::Batch => "batch",
         };
         Ok(json!({
             "entry": entry, "height": self.height, "statement": statement.id.to_string(), "kind": kind,

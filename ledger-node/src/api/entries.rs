@@ -184,6 +184,11 @@ pub fn outcome_json(outcome: &OutcomeRecord) -> serde_json::Value {
             json["entry"] = (*index).into();
             json["statement"] = statement.to_string().into();
         }
+        Place::Item { index, statement, item } => {
+            json["entry"] = (*index).into();
+            json["statement"] = statement.to_string().into();
+            json["item"] = (*item).into();
+        }
         Place::Term { agreement, due } => {
             json["agreement"] = agreement.as_str().into();
             json["due"] = Timestamp::from_micros(*due).to_string().into();

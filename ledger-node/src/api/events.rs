@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::Refusal;
-use tally_evidence::{OutcomeRecord, Place};
+use tally_evidence::{OutcomeRecord, Place, StatementName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -148,6 +148,11 @@ fn happenings(outcome: &OutcomeRecord) -> Vec<(String, String, Value)> {
             place.insert("entry".to_owned(), (*index).into());
             place.insert("statement".to_owned(), statement.to_string().into());
         }
+        Place::Item { index, statement, item } => {
+            place.insert("entry".to_owned(), (*index).into());
+            place.insert("statement".to_owned(), statement.to_string().into());
+            place.insert("item".to_owned(), (*item).into());
+        }
         Place::Term { agreement, due } => {
             place.insert("term".to_owned(), json!({"agreement": agreement, "due": due}));
         }
@@ -155,6 +160,9 @@ fn happenings(outcome: &OutcomeRecord) -> Vec<(String, String, Value)> {
     if !outcome.is_done() {
         let subject = match &outcome.place {
             Place::Entry { statement, .. } => statement.to_string(),
+            Place::Item { statement, item, .. } => {
+                StatementName { statement: *statement, item: Some(*item) }.to_string()
+            }
             Place::Term { agreement, .. } => agreement.clone(),
         };
         place.insert("refusal".to_owned(), outcome.refusal.into());

@@ -114,6 +114,7 @@ impl<'a> Blocks<'a> {
         let receipt = self.engine.receipt(&committed)?;
         Ok(EvidenceEntry {
             statement,
+            batched: None,
             receipt,
             outcome,
             outcome_index: index,
