@@ -4,6 +4,7 @@
 //! be made again instead of being stored. Checking uses `aws-lc-rs`, four times as fast. Both `(r, s)` and `(r, n−s)` verify
 //! in any ECDSA library, so only the low half of `s` is let in, and no id is ever derived from signature bytes.
 
+use aws_lc_rs::digest::{Digest, SHA256};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use p256::ecdsa::signature::Signer;
 use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
@@ -179,10 +180,21 @@ impl VerifyingKey {
     /// Whether `signature` over `message` holds and is in the low-s form.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        signature.len() == SIGNATURE_BYTES
-            && signature[32..] <= HALF_ORDER[..]
-            && self.parsed.verify_sig(message, signature).is_ok()
+        is_low(signature) && self.parsed.verify_sig(message, signature).is_ok()
     }
+
+    /// The same, for a message whose SHA-256 is `digest`.
+    #[must_use]
+    pub fn verify_digest(&self, digest: &crate::Hash, signature: &[u8]) -> bool {
+        is_low(signature)
+            && Digest::import_less_safe(digest, &SHA256)
+                .is_ok_and(|digest| self.parsed.verify_digest_sig(&digest, signature).is_ok())
+    }
+}
+
+/// 64 bytes, `s` in the low half.
+fn is_low(signature: &[u8]) -> bool {
+    signature.len() == SIGNATURE_BYTES && signature[32..] <= HALF_ORDER[..]
 }
 
 impl PartialEq for VerifyingKey {
@@ -213,6 +225,8 @@ mod tests {
         assert_eq!(signature, key().sign(b"statement"));
         assert!(key().public().verify(b"statement", &signature));
         assert!(!key().public().verify(b"statemenT", &signature));
+        assert!(key().public().verify_digest(&crate::sha256(b"statement"), &signature));
+        assert!(!key().public().verify_digest(&crate::sha256(b"statemenT"), &signature));
     }
 
     #[test]
@@ -220,6 +234,7 @@ mod tests {
         let signature = p256::ecdsa::Signature::from_slice(&key().sign(b"statement")).unwrap();
         let twin = p256::ecdsa::Signature::from_scalars(*signature.r(), -*signature.s()).unwrap();
         assert!(!key().public().verify(b"statement", &twin.to_bytes()));
+        assert!(!key().public().verify_digest(&crate::sha256(b"statement"), &twin.to_bytes()));
         // The library itself would take it: that is why the check stands here.
         assert!(key().public().parsed.verify_sig(b"statement", &twin.to_bytes()).is_ok());
     }

@@ -8,9 +8,11 @@
 //! The id of a statement is SHA-256 over its `Sig_structure` (RFC 9052 §4.4): it covers all that is signed and nothing
 //! of the signature, so a malleated or repeated signature cannot make a second statement out of one.
 
+use crate::cursor::Cursor;
 use crate::{KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey, cbor};
 use cbor::{Cbor, CborFault, int, text};
 use coset::{CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use tally_model::PartyId;
 
@@ -115,7 +117,6 @@ pub struct SignedStatement {
     pub key: KeyId,
     /// The body: deterministic CBOR of the kind.
     pub payload: Vec<u8>,
-    to_be_signed: Vec<u8>,
     signature: [u8; SIGNATURE_BYTES],
 }
 
@@ -125,13 +126,24 @@ impl SignedStatement {
     /// # Errors
     /// [`StatementFault`], never [`StatementFault::Seal`]: the seal is checked separately.
     pub fn parse(bytes: &[u8]) -> Result<Self, StatementFault> {
+        // The usual way is ten times as fast and says nothing about faults; the slow one says all.
+        match read_parts(bytes).and_then(|parts| Some((parts, read_headers(parts.protected)?))) {
+            Some((parts, headers)) => Ok(Self::new(parts, headers)),
+            None => Self::parse_slowly(bytes),
+        }
+    }
+
+    fn parse_slowly(bytes: &[u8]) -> Result<Self, StatementFault> {
         let [protected, payload, signature] = take_apart(cbor::decode(bytes)?)?;
         let signature = signature.try_into().map_err(|_| StatementFault::Header("an ES256 signature has 64 bytes"))?;
         let headers = Headers::read(&cbor::decode(&protected)?)?;
-        let to_be_signed = sig_structure(&protected, &payload);
-        let id = StatementId(crate::sha256(&to_be_signed));
+        Ok(Self::new(Parts { protected: &protected, payload: &payload, signature }, headers))
+    }
+
+    fn new(parts: Parts<'_>, headers: Headers) -> Self {
         let Headers { kind, issuer, subject, audience, issued_at, key } = headers;
-        Ok(Self { id, kind, issuer, subject, audience, issued_at, key, payload, to_be_signed, signature })
+        let (id, payload, signature) = (parts.id(), parts.payload.to_vec(), parts.signature);
+        Self { id, kind, issuer, subject, audience, issued_at, key, payload, signature }
     }
 
     /// Checks the seal under `key`, which must be the one the statement names.
@@ -145,7 +157,8 @@ impl SignedStatement {
     /// Checks the signature alone, for callers that looked the key up by its id.
     #[must_use]
     pub fn seal_holds_under(&self, key: &VerifyingKey) -> bool {
-        key.verify(&self.to_be_signed, &self.signature)
+        // The id is the very digest that ES256 signs (RFC 9053 §2.1).
+        key.verify_digest(&self.id.0, &self.signature)
     }
 }
 
@@ -168,16 +181,58 @@ fn take_apart(value: Cbor) -> Result<[Vec<u8>; 3], StatementFault> {
     }
 }
 
-/// What is signed (RFC 9052 §4.4): `["Signature1", protected, external_aad = h'', payload]`.
-fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(32 + protected.len() + payload.len());
-    cbor::write_head(4, 4, &mut bytes);
-    cbor::write_text("Signature1", &mut bytes);
-    for part in [protected, &[], payload] {
-        cbor::write_head(2, part.len() as u64, &mut bytes);
-        bytes.extend_from_slice(part);
+/// What a statement is made of, in place.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    protected: &'a [u8],
+    payload: &'a [u8],
+    signature: [u8; SIGNATURE_BYTES],
+}
+
+impl Parts<'_> {
+    /// SHA-256 of what is signed (RFC 9052 §4.4): `["Signature1", protected, external_aad = h'', payload]`.
+    fn id(&self) -> StatementId {
+        let mut head = Vec::with_capacity(32 + self.protected.len());
+        cbor::write_head(4, 4, &mut head);
+        cbor::write_text("Signature1", &mut head);
+        cbor::write_head(2, self.protected.len() as u64, &mut head);
+        head.extend_from_slice(self.protected);
+        cbor::write_head(2, 0, &mut head);
+        cbor::write_head(2, self.payload.len() as u64, &mut head);
+        StatementId(Sha256::new().chain_update(&head).chain_update(self.payload).finalize().into())
     }
-    bytes
+}
+
+/// `18([protected, {}, payload, signature])` straight off the bytes; `None` for everything else.
+fn read_parts(bytes: &[u8]) -> Option<Parts<'_>> {
+    // Tag 18 has one deterministic form.
+    let mut from = Cursor(bytes.strip_prefix(&[6 << 5 | 18])?);
+    (from.array()? == 4).then_some(())?;
+    let protected = from.bytes()?;
+    (from.map()? == 0).then_some(())?;
+    let parts = Parts { protected, payload: from.bytes()?, signature: from.bytes()?.try_into().ok()? };
+    from.end()?;
+    Some(parts)
+}
+
+/// A protected header as [`Headers::read`] takes it, straight off the bytes; `None` for everything else.
+fn read_headers(protected: &[u8]) -> Option<Headers> {
+    let mut from = Cursor(protected);
+    (from.map()? == 4 && from.int()? == 1 && from.int()? == -7).then_some(())?;
+    (from.int()? == 3).then_some(())?;
+    let kind = StatementKind::from_content_type(from.text()?)?;
+    (from.int()? == 4).then_some(())?;
+    let key = KeyId(from.hash()?);
+    (from.int()? == CWT_CLAIMS && from.map()? == 4 && from.int()? == ISS).then_some(())?;
+    let issuer = from.parse()?;
+    (from.int()? == SUB).then_some(())?;
+    let subject = from.text()?.to_owned();
+    (from.int()? == AUD).then_some(())?;
+    let audience = from.text()?.to_owned();
+    (from.int()? == IAT).then_some(())?;
+    let issued_at = from.int()?;
+    from.end()?;
+    Some(Headers { kind, issuer, subject, audience, issued_at, key })
 }
 
 /// The protected header, taken apart.
@@ -298,7 +353,6 @@ mod tests {
         let (_, bytes) = statement();
         let sign1 = coset::CoseSign1::from_tagged_slice(&bytes).unwrap();
         let parsed = SignedStatement::parse(&bytes).unwrap();
-        assert_eq!(parsed.to_be_signed, sign1.tbs_data(&[]));
         assert_eq!(parsed.id, StatementId(crate::sha256(&sign1.tbs_data(&[]))));
     }
 
@@ -317,6 +371,22 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = SignedStatement::parse(&bytes);
+        }
+
+        #[test]
+        fn both_ways_read_the_same_and_refuse_the_same(
+            subject in "[a-z]{0,30}", issued_at in any::<i64>(), payload in proptest::collection::vec(any::<u8>(), 0..300),
+            place: prop::sample::Index, byte: u8, cut: prop::sample::Index,
+        ) {
+            let key = SigningKey::from_secret(&[9; 32]).unwrap();
+            let issuer = PartyId::try_new("agent-01").unwrap();
+            let bytes = sign(StatementKind::Call, &key, &issuer, &subject, "press-line", issued_at, payload);
+            let mut altered = bytes.clone();
+            altered[place.index(bytes.len())] = byte;
+            for bytes in [&bytes[..], &altered, &bytes[..cut.index(bytes.len())]] {
+                let quickly = read_parts(bytes).and_then(|parts| Some(SignedStatement::new(parts, read_headers(parts.protected)?)));
+                prop_assert_eq!(quickly, SignedStatement::parse_slowly(bytes).ok());
+            }
         }
     }
 }

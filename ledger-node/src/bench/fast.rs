@@ -13,7 +13,13 @@ pub(super) const IN_FLIGHT: usize = 4_000;
 /// Submits as fast as the queue takes; gives milliseconds from submission to answer.
 pub(super) fn run_fast(engine: &Engine, lanes: Vec<Vec<Statement>>) -> Result<Vec<f64>, BenchError> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = lanes.into_iter().map(|lane| scope.spawn(move || run_lane(engine, lane))).collect();
+        let start = |lane| {
+            // Named so that a profile tells who spent the time.
+            std::thread::Builder::new()
+                .name("bench-submit".to_owned())
+                .spawn_scoped(scope, move || run_lane(engine, lane))
+        };
+        let threads = lanes.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
         let mut waits = Vec::new();
         for thread in threads {
             waits.extend(thread.join().map_err(|_| BenchError::Thread)??);
