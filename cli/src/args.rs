@@ -61,6 +61,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Run the ledger node
     Node(NodeArgs),
+    /// Be a witness of other people's ledgers: sign their checkpoints as long as they only grow
+    Witness(crate::commands::witness::WitnessArgs),
     /// Make and show keys
     Keys(KeysArgs),
     /// Ask a contract for something, sealed with your key
@@ -259,17 +261,23 @@ pub struct KeysArgs {
 /// Commands of `keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a P-256 key: FILE (PKCS#8 PEM, mode 0600) and FILE with `.pub.pem` (public)
+    /// Make a key: FILE (PKCS#8 PEM, mode 0600) and FILE with `.pub.pem` (public)
     New {
         /// Where the private key goes; must not exist
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Its kind. Everybody but witnesses has P-256
+        #[arg(long, value_enum, default_value = "p256")]
+        algorithm: crate::commands::keys::Kind,
     },
-    /// Show the key id (RFC 9679 thumbprint) of a private or public key
+    /// Show the key id (RFC 9679 thumbprint) of a private or public P-256 key, or the verifier key of a witness
     Show {
         /// A PEM file
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// The witness's name: show its verifier key (C2SP signed-note)
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
     },
 }
 
@@ -486,7 +494,7 @@ fn points(text: &str) -> Result<usize, String> {
 }
 
 /// An address as people type it: the path of a socket may be relative to the current folder.
-fn address(text: &str) -> Result<NodeAddress, String> {
+pub fn address(text: &str) -> Result<NodeAddress, String> {
     let absolute = match text.strip_prefix("unix:") {
         Some(path) if !path.starts_with('/') => {
             let path = std::path::absolute(path).map_err(|fault| format!("{path}: {fault}"))?;

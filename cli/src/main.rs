@@ -45,6 +45,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Demo(args) => demo::run(args, json),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Node(args) => commands::node::run(&args),
+        Command::Witness(args) => commands::witness::run(args, json),
         Command::Init(args) => commands::init::run(args, json),
         Command::Sim(args) => commands::sim::run(&args),
         Command::Check(args) => commands::check::run(&args, json),
@@ -72,8 +73,11 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
 /// Logs go to standard error: as text for people, as JSON lines with `--log json`.
 fn start_logging(cli: &Cli) {
     use tracing_subscriber::EnvFilter;
-    let quiet =
-        if matches!(cli.command, Command::Agent(_) | Command::Node(_) | Command::Sim(_)) { "info" } else { "warn" };
+    let quiet = if matches!(cli.command, Command::Agent(_) | Command::Node(_) | Command::Sim(_) | Command::Witness(_)) {
+        "info"
+    } else {
+        "warn"
+    };
     // The OPC UA and broker libraries log every failed attempt as an error; our links log the first failure and the recovery.
     let quiet = format!("{quiet},opcua_client=off,opcua_core=off,opcua_crypto=off,opcua_server=off");
     let filter = EnvFilter::try_from_env("TALLY_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));

@@ -17,6 +17,9 @@ use tally_contracts::{Fault, Genesis};
 use tally_evidence::{RuleRecord, SigningKey, cbor};
 use tally_model::{PartyId, parse_duration};
 
+/// Where a node listens when nothing is said.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7460);
+
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -160,8 +163,7 @@ impl NodeConfig {
     /// # Errors
     /// All mistakes, or the first one when the text is no YAML or has the wrong shape.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
-        let options = serde_saphyr::options! { with_snippet: false };
-        let raw: RawConfig = serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![shape(&error)])?;
+        let raw: RawConfig = check_yaml(text, "node.yaml", "docs/operator/node.md lists every key")?;
         let mut checker = Checker { folder, faults: Vec::new() };
         let config = Self {
             ledger: checker.ledger(&raw.ledger),
@@ -170,7 +172,7 @@ impl NodeConfig {
             genesis: raw.genesis.map(|path| folder.join(path)),
             contracts: raw.contracts.into_iter().map(|path| folder.join(path)).collect(),
             rules: raw.rules.into_iter().map(|path| folder.join(path)).collect(),
-            listen: checker.listen(raw.listen),
+            listen: checker.listen(raw.listen, LISTEN),
             limits: checker.limits(&raw.limits),
             block: checker.block(&raw.block),
         };
@@ -182,14 +184,8 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError`].
     pub fn load_key(&self) -> Result<SigningKey, ConfigError> {
-        let file = self.key.clone();
-        let source = |source| ConfigError::Read { file: self.key.clone(), source };
-        let mode = std::fs::metadata(&file).map_err(source)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(ConfigError::KeyMode { file, mode });
-        }
-        let pem = zeroize::Zeroizing::new(read(&file)?);
-        SigningKey::from_pem(&pem).map_err(|source| ConfigError::Key { file, source })
+        let pem = load_private(&self.key)?;
+        SigningKey::from_pem(&pem).map_err(|source| ConfigError::Key { file: self.key.clone(), source })
     }
 
     /// Reads the genesis with the contracts and rules named beside it; `None` when none is named.
@@ -227,8 +223,24 @@ impl NodeConfig {
     }
 }
 
-fn read(file: &Path) -> Result<String, ConfigError> {
+pub(crate) fn read(file: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })
+}
+
+/// Reads a private key's file; refuses one that group or others may read.
+pub(crate) fn load_private(file: &Path) -> Result<zeroize::Zeroizing<String>, ConfigError> {
+    let source = |source| ConfigError::Read { file: file.to_owned(), source };
+    let mode = std::fs::metadata(file).map_err(source)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(ConfigError::KeyMode { file: file.to_owned(), mode });
+    }
+    Ok(zeroize::Zeroizing::new(read(file)?))
+}
+
+/// Reads YAML of one shape; `file` and `hint` say where the shape is written down.
+pub(crate) fn check_yaml<T: serde::de::DeserializeOwned>(text: &str, file: &str, hint: &str) -> Result<T, Vec<Fault>> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![shape(&error, file, hint)])
 }
 
 /// Reads the rules of a file.
@@ -254,25 +266,19 @@ fn hex_lines(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     lines.map(|line| hex::decode(line).map_err(|error| format!("`{line:.20}…` is not hexadecimal: {error}"))).collect()
 }
 
-fn shape(error: &serde_saphyr::Error) -> Fault {
+fn shape(error: &serde_saphyr::Error, file: &str, hint: &str) -> Fault {
     let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
-    Fault {
-        line,
-        column,
-        key: "node.yaml".to_owned(),
-        found: error.without_snippet().to_string(),
-        hint: "docs/operator/node.md lists every key".to_owned(),
-    }
+    Fault { line, column, key: file.to_owned(), found: error.without_snippet().to_string(), hint: hint.to_owned() }
 }
 
 /// Collects every fault.
-struct Checker<'a> {
-    folder: &'a Path,
-    faults: Vec<Fault>,
+pub(crate) struct Checker<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Checker<'_> {
-    fn fault<T>(&mut self, at: &Spanned<T>, key: &str, found: String, hint: &str) {
+    pub(crate) fn fault<T>(&mut self, at: &Spanned<T>, key: &str, found: String, hint: &str) {
         let (line, column) = (at.referenced.line(), at.referenced.column());
         self.faults.push(Fault { line, column, key: key.to_owned(), found, hint: hint.to_owned() });
     }
@@ -284,10 +290,9 @@ impl Checker<'_> {
         name.value.clone()
     }
 
-    fn listen(&mut self, raw: Option<Spanned<Vec<Spanned<String>>>>) -> Vec<Listen> {
-        let Some(raw) = raw else {
-            return vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 7460)))];
-        };
+    /// Where to listen; at `usual` when nothing is said.
+    pub(crate) fn listen(&mut self, raw: Option<Spanned<Vec<Spanned<String>>>>, usual: SocketAddr) -> Vec<Listen> {
+        let Some(raw) = raw else { return vec![Listen::Tcp(usual)] };
         if raw.value.is_empty() {
             self.fault(&raw, "listen", "nowhere to listen".to_owned(), "for example [\"tcp:127.0.0.1:7460\"]");
         }
@@ -353,7 +358,12 @@ impl Checker<'_> {
         }
     }
 
-    fn number(&mut self, raw: &Option<Spanned<u64>>, key: &str, allowed: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    pub(crate) fn number(
+        &mut self,
+        raw: &Option<Spanned<u64>>,
+        key: &str,
+        allowed: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
         let number = raw.as_ref()?;
         if !allowed.contains(&number.value) {
             let hint = format!("allowed are {} to {}", allowed.start(), allowed.end());

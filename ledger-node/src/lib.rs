@@ -24,6 +24,7 @@ mod store;
 pub mod backup;
 pub mod bench;
 pub mod testing;
+pub mod witness;
 
 pub use admit::{NotNow, Refused};
 pub use api::BindError;

@@ -184,7 +184,7 @@ async fn pulse(engine: &Engine) {
 }
 
 /// Without systemd there is nobody to tell, and that is fine.
-fn notify(state: NotifyState<'_>) {
+pub(crate) fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "systemd could not be told");
     }

@@ -2,24 +2,55 @@
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::{KeysArgs, KeysCommand};
+use clap::ValueEnum;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use tally_evidence::{SigningKey, VerifyingKey};
+use tally_evidence::{Algorithm, Cosigner, NoteSigningKey, NoteVerifyingKey, SigningKey};
 use zeroize::Zeroizing;
 
-pub fn run(args: &KeysArgs, json: bool) -> Result<Answer, Fault> {
-    let (file, key) = match &args.command {
-        KeysCommand::New { file } => (file, create(file)?.public().clone()),
-        KeysCommand::Show { file } => (file, read_public(file)?),
-    };
-    if json {
-        print_json(&serde_json::json!({"file": file, "key_id": key.id().to_string(), "public": key.to_pem()?}))?;
-    } else {
-        println!("key id  {}", key.id());
-        print!("{}", key.to_pem()?);
+/// Kinds of keys, as in `--algorithm`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Kind {
+    /// ECDSA on P-256: everything that enters a ledger
+    P256,
+    /// Ed25519: witnesses
+    Ed25519,
+}
+
+impl From<Kind> for Algorithm {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::P256 => Self::P256,
+            Kind::Ed25519 => Self::Ed25519,
+        }
     }
+}
+
+pub fn run(args: &KeysArgs, json: bool) -> Result<Answer, Fault> {
+    let (file, key, name) = match &args.command {
+        KeysCommand::New { file, algorithm } => {
+            (file, create_note_key(file, (*algorithm).into())?.public().clone(), None)
+        }
+        KeysCommand::Show { file, name } => (file, read_public(file)?, name.as_ref()),
+    };
+    let vkey = name.map(|name| Cosigner::new(name, key.clone())).transpose()?.map(|cosigner| cosigner.to_string());
+    // The thumbprint is of COSE keys as statements have them: P-256.
+    let id = if let NoteVerifyingKey::P256(key) = &key { Some(key.id().to_string()) } else { None };
+    if json {
+        let algorithm = key.algorithm().to_string();
+        print_json(&serde_json::json!({
+            "file": file, "algorithm": algorithm, "key_id": id, "vkey": vkey, "public": key.to_pem()?,
+        }))?;
+        return Ok(Answer::Yes);
+    }
+    match (vkey, id) {
+        (Some(vkey), _) => println!("verifier key  {vkey}"),
+        (None, Some(id)) => println!("key id  {id}"),
+        (None, None) => println!("{} key of a witness; --name NAME shows its verifier key", key.algorithm()),
+    }
+    print!("{}", key.to_pem()?);
     Ok(Answer::Yes)
 }
 
@@ -28,19 +59,28 @@ pub fn run(args: &KeysArgs, json: bool) -> Result<Answer, Fault> {
 /// # Errors
 /// When there is no randomness, a file exists, or the folder cannot be written.
 pub fn create(file: &Path) -> Result<SigningKey, Fault> {
-    let key = fresh()?;
+    let pem = create_note_key(file, Algorithm::P256)?.to_pem()?;
+    Ok(SigningKey::from_pem(&pem)?)
+}
+
+/// The same for a key of either kind.
+///
+/// # Errors
+/// As above.
+pub fn create_note_key(file: &Path, algorithm: Algorithm) -> Result<NoteSigningKey, Fault> {
+    let key = fresh(algorithm)?;
     let private = key.to_pem()?;
     write_new(file, 0o600, private.as_bytes())?;
     write_new(&public_path(file), 0o644, key.public().to_pem()?.as_bytes())?;
     Ok(key)
 }
 
-fn fresh() -> Result<SigningKey, Fault> {
+fn fresh(algorithm: Algorithm) -> Result<NoteSigningKey, Fault> {
     let mut secret = Zeroizing::new([0; 32]);
     // A random 32-byte string is no scalar of P-256 about once in 2^32: draw again.
     for _ in 0..8 {
         getrandom::fill(&mut secret[..]).map_err(|_| tally_evidence::KeyFault::Randomness)?;
-        if let Ok(key) = SigningKey::from_secret(&secret) {
+        if let Ok(key) = NoteSigningKey::from_secret(algorithm, &secret) {
             return Ok(key);
         }
     }
@@ -73,20 +113,23 @@ pub fn public_path(file: &Path) -> PathBuf {
 /// # Errors
 /// With the command that mends it.
 pub fn read_private(file: &Path) -> Result<SigningKey, Fault> {
+    SigningKey::from_pem(&read_secret(file)?).context(file.display())
+}
+
+fn read_secret(file: &Path) -> Result<Zeroizing<String>, Fault> {
     let shown = file.display();
     let mode = std::fs::metadata(file).context(format_args!("reading {shown}"))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(format!("{shown} may be read by others (mode {mode:o}); type `chmod 600 {shown}`").into());
     }
-    let pem = Zeroizing::new(std::fs::read_to_string(file).context(format_args!("reading {shown}"))?);
-    SigningKey::from_pem(&pem).context(shown)
+    Ok(Zeroizing::new(std::fs::read_to_string(file).context(format_args!("reading {shown}"))?))
 }
 
-fn read_public(file: &Path) -> Result<VerifyingKey, Fault> {
+fn read_public(file: &Path) -> Result<NoteVerifyingKey, Fault> {
     let shown = file.display();
     let pem = Zeroizing::new(std::fs::read_to_string(file).context(format_args!("reading {shown}"))?);
     if pem.contains("PRIVATE KEY") {
-        return Ok(read_private(file)?.public().clone());
+        return Ok(NoteSigningKey::from_pem(&read_secret(file)?).context(shown)?.public().clone());
     }
-    VerifyingKey::from_pem(&pem).context(shown)
+    NoteVerifyingKey::from_pem(&pem).context(shown)
 }

@@ -21,3 +21,4 @@ pub mod sim;
 pub mod status;
 pub mod trust;
 pub mod verify;
+pub mod witness;

@@ -22,6 +22,7 @@ mod views;
 
 pub use listen::BindError;
 pub(crate) use listen::Bound;
+pub(crate) use problem::Problem;
 
 use crate::engine::{Engine, NodeState};
 use axum::error_handling::HandleErrorLayer;
@@ -30,7 +31,6 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{BoxError, Router};
-use problem::Problem;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
@@ -101,7 +101,11 @@ fn reading() -> Router<Api> {
 }
 
 /// So many at once, each so long; the rest is told "not now" without being looked at.
-fn guarded(routes: Router<Api>, at_once: usize, time: Duration) -> Router<Api> {
+pub(crate) fn guarded<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    at_once: usize,
+    time: Duration,
+) -> Router<S> {
     routes.layer(
         ServiceBuilder::new()
             .layer(HandleErrorLayer::new(overloaded))

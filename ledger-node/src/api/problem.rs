@@ -22,7 +22,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
         Self { status, code, text: text.into(), hint, retry_after: None }
     }
 

@@ -1,0 +1,188 @@
+//! `witness.yaml`: as written, then checked. Reference: `docs/operator/witness.md`.
+
+use crate::config::{Checker, ConfigError, Listen, check_yaml, load_private};
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::path::{Path, PathBuf};
+use tally_contracts::Fault;
+use tally_evidence::{LogKey, NoteSigningKey, NoteVerifyingKey, is_key_name};
+
+/// Where a witness listens when nothing is said.
+const LISTEN: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7470);
+const LISTS: &str = "docs/operator/witness.md lists every key";
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// Name in its cosignatures.
+    pub name: String,
+    /// Its private key, PKCS#8 PEM, Ed25519 or P-256.
+    pub key: PathBuf,
+    /// What it remembers; made when missing.
+    pub data: PathBuf,
+    /// Where it listens.
+    pub listen: Vec<Listen>,
+    /// What it watches.
+    pub logs: Vec<WatchedLog>,
+}
+
+/// A log that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedLog {
+    /// Where its key was read from.
+    pub file: PathBuf,
+    /// Its name and key.
+    pub key: LogKey,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    name: Spanned<String>,
+    key: PathBuf,
+    data: PathBuf,
+    listen: Option<Spanned<Vec<Spanned<String>>>>,
+    logs: Spanned<Vec<RawLog>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    origin: Spanned<String>,
+    key: Spanned<PathBuf>,
+}
+
+impl WitnessConfig {
+    /// Reads and checks a file, and reads the keys of the logs.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`], [`ConfigError::Faults`].
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = crate::config::read(file)?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, folder).map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
+    }
+
+    /// Checks a text; relative paths count from `folder`.
+    ///
+    /// # Errors
+    /// All mistakes, or the first one when the text is no YAML or has the wrong shape.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
+        let raw: RawConfig = check_yaml(text, "witness.yaml", LISTS)?;
+        let mut checker = Checker { folder, faults: Vec::new() };
+        let config = Self {
+            name: key_name(&mut checker, &raw.name, "name"),
+            key: folder.join(raw.key),
+            data: folder.join(raw.data),
+            listen: checker.listen(raw.listen, LISTEN),
+            logs: logs(&mut checker, &raw.logs),
+        };
+        if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
+    }
+
+    /// Reads the witness's key; refuses a file that group or others may read.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_key(&self) -> Result<NoteSigningKey, ConfigError> {
+        let pem = load_private(&self.key)?;
+        NoteSigningKey::from_pem(&pem).map_err(|source| ConfigError::Key { file: self.key.clone(), source })
+    }
+}
+
+/// A name that a note can carry.
+pub(crate) fn key_name(checker: &mut Checker<'_>, name: &Spanned<String>, key: &str) -> String {
+    if !is_key_name(&name.value) {
+        let hint = "neither spaces nor `+`; `witness.example/w1` is usual";
+        checker.fault(name, key, format!("`{}` cannot stand in a note", name.value), hint);
+    }
+    name.value.clone()
+}
+
+/// The public key in the file of `key`, found from the configuration's folder.
+pub(crate) fn public_key(checker: &mut Checker<'_>, file: &Spanned<PathBuf>, key: &str) -> Option<NoteVerifyingKey> {
+    let path = checker.folder.join(&file.value);
+    let hint = "SPKI PEM, Ed25519 or P-256, as `tally keys` writes it beside a private key (`.pub.pem`)";
+    let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+    let parsed = read.and_then(|pem| NoteVerifyingKey::from_pem(&pem).map_err(|fault| fault.to_string()));
+    parsed.map_err(|reason| checker.fault(file, key, format!("{}: {reason}", path.display()), hint)).ok()
+}
+
+fn logs(checker: &mut Checker<'_>, raw: &Spanned<Vec<RawLog>>) -> Vec<WatchedLog> {
+    if raw.value.is_empty() {
+        let hint = "for example [{origin: press-line, key: keys/press-line.pub.pem}]";
+        checker.fault(raw, "logs", "nothing to watch".to_owned(), hint);
+    }
+    let mut logs: Vec<WatchedLog> = Vec::new();
+    for (number, log) in raw.value.iter().enumerate() {
+        let origin = &log.origin.value;
+        if origin.is_empty() || origin.contains(char::is_control) {
+            let hint = "the first line of its checkpoints; of our ledgers, the ledger's name";
+            checker.fault(&log.origin, &format!("logs[{number}].origin"), format!("`{origin}`"), hint);
+        }
+        if logs.iter().any(|other| other.key.origin() == origin) {
+            let found = format!("`{origin}` stands here twice");
+            checker.fault(&log.origin, &format!("logs[{number}].origin"), found, "remove one");
+        }
+        let key = public_key(checker, &log.key, &format!("logs[{number}].key"));
+        logs.extend(key.map(|key| WatchedLog {
+            file: checker.folder.join(&log.key.value),
+            key: LogKey::new(origin.clone(), key),
+        }));
+    }
+    logs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tally_evidence::Algorithm;
+
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let key = NoteSigningKey::from_secret(Algorithm::P256, &[3; 32]).unwrap();
+        std::fs::write(dir.path().join("node.pub.pem"), key.public().to_pem().unwrap()).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_whole_file() {
+        let dir = folder();
+        let text =
+            "name: witness.fixit.example/w1\nkey: w.key\ndata: w\nlogs: [{origin: press-line, key: node.pub.pem}]\n";
+        let config = WitnessConfig::parse(text, dir.path()).unwrap();
+        assert_eq!(config.listen, [Listen::Tcp(LISTEN)]);
+        assert_eq!((config.logs[0].key.origin(), config.key), ("press-line", dir.path().join("w.key")));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let dir = folder();
+        let head = "key: w.key\ndata: w\n";
+        for (text, line, key, found) in [
+            ("name: a b\nlogs: [{origin: l, key: node.pub.pem}]\n", 3, "name", "cannot stand in a note"),
+            ("name: w\nlogs: []\n", 4, "logs", "nothing to watch"),
+            ("name: w\nlogs: [{origin: '', key: node.pub.pem}]\n", 4, "logs[0].origin", "``"),
+            ("name: w\nlogs: [{origin: l, key: gone.pem}]\n", 4, "logs[0].key", "gone.pem: No such file"),
+            (
+                "name: w\nlogs: [{origin: l, key: node.pub.pem}, {origin: l, key: node.pub.pem}]\n",
+                4,
+                "logs[1].origin",
+                "twice",
+            ),
+            (
+                "name: w\nlogs: [{origin: l, key: node.pub.pem}]\nlisten: [tcp:here]\n",
+                5,
+                "listen[0]",
+                "an address and a port",
+            ),
+            ("name: w\nlogs: [{origin: l, key: node.pub.pem, url: x}]\n", 4, "witness.yaml", "url"),
+        ] {
+            let faults = WitnessConfig::parse(&format!("{head}{text}"), dir.path()).unwrap_err();
+            let fault = &faults[0];
+            assert_eq!((fault.line, fault.key.as_str()), (line, key), "{text}: {faults:?}");
+            assert!(fault.found.contains(found) && !fault.hint.is_empty(), "{fault:?}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Witnesses: what other organisations sign, so that a ledger cannot show two histories. Formats: `docs/formats/witness.md`.
+//!
+//! ```text
+//!   our node                                  somebody else's `tally witness`, or any C2SP witness
+//!   collect ── old size, path, note (wire) ──▶ serve ─▶ judge ─▶ record (synced) ─▶ cosignature
+//!      └──────────── cosignature, checked ◀──────────────────────────────────────────────┘
+//!      └─▶ final.note (synced) ─▶ finality: which receipts are final
+//! ```
+//! **Trusted with** one thing: that it never signs two histories of one log. **Its thief could** cosign a second history, which shows as
+//! soon as two people compare, and needs `need` − 1 more thieves before anybody is deceived.
+//! **Never here**: statements, contracts. A witness sees sizes and roots.
+
+mod config;
+mod files;
+mod judge;
+mod metrics;
+mod program;
+mod record;
+mod serve;
+mod wire;
+
+pub use config::{WatchedLog, WitnessConfig};
+pub use judge::{Answer, Witness};
+pub use program::{WitnessError, run};
+pub use record::{RecordError, Records, Settled};
