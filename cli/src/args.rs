@@ -85,6 +85,8 @@ pub enum Command {
     Prove(crate::commands::prove::ProveArgs),
     /// Check an evidence or coverage file offline, link by link
     Verify(VerifyArgs),
+    /// Turn an evidence or coverage file into JSON for people, or back, without losing a byte
+    Convert(crate::commands::convert::ConvertArgs),
     /// Show what the agent is doing: links, triggers, outbox
     Status(StatusArgs),
     /// Have the agent read its mapping anew: what did not change goes on, a file with a fault changes nothing
@@ -423,6 +425,9 @@ pub struct EvidenceArgs {
     /// Where the evidence file goes
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// How the file is written; `tally verify` reads both
+    #[arg(long, value_enum, default_value = "cbor")]
+    pub format: FileForm,
     /// The agent that keeps the readings: unix:/path/to/socket or tcp:host:port
     #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
     pub agent: NodeAddress,
@@ -431,10 +436,19 @@ pub struct EvidenceArgs {
     pub node: NodeFlag,
 }
 
+/// How an evidence or coverage file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FileForm {
+    /// The small one, which all programs read
+    Cbor,
+    /// The same bytes in JSON, with what they say beside them (docs/formats/evidence-json.md)
+    Json,
+}
+
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Evidence file, or coverage file of `tally prove`
+    /// Evidence file, or coverage file of `tally prove`; CBOR or JSON
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The ledger's public key as you know it (SPKI PEM); without it the key in the file is taken and shown

@@ -64,6 +64,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Evidence(args) => commands::evidence::run(&args, json),
         Command::Prove(args) => commands::prove::run(&args, json),
         Command::Verify(args) => commands::verify::run(&args, json),
+        Command::Convert(args) => commands::convert::run(&args, json),
         Command::Status(args) => commands::status::run(&args, json),
         Command::Reload(args) => commands::reload::run(&args, json),
         Command::Bench(args) => commands::bench::run(&args, json),

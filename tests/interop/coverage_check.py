@@ -35,6 +35,7 @@ from verifier.formats import (
     sha256,
     signed_bytes,
 )
+from verifier.readable import as_cbor
 from verify import Broken, Chain, open_receipt, run
 
 CALL_TYPE, ANCHOR_TYPE = (f"application/vnd.tallystick.{kind}+cbor" for kind in ("call", "anchor"))
@@ -199,7 +200,7 @@ def verify(data, trusted=None):
     chain = Coverage(None, trusted)
 
     def opened():
-        chain.file = decode(data, "not a coverage file", FILE)
+        chain.file = decode(as_cbor(data), "not a coverage file", FILE)
         public_key(chain.file["key"])
         return f"coverage of {chain.file['question']['device']} on ledger {chain.file['ledger']}"
 

@@ -48,6 +48,7 @@ from verifier.formats import (
     signed_bytes,
     thumbprint,
 )
+from verifier.readable import as_cbor
 from verifier.rule import RuleFault, recompute
 
 
@@ -321,7 +322,7 @@ def verify(data, trusted=None):
     chain = Chain(None, trusted)
 
     def opened():
-        chain.file = decode(data, "not an evidence file", FILE)
+        chain.file = decode(as_cbor(data), "not an evidence file", FILE)
         public_key(chain.file["key"])
         return f"evidence about {chain.file['agreement']} on ledger {chain.file['ledger']}"
 

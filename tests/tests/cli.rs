@@ -60,9 +60,10 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("orders", &["--state", "--device", "--contract", "--node"]),
     ("order", &["--node"]),
     ("balance", &["--node"]),
-    ("evidence", &["--output", "--agent", "--node"]),
-    ("prove", &["--device", "--from", "--to", "--out", "--ledger-key", "--node"]),
+    ("evidence", &["--output", "--format", "--agent", "--node"]),
+    ("prove", &["--device", "--from", "--to", "--out", "--format", "--ledger-key", "--node"]),
     ("verify", &["--ledger-key"]),
+    ("convert", &["--output"]),
     ("ledger", &["show", "entries", "du", "block", "entry", "state", "proof"]),
     ("backup", &["--config"]),
     ("restore", &["--config"]),
@@ -357,6 +358,17 @@ async fn an_order_is_shown_accepted_and_proved() {
     tally(&evidence).await.is(0).says("tally verify");
     let ledger_key = site.dir().join("keys/node.pub.pem").display().to_string();
     tally(&["verify", &file, "--ledger-key", &ledger_key]).await.is(0).says("Every link holds");
+    // For people as JSON, which verifies too and turns back into the same bytes.
+    let (readable, back) = (format!("{file}.json"), format!("{file}.back"));
+    let as_json = ["evidence", "mo-1", "--node", &node, "--agent", &agent, "--format", "json", "-o", &readable];
+    tally(&as_json).await.is(0);
+    tally(&["verify", &readable, "--ledger-key", &ledger_key]).await.is(0).says("readable part      holds");
+    tally(&["convert", &readable, "-o", &back]).await.is(0);
+    assert_eq!(std::fs::read(&back).unwrap(), std::fs::read(&file).unwrap());
+    let forged = std::fs::read_to_string(&readable).unwrap().replacen("\"raised\"", "\"cleared\"", 1);
+    std::fs::write(&readable, forged).unwrap();
+    tally(&["verify", &readable]).await.is(1).says("readable part").says("shows \"cleared\", the bytes say \"raised\"");
+    tally(&["convert", &readable, "-o", &back]).await.is(1).says("transition");
     // There is no evidence about an order that does not exist.
     let nothing = site.outside().join("none.tally");
     let evidence = ["evidence", "mo-99", "--node", &node, "--agent", &agent, "-o", &nothing.display().to_string()];

@@ -72,3 +72,20 @@ async fn the_key_one_knows_decides() {
     let (code, said) = theirs(&file, &["--ledger-key", &other.display().to_string()]).await;
     assert_eq!((code, &said["holds"]), (Some(1), &Value::Bool(false)), "{said}");
 }
+
+/// The JSON form is the same file to them.
+#[tokio::test]
+async fn the_json_form_is_the_same_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mo-1.json");
+    let text = tally_evidence::json::to_json(&std::fs::read(frozen("mo-1.tally")).unwrap()).unwrap();
+    std::fs::write(&file, &text).unwrap();
+    let (code, said) = theirs(&file, &[]).await;
+    assert_eq!((code, &said["holds"]), (Some(0), &Value::Bool(true)), "{said}");
+    // A byte of a seal, and two members of one name.
+    for (from, to) in [("\"hex\": \"d28458", "\"hex\": \"d28459"), ("\"ledger\":", "\"ledger\": \"x\", \"ledger\":")] {
+        assert!(text.contains(from));
+        std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        assert_eq!(theirs(&file, &[]).await.0, Some(1), "{to}");
+    }
+}

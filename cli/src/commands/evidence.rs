@@ -1,15 +1,15 @@
 //! `tally evidence ID -o FILE`: the node's proofs and the agent's readings, in one file.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::EvidenceArgs;
+use crate::args::{EvidenceArgs, FileForm};
 use crate::shutdown::runtime;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tally_evidence::{EvidenceFile, SignedStatement, StatementKind};
+use tally_evidence::{EvidenceFile, SignedStatement, StatementKind, json};
 use tally_ledger_client::{Client, RequestError};
 use tally_verifier::verify;
 
-pub fn run(args: &EvidenceArgs, json: bool) -> Result<Answer, Fault> {
+pub fn run(args: &EvidenceArgs, is_json: bool) -> Result<Answer, Fault> {
     let (node, agent) = (Client::new(args.node.node.clone()), Client::new(args.agent.clone()));
     let runtime = runtime()?;
     if let Err(RequestError::Refused { status: 404, .. }) =
@@ -18,10 +18,10 @@ pub fn run(args: &EvidenceArgs, json: bool) -> Result<Answer, Fault> {
         eprintln!("there is no order {}; `tally orders` lists them", args.id);
         return Ok(Answer::No);
     }
-    let bytes = runtime.block_on(collect(&args.id, &node, &agent))?;
+    let bytes = in_form(runtime.block_on(collect(&args.id, &node, &agent))?, args.format)?;
     write_whole(&args.output, &bytes)?;
     let report = verify(&bytes, None);
-    if json {
+    if is_json {
         print_json(&serde_json::json!({"file": args.output, "bytes": bytes.len(), "holds": report.all_hold()}))?;
     } else {
         println!("{}: {} bytes; check it with `tally verify {0}`", args.output.display(), bytes.len());
@@ -46,6 +46,17 @@ pub async fn collect(id: &str, node: &Client, agent: &Client) -> Result<Vec<u8>,
         }
     }
     Ok(file.encode())
+}
+
+/// `file` (CBOR) in the form asked for.
+///
+/// # Errors
+/// When it is no file of ours.
+pub fn in_form(file: Vec<u8>, form: FileForm) -> Result<Vec<u8>, Fault> {
+    match form {
+        FileForm::Cbor => Ok(file),
+        FileForm::Json => Ok(json::to_json(&file).context("writing the file as JSON")?.into_bytes()),
+    }
 }
 
 /// Writes a file so that it is there whole or not at all.

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod browse;
 pub mod call;
 pub mod check;
+pub mod convert;
 pub mod evidence;
 pub mod init;
 pub mod keys;

@@ -1,8 +1,8 @@
 //! `tally prove`: is any reading of a device missing between two times? The answer is a file that anyone can check offline.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::NodeFlag;
-use crate::commands::evidence::write_whole;
+use crate::args::{FileForm, NodeFlag};
+use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_key;
 use crate::show;
 use crate::shutdown::runtime;
@@ -38,6 +38,9 @@ pub struct ProveArgs {
     /// Write the proof into this file, for `tally verify`
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// How the file is written; `tally verify` reads both
+    #[arg(long, value_enum, default_value = "cbor", requires = "out")]
+    format: FileForm,
     /// The ledger's public key as you know it (SPKI PEM); without it the node's word is taken and shown
     #[arg(long, value_name = "FILE")]
     ledger_key: Option<PathBuf>,
@@ -67,7 +70,7 @@ pub fn run(args: &ProveArgs, json: bool) -> Result<Answer, Fault> {
     }
     let report = verify(&bytes, pinned.as_ref());
     if let Some(out) = &args.out {
-        write_whole(out, &bytes)?;
+        write_whole(out, &in_form(bytes.clone(), args.format)?)?;
     }
     if json {
         print_json(&serde_json::json!({

@@ -11,12 +11,7 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 pub fn run(args: &VerifyArgs, json: bool) -> Result<Answer, Fault> {
     let pinned = args.ledger_key.as_deref().map(read_key).transpose()?;
-    let shown = args.file.display();
-    let size = std::fs::metadata(&args.file).context(format_args!("reading {shown}"))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(format!("{shown} has {size} bytes; an evidence file has at most {FILE_BYTES_MAX}").into());
-    }
-    let bytes = std::fs::read(&args.file).context(format_args!("reading {shown}"))?;
+    let bytes = read_file(&args.file)?;
     let report = verify(&bytes, pinned.as_ref());
     if json {
         print_json(&serde_json::json!({"file": args.file, "holds": report.all_hold(), "report": report}))?;
@@ -24,6 +19,19 @@ pub fn run(args: &VerifyArgs, json: bool) -> Result<Answer, Fault> {
         print!("{}", render(&report));
     }
     Ok(report.all_hold().into())
+}
+
+/// An evidence file, if it is not too large.
+///
+/// # Errors
+/// When it cannot be read or is too large.
+pub fn read_file(file: &Path) -> Result<Vec<u8>, Fault> {
+    let shown = file.display();
+    let size = std::fs::metadata(file).context(format_args!("reading {shown}"))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(format!("{shown} has {size} bytes; an evidence file has at most {FILE_BYTES_MAX}").into());
+    }
+    std::fs::read(file).context(format_args!("reading {shown}"))
 }
 
 /// A public key from a PEM file.

@@ -18,6 +18,7 @@ mod coverage;
 mod cursor;
 mod disclosure;
 mod file;
+pub mod json;
 mod key;
 mod merkle;
 mod note;

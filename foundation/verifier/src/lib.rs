@@ -17,12 +17,33 @@ pub use report::{Coverage, Hole, Link, Report, Step};
 use entry::Ledger;
 use known::Known;
 use story::Story;
-use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, VerifyingKey};
+use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, VerifyingKey, json};
 
 /// Checks an evidence file, or a coverage file: what it is stands in it. `pinned` is the ledger's key as the reader knows
 /// it from elsewhere; without it the key in the file is used, and the report says so.
+///
+/// The file may be in its JSON form ([`tally_evidence::json`]): then the bytes in it are checked, and one more link says
+/// whether what it shows is what they say.
 #[must_use]
 pub fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
+    if !json::is_json(file) {
+        return verify_cbor(file, pinned);
+    }
+    match json::from_json(file) {
+        Ok(read) => {
+            let mut report = verify_cbor(&read.cbor, pinned);
+            report.shows(&read.mismatches);
+            report
+        }
+        Err(fault) => {
+            let mut report = Report::default();
+            report.fails("the file", Step::File, fault);
+            report
+        }
+    }
+}
+
+fn verify_cbor(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
     if CoverageFile::is_one(file) { coverage::verify(file, pinned) } else { verify_agreement(file, pinned) }
 }
 

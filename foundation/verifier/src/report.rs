@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::fmt;
+use tally_evidence::json::Mismatch;
 use tally_model::{DeviceId, Timestamp};
 
 /// The links of the chain, in the words of the manual.
@@ -10,6 +11,8 @@ use tally_model::{DeviceId, Timestamp};
 pub enum Step {
     /// The file is an evidence file of a version we read.
     File,
+    /// What the JSON form shows is what its bytes say.
+    Readable,
     /// The ledger's key.
     LedgerKey,
     /// The statement is well-formed and made for this ledger.
@@ -48,6 +51,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::File => "file",
+            Self::Readable => "readable part",
             Self::LedgerKey => "ledger key",
             Self::Statement => "statement",
             Self::DeviceBinding => "device binding",
@@ -135,7 +139,8 @@ impl Report {
     /// Whether every link holds (and there is more than the file itself).
     #[must_use]
     pub fn all_hold(&self) -> bool {
-        self.links.len() > 2 && self.links.iter().all(|link| link.holds)
+        let proofs = self.links.iter().filter(|link| link.step != Step::Readable).count();
+        proofs > 2 && self.links.iter().all(|link| link.holds)
     }
 
     /// The first link that does not hold.
@@ -150,6 +155,23 @@ impl Report {
 
     pub(crate) fn fails(&mut self, about: &str, step: Step, detail: impl fmt::Display) {
         self.links.push(Link { about: about.to_owned(), step, holds: false, detail: detail.to_string() });
+    }
+
+    /// Says, behind the file itself, whether what its JSON form shows is what the bytes say.
+    pub(crate) fn shows(&mut self, mismatches: &[Mismatch]) {
+        if !self.links.first().is_some_and(|link| link.holds) {
+            return;
+        }
+        let detail = match mismatches {
+            [] => "shows what the bytes say; only the bytes are checked below".to_owned(),
+            [first, others @ ..] => {
+                let said = first.said.as_deref().unwrap_or("nothing (or what this program does not know)");
+                let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+                format!("{} shows {}, the bytes say {said}{more}", first.path, first.shown)
+            }
+        };
+        let link = Link { about: "the file".to_owned(), step: Step::Readable, holds: mismatches.is_empty(), detail };
+        self.links.insert(1, link);
     }
 
     /// Records a check that gives a value; `None` when it failed.
