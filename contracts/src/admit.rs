@@ -3,7 +3,7 @@
 use crate::records::{Device, RuleInForce};
 use crate::registry::{self, KeyText};
 use crate::run::Run;
-use crate::{Refusal, keys};
+use crate::{Refusal, access, keys};
 use tally_evidence::cbor::int;
 use tally_evidence::{KeyId, TriggerBody};
 use tally_model::PartyId;
@@ -14,6 +14,7 @@ pub(crate) fn trigger(run: &mut Run<'_, '_>, signer: &PartyId, key: &KeyId, body
     check_readings(run, body)?;
     run.check_time(body.at)?;
     run.signer(signer, key)?;
+    access::check_free(run, signer, &body.device)?;
     let Device { agent, .. } = registry::device(run, &body.device)?;
     if agent != *signer {
         let (signer, device, agent) = (signer.to_string(), body.device.to_string(), agent.to_string());

@@ -209,8 +209,12 @@ impl<'a> Reader<'a> {
         (self.expect(ARRAY)? == length).then_some(())
     }
 
+    pub(crate) fn array_length(&mut self) -> Option<u64> {
+        self.expect(ARRAY)
+    }
+
     pub(crate) fn texts(&mut self) -> Option<Vec<String>> {
-        let length = self.expect(ARRAY)?;
+        let length = self.array_length()?;
         (0..length).map(|_| self.text().map(str::to_owned)).collect()
     }
 

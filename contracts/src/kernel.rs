@@ -4,7 +4,7 @@ use crate::admit;
 use crate::engine::Contract;
 use crate::registry::{self, By};
 use crate::run::Run;
-use crate::{Overlay, Refusal, StateRead, accounts, agreements, anchors, book, keys, records};
+use crate::{Overlay, Refusal, StateRead, access, accounts, agreements, anchors, book, keys, records};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tally_evidence::{AnchorBody, CallBody, Event, Hash, KeyId, TriggerBody};
@@ -134,6 +134,7 @@ impl Kernel {
         let party = &run.signer(signer, key)?;
         match body.contract.as_str() {
             "registry" => registry::call(run, By { entry, signer, party }, body),
+            "access" => access::call(run, By { entry, signer, party }, body),
             "accounts" => accounts::call(run, signer, party, body),
             _ => agreements::call(self, run, (entry, signer, party), body),
         }

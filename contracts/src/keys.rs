@@ -25,10 +25,18 @@
 //! h prefix 00 number step                step of an agreement behind the first: the entry, or the term that ran out
 //! o contract 00 device 00 key values     the open agreement for these key values
 //! t due prefix 00 number                 a running term
+//! y permit                               an open permit
+//! Y permit                               a burnt one: how, entry, whether its agent reported, its bytes
+//! i kind name 00 permit                  open permits of a requester (p), a device (d), an agent (a)
+//! A owner 00 policy                      a policy: entry, bytes
+//! q device 00 policy                     the same for each of its devices: bytes
+//! j owner 00 policy 00 requester         times of its latest permits, for the rate
+//! B owner 00 party                       a party that the owner barred: entry
+//! Q kind name                            quarantine of a device (d) or an agent (a): entry, by whom, why
 //! ```
 
 use tally_evidence::Hash;
-use tally_model::{AgreementId, ContractName, DeviceId, PartyId, Timestamp, TriggerId};
+use tally_model::{AgreementId, ContractName, DeviceId, PartyId, PolicyId, Timestamp, TriggerId};
 
 fn join(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len() + 1).sum::<usize>());
@@ -57,7 +65,7 @@ trait AsKey {
 macro_rules! text_keys {
     ($($id:ty),*) => { $(impl AsKey for &$id { fn as_key(&self) -> impl AsRef<[u8]> { self.as_str().as_bytes() } })* };
 }
-text_keys!(PartyId, DeviceId, TriggerId, ContractName);
+text_keys!(PartyId, DeviceId, TriggerId, ContractName, PolicyId);
 
 impl AsKey for &str {
     fn as_key(&self) -> impl AsRef<[u8]> {
@@ -96,6 +104,12 @@ keys! {
     contract_text(digest: &Hash) = b'x';
     standing(contract: &ContractName, device: &DeviceId) = b's';
     counter(prefix: &str) = b'k';
+    permit(id: u64) = b'y';
+    burnt(id: u64) = b'Y';
+    policy(owner: &PartyId, policy: &PolicyId) = b'A';
+    device_policy(device: &DeviceId, policy: &PolicyId) = b'q';
+    rate(owner: &PartyId, policy: &PolicyId, requester: &PartyId) = b'j';
+    bar(owner: &PartyId, party: &PartyId) = b'B';
 }
 
 /// The one record of the genesis.
@@ -117,6 +131,40 @@ pub(crate) fn people(firm: &str) -> Vec<u8> {
     key.push(0);
     key
 }
+
+/// All policies of a device.
+pub(crate) fn device_policies(device: &DeviceId) -> Vec<u8> {
+    let mut key = join(b'q', &[device.as_str().as_bytes()]);
+    key.push(0);
+    key
+}
+
+/// Open permits of a requester (`p`), a device (`d`) or an agent (`a`).
+pub(crate) fn open_permits(kind: u8, name: &str) -> Vec<u8> {
+    let mut key = vec![b'i', kind];
+    key.extend(name.bytes());
+    key.push(0);
+    key
+}
+
+/// One of them.
+pub(crate) fn open_permit(kind: u8, name: &str, id: u64) -> Vec<u8> {
+    let mut key = open_permits(kind, name);
+    key.extend(id.to_be_bytes());
+    key
+}
+
+/// Quarantine of a device (`d`) or an agent (`a`).
+pub(crate) fn quarantine(kind: u8, name: &str) -> Vec<u8> {
+    [&[b'Q', kind], name.as_bytes()].concat()
+}
+
+/// All open permits.
+pub(crate) const PERMITS: &[u8] = b"y";
+/// All policies.
+pub(crate) const POLICIES: &[u8] = b"A";
+/// All quarantines.
+pub(crate) const QUARANTINES: &[u8] = b"Q";
 
 /// The account of `owner` in `currency`.
 pub(crate) fn account_id(owner: &str, currency: &str) -> String {
@@ -219,6 +267,9 @@ mod tests {
         let (device, party) = (DeviceId::try_new("press-01").unwrap(), PartyId::try_new("agent-01").unwrap());
         assert_eq!(super::device(&device), tally_evidence::device_state_key(&device));
         assert_eq!(revocation(&party), tally_evidence::revocation_state_key(&party));
+        let service = PolicyId::try_new("service").unwrap();
+        assert_eq!(policy(&party, &service), tally_evidence::policy_state_key(&party, &service));
+        assert_eq!((permit(7), burnt(7)), (tally_evidence::permit_state_key(7), tally_evidence::burnt_state_key(7)));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - [`views`]: what the node's API shows
 //! - [`Genesis`]: entry 0
 
+mod access;
 mod accounts;
 mod admit;
 mod agreements;
@@ -32,6 +33,7 @@ mod state_key;
 pub mod views;
 mod yaml;
 
+pub use access::{OpenPermit, PolicyView, QuarantineView, permits, policies, quarantines};
 pub use currency::{minor_digits, parse_amount};
 pub use datum::{Datum, FieldType};
 pub use engine::{

@@ -53,6 +53,9 @@ refusals! {
     105 ReadingsCovered { device: String, first: u64, covered: u64 }
         "the readings are covered by an anchor already"
         "readings of `{device}` are covered up to {covered}; an anchor from {first} on would cover some twice";
+    106 PermitBurnt { permit: u64, how: String }
+        "the permit was already used, revoked, or ran out"
+        "permit {permit} is burnt already ({how}); request a new one";
 
     // 11x: time.
     111 FromTheFuture { at: String, now: String }
@@ -69,6 +72,12 @@ refusals! {
     123 WrongKey { signer: String, found: String, registered: String }
         "sealed with another key than the registered one"
         "`{signer}` sealed with key {found}, registered is {registered}";
+    124 Quarantined { what: String, by: String, reason: String }
+        "the device or agent is in quarantine"
+        "{what} is in quarantine, put there by `{by}`: {reason}; who put it there lifts it with `access/lift`";
+    125 PartyBarred { party: String, owner: String }
+        "the owner of the device barred the party"
+        "`{owner}` barred `{party}` from its devices; the owner lifts it with `access/lift`";
 
     // 13x: about what.
     131 UnknownDevice { device: String }
@@ -98,6 +107,9 @@ refusals! {
     139 UnknownAccount { account: String }
         "an account that the call needs is not open"
         "account `{account}` is not open; its owner opens it with `accounts/open`";
+    140 UnknownPermit { what: String }
+        "there is no such permit, policy, bar or quarantine"
+        "there is no {what}";
 
     // 14x: form.
     141 MissingArgument { argument: String }
@@ -120,6 +132,18 @@ refusals! {
     152 WrongRole { signer: String, action: String, role: String, holder: String }
         "the signer does not hold the role that the action needs"
         "`{signer}` may not `{action}`: this needs the {role}, which is `{holder}`";
+    153 NoPolicy { signer: String, right: &'static str, device: String, point: String, owner: String }
+        "no policy of the device's owner allows this to the signer"
+        "no policy of `{owner}` lets `{signer}` {right} `{point}` of `{device}`; the owner seals one with `access/policy`";
+    154 OutOfBounds { point: String, found: String, allowed: String, policy: String }
+        "the value is outside of what the policy allows"
+        "{found} for `{point}` is outside of {allowed}, which policy `{policy}` allows";
+    155 OutOfHours { policy: String, at: String }
+        "outside of the times that the policy allows"
+        "policy `{policy}` allows nothing at {at}: outside of its hours, days or dates";
+    156 TooMany { what: String, limit: u64 }
+        "too many permits within the policy's period, open at a time, or policies of a device"
+        "too many {what}: {limit} are allowed";
 
     // 16x: exists.
     161 AlreadyRegistered { what: String }

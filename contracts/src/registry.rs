@@ -10,7 +10,7 @@ use crate::codec::Record;
 use crate::engine::{Contract, bad_argument};
 use crate::records::{Deployed, Device, Founding, Party, Registered, RuleInForce, Skills};
 use crate::run::Run;
-use crate::{Refusal, StateRead, keys};
+use crate::{Refusal, StateRead, access, keys};
 use tally_evidence::cbor::{self, bytes, int, text};
 use tally_evidence::{CallBody, DeviceRecord, Hash, PartyKind, PartyRecord, RuleRecord, sha256};
 use tally_model::{DeviceId, PartyId};
@@ -45,11 +45,11 @@ pub(crate) fn call(run: &mut Run<'_, '_>, by: By<'_>, body: &CallBody) -> Result
     args.finish()
 }
 
-fn not_allowed(by: By<'_>, what: impl Into<String>, needs: impl Into<String>) -> Refusal {
+pub(crate) fn not_allowed(by: By<'_>, what: impl Into<String>, needs: impl Into<String>) -> Refusal {
     Refusal::NotAllowed { signer: by.signer.to_string(), what: what.into(), needs: needs.into() }
 }
 
-fn admins(run: &Run<'_, '_>) -> Result<Vec<PartyId>, Refusal> {
+pub(crate) fn admins(run: &Run<'_, '_>) -> Result<Vec<PartyId>, Refusal> {
     let founding: Option<Founding> = run.load(keys::GENESIS)?;
     Ok(founding.map(|founding| founding.admins).unwrap_or_default())
 }
@@ -109,6 +109,7 @@ fn revoke_party(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> Resul
     }
     run.store(keys::party(&id), &party);
     run.store(keys::revocation(&id), &by.entry);
+    access::revoke_all_of(run, by, &id)?;
     run.emit("registry.party-revoked", id.as_str(), [("by", text(by.signer.as_str()))]);
     Ok(())
 }
@@ -119,7 +120,9 @@ fn register_device(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> Re
         let needs = format!("its owner `{}`", record.owner);
         return Err(not_allowed(by, format!("register device `{}`", record.id), needs));
     }
-    put_device(run, by.entry, &record)
+    put_device(run, by.entry, &record)?;
+    // Permits name the agent of before.
+    access::revoke_all_on(run, by, &record.id)
 }
 
 /// The owner may register a device again with another agent; a device does not change hands this way.

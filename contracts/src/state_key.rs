@@ -1,16 +1,18 @@
 //! State keys as people write them; the bytes stand in `docs/formats/state.md`.
 
 use crate::keys;
-use tally_model::{AgreementId, ContractName, DeviceId, PartyId};
+use tally_model::{AgreementId, ContractName, DeviceId, PartyId, PolicyId};
 
 /// Reads `party:tina`, `revoked:agent-01`, `device:press-01`, `anchor:press-01`, `account:acme/EUR`, `agreement:mo-1`,
-/// `open:maintenance-order/press-01/bearing-worn` or `hex:7074696e61`.
+/// `open:maintenance-order/press-01/bearing-worn`, `permit:17`, `burnt:17`, `policy:acme/service`, `barred:acme/tina`,
+/// `quarantine:device/press-01` or `hex:7074696e61`.
 ///
 /// # Errors
 /// What was found and what is allowed.
 pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
-    const KINDS: &str =
-        "party:ID, revoked:PARTY, device:ID, anchor:DEVICE, account:ID, agreement:ID, open:CONTRACT/VALUE/…, hex:BYTES";
+    const KINDS: &str = "party:ID, revoked:PARTY, device:ID, anchor:DEVICE, account:ID, agreement:ID, open:CONTRACT/VALUE/…, \
+         permit:NUMBER, burnt:NUMBER, policy:OWNER/ID, barred:OWNER/PARTY, quarantine:device/ID or quarantine:agent/ID, \
+         hex:BYTES";
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no state key; write one of {KINDS}"))?;
     let party = || PartyId::try_new(name).map_err(|fault| fault.to_string());
     let device = || DeviceId::try_new(name).map_err(|fault| fault.to_string());
@@ -35,8 +37,30 @@ pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
                 ContractName::try_new(parts.next().unwrap_or_default()).map_err(|fault| fault.to_string())?;
             Ok(keys::open(&contract, parts))
         }
+        "permit" | "burnt" => {
+            let id = name.parse().map_err(|_| format!("`{name}` is no permit: a permit is named by a number"))?;
+            Ok(if kind == "permit" { keys::permit(id) } else { keys::burnt(id) })
+        }
+        "policy" | "barred" | "quarantine" => access_key(kind, name),
         "hex" => read_hex(name).ok_or_else(|| format!("`{name}` is not an even number of hexadecimal digits")),
         other => Err(format!("`{other}` is no kind of state key; there are {KINDS}")),
+    }
+}
+
+fn access_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
+    let (whose, what) = name.split_once('/').ok_or_else(|| format!("`{name}`: write two names with a `/` between"))?;
+    let party = |name| PartyId::try_new(name).map_err(|fault| fault.to_string());
+    match (kind, whose) {
+        ("policy", _) => {
+            let policy = PolicyId::try_new(what).map_err(|fault| fault.to_string())?;
+            Ok(keys::policy(&party(whose)?, &policy))
+        }
+        ("barred", _) => Ok(keys::bar(&party(whose)?, &party(what)?)),
+        (_, "device") => {
+            Ok(keys::quarantine(b'd', DeviceId::try_new(what).map_err(|fault| fault.to_string())?.as_str()))
+        }
+        (_, "agent") => Ok(keys::quarantine(b'a', party(what)?.as_str())),
+        (_, other) => Err(format!("`{other}` is not put in quarantine; write device/ID or agent/ID")),
     }
 }
 

@@ -4,39 +4,11 @@
 
 mod common;
 
-use common::{LEDGER, World, call_body, genesis, record, rule};
+use common::{LEDGER, World, call_body, genesis, hold_against, record, rule};
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use tally_contracts::{GenesisAccount, Kernel, LIBRARY, genesis_body};
 use tally_evidence::cbor::{Cbor, bytes, int, map, text};
 use tally_evidence::{CallBody, KeyId, PartyKind};
-
-/// What the validator says of each call as `top`: nothing, or why it is not in the format.
-fn hold_against(top: &str, calls: &[CallBody]) -> Vec<Option<String>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let python = root.join(".tools/venv/bin/python");
-    assert!(python.exists(), "{} is missing; run `cargo xtask tools`", python.display());
-    let mut child = Command::new(python)
-        .arg(root.join("tests/interop/cddl_check.py"))
-        .arg(top)
-        .args(["registry", "call", "rule"].map(|name| root.join(format!("docs/formats/{name}.cddl"))))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    for call in calls {
-        writeln!(stdin, "{}", call.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>()).unwrap();
-    }
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "cddl_check.py failed");
-    let said: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-    assert_eq!(said.len(), calls.len());
-    said.into_iter().map(|line| line.strip_prefix("no").map(|reason| reason.trim().to_owned())).collect()
-}
 
 fn call(action: &str, args: &[(&str, Cbor)]) -> CallBody {
     let args = args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<BTreeMap<_, _>>();
@@ -83,7 +55,7 @@ fn what_the_kernel_takes_is_in_the_format() {
         calls.push(call);
     }
     for top in ["registry-call", "call"] {
-        for (call, fault) in calls.iter().zip(hold_against(top, &calls)) {
+        for (call, fault) in calls.iter().zip(hold_against(top, &["registry", "call", "rule"], &calls)) {
             assert_eq!(fault, None, "{} as {top}", call.action);
         }
     }
@@ -108,7 +80,7 @@ fn what_is_not_in_the_format_is_not_taken() {
         call("deploy-contract", &[("text", bytes(*b"contract: x"))]),
         call("abdicate", &[]),
     ];
-    for (call, fault) in wrong.iter().zip(hold_against("registry-call", &wrong)) {
+    for (call, fault) in wrong.iter().zip(hold_against("registry-call", &["registry", "call", "rule"], &wrong)) {
         assert!(fault.is_some(), "the format takes {call:?}");
         let mut world = World::founded(&kernel);
         assert!(world.call(&kernel, "acme", call).is_err(), "the kernel takes {call:?}");
@@ -121,7 +93,7 @@ fn what_is_not_in_the_format_is_not_taken() {
     let mut nameless = whole_genesis();
     nameless.args.insert("standing".to_owned(), Cbor::Array(vec![map([("device", text("press-01"))])]));
     let wrong = [free_money, nameless];
-    for (call, fault) in wrong.iter().zip(hold_against("registry-call", &wrong)) {
+    for (call, fault) in wrong.iter().zip(hold_against("registry-call", &["registry", "call", "rule"], &wrong)) {
         assert!(fault.is_some(), "the format takes {call:?}");
         assert!(World::empty().call_as(&kernel, LEDGER, KeyId([0; 32]), call).is_err(), "the kernel takes {call:?}");
     }

@@ -3,6 +3,9 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use tally_contracts::{Block, Genesis, Input, Kernel, Overlay, Refusal, genesis_body, views};
 use tally_evidence::cbor::Cbor;
 use tally_evidence::{
@@ -250,4 +253,30 @@ pub fn trigger_body(
         number,
         call: call.map(|call| TriggerCall { contract: call.contract.clone(), action: call.action.clone(), with }),
     }
+}
+
+/// What the validator says of each call as `top`: nothing, or why it is not in the format.
+/// Formats are named without `.cddl`.
+pub fn hold_against(top: &str, formats: &[&str], calls: &[CallBody]) -> Vec<Option<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let python = root.join(".tools/venv/bin/python");
+    assert!(python.exists(), "{} is missing; run `cargo xtask tools`", python.display());
+    let mut child = Command::new(python)
+        .arg(root.join("tests/interop/cddl_check.py"))
+        .arg(top)
+        .args(formats.iter().map(|name| root.join(format!("docs/formats/{name}.cddl"))))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for call in calls {
+        writeln!(stdin, "{}", call.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>()).unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "cddl_check.py failed");
+    let said: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(said.len(), calls.len());
+    said.into_iter().map(|line| line.strip_prefix("no").map(|reason| reason.trim().to_owned())).collect()
 }

@@ -24,6 +24,8 @@ mod merkle;
 mod note;
 mod note_key;
 mod outcome;
+mod permit;
+mod policy;
 mod reading;
 mod receipt;
 mod registration;
@@ -47,6 +49,10 @@ pub use merkle::{
 pub use note::{LogKey, NOTE_BYTES_MAX, NoteFault, SignatureLine, SignedNote, TreeNote, is_key_name};
 pub use note_key::{Algorithm, Ed25519Key, NoteSigningKey, NoteVerifyingKey};
 pub use outcome::{Event, OutcomeRecord, Place};
+pub use permit::{
+    ADDRESS_BYTES_MAX, Permit, PermitFault, PermitFile, ProvenPermit, Right, burnt_state_key, permit_state_key,
+};
+pub use policy::{Allowed, LASTS_MAX, POLICY_ITEMS_MAX, Policy, RATE_MAX, Who, policy_state_key};
 pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, push_reading, reading_leaf};
 pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};

@@ -114,6 +114,10 @@ id!(
     TriggerId, "a trigger id", &['-', '.'], "letters, digits, `_`, `-` and `.`"
 );
 id!(
+    /// What an owner allows others to do with its devices.
+    PolicyId, "a policy id", &['-', '.'], "letters, digits, `_`, `-` and `.`"
+);
+id!(
     /// Organisation, person, agent or regulator; the `iss` of everything it seals.
     PartyId, "a party id", &['-', '.', '@'], "letters, digits, `_`, `-`, `.` and `@`"
 );

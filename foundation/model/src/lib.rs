@@ -22,7 +22,7 @@ pub use address::{Address, AddressFault, ModbusTable};
 pub use alarm_part::AlarmPart;
 pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security, Tls};
 pub use endpoint::{Endpoint, EndpointFault, ModbusLine, MqttBroker, Parity, SerialLine};
-pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, TriggerId};
+pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, PolicyId, TriggerId};
 pub use modbus_address::AddressBase;
 pub use mqtt_options::{MqttOptions, MqttQos, MqttVersion, PointTemplate, TemplateFault};
 pub use opcua_options::{OpcUaLimits, OpcUaOptions, OpcUaRead};

@@ -5,6 +5,7 @@
 //! 5 s for it; 10 s in all. Reading: 64 requests at once, 30 s. Event streams: 64 ([`events`]). Beyond that the answer is 503 at once (load shed), never
 //! a queue. `/live`, `/ready`, `/metrics` and `/status` are never shed.
 
+mod access;
 mod blocks;
 mod connection;
 mod contracts;
@@ -91,6 +92,9 @@ fn reading() -> Router<Api> {
         .route("/parties", get(views::parties))
         .route("/devices", get(views::devices))
         .route("/devices/{id}/coverage", get(coverage::coverage))
+        .route("/access/permits", get(access::permits))
+        .route("/access/policies", get(access::policies))
+        .route("/access/quarantines", get(access::quarantines))
         .route("/disk", get(disk::disk))
         .route("/contracts/{name}", get(contracts::contract))
         .route("/state/{key}", get(views::state_proof))

@@ -158,7 +158,7 @@ fn prove_once(engine: &Engine, keys: &[Vec<u8>]) -> Result<Option<ProvedState>, 
     Ok(sealed.map(|checkpoint| ProvedState { claims, checkpoint }))
 }
 
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     api: &Api,
     view: impl FnOnce(&dyn StateRead) -> T + Send + 'static,
 ) -> Result<T, Problem> {
