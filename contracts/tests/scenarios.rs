@@ -1,4 +1,4 @@
-//! Plays `library/*.scenarios` (of the contract, and of the anchors): text tables with named columns. Every line of the contract and every refusal must occur.
+//! Plays `library/*.scenarios` (of the contract, the anchors and access): text tables with named columns. Every line of the contract and every refusal must occur.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -6,10 +6,15 @@ mod common;
 use common::{State, World, call_body, key_id, party, record, rule, trigger_body};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 use tally_contracts::{Contract, Input, Kernel, LIBRARY, Refusal, views};
 use tally_evidence::cbor::{Cbor, bytes, text};
-use tally_evidence::{AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, TriggerBody};
-use tally_model::{ActionName, AgreementId, ContractName, DeviceId, Timestamp, Value, parse_duration};
+use tally_evidence::{
+    Allowed, AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, Policy, Right, TriggerBody, Who,
+};
+use tally_model::{
+    ActionName, AgreementId, ContractName, DeviceId, PointId, PolicyId, Timestamp, Value, parse_duration,
+};
 
 const COLUMNS: [&str; 9] = ["time", "who", "input", "args", "state", "owner", "maintainer", "escrow", "result"];
 
@@ -66,7 +71,7 @@ fn every_line_and_every_refusal() {
         refusals: BTreeSet::new(),
         anchors: BTreeMap::new(),
     };
-    for file in ["maintenance-order", "anchors"] {
+    for file in ["maintenance-order", "anchors", "access"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("library/{file}.scenarios"));
         player.play(&std::fs::read_to_string(path).unwrap());
     }
@@ -294,8 +299,28 @@ fn argument(name: &str, value: &str) -> Cbor {
             let names: &[&str] = if *action == "report" { &["fault", "skill"] } else { &["fault"] };
             bytes(rule(device, id, Some(("maintenance-order", action, names))).digest())
         }
+        ("policy", [id, rate, hours]) => bytes(policy(id, rate.parse().unwrap(), hours).encode()),
         ("text", ["minimal", version]) => text(minimal(version)),
         _ => tally_evidence::cbor::from_value(&scalar(value)),
+    }
+}
+
+/// As `library/access.scenarios` says.
+fn policy(id: &str, rate: u64, hours: &str) -> Policy {
+    let (from, to) =
+        hours.split_once('-').map(|(a, b)| (a.parse::<u16>().unwrap(), b.parse::<u16>().unwrap())).unwrap();
+    let setpoint = Allowed { address: "holding:17".into(), rights: vec![Right::Write], range: Some((0.0, 80.0)) };
+    Policy {
+        id: PolicyId::try_new(id).unwrap(),
+        devices: vec![DeviceId::try_new("press-01").unwrap()],
+        who: vec![Who { firm: Some(party("fixit")), skill: Some("oil".into()), party: None }],
+        points: [(PointId::try_new("setpoint").unwrap(), setpoint)].into(),
+        rate: Some((rate, Duration::from_secs(3600))),
+        hours: Some((from * 60, to * 60)),
+        days: None,
+        from: None,
+        until: None,
+        lasts: Duration::from_secs(600),
     }
 }
 
