@@ -342,7 +342,7 @@ proptest! {
         let mut plant = Plant::with(&Policy { rate: None, ..service() });
         let (mut granted, mut done) = (Vec::new(), BTreeMap::<u64, u32>::new());
         for (step, which) in steps {
-            let id = granted.get(which as usize).copied().unwrap_or(0);
+            let id = granted.get(usize::try_from(which).unwrap()).copied().unwrap_or(0);
             match step {
                 0 | 1 => granted.extend(plant.request("tina", "press-01", int(which))),
                 2 => { if plant.result("agent-01", id, "done").is_ok() { *done.entry(id).or_default() += 1; } }
