@@ -11,7 +11,7 @@ use crate::engine::{
 };
 use crate::records::{Agreement, Deployed, Party, StepCause};
 use crate::run::Run;
-use crate::{Kernel, Refusal, StateRead, keys};
+use crate::{Kernel, Origin, Refusal, StateRead, keys};
 use people::Registered;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -47,21 +47,21 @@ pub(crate) fn call(
         }
         let given = body.args.get("device").unwrap_or(&Cbor::Null);
         let device = device.ok_or_else(|| bad_argument("device", given, "the id of a device"))?;
-        return open(run, entry, &contract, &device, &happening, &args);
+        return open(run, entry.into(), &contract, &device, &happening, &args);
     };
     let agreement = load(run, &body.contract, id)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
     let args = contract.read_args(action, &body.args, true)?;
     let stepped =
         step(&contract, Cow::Borrowed(&agreement), &happening, &args, run.block.time, &Registered(run.state))?;
-    book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry))
+    book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry.into()))
 }
 
 /// A trigger whose rule asks this contract for something; a trigger that concerns nothing is noted.
 pub(crate) fn trigger(
     kernel: &Kernel,
     run: &mut Run<'_, '_>,
-    entry: u64,
+    origin: Origin,
     body: &TriggerBody,
     call: &TriggerCall,
 ) -> Result<(), Refusal> {
@@ -74,7 +74,7 @@ pub(crate) fn trigger(
     let happening = Happening::Trigger(action, &facts);
     let Some(id) = find_open(run, &contract, &body.device, &args)? else {
         if openings(&contract, &happening).next().is_some() {
-            return open(run, entry, &contract, &body.device, &happening, &args);
+            return open(run, origin, &contract, &body.device, &happening, &args);
         }
         note_trigger(run, body, "it concerns no open agreement");
         return Ok(());
@@ -82,9 +82,9 @@ pub(crate) fn trigger(
     let agreement = load(run, &call.contract, &id)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
     match step(&contract, Cow::Borrowed(&agreement), &happening, &args, run.block.time, &Registered(run.state)) {
-        Ok(stepped) => book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry)),
+        Ok(stepped) => book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(origin)),
         Err(Refusal::WrongState { .. } | Refusal::GuardRefused { .. }) => {
-            note_on(run, entry, agreement, body);
+            note_on(run, origin, agreement, body);
             Ok(())
         }
         Err(other) => Err(other),
@@ -102,9 +102,9 @@ pub(crate) fn note_trigger(run: &mut Run<'_, '_>, body: &TriggerBody, reason: &s
     run.emit("trigger.noted", body.device.as_str(), data);
 }
 
-fn note_on(run: &mut Run<'_, '_>, entry: u64, mut agreement: Agreement, body: &TriggerBody) {
+fn note_on(run: &mut Run<'_, '_>, origin: Origin, mut agreement: Agreement, body: &TriggerBody) {
     agreement.notes = agreement.notes.saturating_add(1);
-    agreement.last_note = Some(entry);
+    agreement.last_note = Some(origin);
     let data = [
         ("trigger", text(body.trigger.as_str())),
         ("device", text(body.device.as_str())),
@@ -170,7 +170,7 @@ fn find_open(
 /// Opens an agreement under the standing terms of the device's owner.
 fn open(
     run: &mut Run<'_, '_>,
-    entry: u64,
+    origin: Origin,
     contract: &Arc<Contract>,
     device: &DeviceId,
     happening: &Happening<'_>,
@@ -183,7 +183,7 @@ fn open(
     let blank = blank(contract, id, device, &terms, run);
     let stepped: Stepped = step(contract, Cow::Owned(blank), happening, args, run.block.time, &Registered(run.state))?;
     run.store(keys::counter(&contract.prefix), &number);
-    book_step::book(run, contract, None, stepped, StepCause::Entry(entry))
+    book_step::book(run, contract, None, stepped, StepCause::Entry(origin))
 }
 
 fn blank(
@@ -209,7 +209,7 @@ fn blank(
         parties,
         fields,
         opened: run.block.time,
-        opened_by: 0,
+        opened_by: Origin::from(0),
         updated: run.block.time,
         due: None,
         steps: 0,

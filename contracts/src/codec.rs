@@ -199,6 +199,11 @@ impl<'a> Reader<'a> {
         is_null
     }
 
+    /// Whether an array comes next.
+    pub(crate) fn is_array(&self) -> bool {
+        self.0.first().is_some_and(|first| first >> 5 == ARRAY)
+    }
+
     /// `Some(None)` for null.
     pub(crate) fn or_null<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         if self.null() { Some(None) } else { read(self).map(Some) }

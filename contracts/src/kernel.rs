@@ -4,7 +4,7 @@ use crate::admit;
 use crate::engine::Contract;
 use crate::registry::{self, By};
 use crate::run::Run;
-use crate::{Overlay, Refusal, StateRead, access, accounts, agreements, anchors, book, keys, records};
+use crate::{Origin, Overlay, Refusal, StateRead, access, accounts, agreements, anchors, book, keys, records};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tally_evidence::{AnchorBody, CallBody, Event, Hash, KeyId, TriggerBody};
@@ -32,6 +32,17 @@ pub enum Input<'a> {
         /// Index of the entry.
         entry: u64,
         /// The statement's `iss`.
+        signer: &'a PartyId,
+        /// The key that sealed it.
+        key: KeyId,
+        /// Its body.
+        body: &'a TriggerBody,
+    },
+    /// A trigger that came in a batch.
+    BatchedTrigger {
+        /// Its entry and place.
+        origin: Origin,
+        /// The batch's `iss`.
         signer: &'a PartyId,
         /// The key that sealed it.
         key: KeyId,
@@ -101,7 +112,11 @@ impl Kernel {
         match input {
             Input::Trigger { entry, signer, key, body } => {
                 admit::trigger(run, signer, key, body)?;
-                self.trigger(run, *entry, body)
+                self.trigger(run, Origin::from(*entry), body)
+            }
+            Input::BatchedTrigger { origin, signer, key, body } => {
+                admit::trigger(run, signer, key, body)?;
+                self.trigger(run, *origin, body)
             }
             Input::Call { entry, signer, key, body } => self.call(run, *entry, signer, key, body),
             Input::Anchor { entry, signer, key, body } => anchors::anchor(run, *entry, signer, key, body),
@@ -109,9 +124,9 @@ impl Kernel {
         }
     }
 
-    fn trigger(&self, run: &mut Run<'_, '_>, entry: u64, body: &TriggerBody) -> Result<(), Refusal> {
+    fn trigger(&self, run: &mut Run<'_, '_>, origin: Origin, body: &TriggerBody) -> Result<(), Refusal> {
         match &body.call {
-            Some(call) => agreements::trigger(self, run, entry, body, call),
+            Some(call) => agreements::trigger(self, run, origin, body, call),
             None => {
                 agreements::note_trigger(run, body, "it asks for nothing");
                 Ok(())

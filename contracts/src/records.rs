@@ -1,9 +1,9 @@
 //! The records behind the keys of [`crate::keys`], each a CBOR array in the order of its fields.
 
-use crate::Refusal;
 use crate::codec::{Reader, Record, Writer};
 use crate::datum::Datum;
 use crate::state::{Overlay, StateRead};
+use crate::{Origin, Refusal};
 use std::collections::BTreeMap;
 use tally_evidence::{Hash, KeyId, PartyKind};
 use tally_model::{ActionName, AgreementId, ContractName, PartyId, Timestamp};
@@ -294,8 +294,8 @@ pub struct Agreement {
     pub fields: BTreeMap<String, Datum>,
     /// Block time at which it was opened.
     pub opened: Timestamp,
-    /// The entry that opened it: its first step.
-    pub opened_by: u64,
+    /// What opened it: its first step.
+    pub opened_by: Origin,
     /// Block time at which it last changed.
     pub updated: Timestamp,
     /// When the term of its state runs out.
@@ -304,8 +304,8 @@ pub struct Agreement {
     pub steps: u64,
     /// Triggers that were only noted.
     pub notes: u64,
-    /// The entry of the last of them.
-    pub last_note: Option<u64>,
+    /// The last of them.
+    pub last_note: Option<Origin>,
 }
 
 impl Record for Agreement {
@@ -313,16 +313,18 @@ impl Record for Agreement {
         to.array(15).text(self.id.as_str()).text(self.contract.as_str()).uint(self.version);
         to.text(&self.state).flag(self.ended).text(&self.currency);
         to.map(&self.parties, write_text).map(&self.fields, write_datum);
-        to.int(self.opened.as_micros()).uint(self.opened_by).int(self.updated.as_micros());
+        to.int(self.opened.as_micros());
+        self.opened_by.write(to);
+        to.int(self.updated.as_micros());
         match self.due {
             Some(due) => to.int(due.as_micros()),
             None => to.null(),
         };
         to.uint(self.steps).uint(self.notes);
         match self.last_note {
-            Some(entry) => to.uint(entry),
-            None => to.null(),
-        };
+            Some(origin) => origin.write(to),
+            None => drop(to.null()),
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
@@ -337,12 +339,12 @@ impl Record for Agreement {
             parties: from.map(|from| from.text().map(str::to_owned))?,
             fields: from.map(Datum::read)?,
             opened: Timestamp::from_micros(from.int()?),
-            opened_by: from.uint()?,
+            opened_by: Origin::read(from)?,
             updated: Timestamp::from_micros(from.int()?),
             due: from.or_null(Reader::int)?.map(Timestamp::from_micros),
             steps: from.uint()?,
             notes: from.uint()?,
-            last_note: from.or_null(Reader::uint)?,
+            last_note: from.or_null(Origin::read)?,
         })
     }
 }
@@ -350,22 +352,22 @@ impl Record for Agreement {
 /// What made a further step of an agreement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StepCause {
-    Entry(u64),
+    Entry(Origin),
     Term(Timestamp),
 }
 
 impl Record for StepCause {
     fn write(&self, to: &mut Writer) {
         match self {
-            Self::Entry(entry) => to.array(2).flag(true).uint(*entry),
-            Self::Term(due) => to.array(2).flag(false).int(due.as_micros()),
-        };
+            Self::Entry(origin) => origin.write(to.array(2).flag(true)),
+            Self::Term(due) => drop(to.array(2).flag(false).int(due.as_micros())),
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         from.array_of(2)?;
         Some(match from.flag()? {
-            true => Self::Entry(from.uint()?),
+            true => Self::Entry(Origin::read(from)?),
             false => Self::Term(Timestamp::from_micros(from.int()?)),
         })
     }

@@ -5,7 +5,7 @@ use crate::codec::Record;
 use crate::records::{
     self, Account, Agreement, AnchorPlace, Device, Founding, LastAnchor, Party, Registered, Standing, StepCause,
 };
-use crate::{StateRead, keys};
+use crate::{Origin, StateRead, keys};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tally_evidence::cbor;
@@ -67,11 +67,13 @@ pub struct AgreementView {
     pub due: Option<Timestamp>,
     /// Entries that made it what it is, in ledger order (not mere notes).
     pub history: Vec<u64>,
+    /// The same with the place in its batch of each trigger that came in one.
+    pub steps: Vec<Origin>,
     /// Terms of it that ran out, in order.
     pub terms: Vec<Timestamp>,
     /// How many further triggers were noted on it.
     pub notes: u64,
-    /// The last of them.
+    /// The entry of the last of them.
     pub last_note: Option<u64>,
 }
 
@@ -277,13 +279,15 @@ pub fn agreement(state: &dyn StateRead, id: &AgreementId) -> Option<AgreementVie
 
 fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
     let escrow: Option<Account> = read(state, &keys::account(&keys::escrow_id(&agreement.id)));
-    let (mut history, mut terms) = (vec![agreement.opened_by], Vec::new());
+    let (mut steps, mut terms) = (vec![agreement.opened_by], Vec::new());
     for (_, step) in scan::<StepCause>(state, &keys::steps(&agreement.id)) {
         match step {
-            StepCause::Entry(entry) => history.push(entry),
+            StepCause::Entry(origin) => steps.push(origin),
             StepCause::Term(due) => terms.push(due),
         }
     }
+    let mut history: Vec<_> = steps.iter().map(|step| step.entry).collect();
+    history.dedup();
     AgreementView {
         id: agreement.id.to_string(),
         contract: agreement.contract.to_string(),
@@ -298,9 +302,10 @@ fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
         updated_at: agreement.updated,
         due: agreement.due,
         history,
+        steps,
         terms,
         notes: agreement.notes,
-        last_note: agreement.last_note,
+        last_note: agreement.last_note.map(|origin| origin.entry),
     }
 }
 

@@ -147,7 +147,7 @@ impl<S: Storage + Send + 'static> Submit<S> {
         }
         self.status.clear(Alarm::LedgerKey);
         self.status.node(true, "taking triggers".to_owned());
-        let Submitted { receipt, entry, refusal } = submitted;
+        let Submitted { receipt, entry, refusal, .. } = submitted;
         if let Some(number) = refusal {
             tracing::warn!(number = sealed.number, trigger = %sealed.trigger, entry, refusal = number, "the contract refused a trigger");
             self.status.count.triggers_refused.add(1);

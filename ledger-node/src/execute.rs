@@ -8,12 +8,16 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
-use tally_contracts::{Block, Changes, Input, Kernel, Overlay, Refusal, StateRead};
-use tally_evidence::{Event, OutcomeRecord, Place, StatementId};
+use tally_contracts::{Block, Changes, Input, Kernel, Origin, Overlay, Refusal, StateRead};
+use tally_evidence::cbor::int;
+use tally_evidence::{Event, OutcomeRecord, Place, StatementId, TriggerBody};
 use tally_model::{AgreementId, Timestamp};
 
 /// Terms that fire in one block at most; the rest fires in the next. Bounds the time a block takes after a long night.
 pub const TERMS_MAX: usize = 1_000;
+
+/// The event in the outcome of a batch itself: `triggers`, and how many of them were `refused`.
+pub const BATCH_EXECUTED: &str = "batch.executed";
 
 /// What the contracts made of a block.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub struct Executed {
     pub terms: Vec<(AgreementId, Timestamp)>,
     /// The entries, in order.
     pub entries: Vec<ExecutedEntry>,
-    /// Encoded outcomes: of the terms, then of the entries.
+    /// Encoded outcomes: of the terms, then of the entries, each batch followed by its triggers.
     pub outcomes: Vec<Vec<u8>>,
     /// Their refusals; 0 for what was done.
     pub refusals: Vec<u16>,
@@ -40,12 +44,47 @@ pub struct ExecutedEntry {
     pub bytes: Arc<[u8]>,
     /// 0 when done.
     pub refusal: u16,
+    /// When it is a batch: of each trigger 0, or the number of its refusal.
+    pub triggers: Vec<u16>,
 }
 
 impl Executed {
     /// Whether terms ran out and nothing was done at all: making the next block at once would not help either.
     pub fn is_stuck(&self) -> bool {
         !self.terms.is_empty() && self.refusals.iter().all(|refusal| *refusal != 0)
+    }
+
+    /// Executes the triggers of a batch one by one, in order: whatever becomes of one is its own business. Gives their refusals.
+    fn batch(
+        &mut self,
+        kernel: &Kernel,
+        overlay: &mut Overlay<'_>,
+        block: &Block,
+        index: u64,
+        batch: &CheckedStatement,
+        triggers: &[TriggerBody],
+    ) -> Vec<u16> {
+        let (statement, signer, key) = (batch.id, &batch.signer, batch.key);
+        // Its own outcome goes before theirs, and counts them.
+        let own = self.outcomes.len();
+        self.outcomes.push(Vec::new());
+        self.refusals.push(0);
+        let one = |(item, body): (u32, &TriggerBody)| {
+            let origin = Origin { entry: index, item: Some(item) };
+            let done = kernel.execute(overlay, block, &Input::BatchedTrigger { origin, signer, key, body });
+            self.push(Place::Item { index, statement, item }, block.height, done)
+        };
+        let refusals: Vec<u16> = (0..).zip(triggers).map(one).collect();
+        let refused = refusals.iter().filter(|refusal| **refusal != 0).count() as u64;
+        let data = [("triggers", int(triggers.len() as u64)), ("refused", int(refused))];
+        let data = data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let event = Event { kind: BATCH_EXECUTED.to_owned(), subject: signer.as_str().to_owned(), data };
+        let place = Place::Entry { index, statement };
+        let outcome = OutcomeRecord { place, height: block.height, refusal: 0, events: vec![event] };
+        if let Some(place) = self.outcomes.get_mut(own) {
+            *place = outcome.encode();
+        }
+        refusals
     }
 
     fn push(&mut self, place: Place, height: u64, done: Result<Vec<Event>, Refusal>) -> u16 {
@@ -164,7 +203,7 @@ pub fn execute(
     first_entry: u64,
     statements: Vec<CheckedStatement>,
 ) -> Executed {
-    let count = statements.len();
+    let count = statements.iter().map(CheckedStatement::weight).sum();
     let state = Remembering { state, memory: RefCell::new(memory) };
     let mut overlay = Overlay::new(&state);
     let mut executed = Executed {
@@ -182,11 +221,16 @@ pub fn execute(
         executed.push(place, block.height, done);
     }
     for (entry, statement) in (first_entry..).zip(statements) {
-        let done = kernel.execute(&mut overlay, block, &input(entry, &statement));
+        let (refusal, triggers) = match input(entry, &statement) {
+            Ok(input) => {
+                let done = kernel.execute(&mut overlay, block, &input);
+                (executed.push(Place::Entry { index: entry, statement: statement.id }, block.height, done), Vec::new())
+            }
+            Err(triggers) => (0, executed.batch(kernel, &mut overlay, block, entry, &statement, triggers)),
+        };
         let CheckedStatement { id, subject, bytes, body, .. } = statement;
         executed.touches_registry |= matches!(&body, Body::Call(call) if call.contract.as_str() == "registry");
-        let refusal = executed.push(Place::Entry { index: entry, statement: id }, block.height, done);
-        executed.entries.push(ExecutedEntry { id, subject, bytes, refusal });
+        executed.entries.push(ExecutedEntry { id, subject, bytes, refusal, triggers });
     }
     executed.changes = overlay.into_changes();
     state.memory.into_inner().put_right(&executed.changes);
@@ -199,12 +243,14 @@ fn due_terms(kernel: &Kernel, state: &dyn StateRead, now: Timestamp) -> Vec<(Agr
     if is_due { kernel.due_terms(state, now, TERMS_MAX) } else { Vec::new() }
 }
 
-fn input(entry: u64, statement: &CheckedStatement) -> Input<'_> {
+/// What the contracts are asked; or the triggers of a batch, each of which is asked for itself.
+fn input(entry: u64, statement: &CheckedStatement) -> Result<Input<'_>, &[TriggerBody]> {
     let (signer, key) = (&statement.signer, statement.key);
     match &statement.body {
-        Body::Trigger(body) => Input::Trigger { entry, signer, key, body },
-        Body::Call(body) => Input::Call { entry, signer, key, body },
-        Body::Anchor(body) => Input::Anchor { entry, signer, key, body },
+        Body::Trigger(body) => Ok(Input::Trigger { entry, signer, key, body }),
+        Body::Call(body) => Ok(Input::Call { entry, signer, key, body }),
+        Body::Anchor(body) => Ok(Input::Anchor { entry, signer, key, body }),
+        Body::Batch(triggers) => Err(triggers),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Numbers for Prometheus. The labels are the codes of the errors, so text and counter cannot drift apart.
 
+use crate::execute::ExecutedEntry;
 use crate::order::Phases;
 use prometheus::{
     CounterVec, Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -16,6 +17,7 @@ pub struct Metrics {
     contract_refused: IntCounterVec,
     blocks: IntCounter,
     entries: IntCounter,
+    batched: IntCounter,
     terms: IntCounter,
     phases: CounterVec,
     sync_seconds: Histogram,
@@ -42,6 +44,7 @@ impl Metrics {
             )?,
             blocks: make.counter("tally_blocks_total", "blocks committed since start")?,
             entries: make.counter("tally_entries_total", "entries committed since start")?,
+            batched: make.counter("tally_batched_triggers_total", "triggers committed in batches since start")?,
             terms: make.counter("tally_terms_total", "terms that ran out since start")?,
             phases: make.keep(CounterVec::new(
                 Opts::new("tally_block_phase_seconds_total", "where the time of blocks went"),
@@ -51,7 +54,7 @@ impl Metrics {
             block_seconds: make.histogram("tally_block_seconds", "a block from queue to answer", SECONDS)?,
             block_entries: make.histogram("tally_block_entries", "entries of a block", (1.0, 13))?,
             height: make.gauge("tally_height", "height of the last block")?,
-            queue: make.gauge("tally_queue", "statements waiting for their block")?,
+            queue: make.gauge("tally_queue", "statements and batched triggers waiting for their block")?,
             failed: make.gauge("tally_failed", "1 when the node stopped at a failure")?,
             log_bytes: make.gauge("tally_log_bytes", "bytes of the log on disk")?,
             registry: make.registry,
@@ -66,17 +69,14 @@ impl Metrics {
         self.not_now.with_label_values(&[code]).inc();
     }
 
-    pub fn block_made(
-        &self,
-        height: u64,
-        terms: usize,
-        refusals: impl ExactSizeIterator<Item = u16>,
-        seconds: &Phases,
-    ) {
+    pub fn block_made(&self, height: u64, terms: usize, entries: &[ExecutedEntry], seconds: &Phases) {
         self.blocks.inc();
-        self.entries.inc_by(refusals.len() as u64);
+        self.entries.inc_by(entries.len() as u64);
+        self.batched.inc_by(entries.iter().map(|entry| entry.triggers.len() as u64).sum());
         self.terms.inc_by(terms as u64);
-        self.block_entries.observe(f64::from(u32::try_from(refusals.len()).unwrap_or(u32::MAX)));
+        self.block_entries.observe(f64::from(u32::try_from(entries.len()).unwrap_or(u32::MAX)));
+        let refusals =
+            entries.iter().flat_map(|entry| std::iter::once(entry.refusal).chain(entry.triggers.iter().copied()));
         for number in refusals.filter(|number| *number != 0) {
             self.contract_refused.with_label_values(&[&number.to_string()]).inc();
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use tally_contracts::{Genesis, GenesisIssue, GenesisStanding, LIBRARY};
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{
-    CallBody, DeviceRecord, KeyFault, PartyKind, PartyRecord, ReadingsClaim, RuleRecord, SigningKey, StatementKind,
-    Transition, TriggerBody, TriggerCall, sha256, sign,
+    BatchBody, BatchEnvelope, BatchFault, CallBody, DeviceRecord, KeyFault, PartyKind, PartyRecord, ReadingsClaim,
+    RuleRecord, SigningKey, StatementKind, Transition, TriggerBody, TriggerCall, sha256, sign,
 };
 use tally_model::{
     ActionName, AgreementId, CallTemplate, ContractName, DeviceId, IdFault, PartyId, PointId, Priority, RuleSource,
@@ -29,6 +29,9 @@ pub enum PlantFault {
     /// A unit.
     #[error(transparent)]
     Unit(#[from] UnitFault),
+    /// A batch.
+    #[error(transparent)]
+    Batch(#[from] BatchFault),
     /// The library has no maintenance order.
     #[error("the library has no contract `{CONTRACT}`")]
     Library,
@@ -161,13 +164,30 @@ impl Plant {
         fault: &str,
         priority: Priority,
     ) -> Result<Vec<u8>, PlantFault> {
+        let body = self.body(device, which, number, fault, priority)?;
+        let agent = agent_name(self.agent_of(device));
+        self.seal(StatementKind::Trigger, &agent, body.device.as_str(), body.encode())
+    }
+
+    /// The body of such a trigger, not sealed. Without its `call` it asks for nothing, as any rule allows.
+    ///
+    /// # Errors
+    /// [`PlantFault`], never with these names.
+    pub fn body(
+        &self,
+        device: usize,
+        which: usize,
+        number: u64,
+        fault: &str,
+        priority: Priority,
+    ) -> Result<TriggerBody, PlantFault> {
         let rule = &self.rules[device][which];
         let template = rule.rule.call.as_ref();
         let with = BTreeMap::from([("fault".to_owned(), Value::Text(fault.to_owned()))]);
         let call =
             template.map(|call| TriggerCall { contract: call.contract.clone(), action: call.action.clone(), with });
         let last = (number + 1) * 10;
-        let body = TriggerBody {
+        Ok(TriggerBody {
             trigger: rule.rule.id.clone(),
             device: rule.rule.device.clone(),
             rule: rule.digest(),
@@ -183,9 +203,19 @@ impl Plant {
             },
             number,
             call,
-        };
-        let agent = agent_name(self.agent_of(device));
-        self.seal(StatementKind::Trigger, &agent, rule.rule.device.as_str(), body.encode())
+        })
+    }
+
+    /// These triggers under one seal of `agent-NN`, in their envelope.
+    ///
+    /// # Errors
+    /// [`PlantFault`], also when there are none or too many.
+    pub fn batch(&self, agent: usize, triggers: &[TriggerBody]) -> Result<Vec<u8>, PlantFault> {
+        let bodies: Vec<_> = triggers.iter().map(TriggerBody::encode).collect();
+        let batch = BatchBody::over(triggers.first().map_or(0, |first| first.number), &bodies)?;
+        let agent = agent_name(agent);
+        let statement = self.seal(StatementKind::Batch, &agent, &agent, batch.encode())?;
+        Ok(BatchEnvelope::encode(&statement, &bodies))
     }
 
     /// A call on an agreement, sealed by `signer`.

@@ -25,7 +25,7 @@ pub(super) fn book(
     keep_open(run, contract, before, &agreement)?;
     keep_term(run, before, &agreement);
     match cause {
-        StepCause::Entry(entry) if before.is_none() => agreement.opened_by = entry,
+        StepCause::Entry(origin) if before.is_none() => agreement.opened_by = origin,
         _ => run.store(keys::step(&agreement.id, agreement.steps), &cause),
     }
     agreement.steps = agreement.steps.saturating_add(1);

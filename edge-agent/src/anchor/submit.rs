@@ -84,7 +84,7 @@ impl<S: Storage + Send + 'static> SubmitAnchors<S> {
                     tracing::warn!(%device, number, %fault, "the receipt of an anchor is not believed");
                     return Err(Duration::ZERO);
                 }
-                let Submitted { receipt, entry, refusal } = submitted;
+                let Submitted { receipt, entry, refusal, .. } = submitted;
                 if let Some(refusal) = refusal {
                     tracing::warn!(%device, number, entry, refusal, "the ledger refused an anchor; the next one says what is missing");
                 }

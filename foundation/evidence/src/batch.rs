@@ -6,7 +6,7 @@
 //!
 //! A trigger of a batch is named by its batch and its place in it: `ID.N`, [`StatementName`].
 
-use crate::cbor::{self, CborFault, Fields, bytes, int, map};
+use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map};
 use crate::cursor::Cursor;
 use crate::{BodyFault, Frontier, Hash, SignedStatement, StatementId, StatementKind, Tree, TriggerBody, leaf_hash};
 use crate::{StatementFault, root_from_path};
@@ -258,6 +258,18 @@ pub struct BatchedTrigger {
 }
 
 impl BatchedTrigger {
+    pub(crate) fn to_cbor(&self) -> Cbor {
+        let path = self.path.iter().map(|hash| bytes(*hash)).collect();
+        map([("item", int(self.item)), ("body", bytes(self.body.clone())), ("path", Cbor::Array(path))])
+    }
+
+    pub(crate) fn from_cbor(value: Cbor) -> Result<Self, CborFault> {
+        let mut fields = Fields::new(value, "batched")?;
+        let batched = Self { item: fields.int("item")?, body: fields.bytes("body")?, path: fields.hashes("path")? };
+        fields.finish()?;
+        Ok(batched)
+    }
+
     /// Whether `batch` seals this body at this place under this number.
     ///
     /// # Errors
@@ -268,6 +280,44 @@ impl BatchedTrigger {
             return Err(BatchFault::Root);
         }
         read_trigger(batch, self.item, &self.body)
+    }
+}
+
+/// Everything that shows one trigger of a batch, without the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownTrigger {
+    /// The batch's signed statement.
+    pub statement: Vec<u8>,
+    /// Its receipt ([`crate::Receipt`]).
+    pub receipt: Vec<u8>,
+    /// The trigger with its path.
+    pub batched: BatchedTrigger,
+}
+
+impl ShownTrigger {
+    /// As CBOR bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        cbor::encode(&map([
+            ("statement", bytes(self.statement.clone())),
+            ("receipt", bytes(self.receipt.clone())),
+            ("batched", self.batched.to_cbor()),
+        ]))
+    }
+
+    /// From CBOR bytes, strictly.
+    ///
+    /// # Errors
+    /// [`CborFault`].
+    pub fn decode(shown: &[u8]) -> Result<Self, CborFault> {
+        let mut fields = Fields::decode(shown)?;
+        let shown = Self {
+            statement: fields.bytes("statement")?,
+            receipt: fields.bytes("receipt")?,
+            batched: BatchedTrigger::from_cbor(fields.need("batched")?)?,
+        };
+        fields.finish()?;
+        Ok(shown)
     }
 }
 
@@ -346,6 +396,8 @@ mod tests {
                 let shown = envelope.show(item).unwrap();
                 assert!(shown.path.len() <= 10);
                 assert_eq!(shown.check(&body).unwrap(), triggers[item as usize]);
+                let whole = ShownTrigger { statement: vec![1], receipt: vec![2], batched: shown.clone() };
+                assert_eq!(ShownTrigger::decode(&whole.encode()), Ok(whole));
                 let elsewhere = BatchedTrigger { item: item + 1, ..shown };
                 assert!(elsewhere.check(&body).is_err());
             }
@@ -430,7 +482,7 @@ mod tests {
                 bytes[1] = 0x41;
                 bytes[3] = 0x81;
             }
-            let _ = BatchBody::decode(&bytes);
+            let _ = (BatchBody::decode(&bytes), ShownTrigger::decode(&bytes));
             let _ = StatementName::from_str(&String::from_utf8_lossy(&bytes));
             if let Ok(envelope) = BatchEnvelope::split(&bytes) {
                 prop_assert_eq!(BatchEnvelope::encode(envelope.statement, &envelope.triggers), bytes);

@@ -133,10 +133,7 @@ pub(crate) fn encode_entry(entry: &EvidenceEntry) -> Cbor {
         ("outcome-path", encode_path(&entry.outcome_path)),
         ("checkpoint", bytes(entry.checkpoint.clone())),
     ];
-    if let Some(BatchedTrigger { item, body, path }) = &entry.batched {
-        let batched = [("item", int(*item)), ("body", bytes(body.clone())), ("path", encode_path(path))];
-        fields.push(("batched", map(batched)));
-    }
+    fields.extend(entry.batched.as_ref().map(|batched| ("batched", batched.to_cbor())));
     if let Some(disclosure) = &entry.disclosure {
         fields.push(("disclosure", bytes(disclosure.clone())));
     }
@@ -161,7 +158,7 @@ pub(crate) fn decode_entry(value: Cbor) -> Result<EvidenceEntry, CborFault> {
     let disclosure = fields.take("disclosure").map(|bytes| bytes.into_bytes().map_err(|_| type_fault("disclosure")));
     let entry = EvidenceEntry {
         outcome_path: fields.hashes("outcome-path")?,
-        batched: fields.take("batched").map(decode_batched).transpose()?,
+        batched: fields.take("batched").map(BatchedTrigger::from_cbor).transpose()?,
         statement: fields.bytes("statement")?,
         receipt: fields.bytes("receipt")?,
         outcome: fields.bytes("outcome")?,
@@ -213,14 +210,6 @@ fn decode_witness(value: Cbor) -> Result<Cosigner, CborFault> {
     let witness = Cosigner::new(fields.text("name")?, key).map_err(|_| fault())?;
     fields.finish()?;
     Ok(witness)
-}
-
-fn decode_batched(value: Cbor) -> Result<BatchedTrigger, CborFault> {
-    let mut fields = Fields::new(value, "batched")?;
-    let batched =
-        BatchedTrigger { item: fields.int("item")?, body: fields.bytes("body")?, path: fields.hashes("path")? };
-    fields.finish()?;
-    Ok(batched)
 }
 
 fn type_fault(field: &str) -> CborFault {

@@ -35,7 +35,9 @@ mod state_tree;
 mod statement;
 
 pub use anchor::{ANCHOR_GAPS_MAX, ANCHOR_READINGS_MAX, AnchorBody, AnchorFault, AnchorLink, Gap, GapReason};
-pub use batch::{BATCH_TRIGGERS_MAX, BatchBody, BatchEnvelope, BatchFault, BatchedTrigger, StatementName};
+pub use batch::{
+    BATCH_TRIGGERS_MAX, BatchBody, BatchEnvelope, BatchFault, BatchedTrigger, ShownTrigger, StatementName,
+};
 pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
 pub use checkpoint::{Checkpoint, CheckpointFault};
 pub use cosignature::{Cosigner, CosignerFault, Witnessed, cosign, witnessed};

@@ -11,9 +11,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
+use tally_evidence::BatchEnvelope;
 
 /// Bytes of the largest answer we read: an evidence file of some ten thousand entries.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// A signed statement with the triggers that it seals (`docs/formats/batch.cddl`).
+const SEALED_BATCH: &str = "application/vnd.tallystick.sealed-batch+cbor";
 
 /// How long to wait.
 #[derive(Debug, Clone)]
@@ -41,6 +45,8 @@ pub struct Submitted {
     pub entry: u64,
     /// Number of the contract's refusal; `None` when it was done. A refused statement is an entry all the same.
     pub refusal: Option<u16>,
+    /// How many triggers of a batch the contracts refused; `GET /entries/{id}/outcome` says which and why.
+    pub refused_triggers: u32,
 }
 
 /// A client of one node.
@@ -68,19 +74,21 @@ impl Client {
         self.connections.address()
     }
 
-    /// Submits a signed statement. `Ok` means that it is in the ledger and synced to disk; submitting the same bytes again
+    /// Submits a signed statement, or a batch with its triggers ([`BatchEnvelope`]). `Ok` means that it is in the ledger and synced to disk; submitting the same bytes again
     /// gives the same receipt.
     ///
     /// # Errors
     /// [`SubmitError::NotNow`]: keep the statement. [`SubmitError::Refused`]: these bytes will never be taken.
     pub async fn submit(&self, statement: &[u8]) -> Result<Submitted, SubmitError> {
         let body = Bytes::copy_from_slice(statement);
-        let request = Request::builder().method(Method::POST).uri("/entries").header(CONTENT_TYPE, "application/cose");
+        let media_type = if BatchEnvelope::is_one(statement) { SEALED_BATCH } else { "application/cose" };
+        let request = Request::builder().method(Method::POST).uri("/entries").header(CONTENT_TYPE, media_type);
         let (headers, receipt) = self.ask(self.finish(request.header(ACCEPT, "*/*"), body, "/entries")?).await?;
         let nonsense = |reason: &str| self.nonsense("POST /entries", reason);
         let entry = number(&headers, "tally-entry").map_err(nonsense)?.ok_or("`tally-entry` is missing");
         let refusal = number(&headers, "tally-refusal").map_err(nonsense)?;
-        Ok(Submitted { receipt: receipt.to_vec(), entry: entry.map_err(nonsense)?, refusal })
+        let refused_triggers = number(&headers, "tally-refused-triggers").map_err(nonsense)?.unwrap_or(0);
+        Ok(Submitted { receipt: receipt.to_vec(), entry: entry.map_err(nonsense)?, refusal, refused_triggers })
     }
 
     /// Reads JSON from `path` (with query), such as `/orders` or `/agreements?state=reported`.

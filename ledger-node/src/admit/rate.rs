@@ -37,12 +37,13 @@ impl RateLimiter {
         (ahead + self.interval).checked_sub(BURST).filter(|wait| !wait.is_zero())
     }
 
-    /// Takes one token.
-    pub fn take(&self, signer: &PartyId, now: Instant) {
+    /// Takes `count` tokens, also more than there are: then the signer waits until they are paid back.
+    pub fn take(&self, signer: &PartyId, count: usize, now: Instant) {
+        let taken = self.interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         match buckets.get_mut(signer) {
-            Some(full_at) => *full_at = (*full_at).max(now) + self.interval,
-            None => drop(buckets.insert(signer.clone(), now + self.interval)),
+            Some(full_at) => *full_at = (*full_at).max(now) + taken,
+            None => drop(buckets.insert(signer.clone(), now + taken)),
         }
     }
 }
@@ -60,7 +61,7 @@ mod tests {
             for millis in 0..u64::try_from(until.as_millis()).unwrap() {
                 let now = start + Duration::from_millis(millis);
                 while limiter.wait(&anna, now).is_none() {
-                    limiter.take(&anna, now);
+                    limiter.take(&anna, 1, now);
                     taken += 1;
                 }
             }
@@ -73,10 +74,21 @@ mod tests {
         assert_eq!(limiter.wait(&bert, start), None);
         let mut taken = 0;
         while limiter.wait(&anna, later).is_none() {
-            limiter.take(&anna, later);
+            limiter.take(&anna, 1, later);
             taken += 1;
         }
         assert_eq!(taken, 100);
         assert_eq!(limiter.wait(&anna, later), Some(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn a_batch_above_the_rate_is_taken_and_paid_back() {
+        let (limiter, start) = (RateLimiter::new(100), Instant::now());
+        let anna = PartyId::try_new("anna").unwrap();
+        assert_eq!(limiter.wait(&anna, start), None);
+        limiter.take(&anna, 1_000, start);
+        // Ten seconds' worth were taken, one second's was there.
+        assert_eq!(limiter.wait(&anna, start), Some(Duration::from_millis(9_010)));
+        assert_eq!(limiter.wait(&anna, start + Duration::from_millis(9_010)), None);
     }
 }

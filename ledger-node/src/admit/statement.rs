@@ -3,7 +3,8 @@
 use super::Refused;
 use std::sync::Arc;
 use tally_evidence::{
-    AnchorBody, BatchFault, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody, VerifyingKey,
+    AnchorBody, BatchEnvelope, BatchFault, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody,
+    VerifyingKey,
 };
 use tally_model::{PartyId, Priority};
 
@@ -16,6 +17,8 @@ pub enum Body {
     Call(CallBody),
     /// An agent vouches for all readings of a range.
     Anchor(AnchorBody),
+    /// Rules fired, many at once.
+    Batch(Vec<TriggerBody>),
 }
 
 /// A statement of the right form whose seal holds (or that came out of the log, which vouches for it).
@@ -39,19 +42,27 @@ impl CheckedStatement {
     /// Takes the body of a parsed statement apart. Who calls this has checked the seal.
     ///
     /// # Errors
-    /// [`Refused::Body`], [`Refused::Subject`].
+    /// [`Refused::Body`], [`Refused::Batch`], [`Refused::Subject`].
     pub fn new(parsed: SignedStatement, bytes: Arc<[u8]>) -> Result<Self, Refused> {
+        if BatchEnvelope::is_one(&bytes) {
+            return Self::batch(parsed, bytes);
+        }
         let body = match parsed.kind {
             StatementKind::Trigger => TriggerBody::decode(&parsed.payload).map(Body::Trigger),
             StatementKind::Call => CallBody::decode(&parsed.payload).map(Body::Call),
             StatementKind::Anchor => AnchorBody::decode(&parsed.payload).map(Body::Anchor),
             StatementKind::Batch => return Err(Refused::Batch(BatchFault::Bare)),
         };
-        let body = body.map_err(Refused::Body)?;
+        Self::about(parsed, body.map_err(Refused::Body)?, bytes)
+    }
+
+    /// `sub` must be what the body is about.
+    fn about(parsed: SignedStatement, body: Body, bytes: Arc<[u8]>) -> Result<Self, Refused> {
         let about = match &body {
             Body::Trigger(trigger) => trigger.device.as_str(),
             Body::Call(call) => call.subject(),
             Body::Anchor(anchor) => anchor.device.as_str(),
+            Body::Batch(_) => parsed.issuer.as_str(),
         };
         if about != parsed.subject {
             return Err(Refused::Subject { body: about.to_owned(), header: parsed.subject });
@@ -60,18 +71,35 @@ impl CheckedStatement {
         Ok(Self { id, signer, key, subject, body, bytes })
     }
 
+    /// Reads all triggers of a batch: here, beside the order thread and not on it.
+    fn batch(parsed: SignedStatement, bytes: Arc<[u8]>) -> Result<Self, Refused> {
+        let (_, triggers) =
+            BatchEnvelope::split(&bytes).and_then(|batch| batch.open(&parsed)).map_err(Refused::Batch)?;
+        Self::about(parsed, Body::Batch(triggers), bytes)
+    }
+
     /// From a block of the log.
     ///
     /// # Errors
     /// [`Refused`], when the log was not written by a node.
     pub fn from_log(bytes: &[u8]) -> Result<Self, Refused> {
-        Self::new(SignedStatement::parse(bytes).map_err(Refused::Malformed)?, bytes.into())
+        Self::new(parse_any(bytes)?, bytes.into())
     }
 
-    /// Whether it goes first: a trigger that is about safety (ISA-18.2 priority `critical`).
+    /// Whether it goes first: a trigger that is about safety (ISA-18.2 priority `critical`), or a batch with one.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        matches!(&self.body, Body::Trigger(trigger) if trigger.priority == Priority::Critical)
+        match &self.body {
+            Body::Trigger(trigger) => trigger.priority == Priority::Critical,
+            Body::Batch(triggers) => triggers.iter().any(|trigger| trigger.priority == Priority::Critical),
+            Body::Call(_) | Body::Anchor(_) => false,
+        }
+    }
+
+    /// What it counts for in every limit: the triggers of a batch, else one.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        if let Body::Batch(triggers) = &self.body { triggers.len() } else { 1 }
     }
 }
 
@@ -80,11 +108,17 @@ pub fn parse(bytes: &[u8], ledger: &str, bytes_max: usize) -> Result<SignedState
     if bytes.len() > bytes_max {
         return Err(Refused::TooLarge { bytes: bytes.len(), bytes_max });
     }
-    let parsed = SignedStatement::parse(bytes).map_err(Refused::Malformed)?;
+    let parsed = parse_any(bytes)?;
     if parsed.audience != ledger {
         return Err(Refused::WrongLedger { found: parsed.audience, here: ledger.to_owned() });
     }
     Ok(parsed)
+}
+
+/// The statement, which may stand in an envelope with its triggers.
+fn parse_any(bytes: &[u8]) -> Result<SignedStatement, Refused> {
+    let statement = BatchEnvelope::statement_in(bytes).map_err(Refused::Batch)?;
+    SignedStatement::parse(statement).map_err(Refused::Malformed)
 }
 
 /// Checks the seal under the registered key.

@@ -2,13 +2,13 @@
 
 use super::problem::Problem;
 use super::{Api, on_disk};
-use crate::engine::{Engine, ReadError};
+use crate::engine::{Engine, ReadError, logged, refused_of_batch};
 use crate::store::{BlockRow, IndexFault};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tally_evidence::{Checkpoint, OutcomeRecord, SignedStatement, StatementKind};
+use tally_evidence::{Checkpoint, OutcomeRecord, StatementKind};
 
 /// Entries of an answer when the question does not say how many.
 const LIMIT: u64 = 20;
@@ -100,8 +100,8 @@ impl Block {
         let entry = self.row.first_entry + place as u64;
         let damaged = || Problem::from(ReadError::Entry(entry));
         let bytes = self.statements.get(place).ok_or_else(damaged)?;
-        let statement = SignedStatement::parse(bytes).map_err(|_| damaged())?;
-        let outcome = self.outcomes.get(self.row.terms as usize + place).ok_or_else(damaged)?;
+        let statement = logged(entry, bytes)?;
+        let outcome = self.outcomes.get(self.row.outcome_of(place)).ok_or_else(damaged)?;
         let outcome = OutcomeRecord::decode(outcome).map_err(|_| damaged())?;
         let kind = match statement.kind {
             StatementKind::Trigger => "trigger",
@@ -109,11 +109,16 @@ impl Block {
             StatementKind::Anchor => "anchor",
             StatementKind::Batch => "batch",
         };
-        Ok(json!({
+        let mut line = json!({
             "entry": entry, "height": self.height, "statement": statement.id.to_string(), "kind": kind,
             "signer": statement.issuer, "subject": statement.subject, "issued_at": statement.issued_at,
             "bytes": bytes.len(), "refusal": outcome.refusal,
             "events": outcome.events.iter().map(|event| &event.kind).collect::<Vec<_>>(),
-        }))
+        });
+        if let Some(triggers) = self.row.triggers_of(place) {
+            line["triggers"] = triggers.into();
+            line["refused"] = refused_of_batch(&outcome).into();
+        }
+        Ok(line)
     }
 }

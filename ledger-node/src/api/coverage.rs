@@ -7,14 +7,14 @@
 use super::evidence::{Blocks, with_registrations};
 use super::problem::Problem;
 use super::{Api, on_disk, views as answers};
-use crate::engine::{Engine, ReadError};
+use crate::engine::{Engine, logged};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeSet;
-use tally_contracts::views;
-use tally_evidence::{CoverageFile, Question, SignedStatement, StatementKind, device_state_key, revocation_state_key};
+use tally_contracts::{Origin, views};
+use tally_evidence::{CoverageFile, Question, StatementKind, device_state_key, revocation_state_key};
 use tally_model::{DeviceId, Timestamp};
 
 /// Anchors in one file: two weeks at one a minute, some 30 MB.
@@ -64,18 +64,18 @@ fn collect(engine: &Engine, question: Question) -> Result<CoverageFile, Problem>
         Problem::bad_request("query", text, "ask for a shorter time, piece by piece")
     })?;
     let wanted: BTreeSet<_> = anchors.iter().flat_map(|anchor| [anchor.entry, anchor.registered]).collect();
-    let wanted: Vec<_> = wanted.into_iter().collect();
+    let wanted: Vec<_> = wanted.into_iter().map(Origin::from).collect();
     let statements = with_registrations(engine, &state, &wanted)?;
     state.check()?;
     let mut keys = BTreeSet::from([device_state_key(device)]);
-    for (entry, (_, bytes)) in &statements {
-        let statement = SignedStatement::parse(bytes).map_err(|_| ReadError::Entry(*entry))?;
+    for (origin, (_, bytes)) in &statements {
+        let statement = logged(origin.entry, bytes)?;
         if statement.kind == StatementKind::Anchor {
             keys.insert(revocation_state_key(&statement.issuer));
         }
     }
     let mut blocks = Blocks::new(engine);
-    let entries = statements.into_iter().map(|(entry, (subject, statement))| blocks.entry(entry, &subject, statement));
+    let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
     let entries = entries.collect::<Result<_, _>>()?;
     let answers::ProvedState { claims, checkpoint } = answers::prove(engine, &keys.into_iter().collect::<Vec<_>>())?;
     Ok(CoverageFile {

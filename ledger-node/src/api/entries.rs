@@ -12,11 +12,13 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::Refusal;
-use tally_evidence::{Checkpoint, OutcomeRecord, Place, StatementId};
+use tally_evidence::{BatchEnvelope, BatchedTrigger, Checkpoint, OutcomeRecord, Place, ShownTrigger, StatementId};
 use tally_model::Timestamp;
 
 const COSE: &str = "application/cose";
 const CBOR: &str = "application/cbor";
+/// A signed statement with the triggers that it seals (`docs/formats/batch.cddl`).
+const SEALED_BATCH: &str = "application/vnd.tallystick.sealed-batch+cbor";
 /// Time for a statement's bytes, once its head is here: a megabyte takes a second on the slowest wire we know of. Whoever
 /// dribbles loses his place before it is missed.
 const BODY_TIME: Duration = Duration::from_secs(5);
@@ -25,7 +27,14 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 pub async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     is_cose(request.headers())?;
     let body = receive(&api.engine, request).await?;
-    let committed = api.engine.submit(Arc::<[u8]>::from(body.as_ref())).await?;
+    let bytes = Arc::<[u8]>::from(body.as_ref());
+    let ticket = if BatchEnvelope::is_one(&bytes) {
+        // Reading a thousand triggers takes milliseconds, in which others want to be answered.
+        on_disk(&api.engine, move |engine| Ok(engine.admit(bytes)?)).await?
+    } else {
+        api.engine.admit(bytes)?
+    };
+    let committed = api.engine.settled(ticket).await?;
     let receipt = api.engine.receipt(&committed)?;
     let location = format!("/entries/{}", committed.id);
     let headers = [(header::CONTENT_TYPE, COSE.to_owned()), (header::LOCATION, location)];
@@ -58,7 +67,7 @@ fn is_cose(headers: &HeaderMap) -> Result<(), Problem> {
     // Parameters such as `cose-type="cose-sign1"` (RFC 9052 §10.1) change nothing.
     let essence = found.split(';').next().unwrap_or_default().trim();
     match essence {
-        COSE | "application/scitt-statement+cose" => Ok(()),
+        COSE | "application/scitt-statement+cose" | SEALED_BATCH => Ok(()),
         _ => Err(Problem::media_type(found)),
     }
 }
@@ -79,41 +88,78 @@ fn place_headers(committed: &Committed) -> HeaderMap {
     if committed.refusal != 0 {
         headers.insert("tally-refusal", committed.refusal.into());
     }
+    if committed.refused != 0 {
+        headers.insert("tally-refused-triggers", committed.refused.into());
+    }
     headers
 }
 
-/// `GET /entries/{id}`: the receipt.
+/// `GET /entries/{id}`: the receipt; of one trigger of a batch everything that shows it, without the others.
 pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let (committed, receipt) = on_disk(&api.engine, move |engine| {
-        let (committed, _) = find(engine, &id)?;
-        let receipt = engine.receipt(&committed)?;
-        Ok((committed, receipt))
+    let (committed, media_type, shown) = on_disk(&api.engine, move |engine| {
+        let found = find(engine, &id)?;
+        let receipt = engine.receipt(&found.committed)?;
+        let statement = found.statement()?.to_vec();
+        Ok(match found.batched {
+            None => (found.committed, COSE, receipt),
+            Some(batched) => (found.committed, CBOR, ShownTrigger { statement, receipt, batched }.encode()),
+        })
     })
     .await?;
-    Ok(([(header::CONTENT_TYPE, COSE)], place_headers(&committed), receipt).into_response())
+    Ok(([(header::CONTENT_TYPE, media_type)], place_headers(&committed), shown).into_response())
 }
 
-/// `GET /entries/{id}/statement`: the signed statement, as it came.
+/// `GET /entries/{id}/statement`: the signed statement, as it came; of a batch without its triggers.
 pub async fn statement(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let (committed, statement) = on_disk(&api.engine, move |engine| find(engine, &id)).await?;
+    let (committed, statement) = on_disk(&api.engine, move |engine| {
+        let found = find(engine, &id)?;
+        let statement = found.statement()?.to_vec();
+        Ok((found.committed, statement))
+    })
+    .await?;
     Ok(([(header::CONTENT_TYPE, COSE)], place_headers(&committed), statement).into_response())
+}
+
+/// `GET /entries/{id}/batch`: a batch with all its triggers, as it came.
+pub async fn batch(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let found = on_disk(&api.engine, move |engine| find(engine, &id)).await?;
+    if !BatchEnvelope::is_one(&found.bytes) {
+        let hint = "its statement is at /entries/{id}/statement";
+        return Err(Problem::not_found("batch", format!("entry {} is no batch", found.committed.entry), hint));
+    }
+    Ok(([(header::CONTENT_TYPE, SEALED_BATCH)], place_headers(&found.committed), found.bytes).into_response())
 }
 
 /// `GET /entries/{id}/outcome`: what the contracts made of it, as JSON or as the CBOR that the checkpoint binds.
 pub async fn outcome(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let outcome = on_disk(&api.engine, move |engine| {
-        let (committed, _) = find(engine, &id)?;
-        let damaged = || Problem::from(ReadError::Entry(committed.entry));
-        let place = engine.store().place_of(committed.entry)?.ok_or_else(damaged)?;
-        let outcomes = engine.store().outcomes(place.height)?.ok_or_else(damaged)?;
-        outcomes.get(place.row.terms as usize + place.place).cloned().ok_or_else(damaged)
-    })
-    .await?;
+    let (outcome, triggers) = on_disk(&api.engine, move |engine| outcomes_of(engine, &find(engine, &id)?)).await?;
     if wants(&headers, CBOR) {
         return Ok(([(header::CONTENT_TYPE, CBOR)], outcome).into_response());
     }
-    let outcome = OutcomeRecord::decode(&outcome).map_err(|fault| Problem::internal(&fault))?;
-    Ok(axum::Json(outcome_json(&outcome)).into_response())
+    let json = |outcome: &Vec<u8>| match OutcomeRecord::decode(outcome) {
+        Ok(outcome) => Ok(outcome_json(&outcome)),
+        Err(fault) => Err(Problem::internal(&fault)),
+    };
+    let mut answer = json(&outcome)?;
+    if !triggers.is_empty() {
+        answer["triggers"] = triggers.iter().map(json).collect::<Result<_, _>>()?;
+    }
+    Ok(axum::Json(answer).into_response())
+}
+
+/// The outcome of what was found; behind that of a batch those of its triggers.
+fn outcomes_of(engine: &Engine, found: &Found) -> Result<(Vec<u8>, Vec<Vec<u8>>), Problem> {
+    let damaged = || Problem::from(ReadError::Entry(found.committed.entry));
+    let place = engine.store().place_of(found.committed.entry)?.ok_or_else(damaged)?;
+    let outcomes = engine.store().outcomes(place.height)?.ok_or_else(damaged)?;
+    let own = place.row.outcome_of(place.place);
+    if let Some(batched) = &found.batched {
+        let outcome = outcomes.get(own + 1 + batched.item as usize).cloned();
+        return Ok((outcome.ok_or_else(damaged)?, Vec::new()));
+    }
+    let triggers = place.row.triggers_of(place.place).unwrap_or(0) as usize;
+    let behind = outcomes.get(own + 1..own + 1 + triggers).ok_or_else(damaged)?;
+    Ok((outcomes.get(own).cloned().ok_or_else(damaged)?, behind.to_vec()))
 }
 
 /// `GET /checkpoint`: the last one.
@@ -154,15 +200,38 @@ fn show_checkpoint(engine: &Engine, headers: &HeaderMap, sealed: Vec<u8>) -> Res
     .into_response())
 }
 
-/// By statement id or by index.
-pub fn find(engine: &Engine, id: &str) -> Result<(Committed, Vec<u8>), Problem> {
-    const HINT: &str = "an entry is named by the 64 hexadecimal digits of its statement id, or by its index";
+/// An entry, or one trigger of a batch.
+struct Found {
+    committed: Committed,
+    /// As the log has them.
+    bytes: Vec<u8>,
+    /// The trigger, when one was asked for.
+    batched: Option<BatchedTrigger>,
+}
+
+impl Found {
+    fn statement(&self) -> Result<&[u8], ReadError> {
+        BatchEnvelope::statement_in(&self.bytes).map_err(|_| ReadError::Entry(self.committed.entry))
+    }
+}
+
+/// By statement id or by index; `.N` behind it names trigger `N` of a batch.
+fn find(engine: &Engine, name: &str) -> Result<Found, Problem> {
+    const HINT: &str = "an entry is named by the 64 hexadecimal digits of its statement id, or by its index; \
+         `.N` behind it names trigger N of a batch, from 0";
+    let malformed = || Problem::bad_request("entry-id", format!("`{name}` names no entry"), HINT);
+    let missing = || Problem::not_found("entry", format!("there is no entry `{name}`"), HINT);
+    let (id, item) = name.split_once('.').map_or((name, None), |(id, item)| (id, Some(item)));
+    let item = item.map(|item| item.parse::<u32>().map_err(|_| malformed())).transpose()?;
     let found = match (id.parse::<StatementId>(), id.parse::<u64>()) {
         (Ok(id), _) => engine.find(&id)?,
         (_, Ok(index)) => engine.entry(index)?,
-        _ => return Err(Problem::bad_request("entry-id", format!("`{id}` names no entry"), HINT)),
+        _ => return Err(malformed()),
     };
-    found.ok_or_else(|| Problem::not_found("entry", format!("there is no entry `{id}`"), HINT))
+    let (committed, bytes) = found.ok_or_else(missing)?;
+    let show = |item| BatchEnvelope::split(&bytes).ok().and_then(|batch| batch.show(item)).ok_or_else(missing);
+    let batched = item.map(show).transpose()?;
+    Ok(Found { committed, bytes, batched })
 }
 
 /// An outcome for people.

@@ -6,15 +6,17 @@
 use super::problem::Problem;
 use super::views::{agreement_id, no_agreement};
 use super::{Api, on_disk};
-use crate::engine::{Engine, ReadError};
+use crate::engine::{Committed, Engine, ReadError, logged};
 use crate::store::{BlockRow, IndexFault};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::collections::{BTreeMap, BTreeSet};
-use tally_contracts::{StateRead, views};
+use std::sync::Arc;
+use tally_contracts::{Origin, StateRead, views};
 use tally_evidence::{
-    EvidenceEntry, EvidenceFile, EvidenceTerm, Hash, SignedStatement, StatementKind, Tree, TriggerBody, leaf_hash,
+    BatchEnvelope, BatchedTrigger, EvidenceEntry, EvidenceFile, EvidenceTerm, Hash, SignedStatement, StatementKind,
+    Tree, TriggerBody, leaf_hash,
 };
 use tally_model::{AgreementId, Timestamp};
 
@@ -35,9 +37,9 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
         return Ok(None);
     };
     let mut blocks = Blocks::new(engine);
-    let statements = with_registrations(engine, &state, &agreement.history)?;
+    let statements = with_registrations(engine, &state, &agreement.steps)?;
     state.check()?;
-    let entries = statements.into_iter().map(|(entry, (subject, statement))| blocks.entry(entry, &subject, statement));
+    let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
     let entries = entries.collect::<Result<_, _>>()?;
     let terms = agreement.terms.iter().map(|due| blocks.term(id, *due)).collect::<Result<_, _>>()?;
     Ok(Some(EvidenceFile {
@@ -50,31 +52,43 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
     }))
 }
 
-/// Entry to subject and statement.
-pub(super) type Statements = BTreeMap<u64, (String, Vec<u8>)>;
+/// Where a statement or trigger stands, to subject and bytes as the log has them.
+pub(super) type Statements = BTreeMap<Origin, (String, Arc<[u8]>)>;
 
 /// The entries of `history` and everything they rest on, and what that rests on.
 pub(super) fn with_registrations(
     engine: &Engine,
     state: &dyn StateRead,
-    history: &[u64],
+    history: &[Origin],
 ) -> Result<Statements, Problem> {
     let (mut found, mut wanted) = (Statements::new(), history.iter().copied().collect::<BTreeSet<_>>());
-    while let Some(entry) = wanted.pop_first() {
+    while let Some(origin) = wanted.pop_first() {
+        let entry = origin.entry;
         let (committed, bytes) = engine.entry(entry)?.ok_or(ReadError::Entry(entry))?;
-        let parsed = SignedStatement::parse(&bytes).map_err(|_| ReadError::Entry(entry))?;
-        let rests_on = rests_on(state, &parsed);
-        found.insert(entry, (committed.subject, bytes));
-        wanted.extend(rests_on.into_iter().filter(|entry| !found.contains_key(entry)));
+        let parsed = logged(entry, &bytes)?;
+        let trigger = match (parsed.kind, origin.item) {
+            (StatementKind::Trigger, None) => Some(parsed.payload.clone()),
+            (StatementKind::Batch, Some(item)) => shown(entry, &bytes, item).map(|batched| batched.body).ok(),
+            _ => None,
+        };
+        let rests_on = rests_on(state, &parsed, trigger.as_deref());
+        found.insert(origin, (committed.subject, bytes.into()));
+        wanted.extend(rests_on.into_iter().map(Origin::from).filter(|origin| !found.contains_key(origin)));
     }
     Ok(found)
 }
 
-fn rests_on(state: &dyn StateRead, statement: &SignedStatement) -> Vec<u64> {
+/// One trigger of the batch that is entry `entry`, whose bytes these are.
+pub(super) fn shown(entry: u64, bytes: &[u8], item: u32) -> Result<BatchedTrigger, ReadError> {
+    let batch = BatchEnvelope::split(bytes).ok();
+    batch.and_then(|batch| batch.show(item)).ok_or(ReadError::Entry(entry))
+}
+
+fn rests_on(state: &dyn StateRead, statement: &SignedStatement, trigger: Option<&[u8]>) -> Vec<u64> {
     let mut entries = Vec::new();
     entries.extend(views::party(state, &statement.issuer).map(|(_, entry)| entry));
-    if statement.kind == StatementKind::Trigger
-        && let Ok(trigger) = TriggerBody::decode(&statement.payload)
+    if let Some(trigger) = trigger
+        && let Ok(trigger) = TriggerBody::decode(trigger)
     {
         entries.extend(views::device(state, &trigger.device).map(|(_, entry)| entry));
         entries.extend(views::rule(state, &trigger.device, &trigger.rule).map(|(_, entry)| entry));
@@ -100,21 +114,25 @@ impl<'a> Blocks<'a> {
         Self { engine, known: BTreeMap::new() }
     }
 
-    pub(super) fn entry(&mut self, entry: u64, subject: &str, statement: Vec<u8>) -> Result<EvidenceEntry, Problem> {
+    pub(super) fn entry(&mut self, origin: Origin, subject: String, bytes: &[u8]) -> Result<EvidenceEntry, Problem> {
+        let entry = origin.entry;
+        let statement = BatchEnvelope::statement_in(bytes).map_err(|_| ReadError::Entry(entry))?.to_vec();
+        let batched = origin.item.map(|item| shown(entry, bytes, item)).transpose()?;
         let damaged = || ReadError::Entry(entry);
         let place = self.engine.store().place_of(entry)?.ok_or_else(damaged)?;
         let block = self.block(place.height)?;
         let size = block.row.size();
-        let index = u64::from(block.row.terms) + place.place as u64;
+        // The outcomes of a batch's triggers stand behind its own.
+        let behind = origin.item.map_or(0, |item| u64::from(item) + 1);
+        let index = block.row.outcome_of(place.place) as u64 + behind;
         let (outcome, outcome_path) = block.outcome(index).ok_or_else(damaged)?;
         let checkpoint = block.row.checkpoint.clone();
         let (_, id) = *place.row.entries.get(place.place).ok_or_else(damaged)?;
-        let committed =
-            crate::engine::Committed { id, subject: subject.to_owned(), entry, height: place.height, size, refusal: 0 };
+        let committed = Committed { id, subject, entry, height: place.height, size, refusal: 0, refused: 0 };
         let receipt = self.engine.receipt(&committed)?;
         Ok(EvidenceEntry {
             statement,
-            batched: None,
+            batched,
             receipt,
             outcome,
             outcome_index: index,

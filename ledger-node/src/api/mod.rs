@@ -77,6 +77,7 @@ fn reading() -> Router<Api> {
         .route("/blocks/{height}", get(blocks::block))
         .route("/entries/{id}", get(entries::receipt))
         .route("/entries/{id}/statement", get(entries::statement))
+        .route("/entries/{id}/batch", get(entries::batch))
         .route("/entries/{id}/outcome", get(entries::outcome))
         .route("/checkpoint", get(entries::checkpoint))
         .route("/checkpoints/{height}", get(entries::checkpoint_at))

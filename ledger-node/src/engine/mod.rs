@@ -6,6 +6,7 @@ mod submit;
 
 pub use config::{EngineConfig, Limits};
 pub use reading::ReadError;
+pub(crate) use reading::{logged, refused_of_batch};
 pub use submit::SubmitError;
 pub(crate) use submit::Ticket;
 
@@ -62,6 +63,8 @@ pub struct Committed {
     pub size: u64,
     /// 0 when the contracts did it, otherwise the number of their refusal.
     pub refusal: u16,
+    /// How many of its triggers they refused, when it is a batch.
+    pub refused: u32,
 }
 
 /// An open ledger. Cloning is cheap; the ledger is closed when the last clone is dropped, or by [`Engine::close`].

@@ -1,8 +1,11 @@
 //! What was committed, read back, and what the ledger's key says about it.
 
 use super::{Committed, Engine, Inner};
+use crate::execute::BATCH_EXECUTED;
 use crate::store::{CommitError, EntryPlace, IndexFault};
-use tally_evidence::{ConsistencyReceipt, Hash, OutcomeRecord, Receipt, SignedStatement, StatementId, TreeNote};
+use tally_evidence::{
+    BatchEnvelope, ConsistencyReceipt, Hash, OutcomeRecord, Receipt, SignedStatement, StatementId, TreeNote,
+};
 
 /// Why something cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,7 @@ impl Engine {
         note.seal(&self.inner.key)
     }
 
-    /// A committed statement by its id, with its bytes.
+    /// A committed statement by its id, with its bytes; of a batch with its triggers ([`tally_evidence::BatchEnvelope`]).
     ///
     /// # Errors
     /// [`ReadError`].
@@ -60,7 +63,7 @@ impl Engine {
     pub fn entry(&self, entry: u64) -> Result<Option<(Committed, Vec<u8>)>, ReadError> {
         let Some(place) = self.inner.store.place_of(entry)? else { return Ok(None) };
         let bytes = self.inner.store.statement(&place)?;
-        let parsed = SignedStatement::parse(&bytes).map_err(|_| ReadError::Entry(entry))?;
+        let parsed = logged(entry, &bytes)?;
         let committed = self.inner.committed(&place, parsed.subject)?;
         Ok(Some((committed, bytes)))
     }
@@ -70,9 +73,23 @@ impl Inner {
     pub(super) fn committed(&self, place: &EntryPlace, subject: String) -> Result<Committed, ReadError> {
         let EntryPlace { entry, height, row, place } = place;
         let outcomes = self.store.outcomes(*height)?.unwrap_or_default();
-        let outcome = outcomes.get(row.terms as usize + place).and_then(|bytes| OutcomeRecord::decode(bytes).ok());
-        let refusal = outcome.ok_or(ReadError::Entry(*entry))?.refusal;
+        let outcome = outcomes.get(row.outcome_of(*place)).and_then(|bytes| OutcomeRecord::decode(bytes).ok());
+        let outcome = outcome.ok_or(ReadError::Entry(*entry))?;
+        let (refusal, refused) = (outcome.refusal, refused_of_batch(&outcome));
         let id = row.entries.get(*place).map(|(_, id)| *id).ok_or(ReadError::Entry(*entry))?;
-        Ok(Committed { id, subject, entry: *entry, height: *height, size: row.size(), refusal })
+        Ok(Committed { id, subject, entry: *entry, height: *height, size: row.size(), refusal, refused })
     }
+}
+
+/// The statement among the bytes that the log keeps for an entry.
+pub(crate) fn logged(entry: u64, bytes: &[u8]) -> Result<SignedStatement, ReadError> {
+    let statement = BatchEnvelope::statement_in(bytes).map_err(|_| ReadError::Entry(entry))?;
+    SignedStatement::parse(statement).map_err(|_| ReadError::Entry(entry))
+}
+
+/// How many of its triggers the contracts refused, when this is the outcome of a batch.
+pub(crate) fn refused_of_batch(outcome: &OutcomeRecord) -> u32 {
+    let event = outcome.events.iter().find(|event| event.kind == BATCH_EXECUTED);
+    let refused = event.and_then(|event| event.data.get("refused")).and_then(|refused| refused.as_integer());
+    refused.and_then(|refused| u32::try_from(refused).ok()).unwrap_or(0)
 }

@@ -33,7 +33,12 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`].
     pub async fn submit(&self, statement: impl Into<Arc<[u8]>>) -> Result<Committed, SubmitError> {
-        match self.admit(statement.into())? {
+        self.settled(self.admit(statement.into())?).await
+    }
+
+    /// Waits for the block of what was admitted.
+    pub(crate) async fn settled(&self, ticket: Ticket) -> Result<Committed, SubmitError> {
+        match ticket {
             Ticket::Known(committed) => Ok(committed),
             Ticket::Waiting(answer) => Ok(answer.await.map_err(|_| self.gone())?),
         }
@@ -85,7 +90,7 @@ impl Inner {
             return Ok(Ticket::Known(committed));
         }
         let statement = CheckedStatement::new(parsed, bytes)?;
-        self.rate.take(&statement.signer, Instant::now());
+        self.rate.take(&statement.signer, statement.weight(), Instant::now());
         self.queue.push(statement).map_err(|full| match full {
             NotQueued::Full => NotNow::Busy,
             NotQueued::Closed => self.closed(),

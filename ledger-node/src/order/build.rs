@@ -298,7 +298,9 @@ impl Builder {
 fn new_block(executed: Executed, head: Arc<Head>) -> (NewBlock, Vec<ExecutedEntry>) {
     let Executed { terms, entries, outcomes, changes, .. } = executed;
     let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
-    (NewBlock { head, statements, terms, outcomes, changes: Arc::new(changes) }, entries)
+    let triggers = |entry: &ExecutedEntry| u32::try_from(entry.triggers.len()).unwrap_or(u32::MAX);
+    let batches = (0..).zip(entries.iter().map(triggers)).filter(|(_, triggers)| *triggers > 0).collect();
+    (NewBlock { head, statements, batches, terms, outcomes, changes: Arc::new(changes) }, entries)
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

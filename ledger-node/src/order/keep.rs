@@ -71,15 +71,15 @@ impl Keeper {
         self.count(height, terms, &entries, &seconds, began);
         let first_entry = size - entries.len() as u64;
         self.inflight.settle((first_entry..).zip(entries).map(|(entry, executed)| {
-            let ExecutedEntry { id, subject, refusal, .. } = executed;
-            (id, Committed { id, subject, entry, height, size, refusal })
+            let ExecutedEntry { id, subject, refusal, triggers, .. } = executed;
+            let refused = u32::try_from(triggers.iter().filter(|number| **number != 0).count()).unwrap_or(u32::MAX);
+            (id, Committed { id, subject, entry, height, size, refusal, refused })
         }));
         Ok(())
     }
 
     fn count(&self, height: u64, terms: usize, entries: &[ExecutedEntry], seconds: &Phases, began: Instant) {
-        let refusals = entries.iter().map(|entry| entry.refusal);
-        self.metrics.block_made(height, terms, refusals, seconds);
+        self.metrics.block_made(height, terms, entries, seconds);
         self.metrics.block_answered(began.elapsed().as_secs_f64(), self.queue.len());
     }
 }

@@ -28,6 +28,9 @@ struct Lanes {
     urgent: VecDeque<CheckedStatement>,
     normal: VecDeque<CheckedStatement>,
     bytes: usize,
+    /// Triggers and other statements that wait in the normal lane, and in both: a batch counts for all its triggers.
+    normal_weight: usize,
+    weight: usize,
     is_closed: bool,
     /// With how many waiting statements the taker wants to be woken; never while it is not asleep.
     wake_at: usize,
@@ -35,7 +38,15 @@ struct Lanes {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { urgent: VecDeque::new(), normal: VecDeque::new(), bytes: 0, is_closed: false, wake_at: usize::MAX }
+        Self {
+            urgent: VecDeque::new(),
+            normal: VecDeque::new(),
+            bytes: 0,
+            normal_weight: 0,
+            weight: 0,
+            is_closed: false,
+            wake_at: usize::MAX,
+        }
     }
 }
 
@@ -69,16 +80,20 @@ impl Queue {
         }
         let bytes = lanes.bytes + statement.bytes.len();
         let is_urgent = statement.is_urgent();
-        let is_full = match is_urgent {
-            true => lanes.urgent.iter().filter(|waiting| waiting.is_urgent()).count() >= self.urgent_max,
-            false => lanes.normal.len() >= self.normal_max || bytes > BYTES_MAX,
+        let (waiting, limit) = match is_urgent {
+            true => (lanes.urgent.iter().filter(|waiting| waiting.is_urgent()).map(weight_of).sum(), self.urgent_max),
+            false => (lanes.normal_weight, self.normal_max),
         };
-        if is_full {
+        // Behind nothing a batch goes in however large it is: else one above the limit would never be taken.
+        let has_room = waiting + statement.weight() <= limit || waiting == 0 && limit > 0;
+        if !has_room || !is_urgent && bytes > BYTES_MAX {
             return Err(NotQueued::Full);
         }
         if is_urgent {
             lanes.take_along(&statement);
         }
+        lanes.weight += statement.weight();
+        lanes.normal_weight += if is_urgent { 0 } else { statement.weight() };
         let lane = if is_urgent { &mut lanes.urgent } else { &mut lanes.normal };
         lane.push_back(statement);
         lanes.bytes = bytes;
@@ -101,17 +116,23 @@ impl Queue {
             lanes = self.wait(lanes, take.entries_max, Instant::now() + take.linger);
         }
         let mut taken = Vec::with_capacity(lanes.len().min(take.entries_max));
-        let mut bytes = 0;
+        let (mut bytes, mut weight) = (0, 0);
         while let Some(next) = lanes.urgent.front().or(lanes.normal.front()) {
             // The first one always goes, however large.
-            if taken.len() == take.entries_max || (!taken.is_empty() && bytes + next.bytes.len() > take.bytes_max) {
+            let is_over = weight + next.weight() > take.entries_max || bytes + next.bytes.len() > take.bytes_max;
+            if !taken.is_empty() && is_over {
                 break;
             }
             bytes += next.bytes.len();
+            weight += next.weight();
+            if lanes.urgent.is_empty() {
+                lanes.normal_weight -= next_weight(&lanes.normal);
+            }
             let next = lanes.urgent.pop_front().or_else(|| lanes.normal.pop_front());
             taken.extend(next);
         }
         lanes.bytes -= bytes.min(lanes.bytes);
+        lanes.weight -= weight.min(lanes.weight);
         taken
     }
 
@@ -127,7 +148,7 @@ impl Queue {
         lanes.is_closed && lanes.len() == 0
     }
 
-    /// How many wait.
+    /// How many wait; a batch counts for all its triggers.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
@@ -158,13 +179,22 @@ impl Lanes {
             let (same, others) = std::mem::take(&mut self.normal).into_iter().partition(is_same);
             self.normal = others;
             let same: VecDeque<_> = same;
+            self.normal_weight -= same.iter().map(weight_of).sum::<usize>();
             self.urgent.extend(same);
         }
     }
 
     fn len(&self) -> usize {
-        self.urgent.len() + self.normal.len()
+        self.weight
     }
+}
+
+fn weight_of(statement: &CheckedStatement) -> usize {
+    statement.weight()
+}
+
+fn next_weight(lane: &VecDeque<CheckedStatement>) -> usize {
+    lane.front().map_or(0, weight_of)
 }
 
 #[cfg(test)]
@@ -254,6 +284,36 @@ mod tests {
         queue.push(call(4, BYTES_MAX)).unwrap();
         assert_eq!(queue.push(call(5, 1)), Err(NotQueued::Full));
         assert_eq!(queue.push(alarm(6)), Ok(()));
+    }
+
+    fn batch(number: u8, triggers: usize, priority: Priority) -> CheckedStatement {
+        let Body::Trigger(trigger) = alarm(number).body else { panic!("a trigger") };
+        let mut triggers = vec![TriggerBody { priority: Priority::Low, ..trigger }; triggers];
+        triggers[0].priority = priority;
+        statement(number, Body::Batch(triggers), 10)
+    }
+
+    #[test]
+    fn a_batch_counts_for_all_its_triggers_and_is_never_too_large_for_an_empty_queue() {
+        let queue = Queue::new(5, 2);
+        for (number, triggers, pushed) in [(1, 2, Ok(())), (2, 4, Err(NotQueued::Full)), (3, 3, Ok(()))] {
+            assert_eq!(queue.push(batch(number, triggers, Priority::Low)), pushed, "{number}");
+        }
+        assert_eq!((queue.push(call(4, 1)), queue.len()), (Err(NotQueued::Full), 5));
+        // A block takes what fits, and one at least.
+        assert_eq!(numbers(&queue.take(now(4, 1_000))), [1]);
+        assert_eq!((numbers(&queue.take(now(2, 1_000))), queue.len()), (vec![3], 0));
+        queue.push(batch(5, 1_000, Priority::Low)).unwrap();
+        assert_eq!(queue.push(call(6, 1)), Err(NotQueued::Full));
+        // One with an alarm goes first as a whole, and finds room as alarms do.
+        queue.push(batch(107, 9, Priority::Critical)).unwrap();
+        assert_eq!(queue.push(batch(108, 1, Priority::Critical)), Err(NotQueued::Full));
+        assert_eq!(queue.len(), 1_009);
+        assert_eq!(numbers(&queue.take(now(2_000, 1_000))), [107, 5]);
+        assert_eq!(queue.push(batch(9, 5, Priority::Low)), Ok(()), "nothing is counted any more");
+        assert_eq!(queue.push(alarm(9)), Ok(()));
+        assert_eq!((numbers(&queue.take(now(9, 1_000))), queue.len()), (vec![9, 9], 0));
+        assert_eq!(queue.push(batch(10, 5, Priority::Low)), Ok(()), "what an alarm took along neither");
     }
 
     #[test]

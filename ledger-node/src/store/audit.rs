@@ -5,7 +5,8 @@
 use super::log::Log;
 use super::open::{StoreOpenError, read_block};
 use super::{Head, LogDisk};
-use tally_evidence::{Checkpoint, SignedStatement, Tree, VerifyingKey, leaf_hash};
+use crate::admit::CheckedStatement;
+use tally_evidence::{Checkpoint, Tree, VerifyingKey, leaf_hash};
 
 /// Checks all blocks of a log of `ledger`, sealed by `key`; gives the last one, `None` for an empty log.
 ///
@@ -22,8 +23,8 @@ pub fn audit(log: LogDisk, ledger: &str, key: &VerifyingKey) -> Result<Option<He
             return Err(StoreOpenError::OtherLedger { found, asked });
         }
         for statement in &block.statements {
-            let parsed = SignedStatement::parse(statement);
-            let id = parsed.map_err(|fault| broken(height, &format!("a statement of it is none: {fault}")))?.id;
+            let statement = CheckedStatement::from_log(statement);
+            let id = statement.map_err(|fault| broken(height, &format!("a statement of it is none: {fault}")))?.id;
             tree.push(leaf_hash(&id.0));
         }
         let previous = last.as_ref().map_or([0; 32], |last| Checkpoint::digest(&last.checkpoint));

@@ -480,7 +480,14 @@ mod tests {
             let index = Index::open(&disk).unwrap();
             let entries = (0..3).map(|place| ((0, 0), id(height, place))).collect();
             let time = Timestamp::from_micros(0);
-            let row = BlockRow { first_entry: height * 3, time, terms: 0, checkpoint: Vec::new(), entries };
+            let row = BlockRow {
+                first_entry: height * 3,
+                time,
+                terms: 0,
+                checkpoint: Vec::new(),
+                entries,
+                batches: Vec::new(),
+            };
             let state = Changes::new();
             let change = IndexChange { height, row: &row, outcomes: &[], terms: &[], state: &state, digest: [0; 32] };
             index.apply(change, height == 2).unwrap();

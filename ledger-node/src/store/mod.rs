@@ -95,9 +95,11 @@ pub struct NewBlock {
     pub head: Arc<Head>,
     /// Statement bytes and ids, in ledger order.
     pub statements: Vec<(Arc<[u8]>, StatementId)>,
+    /// Those of them that are batches: place, and number of triggers.
+    pub batches: Vec<(u32, u32)>,
     /// Terms that ran out in it, in order.
     pub terms: Vec<(AgreementId, Timestamp)>,
-    /// Encoded outcomes: of the terms, then of the entries.
+    /// Encoded outcomes: of the terms, then of the entries, each batch followed by its triggers.
     pub outcomes: Vec<Vec<u8>>,
     /// What it changes in the state.
     pub changes: Arc<Changes>,
@@ -305,7 +307,7 @@ impl Store {
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.
     pub(crate) fn apply(&self, block: NewBlock, spans: Vec<Span>, writer: &mut WriterState) -> Result<(), CommitError> {
-        let NewBlock { head, statements, terms, outcomes, changes } = block;
+        let NewBlock { head, statements, batches, terms, outcomes, changes } = block;
         let ids = statements.iter().map(|(_, id)| *id);
         let row = BlockRow {
             first_entry: head.checkpoint.size - statements.len() as u64,
@@ -313,11 +315,12 @@ impl Store {
             terms: u32::try_from(terms.len()).unwrap_or(u32::MAX),
             checkpoint: head.sealed.clone(),
             entries: spans.into_iter().zip(ids).collect(),
+            batches,
         };
         let height = head.checkpoint.height;
         let digest = head.checkpoint.digest();
         let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: &changes, digest };
-        self.index.apply(change, writer.0.is_due(statements.len() as u64, self.flush))?;
+        self.index.apply(change, writer.0.is_due(outcomes.len() as u64, self.flush))?;
         self.head.send_replace(Some(head));
         Ok(())
     }

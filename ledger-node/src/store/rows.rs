@@ -4,13 +4,17 @@
 //! ```text
 //! block row     first entry u64 │ time i64 │ terms u32 │ entries u32 │ checkpoint length u32 │ checkpoint
 //!               then per entry: offset u32 │ length u32 │ statement id [32]
+//!               and when the highest bit of `entries` is set: batches u32, per batch its place among the entries u32 │ triggers u32
 //! outcome row   count u32 │ per outcome: end u32 (offset behind it, from the first outcome's start) │ all outcomes
 //! ```
-//! In the outcome row the terms come first, then the entries, as in the block's outcome tree.
+//! In the outcome row the terms come first, then the entries, each batch followed by its triggers, as in the block's outcome tree.
 
 use super::block::Span;
 use tally_evidence::StatementId;
 use tally_model::Timestamp;
+
+/// Set in the number of entries when some of them are batches.
+const HAS_BATCHES: u32 = 1 << 31;
 
 /// What the index knows of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +29,25 @@ pub struct BlockRow {
     pub checkpoint: Vec<u8>,
     /// Where its statements lie in the log record, and their ids.
     pub entries: Vec<(Span, StatementId)>,
+    /// Its batches in order: place among the entries, and number of triggers.
+    pub batches: Vec<(u32, u32)>,
 }
 
 impl BlockRow {
     /// Entries in the tree after this block: the size its receipts are made for.
     pub fn size(&self) -> u64 {
         self.first_entry + self.entries.len() as u64
+    }
+
+    /// Where the outcome of entry `place` of the block stands among the block's.
+    pub fn outcome_of(&self, place: usize) -> usize {
+        let before = self.batches.iter().take_while(|(batch, _)| (*batch as usize) < place);
+        self.terms as usize + place + before.map(|(_, triggers)| *triggers as usize).sum::<usize>()
+    }
+
+    /// How many triggers came in entry `place`, if it is a batch.
+    pub fn triggers_of(&self, place: usize) -> Option<u32> {
+        self.batches.iter().find(|(batch, _)| *batch as usize == place).map(|(_, triggers)| *triggers)
     }
 
     /// The row.
@@ -40,13 +57,21 @@ impl BlockRow {
         row.extend_from_slice(&self.first_entry.to_le_bytes());
         row.extend_from_slice(&self.time.as_micros().to_le_bytes());
         row.extend_from_slice(&self.terms.to_le_bytes());
-        row.extend_from_slice(&length(self.entries.len()));
+        let flag = if self.batches.is_empty() { 0 } else { HAS_BATCHES };
+        row.extend_from_slice(&(number(self.entries.len()) | flag).to_le_bytes());
         row.extend_from_slice(&length(self.checkpoint.len()));
         row.extend_from_slice(&self.checkpoint);
         for ((offset, bytes), id) in &self.entries {
             row.extend_from_slice(&offset.to_le_bytes());
             row.extend_from_slice(&bytes.to_le_bytes());
             row.extend_from_slice(&id.0);
+        }
+        if !self.batches.is_empty() {
+            row.extend_from_slice(&length(self.batches.len()));
+        }
+        for (place, triggers) in &self.batches {
+            row.extend_from_slice(&place.to_le_bytes());
+            row.extend_from_slice(&triggers.to_le_bytes());
         }
         row
     }
@@ -60,10 +85,14 @@ impl BlockRow {
         let bytes = row.number()?;
         let checkpoint = row.slice(bytes)?.to_vec();
         let mut entries = Vec::with_capacity(row.0.len() / 40);
-        for _ in 0..count {
+        for _ in 0..count & !HAS_BATCHES {
             entries.push(((row.number()?, row.number()?), StatementId(row.take()?)));
         }
-        row.0.is_empty().then_some(Self { first_entry, time, terms, checkpoint, entries })
+        let mut batches = Vec::new();
+        for _ in 0..if count & HAS_BATCHES == 0 { 0 } else { row.number()? } {
+            batches.push((row.number()?, row.number()?));
+        }
+        row.0.is_empty().then_some(Self { first_entry, time, terms, checkpoint, entries, batches })
     }
 }
 
@@ -99,8 +128,12 @@ pub fn decode_outcomes(row: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 fn length(bytes: usize) -> [u8; 4] {
+    number(bytes).to_le_bytes()
+}
+
+fn number(bytes: usize) -> u32 {
     // Everything of a block is below the 16 MiB of its record.
-    u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes()
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 struct Cut<'a>(&'a [u8]);
@@ -131,16 +164,22 @@ mod tests {
     #[test]
     fn rows_round_trip_and_cut_ones_are_noticed() {
         let entry = |n: u8| ((u32::from(n) * 7, 5), StatementId([n; 32]));
-        let row = BlockRow {
+        let mut row = BlockRow {
             first_entry: 9,
             time: Timestamp::from_micros(-5),
             terms: 2,
             checkpoint: vec![1; 300],
-            entries: vec![entry(1), entry(2)],
+            entries: vec![entry(1), entry(2), entry(3)],
+            batches: Vec::new(),
         };
-        let bytes = row.encode();
-        assert_eq!(BlockRow::decode(&bytes), Some(row));
-        assert!((0..bytes.len()).all(|cut| BlockRow::decode(&bytes[..cut]).is_none()));
+        for batches in [vec![], vec![(0, 5), (1, 7)]] {
+            row.batches = batches;
+            let bytes = row.encode();
+            assert_eq!(BlockRow::decode(&bytes), Some(row.clone()));
+            assert!((0..bytes.len()).all(|cut| BlockRow::decode(&bytes[..cut]).is_none()));
+        }
+        assert_eq!([0, 1, 2].map(|place| row.outcome_of(place)), [2, 2 + 6, 2 + 6 + 8]);
+        assert_eq!([0, 1, 2].map(|place| row.triggers_of(place)), [Some(5), Some(7), None]);
         let outcomes = vec![vec![1, 2, 3], vec![], vec![4]];
         let bytes = encode_outcomes(&outcomes);
         assert_eq!(decode_outcomes(&bytes), Some(outcomes));
