@@ -1,0 +1,397 @@
+//! The rows of a few blocks, on their way into one transaction.
+
+use crate::database::{Database, Fault, Value, places};
+use crate::facts::{AgreementFacts, BlockFacts};
+use crate::rows::{AgreementRow, Column, data, json_text, number, text};
+use crate::statement::Said;
+use serde_json::json;
+use std::collections::BTreeMap;
+use tally_evidence::{Event, OutcomeRecord, PartyRecord, Place};
+
+/// Bytes of the longest text that can be a party's id.
+const ID_BYTES_MAX: usize = 128;
+
+/// Agreements and accounts that these blocks touch; everything else is written as it comes.
+pub(crate) struct Batch<'a> {
+    database: &'a mut dyn Database,
+    agreements: BTreeMap<String, AgreementRow>,
+    accounts: BTreeMap<String, Account>,
+}
+
+#[derive(Default)]
+struct Account {
+    owner: String,
+    currency: String,
+    change: i64,
+}
+
+/// Where something happened.
+struct Cause<'a> {
+    height: u64,
+    time: i64,
+    entry: Option<u64>,
+    due: Option<i64>,
+    said: &'a Said,
+    /// The agreement it is about, once known.
+    agreement: Option<String>,
+}
+
+impl<'a> Batch<'a> {
+    pub fn new(database: &'a mut dyn Database) -> Self {
+        Self { database, agreements: BTreeMap::new(), accounts: BTreeMap::new() }
+    }
+
+    /// Takes one block in.
+    pub fn block(&mut self, block: &BlockFacts) -> Result<(), Fault> {
+        let terms = block.terms();
+        let row = [
+            Value::count(block.height),
+            Value::Integer(block.time.as_micros()),
+            Value::count(block.first_entry),
+            Value::count(block.statements.len() as u64),
+            Value::count(terms as u64),
+            Value::text(hex::encode(block.checkpoint)),
+        ];
+        self.insert("blocks", "height, time_us, first_entry, entries, terms, checkpoint", &row)?;
+        let (mut seq, nothing) = (0, Said::default());
+        for (place, outcome) in block.outcomes.iter().enumerate() {
+            let statement = place.checked_sub(terms).and_then(|place| block.statements.get(place));
+            let said = statement.map(|(_, bytes)| Said::read(bytes.as_deref()));
+            let said = said.as_ref().unwrap_or(&nothing);
+            let mut cause = cause(block, outcome, said)?;
+            if let (Some(entry), Some((id, _))) = (cause.entry, statement) {
+                self.entry(&cause, entry, &id.to_string(), outcome.refusal)?;
+            }
+            self.outcome(&mut cause, outcome, &mut seq)?;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, table: &str, columns: &str, row: &[Value]) -> Result<(), Fault> {
+        let sql = format!("INSERT INTO {table} ({columns}) VALUES ({})", places(row.len()));
+        self.database.run(&sql, row).map(|_| ())
+    }
+
+    fn entry(&mut self, cause: &Cause<'_>, entry: u64, statement: &str, refusal: u16) -> Result<(), Fault> {
+        const COLUMNS: &str = "entry, item, height, time_us, kind, statement, signer, device, contract, action, agreement, name, \
+                               transition, priority, number, first_reading, last_reading, at_us, refusal";
+        let mut row = vec![Value::count(entry), 0.into(), Value::count(cause.height), cause.time.into()];
+        row.extend(cause.said.columns(statement, refusal));
+        self.insert("entries", COLUMNS, &row)
+    }
+
+    /// The events of an outcome, numbered as `GET /events` numbers them.
+    fn outcome(&mut self, cause: &mut Cause<'_>, outcome: &OutcomeRecord, seq: &mut u64) -> Result<(), Fault> {
+        if !outcome.is_done() {
+            let subject = cause.agreement.clone().or_else(|| cause.said.device.clone());
+            let event = Event {
+                kind: "entry.refused".to_owned(),
+                subject: subject.or_else(|| cause.said.contract.clone()).unwrap_or_default(),
+                data: BTreeMap::new(),
+            };
+            let refusal = json_text(json!({"refusal": outcome.refusal}));
+            return self.event(cause, &event, refusal, seq);
+        }
+        for event in &outcome.events {
+            self.follow(cause, event, *seq)?;
+            self.event(cause, event, data(event), seq)?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, cause: &Cause<'_>, event: &Event, data: Value, seq: &mut u64) -> Result<(), Fault> {
+        const COLUMNS: &str = "height, seq, time_us, entry, item, due_us, kind, subject, agreement, device, signer, party, \
+                               from_state, to_state, amount_minor, currency, data";
+        let agreement = cause.agreement.clone().filter(|agreement| *agreement == event.subject);
+        let device = match &agreement {
+            Some(agreement) => self.agreement(agreement)?.and_then(|row| row.device()),
+            None => None,
+        };
+        let is_device = event.kind.starts_with("registry.device") || event.kind.starts_with("registry.rule");
+        let device = device.or_else(|| is_device.then(|| event.subject.clone())).or_else(|| cause.said.device.clone());
+        let moved = event.kind == "agreement.moved";
+        let state = if moved { text(event, "to") } else { text(event, "state") };
+        let row = [
+            Value::count(cause.height),
+            Value::count(*seq),
+            cause.time.into(),
+            cause.entry.map_or(Value::Null, Value::count),
+            cause.entry.map_or(Value::Null, |_| Value::Integer(0)),
+            cause.due.map_or(Value::Null, Value::Integer),
+            Value::text(event.kind.as_str()),
+            Value::text(event.subject.as_str()),
+            Value::text_or_null(agreement),
+            Value::text_or_null(device),
+            Value::text_or_null(cause.said.signer.as_deref()),
+            Value::text_or_null(party(event)),
+            Value::text_or_null(if moved { text(event, "from") } else { None }),
+            Value::text_or_null(state),
+            number(event, "amount").map_or(Value::Null, Value::Integer),
+            Value::text_or_null(text(event, "currency")),
+            data,
+        ];
+        *seq += 1;
+        self.insert("events", COLUMNS, &row)
+    }
+
+    /// What an event changes in the other tables.
+    fn follow(&mut self, cause: &mut Cause<'_>, event: &Event, seq: u64) -> Result<(), Fault> {
+        match event.kind.as_str() {
+            "agreement.opened" => {
+                let row = AgreementRow::opened(event, cause.height, cause.time, cause.entry);
+                self.agreements.insert(event.subject.clone(), row);
+                cause.agreement = Some(event.subject.clone());
+            }
+            "agreement.moved" | "agreement.updated" | "agreement.noted" => {
+                cause.agreement = Some(event.subject.clone());
+                self.step(cause, event)?;
+            }
+            "escrow.held" | "payment.made" | "escrow.released" => self.escrow(cause, event, seq)?,
+            "accounts.opened" => {
+                let (owner, currency) = owner_of(&event.subject);
+                self.change(&event.subject, owner, currency, 0);
+            }
+            "accounts.issued" => {
+                let source = format!("issue:{}", text(event, "currency").unwrap_or_default());
+                self.posting(cause, event, seq, (&source, ""), (&event.subject, owner_of(&event.subject).0))?;
+            }
+            "accounts.transferred" => {
+                let to = text(event, "to").unwrap_or_default();
+                let (payer, payee) = (owner_of(&event.subject).0, owner_of(to).0);
+                self.posting(cause, event, seq, (&event.subject, payer), (to, payee))?;
+            }
+            "registry.party-registered" => self.party(cause, event)?,
+            "registry.party-revoked" => {
+                let sql = "UPDATE parties SET revoked_us = ?2 WHERE party = ?1";
+                self.database.run(sql, &[Value::text(event.subject.as_str()), cause.time.into()])?;
+            }
+            "registry.device-registered" => self.device(cause, event)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, cause: &Cause<'_>, event: &Event) -> Result<(), Fault> {
+        let (time, height) = (cause.time, Value::count(cause.height));
+        // A contract may be named `agreement` and emit what it likes under that name.
+        let Some(row) = self.agreement(&event.subject)? else { return Ok(()) };
+        if event.kind == "agreement.noted" {
+            row.add(Column::Notes, 1);
+            return Ok(());
+        }
+        row.add(Column::Steps, 1);
+        row.set(Column::Updated, time);
+        row.set(Column::UpdatedHeight, height.clone());
+        let state = text(event, if event.kind == "agreement.moved" { "to" } else { "state" });
+        row.set(Column::State, Value::text(state.unwrap_or_default()));
+        let has_ended = event.data.get("ended").and_then(|ended| ended.as_bool()) == Some(true);
+        if has_ended {
+            row.set(Column::Ended, 1);
+            row.set(Column::Closed, time);
+            row.set(Column::ClosedHeight, height);
+        }
+        Ok(())
+    }
+
+    /// Money into or out of the escrow of an agreement.
+    fn escrow(&mut self, cause: &Cause<'_>, event: &Event, seq: u64) -> Result<(), Fault> {
+        let currency = text(event, "currency").unwrap_or_default();
+        let other = text(event, "from").or_else(|| text(event, "to")).unwrap_or_default();
+        let (escrow, account) = (format!("escrow:{}", event.subject), format!("{other}/{currency}"));
+        let is_held = event.kind == "escrow.held";
+        let amount = number(event, "amount").unwrap_or_default();
+        if let Some(row) = self.agreement(&event.subject)? {
+            row.add(Column::Held, if is_held { amount } else { amount.saturating_neg() });
+            if event.kind == "payment.made" {
+                row.add(Column::Paid, amount);
+            }
+        }
+        // The owner of an escrow account is who paid first into it; later postings leave that as it is.
+        let (inside, outside) = ((escrow.as_str(), other), (account.as_str(), other));
+        if is_held {
+            self.posting(cause, event, seq, outside, inside)
+        } else {
+            self.posting(cause, event, seq, inside, outside)
+        }
+    }
+
+    /// Both sides of a movement; accounts come with their owners.
+    fn posting(
+        &mut self,
+        cause: &Cause<'_>,
+        event: &Event,
+        seq: u64,
+        (from, payer): (&str, &str),
+        (to, payee): (&str, &str),
+    ) -> Result<(), Fault> {
+        const COLUMNS: &str = "height, seq, side, account, amount_minor, currency, agreement";
+        if from == to {
+            return Ok(());
+        }
+        let currency = text(event, "currency").unwrap_or_default();
+        let amount = number(event, "amount").unwrap_or_default();
+        for (side, account, owner, amount) in [(0, from, payer, amount.saturating_neg()), (1, to, payee, amount)] {
+            let row = [
+                Value::count(cause.height),
+                Value::count(seq),
+                side.into(),
+                Value::text(account),
+                amount.into(),
+                Value::text(currency),
+                Value::text_or_null(cause.agreement.as_deref()),
+            ];
+            self.insert("postings", COLUMNS, &row)?;
+            self.change(account, owner, currency, amount);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, account: &str, owner: &str, currency: &str, amount: i64) {
+        let new = || Account { owner: owner.to_owned(), currency: currency.to_owned(), change: 0 };
+        let account = self.accounts.entry(account.to_owned()).or_insert_with(new);
+        account.change = account.change.saturating_add(amount);
+    }
+
+    fn party(&mut self, cause: &Cause<'_>, event: &Event) -> Result<(), Fault> {
+        const COLUMNS: &str = "party, kind, name, firm, skills, key, entry, since_us";
+        let record = cause.said.parties.iter().find(|record| record.id.as_str() == event.subject);
+        let skills = record.map(|record: &PartyRecord| record.skills.join(" "));
+        let key = event.data.get("key").and_then(|key| key.as_bytes()).map(hex::encode);
+        let row = [
+            Value::text(event.subject.as_str()),
+            Value::text(text(event, "kind").unwrap_or_default()),
+            Value::text_or_null(record.map(|record| record.name.as_str())),
+            Value::text_or_null(record.and_then(|record| record.firm.as_ref()).map(|firm| firm.as_str())),
+            Value::text_or_null(skills),
+            Value::text(key.unwrap_or_default()),
+            cause.entry.map_or(Value::Null, Value::count),
+            cause.time.into(),
+        ];
+        self.insert("parties", COLUMNS, &row)
+    }
+
+    fn device(&mut self, cause: &Cause<'_>, event: &Event) -> Result<(), Fault> {
+        let word = |name| Value::text(text(event, name).unwrap_or_default());
+        let row = [
+            Value::text(event.subject.as_str()),
+            word("agent"),
+            word("owner"),
+            cause.entry.map_or(Value::Null, Value::count),
+            cause.time.into(),
+        ];
+        // A device may be registered again with another agent.
+        let sql = "INSERT INTO devices (device, agent, owner, entry, since_us) VALUES (?1, ?2, ?3, ?4, ?5) \
+                   ON CONFLICT (device) DO UPDATE SET agent = excluded.agent, owner = excluded.owner, entry = excluded.entry, \
+                   since_us = excluded.since_us";
+        self.database.run(sql, &row).map(|_| ())
+    }
+
+    fn agreement(&mut self, id: &str) -> Result<Option<&mut AgreementRow>, Fault> {
+        if !self.agreements.contains_key(id) {
+            let found = self.database.rows(&AgreementRow::select(), &[Value::text(id)])?;
+            let Some(row) = found.into_iter().next() else { return Ok(None) };
+            self.agreements.insert(id.to_owned(), AgreementRow::stored(row));
+        }
+        Ok(self.agreements.get_mut(id))
+    }
+
+    /// Writes what was gathered. With `details` (the state behind the last block taken in) also what only the state says, of these
+    /// agreements and of those that earlier batches left open; without, these are left open.
+    pub fn finish(mut self, details: Option<&mut Details<'_>>) -> Result<(), Fault> {
+        match details {
+            Some(details) => self.details(details)?,
+            None => self.leave_open()?,
+        }
+        let upsert = AgreementRow::upsert();
+        for row in self.agreements.values() {
+            self.database.run(&upsert, row.row())?;
+        }
+        let sql = "INSERT INTO accounts (account, owner, currency, balance_minor) VALUES (?1, ?2, ?3, ?4) \
+                   ON CONFLICT (account) DO UPDATE SET balance_minor = accounts.balance_minor + excluded.balance_minor";
+        for (id, account) in &self.accounts {
+            let Account { owner, currency, change } = account;
+            let row = [
+                Value::text(id.as_str()),
+                Value::text(owner.as_str()),
+                Value::text(currency.as_str()),
+                (*change).into(),
+            ];
+            self.database.run(sql, &row)?;
+            if id.starts_with("escrow:") {
+                // As in the ledger: an empty escrow disappears.
+                let sql = "DELETE FROM accounts WHERE account = ?1 AND balance_minor = 0";
+                self.database.run(sql, &[Value::text(id.as_str())])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_open(&mut self) -> Result<(), Fault> {
+        for id in self.agreements.keys() {
+            let sql = "INSERT INTO pending (agreement) VALUES (?1) ON CONFLICT (agreement) DO NOTHING";
+            self.database.run(sql, &[Value::text(id.as_str())])?;
+        }
+        Ok(())
+    }
+
+    fn details(&mut self, details: &mut Details<'_>) -> Result<(), Fault> {
+        let open = self.database.rows("SELECT agreement FROM pending", &[])?;
+        for id in open.iter().filter_map(|row| row.first().and_then(Value::as_text)) {
+            self.agreement(id)?;
+        }
+        if !open.is_empty() {
+            self.database.run("DELETE FROM pending", &[])?;
+        }
+        for (id, row) in &mut self.agreements {
+            let Some(facts) = details(id)? else { continue };
+            row.detail(&facts);
+            let id = Value::text(id.as_str());
+            self.database.run("DELETE FROM agreement_parties WHERE agreement = ?1", std::slice::from_ref(&id))?;
+            for (role, party) in &facts.parties {
+                let sql = "INSERT INTO agreement_parties (agreement, role, party) VALUES (?1, ?2, ?3)";
+                self.database.run(sql, &[id.clone(), Value::text(role.as_str()), Value::text(party.as_str())])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives what the state says of an agreement.
+pub(crate) type Details<'a> = dyn FnMut(&str) -> Result<Option<AgreementFacts>, Fault> + 'a;
+
+fn cause<'a>(block: &BlockFacts, outcome: &OutcomeRecord, said: &'a Said) -> Result<Cause<'a>, Fault> {
+    let (height, time) = (block.height, block.time.as_micros());
+    if outcome.height != height {
+        let text = format!("one of its outcomes is of block {}", outcome.height);
+        return Err(Fault::Block { height, text });
+    }
+    Ok(match &outcome.place {
+        Place::Entry { index, .. } => {
+            Cause { height, time, entry: Some(*index), due: None, said, agreement: said.agreement.clone() }
+        }
+        Place::Term { agreement, due } => {
+            Cause { height, time, entry: None, due: Some(*due), said, agreement: Some(agreement.clone()) }
+        }
+    })
+}
+
+/// Owner and currency in the id of an account such as `acme/EUR`; nobody's is `issue:EUR`.
+fn owner_of(account: &str) -> (&str, &str) {
+    account.rsplit_once('/').unwrap_or(("", account.strip_prefix("issue:").unwrap_or_default()))
+}
+
+/// The party an event is about besides its signer.
+fn party(event: &Event) -> Option<&str> {
+    let found = match event.kind.as_str() {
+        "agreement.opened" => text(event, "owner").filter(|owner| !owner.is_empty()),
+        "escrow.held" | "payment.made" | "escrow.released" => text(event, "from").or_else(|| text(event, "to")),
+        "accounts.transferred" => text(event, "to").map(|to| owner_of(to).0),
+        "accounts.opened" | "accounts.issued" => Some(owner_of(&event.subject).0),
+        "agreement.dispatched" => event.data.values().next().and_then(|person| person.as_text()),
+        "registry.device-registered" => text(event, "owner"),
+        kind if kind.starts_with("registry.party") => Some(event.subject.as_str()),
+        _ => None,
+    };
+    // Ids are short; a long text under such a name is not one, and would not fit an index.
+    found.filter(|id| id.len() <= ID_BYTES_MAX)
+}
