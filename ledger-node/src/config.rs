@@ -8,6 +8,7 @@ use crate::engine::{EngineConfig, Limits};
 use crate::order::BlockLimits;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tally_contracts::{Fault, Genesis};
 use tally_evidence::{RuleRecord, SigningKey, cbor};
 use tally_model::{PartyId, parse_duration};
+use tally_projection::Place;
 
 /// Where a node listens when nothing is said.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7460);
@@ -41,6 +43,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// How blocks are cut.
     pub block: BlockLimits,
+    /// Where the tables for questions are; `None` when there shall be none.
+    pub projection: Option<Place>,
 }
 
 /// A place to listen at.
@@ -130,6 +134,16 @@ struct RawConfig {
     limits: RawLimits,
     #[serde(default)]
     block: RawBlock,
+    projection: Option<Spanned<RawProjection>>,
+}
+
+/// A word, or where PostgreSQL is.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawProjection {
+    Flag(bool),
+    Word(String),
+    Database(BTreeMap<String, String>),
 }
 
 #[derive(Deserialize, Default)]
@@ -165,9 +179,10 @@ impl NodeConfig {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
         let raw: RawConfig = check_yaml(text, "node.yaml", "docs/operator/node.md lists every key")?;
         let mut checker = Checker { folder, faults: Vec::new() };
+        let data = raw.data;
         let config = Self {
             ledger: checker.ledger(&raw.ledger),
-            data: folder.join(raw.data),
+            data: folder.join(&data),
             key: folder.join(raw.key),
             genesis: raw.genesis.map(|path| folder.join(path)),
             contracts: raw.contracts.into_iter().map(|path| folder.join(path)).collect(),
@@ -175,6 +190,7 @@ impl NodeConfig {
             listen: checker.listen(raw.listen, LISTEN),
             limits: checker.limits(&raw.limits),
             block: checker.block(&raw.block),
+            projection: checker.projection(raw.projection, &folder.join(&data)),
         };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
     }
@@ -358,6 +374,37 @@ impl Checker<'_> {
         }
     }
 
+    fn projection(&mut self, raw: Option<Spanned<RawProjection>>, data: &Path) -> Option<Place> {
+        const HINT: &str = "write `sqlite`, `off`, or {postgres: \"host=/run/postgresql dbname=tally\"}";
+        let sqlite = Some(Place::Sqlite(data.join(crate::projection::FILE)));
+        let Some(raw) = raw else { return sqlite };
+        match &raw.value {
+            RawProjection::Word(word) if word == "sqlite" => sqlite,
+            // YAML 1.1 takes `off` for a boolean, 1.2 for a word.
+            RawProjection::Flag(false) => None,
+            RawProjection::Word(word) if word == "off" => None,
+            RawProjection::Flag(true) => sqlite,
+            RawProjection::Word(word) => {
+                self.fault(&raw, "projection", format!("`{word}`"), HINT);
+                None
+            }
+            RawProjection::Database(map) => match map.iter().next() {
+                Some((name, url)) if name == "postgres" && map.len() == 1 => {
+                    let place = Place::Postgres(url.clone());
+                    if let Err(fault) = place.check() {
+                        self.fault(&raw, "projection.postgres", fault.to_string(), HINT);
+                    }
+                    Some(place)
+                }
+                _ => {
+                    let keys = map.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    self.fault(&raw, "projection", format!("keys `{keys}`"), HINT);
+                    None
+                }
+            },
+        }
+    }
+
     pub(crate) fn number(
         &mut self,
         raw: &Option<Spanned<u64>>,
@@ -424,6 +471,35 @@ block: {interval: 2ms, entries_max: 500}
         let expected =
             [(1, "ledger"), (6, "listen[0]"), (6, "listen[1]"), (7, "limits.body_bytes_max"), (8, "block.interval")];
         assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn where_the_projection_is() {
+        let of = |text: &str| parse(&format!("{GOOD}projection: {text}\n"));
+        let usual = Some(Place::Sqlite("/var/lib/tallystick/node/projection.sqlite".into()));
+        assert_eq!(parse(GOOD).unwrap().projection, usual);
+        for (text, place) in [
+            ("sqlite", usual.clone()),
+            ("off", None),
+            ("\"off\"", None),
+            (
+                "{postgres: \"host=/run/postgresql dbname=tally\"}",
+                Some(Place::Postgres("host=/run/postgresql dbname=tally".into())),
+            ),
+        ] {
+            assert_eq!(of(text).unwrap().projection, place, "{text}");
+        }
+        for (text, word) in [
+            ("mysql", "mysql"),
+            ("{postgres: \"nonsense\"}", "no address"),
+            ("{postgres: \"postgres://u:s3cret@h/d?sslmode=require\"}", "TLS"),
+            ("{sqlite: a, postgres: b}", "postgres, sqlite"),
+        ] {
+            let faults = of(text).unwrap_err();
+            assert!(faults[0].line == 9 && faults[0].found.contains(word), "{text}: {}", faults[0]);
+            assert!(!faults[0].to_string().contains("s3cret"));
+        }
+        assert!(of("[1]").is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod clock;
 mod execute;
 mod metrics;
 mod order;
+mod projection;
 mod store;
 
 pub mod backup;
@@ -33,6 +34,7 @@ pub use config::{ConfigError, Listen, NodeConfig, load_rules};
 pub use engine::{Committed, Engine, EngineConfig, Limits, NodeState, ReadError, SubmitError};
 pub use node::{Node, NodeError, init, run};
 pub use order::{BlockLimits, DivergedIn, OpenLedgerError};
+pub use projection::{Checked, Feed, ProjectError, Questions, Rebuilt, Status, check, rebuild};
 pub use store::{
     BlockRecord, BlockRow, CommitError, EntryPlace, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, Part, StateView,
     Store, StoreOpenError, Usage, UsageFault,

@@ -24,6 +24,7 @@ pub struct Metrics {
     block_seconds: Histogram,
     block_entries: Histogram,
     pub height: IntGauge,
+    pub projection_height: IntGauge,
     pub queue: IntGauge,
     pub failed: IntGauge,
     pub log_bytes: IntGauge,
@@ -54,6 +55,8 @@ impl Metrics {
             block_seconds: make.histogram("tally_block_seconds", "a block from queue to answer", SECONDS)?,
             block_entries: make.histogram("tally_block_entries", "entries of a block", (1.0, 13))?,
             height: make.gauge("tally_height", "height of the last block")?,
+            projection_height: make
+                .gauge("tally_projection_height", "last block in the tables for questions; -1 when none is")?,
             queue: make.gauge("tally_queue", "statements and batched triggers waiting for their block")?,
             failed: make.gauge("tally_failed", "1 when the node stopped at a failure")?,
             log_bytes: make.gauge("tally_log_bytes", "bytes of the log on disk")?,

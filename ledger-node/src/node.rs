@@ -4,10 +4,12 @@ use crate::api::{self, BindError, Bound};
 use crate::config::{ConfigError, Listen, NodeConfig};
 use crate::engine::{Engine, NodeState};
 use crate::order::OpenLedgerError;
+use crate::projection::Feed;
 use sd_notify::NotifyState;
 use std::time::Duration;
 use tally_contracts::Genesis;
 use tally_evidence::RuleRecord;
+use tally_projection::Place;
 use tokio_util::sync::CancellationToken;
 
 /// Longest time the order thread may be away on the disk while we still tell systemd that all is well.
@@ -34,6 +36,9 @@ pub enum NodeError {
     /// The ledger stopped at a failure while running.
     #[error("the ledger stopped: {0}; correct the cause, then start the node again")]
     Failed(String),
+    /// The system gives no thread.
+    #[error("the projection's thread cannot be started")]
+    Thread(#[source] std::io::Error),
     /// A task of the node died.
     #[error("opening the ledger did not end in good order")]
     Task(#[from] tokio::task::JoinError),
@@ -49,6 +54,7 @@ impl From<OpenLedgerError> for NodeError {
 pub struct Node {
     engine: Engine,
     bound: Bound,
+    projection: Option<Place>,
 }
 
 /// Opens the ledger, serves its API, and stops in good order when `stop` is cancelled.
@@ -82,10 +88,10 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; nothing is running then.
     pub async fn open(config: NodeConfig) -> Result<Self, NodeError> {
-        let listen = config.listen.clone();
+        let (listen, projection) = (config.listen.clone(), config.projection.clone());
         // Opening reads the whole log and may execute much of it again.
         let engine = tokio::task::spawn_blocking(move || open_engine(&config)).await??;
-        Self::bind(engine, &listen).await
+        Ok(Self::bind(engine, &listen).await?.with_projection(projection))
     }
 
     /// A node for a ledger that is open already.
@@ -93,7 +99,14 @@ impl Node {
     /// # Errors
     /// [`NodeError::Bind`].
     pub async fn bind(engine: Engine, listen: &[Listen]) -> Result<Self, NodeError> {
-        Ok(Self { engine, bound: Bound::bind(listen).await? })
+        Ok(Self { engine, bound: Bound::bind(listen).await?, projection: None })
+    }
+
+    /// The same node with tables for questions at this place.
+    #[must_use]
+    pub fn with_projection(mut self, place: Option<Place>) -> Self {
+        self.projection = place;
+        self
     }
 
     /// Where the node really listens.
@@ -114,13 +127,17 @@ impl Node {
     /// # Errors
     /// [`NodeError::Failed`].
     pub async fn serve(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let Self { engine, bound } = self;
+        let Self { engine, bound, projection } = self;
+        let feed = projection.map(|place| Feed::start(&engine, place)).transpose().map_err(NodeError::Thread)?;
         for place in bound.places() {
             tracing::info!(ledger = engine.ledger(), %place, "listening");
         }
         notify(NotifyState::Ready);
         let stop_serving = CancellationToken::new();
-        let serving = bound.serve(api::router(engine.clone(), stop_serving.clone()), stop_serving.clone());
+        let serving = bound.serve(
+            api::router(engine.clone(), feed.as_ref().map(Feed::questions), stop_serving.clone()),
+            stop_serving.clone(),
+        );
         let serving = tokio::spawn(serving);
         watch(&engine, &stop).await;
         notify(NotifyState::Stopping);
@@ -129,7 +146,12 @@ impl Node {
         stop_serving.cancel();
         serving.await?;
         let failed = engine.state();
-        tokio::task::spawn_blocking(move || engine.close()).await?;
+        let close = move || {
+            // It reads the store until it has ended.
+            feed.into_iter().for_each(Feed::stop);
+            engine.close();
+        };
+        tokio::task::spawn_blocking(close).await?;
         match failed {
             NodeState::Failed(reason) => Err(NodeError::Failed(reason)),
             _ => Ok(()),

@@ -29,7 +29,8 @@ struct Account {
 struct Cause<'a> {
     height: u64,
     time: i64,
-    entry: Option<u64>,
+    /// The entry, and the item of [`cause`].
+    entry: Option<(u64, i64)>,
     due: Option<i64>,
     said: &'a Said,
     /// The agreement it is about, once known.
@@ -53,14 +54,12 @@ impl<'a> Batch<'a> {
             Value::text(hex::encode(block.checkpoint)),
         ];
         self.insert("blocks", "height, time_us, first_entry, entries, terms, checkpoint", &row)?;
-        let (mut seq, nothing) = (0, Said::default());
-        for (place, outcome) in block.outcomes.iter().enumerate() {
-            let statement = place.checked_sub(terms).and_then(|place| block.statements.get(place));
-            let said = statement.map(|(_, bytes)| Said::read(bytes.as_deref()));
-            let said = said.as_ref().unwrap_or(&nothing);
+        let (mut seq, mut read) = (0, Read::default());
+        for outcome in &block.outcomes {
+            let (said, statement) = read.of(block, outcome);
             let mut cause = cause(block, outcome, said)?;
-            if let (Some(entry), Some((id, _))) = (cause.entry, statement) {
-                self.entry(&cause, entry, &id.to_string(), outcome.refusal)?;
+            if let Some(statement) = statement {
+                self.entry(&cause, statement, outcome.refusal)?;
             }
             self.outcome(&mut cause, outcome, &mut seq)?;
         }
@@ -72,10 +71,11 @@ impl<'a> Batch<'a> {
         self.database.run(&sql, row).map(|_| ())
     }
 
-    fn entry(&mut self, cause: &Cause<'_>, entry: u64, statement: &str, refusal: u16) -> Result<(), Fault> {
+    fn entry(&mut self, cause: &Cause<'_>, statement: &str, refusal: u16) -> Result<(), Fault> {
         const COLUMNS: &str = "entry, item, height, time_us, kind, statement, signer, device, contract, action, agreement, name, \
                                transition, priority, number, first_reading, last_reading, at_us, refusal";
-        let mut row = vec![Value::count(entry), 0.into(), Value::count(cause.height), cause.time.into()];
+        let [entry, item] = cause.entry();
+        let mut row = vec![entry, item, Value::count(cause.height), cause.time.into()];
         row.extend(cause.said.columns(statement, refusal));
         self.insert("entries", COLUMNS, &row)
     }
@@ -111,12 +111,13 @@ impl<'a> Batch<'a> {
         let device = device.or_else(|| is_device.then(|| event.subject.clone())).or_else(|| cause.said.device.clone());
         let moved = event.kind == "agreement.moved";
         let state = if moved { text(event, "to") } else { text(event, "state") };
+        let [entry, item] = cause.entry();
         let row = [
             Value::count(cause.height),
             Value::count(*seq),
             cause.time.into(),
-            cause.entry.map_or(Value::Null, Value::count),
-            cause.entry.map_or(Value::Null, |_| Value::Integer(0)),
+            entry,
+            item,
             cause.due.map_or(Value::Null, Value::Integer),
             Value::text(event.kind.as_str()),
             Value::text(event.subject.as_str()),
@@ -138,7 +139,7 @@ impl<'a> Batch<'a> {
     fn follow(&mut self, cause: &mut Cause<'_>, event: &Event, seq: u64) -> Result<(), Fault> {
         match event.kind.as_str() {
             "agreement.opened" => {
-                let row = AgreementRow::opened(event, cause.height, cause.time, cause.entry);
+                let row = AgreementRow::opened(event, cause.height, cause.time, cause.entry.map(|(entry, _)| entry));
                 self.agreements.insert(event.subject.clone(), row);
                 cause.agreement = Some(event.subject.clone());
             }
@@ -264,7 +265,7 @@ impl<'a> Batch<'a> {
             Value::text_or_null(record.and_then(|record| record.firm.as_ref()).map(|firm| firm.as_str())),
             Value::text_or_null(skills),
             Value::text(key.unwrap_or_default()),
-            cause.entry.map_or(Value::Null, Value::count),
+            cause.entry()[0].clone(),
             cause.time.into(),
         ];
         self.insert("parties", COLUMNS, &row)
@@ -276,7 +277,7 @@ impl<'a> Batch<'a> {
             Value::text(event.subject.as_str()),
             word("agent"),
             word("owner"),
-            cause.entry.map_or(Value::Null, Value::count),
+            cause.entry()[0].clone(),
             cause.time.into(),
         ];
         // A device may be registered again with another agent.
@@ -359,20 +360,59 @@ impl<'a> Batch<'a> {
 /// Gives what the state says of an agreement.
 pub(crate) type Details<'a> = dyn FnMut(&str) -> Result<Option<AgreementFacts>, Fault> + 'a;
 
+impl Cause<'_> {
+    /// Entry and item, as columns.
+    fn entry(&self) -> [Value; 2] {
+        self.entry.map_or([Value::Null, Value::Null], |(entry, item)| [Value::count(entry), item.into()])
+    }
+}
+
+/// The statement whose outcomes are being looked at, read once.
+#[derive(Default)]
+struct Read {
+    entry: Option<u64>,
+    said: Vec<Said>,
+    id: String,
+    nothing: Said,
+}
+
+impl Read {
+    /// What was said, and the id of the statement; nothing of a term.
+    fn of(&mut self, block: &BlockFacts, outcome: &OutcomeRecord) -> (&Said, Option<&str>) {
+        let (entry, place) = match &outcome.place {
+            Place::Entry { index, .. } => (*index, 0),
+            Place::Item { index, item, .. } => (*index, *item as usize + 1),
+            Place::Term { .. } => return (&self.nothing, None),
+        };
+        if self.entry != Some(entry) {
+            let place = entry.checked_sub(block.first_entry).and_then(|place| usize::try_from(place).ok());
+            let statement = place.and_then(|place| block.statements.get(place));
+            self.said = Said::read(statement.and_then(|(_, bytes)| bytes.as_deref()));
+            self.id = statement.map(|(id, _)| id.to_string()).unwrap_or_default();
+            self.entry = Some(entry);
+        }
+        (self.said.get(place).unwrap_or(&self.nothing), Some(&self.id))
+    }
+}
+
+/// In the tables a single statement is item 0 of its entry, a trigger of a batch has its place, and the batch itself is item -1.
 fn cause<'a>(block: &BlockFacts, outcome: &OutcomeRecord, said: &'a Said) -> Result<Cause<'a>, Fault> {
     let (height, time) = (block.height, block.time.as_micros());
     if outcome.height != height {
         let text = format!("one of its outcomes is of block {}", outcome.height);
         return Err(Fault::Block { height, text });
     }
-    Ok(match &outcome.place {
+    let (entry, due, agreement) = match &outcome.place {
         Place::Entry { index, .. } => {
-            Cause { height, time, entry: Some(*index), due: None, said, agreement: said.agreement.clone() }
+            // A batch whose bytes are no longer kept still says what it was.
+            let is_batch = said.kind == "batch" || outcome.events.iter().any(|event| event.kind == "batch.executed");
+            let item = if is_batch { -1 } else { 0 };
+            (Some((*index, item)), None, said.agreement.clone())
         }
-        Place::Term { agreement, due } => {
-            Cause { height, time, entry: None, due: Some(*due), said, agreement: Some(agreement.clone()) }
-        }
-    })
+        Place::Item { index, item, .. } => (Some((*index, i64::from(*item))), None, None),
+        Place::Term { agreement, due } => (None, Some(*due), Some(agreement.clone())),
+    };
+    Ok(Cause { height, time, entry, due, said, agreement })
 }
 
 /// Owner and currency in the id of an account such as `acme/EUR`; nobody's is `issue:EUR`.

@@ -1,7 +1,7 @@
 //! What the projection is told. Whoever reads the log tells it.
 
 use std::collections::BTreeMap;
-use tally_evidence::{Hash, OutcomeRecord, StatementId};
+use tally_evidence::{Hash, OutcomeRecord, Place, StatementId};
 use tally_model::Timestamp;
 
 /// A committed block.
@@ -17,7 +17,7 @@ pub struct BlockFacts {
     pub first_entry: u64,
     /// Id of each statement, and its bytes where the ledger still has them.
     pub statements: Vec<(StatementId, Option<Vec<u8>>)>,
-    /// Outcomes: of the terms that ran out, then of the statements.
+    /// Outcomes: of the terms that ran out, then of the statements, each batch followed by its triggers.
     pub outcomes: Vec<OutcomeRecord>,
 }
 
@@ -25,7 +25,7 @@ impl BlockFacts {
     /// How many terms ran out in it.
     #[must_use]
     pub fn terms(&self) -> usize {
-        self.outcomes.len().saturating_sub(self.statements.len())
+        self.outcomes.iter().take_while(|outcome| matches!(outcome.place, Place::Term { .. })).count()
     }
 
     /// About how many rows it makes.

@@ -33,4 +33,5 @@ pub use facts::{AgreementFacts, BlockFacts};
 pub use guarded::{SqlAnswer, SqlLimits, guarded};
 pub use project::{Height, Place, Projection, WriteOutcome};
 pub use schema::{SCHEMA_VERSION, VIEWS};
+pub use sqlite::remove;
 pub use window::{instant, reaching_back};

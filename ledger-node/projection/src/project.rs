@@ -5,7 +5,7 @@ use crate::database::{Database, Fault, Value};
 use crate::facts::BlockFacts;
 use crate::postgres::Postgres;
 use crate::schema::{self, SCHEMA_VERSION};
-use crate::sqlite::Sqlite;
+use crate::sqlite::{self, Sqlite};
 use std::fmt;
 use std::path::PathBuf;
 use tally_evidence::Hash;
@@ -58,7 +58,7 @@ impl Place {
             Self::Sqlite(file) => match Sqlite::open(file) {
                 Err(fault) if fault.is_damage() => {
                     // Nothing is in it that the log does not have.
-                    Sqlite::remove(file)?;
+                    sqlite::remove(file)?;
                     Ok(Box::new(Sqlite::open(file)?))
                 }
                 opened => Ok(Box::new(opened?)),
@@ -143,7 +143,7 @@ impl Projection {
             Err(fault) if fault.is_damage() => {
                 drop(database);
                 if let Place::Sqlite(file) = place {
-                    Sqlite::remove(file)?;
+                    sqlite::remove(file)?;
                 }
                 let mut database = place.writer()?;
                 let at = prepare(&mut *database, place, ledger, is_ours)?;

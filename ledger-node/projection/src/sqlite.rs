@@ -67,25 +67,25 @@ impl Sqlite {
     pub(crate) const fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
+}
 
-    /// Removes the file with what belongs to it.
-    ///
-    /// # Errors
-    /// [`Fault::Database`].
-    pub fn remove(file: &Path) -> Result<(), Fault> {
-        for end in ["", "-wal", "-shm"] {
-            let mut name = file.as_os_str().to_owned();
-            name.push(end);
-            match fs::remove_file(&name) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    let (place, text) = (file.display().to_string(), error.to_string());
-                    return Err(Fault::Database { place, text, is_damaged: false });
-                }
-                _ => {}
+/// Removes a projection's file with what belongs to it; nothing is in it that the log does not have.
+///
+/// # Errors
+/// [`Fault::Database`].
+pub fn remove(file: &Path) -> Result<(), Fault> {
+    for end in ["", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(end);
+        match fs::remove_file(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let (place, text) = (file.display().to_string(), error.to_string());
+                return Err(Fault::Database { place, text, is_damaged: false });
             }
+            _ => {}
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn inode(file: &Path) -> Option<u64> {

@@ -2,7 +2,7 @@
 
 use crate::database::Value;
 use tally_evidence::cbor::Cbor;
-use tally_evidence::{AnchorBody, CallBody, PartyRecord, SignedStatement, StatementKind, TriggerBody};
+use tally_evidence::{AnchorBody, BatchEnvelope, CallBody, PartyRecord, SignedStatement, StatementKind, TriggerBody};
 use tally_model::{DeviceId, Priority};
 
 /// A statement as far as the tables show it. `None` where it says nothing of the kind, or where its bytes are no longer kept.
@@ -30,18 +30,29 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// Reads a statement that the ledger has admitted. What this program does not understand is left out, never guessed.
-    pub fn read(bytes: Option<&[u8]>) -> Self {
-        let Some(bytes) = bytes else { return Self { kind: "pruned", ..Self::default() } };
-        let Ok(statement) = SignedStatement::parse(bytes) else { return Self { kind: "unknown", ..Self::default() } };
-        let signer = Some(statement.issuer.as_str().to_owned());
+    /// Reads a statement that the ledger has admitted: what it says itself, then, of a batch, what each of its triggers says. What
+    /// this program does not understand is left out, never guessed.
+    pub fn read(bytes: Option<&[u8]>) -> Vec<Self> {
+        let named = |kind| vec![Self { kind, ..Self::default() }];
+        let Some(bytes) = bytes else { return named("pruned") };
+        let Ok(statement) = BatchEnvelope::statement_in(bytes) else { return named("unknown") };
+        let Ok(statement) = SignedStatement::parse(statement) else { return named("unknown") };
         let payload = &statement.payload;
         let said = match statement.kind {
-            StatementKind::Trigger => TriggerBody::decode(payload).ok().map(Self::trigger),
-            StatementKind::Call => CallBody::decode(payload).ok().map(Self::call),
-            StatementKind::Anchor => AnchorBody::decode(payload).ok().map(Self::anchor),
+            StatementKind::Trigger => TriggerBody::decode(payload).ok().map(|body| vec![Self::trigger(body)]),
+            StatementKind::Call => CallBody::decode(payload).ok().map(|body| vec![Self::call(body)]),
+            StatementKind::Anchor => AnchorBody::decode(payload).ok().map(|body| vec![Self::anchor(body)]),
+            StatementKind::Batch => Self::batch(bytes, &statement),
         };
-        Self { signer, ..said.unwrap_or(Self { kind: "unknown", ..Self::default() }) }
+        let mut said = said.unwrap_or_else(|| named("unknown"));
+        said.iter_mut().for_each(|said| said.signer = Some(statement.issuer.as_str().to_owned()));
+        said
+    }
+
+    fn batch(bytes: &[u8], statement: &SignedStatement) -> Option<Vec<Self>> {
+        let (body, triggers) = BatchEnvelope::split(bytes).ok()?.open(statement).ok()?;
+        let batch = Self { kind: "batch", number: Some(body.first), ..Self::default() };
+        Some(std::iter::once(batch).chain(triggers.into_iter().map(Self::trigger)).collect())
     }
 
     fn trigger(body: TriggerBody) -> Self {

@@ -142,7 +142,7 @@ impl<'a> Blocks<'a> {
         })
     }
 
-    fn term(&mut self, agreement: &AgreementId, due: Timestamp) -> Result<EvidenceTerm, Problem> {
+    pub(super) fn term(&mut self, agreement: &AgreementId, due: Timestamp) -> Result<EvidenceTerm, Problem> {
         let missing = || IndexFault::Damaged(format!("the term of {agreement} due {due} has no outcome"));
         let (height, place) = self.engine.store().term(agreement, due)?.ok_or_else(missing)?;
         let block = self.block(height)?;

@@ -3,6 +3,7 @@
 use super::Api;
 use super::problem::Problem;
 use crate::engine::NodeState;
+use crate::projection::{Questions, Status};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -42,6 +43,10 @@ async fn metrics(State(api): State<Api>) -> Response {
     metrics.failed.set(i64::from(matches!(api.engine.state(), NodeState::Failed(_))));
     metrics.queue.set(i64::try_from(api.engine.queued()).unwrap_or(i64::MAX));
     metrics.log_bytes.set(i64::try_from(api.engine.store().log_bytes()).unwrap_or(i64::MAX));
+    if let Some(questions) = &api.questions {
+        let height = questions.status().height.and_then(|height| i64::try_from(height).ok()).unwrap_or(-1);
+        metrics.projection_height.set(height);
+    }
     if let Some(head) = api.engine.store().head() {
         metrics.height.set(i64::try_from(head.checkpoint.height).unwrap_or(i64::MAX));
     }
@@ -65,8 +70,18 @@ async fn status(State(api): State<Api>) -> Response {
         status["size"] = head.checkpoint.size.into();
         status["time"] = head.checkpoint.time.to_string().into();
     }
+    if let Some(questions) = &api.questions {
+        status["projection"] = projection(questions, status["height"].as_u64());
+    }
     if let NodeState::Failed(reason) = state {
         status["failure"] = reason.into();
     }
     Json(status).into_response()
+}
+
+/// How far the tables for questions are.
+fn projection(questions: &Questions, head: Option<u64>) -> serde_json::Value {
+    let Status { height, fault } = questions.status();
+    let behind = head.map_or(0, |head| head + 1).saturating_sub(height.map_or(0, |height| height + 1));
+    json!({"place": questions.place().to_string(), "height": height, "behind_blocks": behind, "fault": fault})
 }

@@ -17,6 +17,7 @@ mod evidence;
 mod health;
 mod listen;
 mod problem;
+mod query;
 mod scitt;
 mod tlog;
 mod views;
@@ -26,12 +27,14 @@ pub(crate) use listen::Bound;
 pub(crate) use problem::Problem;
 
 use crate::engine::{Engine, NodeState};
+use crate::projection::Questions;
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{BoxError, Router};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
@@ -52,12 +55,14 @@ pub(crate) struct Api {
     pub engine: Engine,
     pub stop: CancellationToken,
     pub streams: events::Streams,
+    /// The projection; `None` when the node keeps none.
+    pub questions: Option<Arc<Questions>>,
 }
 
 /// All routes.
-pub(crate) fn router(engine: Engine, stop: CancellationToken) -> Router {
+pub(crate) fn router(engine: Engine, questions: Option<Arc<Questions>>, stop: CancellationToken) -> Router {
     let limits = engine.limits().clone();
-    let api = Api { engine, stop, streams: events::Streams::default() };
+    let api = Api { engine, stop, streams: events::Streams::default(), questions };
     let submitting = limits.in_flight_max + limits.urgent_max();
     let submit =
         Router::new().route("/entries", post(entries::submit)).layer(DefaultBodyLimit::max(limits.body_bytes_max));
@@ -103,6 +108,7 @@ fn reading() -> Router<Api> {
         .route("/tlog/checkpoint", get(tlog::checkpoint))
         .route("/tlog/tile/{*path}", get(tlog::tile))
         .route("/events", get(events::events))
+        .merge(query::routes())
 }
 
 /// So many at once, each so long; the rest is told "not now" without being looked at.

@@ -211,6 +211,13 @@ impl Index {
         Ok(StateView { table: self.db.begin_read()?.open_table(STATE)?, fault: OnceCell::new() })
     }
 
+    /// The state after the last applied block with that block's height, both of one moment; `None` before the first.
+    pub fn state_with_height(&self) -> Result<(Option<u64>, StateView), IndexFault> {
+        let read = self.db.begin_read()?;
+        let height = read.open_table(META)?.get("applied")?.map(|row| row.value().0);
+        Ok((height, StateView { table: read.open_table(STATE)?, fault: OnceCell::new() }))
+    }
+
     pub fn entry_of(&self, statement: &StatementId) -> Result<Option<u64>, IndexFault> {
         let statements = self.statements.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = statements.recent.get(&statement.0) {
@@ -383,6 +390,12 @@ impl StateView {
     /// The first failure.
     pub fn check(self) -> Result<(), IndexFault> {
         self.fault.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Whether everything so far could be read.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.fault.get().is_none()
     }
 
     fn or_fault<T>(&self, read: Result<T, redb::StorageError>) -> Option<T> {

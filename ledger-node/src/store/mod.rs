@@ -150,6 +150,14 @@ impl Store {
         self.index.state()
     }
 
+    /// The same with its height; `None` before the genesis.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn state_with_height(&self) -> Result<(Option<u64>, StateView), IndexFault> {
+        self.index.state_with_height()
+    }
+
     /// The entry of a statement.
     ///
     /// # Errors
