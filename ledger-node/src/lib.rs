@@ -27,7 +27,7 @@ pub mod bench;
 pub mod testing;
 pub mod witness;
 
-pub use admit::{NotNow, Refused};
+pub use admit::{NotNow, OnItsWay, Refused};
 pub use api::BindError;
 pub use clock::{Clock, WallClock};
 pub use config::{ConfigError, Listen, NodeConfig, load_rules};

@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{config, plant};
+use common::{OnMem, config, plant};
 use futures_util::StreamExt;
+use redb::backends::InMemoryBackend;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use tally_journal::testing::{DiskFault, MemStorage};
 use tally_ledger_client::{Client, NodeAddress, RequestError, SubmitError};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
-    BindError, Engine, EngineConfig, IndexDisk, Listen, LogDisk, Node, NodeConfig, NodeError, init, run,
+    BindError, Engine, EngineConfig, FlushLimits, IndexDisk, Listen, LogDisk, Node, NodeConfig, NodeError, init, run,
 };
 use tally_verifier::Step;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -371,7 +372,7 @@ async fn events_are_followed_resumed_and_waited_for() {
 async fn a_failed_disk_is_told_and_nothing_more_is_shown() {
     let plant = plant();
     let disk = MemStorage::new();
-    let index = || IndexDisk::Backend(Box::new(|| Box::new(redb::backends::InMemoryBackend::new())));
+    let index = || IndexDisk::Backend(Box::new(|| Box::new(InMemoryBackend::new())));
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open_on(config(&plant, dir.path()), LogDisk::new(disk.clone()), &index()).unwrap();
     let node = Served::on(dir, engine).await;
@@ -565,4 +566,91 @@ async fn a_node_from_its_files() {
     assert_eq!(client.submit(&plant.worn(0, 0, "bearing").unwrap()).await.unwrap().refusal, None);
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// Asks until the statement is so far.
+async fn until_state(node: &Served, id: &str, state: &str) -> (u16, Value) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (status, head, body) = node.get(&format!("/entries/{id}"), "*/*").await;
+        if head.contains(&format!("tally-state: {state}")) {
+            return (status, serde_json::from_slice(&body).unwrap_or_default());
+        }
+        assert!(Instant::now() < deadline, "not {state}: {head}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_state_of_a_statement_can_be_asked_for_while_many_repeat_it() {
+    let plant = plant();
+    let (log, index) = (MemStorage::new(), MemStorage::new());
+    let mut config = config(&plant, Path::new("/nowhere"));
+    config.flush = FlushLimits { blocks: 1, entries: 1 };
+    let file = index.clone();
+    let backend = IndexDisk::Backend(Box::new(move || Box::new(OnMem(file.file("state.redb")))));
+    let engine = Engine::open_on(config.clone(), LogDisk::new(log.clone()), &backend).unwrap();
+    let node = Served::on(tempfile::tempdir().unwrap(), engine).await;
+    let statement = plant.worn(0, 0, "bearing").unwrap();
+    let id = SignedStatement::parse(&statement).unwrap().id.to_string();
+    let (status, head, _) = node.get(&format!("/entries/{id}"), "*/*").await;
+    assert_eq!(status, 404, "{head}");
+
+    log.set_hanging(true);
+    index.set_hanging(true);
+    let repeats: Vec<_> = (0..40)
+        .map(|_| {
+            tokio::spawn({
+                let (engine, statement) = (node.engine.clone(), statement.clone());
+                async move { engine.submit(statement).await }
+            })
+        })
+        .collect();
+    let (status, said) = until_state(&node, &id, "accepted").await;
+    assert_eq!((status, &said["state"], &said["code"]), (202, &"accepted".into(), &"on-its-way".into()), "{said}");
+    for part in ["statement", "outcome"] {
+        assert_eq!(node.get(&format!("/entries/{id}/{part}"), "*/*").await.0, 202);
+    }
+    let asked = node.tcp().get_bytes(&format!("/entries/{id}")).await;
+    assert!(matches!(&asked, Err(RequestError::OnItsWay { state, .. }) if state == "accepted"), "{asked:?}");
+    log.set_hanging(false);
+    assert_eq!(until_state(&node, &id, "durable").await.0, 202);
+    // A repeat now waits for the first as well; a crash now loses nothing.
+    let late = tokio::spawn({
+        let (engine, statement) = (node.engine.clone(), statement.clone());
+        async move { engine.submit(statement).await }
+    });
+    index.set_hanging(false);
+    assert_eq!(until_state(&node, &id, "final").await.0, 200);
+    let first = late.await.unwrap().unwrap();
+    for repeat in repeats {
+        assert_eq!(repeat.await.unwrap().unwrap(), first);
+    }
+    // Refused by the contracts is final, with a number.
+    let refused = plant.call("tina", "accept", "mo-99", 0).unwrap();
+    let (status, head, _) = node.post("application/cose", &refused).await;
+    assert!(status == 201 && head.contains("tally-state: refused") && head.contains("tally-refusal: "), "{head}");
+
+    // The power goes while one is accepted: the node that comes back has never seen it, and has all that was final.
+    log.set_hanging(true);
+    let lost = plant.worn(0, 1, "belt").unwrap();
+    let lost_id = SignedStatement::parse(&lost).unwrap().id;
+    let waiting = tokio::spawn({
+        let (engine, lost) = (node.engine.clone(), lost.clone());
+        async move { engine.submit(lost).await }
+    });
+    until_state(&node, &lost_id.to_string(), "accepted").await;
+    let after = log.power_cut(7);
+    log.set_hanging(false);
+    assert!(waiting.await.unwrap().is_err());
+    let backend = IndexDisk::Backend(Box::new(|| Box::new(InMemoryBackend::new())));
+    let engine = Engine::open_on(config, LogDisk::new(after), &backend).unwrap();
+    let again = Served::on(tempfile::tempdir().unwrap(), engine).await;
+    assert_eq!(until_state(&again, &id, "final").await.0, 200);
+    // Its unsynced block may have reached the platter or not; both are said, and the same bytes are one entry.
+    let before = again.get(&format!("/entries/{lost_id}"), "*/*").await.0;
+    let size = again.engine.store().head().unwrap().checkpoint.size;
+    let committed = again.engine.submit(lost).await.unwrap();
+    assert_eq!(again.engine.store().head().unwrap().checkpoint.size, size + u64::from(before == 404));
+    assert_eq!(again.get(&format!("/entries/{lost_id}"), "*/*").await.0, 200, "{committed:?}");
 }

@@ -11,18 +11,16 @@ mod outside;
 #[path = "common/seeds.rs"]
 mod seeds;
 
-use common::{START, TestClock, config, fingerprint, plant, totals_are_zero};
+use common::{OnMem, START, TestClock, config, fingerprint, plant, totals_are_zero};
 use outside::{audit, recompute};
-use redb::StorageBackend;
 use seeds::{Named, seeds};
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tally_evidence::StatementId;
-use tally_journal::testing::{Careless, DiskFault, MemStorage, PlainFile, Random, Slip};
+use tally_journal::testing::{Careless, DiskFault, MemStorage, Random, Slip};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
     Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, SubmitError,
@@ -32,28 +30,6 @@ use tally_ledger_node::{
 const RUNS: u64 = 30;
 /// So that the index is made durable while statements come, not only at the end.
 const FLUSH: FlushLimits = FlushLimits { blocks: 3, entries: 1_000 };
-
-/// redb on a file of the disk that loses power.
-#[derive(Debug)]
-struct OnMem(PlainFile);
-
-impl StorageBackend for OnMem {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.0.read_at(offset, out)
-    }
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> Result<(), io::Error> {
-        self.0.sync()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.0.write_at(offset, data)
-    }
-}
 
 /// A node's machine: its disk, what its users were told, and what they still want.
 struct Machine {

@@ -34,6 +34,11 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
                 eprintln!("{text}");
                 return Ok(Answer::No);
             }
+            Some(RequestError::OnItsWay { state, text, .. }) => Found {
+                json: json!({"state": state, "detail": text}),
+                text: format!("{state}: {text}\n"),
+                answer: Answer::No,
+            },
             _ => return Err(fault),
         },
         Ok(found) => found,
@@ -124,9 +129,10 @@ async fn entry(client: &Client, id: &str) -> Result<Found, Fault> {
     let json = json!({
         "statement": statement.id.to_string(), "signer": statement.issuer, "key": statement.key.to_string(),
         "subject": statement.subject, "ledger": statement.audience, "bytes": bytes.len(), "body": body, "outcome": outcome,
+        "state": if outcome["refusal"] == 0 { "final" } else { "refused" },
     });
     let mut text = format!("entry {}  block {}\n", word(&outcome["entry"]), word(&outcome["height"]));
-    for name in ["statement", "signer", "key", "subject"] {
+    for name in ["state", "statement", "signer", "key", "subject"] {
         let _ = writeln!(text, "{name:<12} {}", word(&json[name]));
     }
     let _ = writeln!(text, "{:<12} {}", "body", serde_json::to_string_pretty(&body)?.replace('\n', "\n             "));

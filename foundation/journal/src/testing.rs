@@ -53,6 +53,7 @@ struct Disk {
     files_created: u64,
     countdown: Option<(u64, DiskFault)>,
     is_off: bool,
+    hangs: bool,
     bytes_max: Option<u64>,
     writes: u64,
     syncs: u64,
@@ -101,6 +102,17 @@ impl MemStorage {
     /// Limits the disk to this many bytes over all files; `None` lifts the limit.
     pub fn set_bytes_max(&self, bytes_max: Option<u64>) {
         self.lock().bytes_max = bytes_max;
+    }
+
+    /// From now on syncs hang, or go on.
+    pub fn set_hanging(&self, hangs: bool) {
+        self.lock().hangs = hangs;
+    }
+
+    fn wait_while_it_hangs(&self) {
+        while self.lock().hangs {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// Write calls so far.
@@ -185,6 +197,7 @@ impl Storage for MemStorage {
     }
 
     fn sync(&mut self, segment: SegmentName) -> io::Result<()> {
+        self.wait_while_it_hangs();
         let (mut disk, fault) = self.changing()?;
         disk.sync_file(&segment.to_string(), fault)?;
         fault.map_or(Ok(()), |fault| Err(fault.error()))

@@ -192,7 +192,9 @@ impl Client {
         });
         let (status, headers, body) =
             answered.await.map_err(|_| self.no_answer(&asked, format!("nothing within {limit:?}")))??;
-        if status.is_success() { Ok((headers, body)) } else { Err(self.problem(asked, status, &headers, &body)) }
+        // Nothing of ours answers 202 with what was asked for (RFC 9110 §15.3.3).
+        let is_there = status.is_success() && status != StatusCode::ACCEPTED;
+        if is_there { Ok((headers, body)) } else { Err(self.problem(asked, status, &headers, &body)) }
     }
 
     fn sent<T>(
@@ -224,7 +226,10 @@ impl Client {
         match problem {
             Some(Problem { code, text, hint }) => {
                 let text = if hint.is_empty() { text } else { format!("{text}; {hint}") };
-                if is_passing {
+                if status == StatusCode::ACCEPTED {
+                    let state = headers.get("tally-state").and_then(|state| state.to_str().ok());
+                    RequestError::OnItsWay { asked, state: state.unwrap_or(&code).to_owned(), text }
+                } else if is_passing {
                     RequestError::NotNow { asked, code, text, retry_after }
                 } else {
                     RequestError::Refused { asked, status: status.as_u16(), code, text }

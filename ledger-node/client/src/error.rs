@@ -28,6 +28,16 @@ pub enum RequestError {
         /// How long it wants to be left alone, if it says so.
         retry_after: Option<Duration>,
     },
+    /// What was asked for is not there yet: its statement waits for its block or its receipt.
+    #[error("not yet, in answer to `{asked}`: {text}")]
+    OnItsWay {
+        /// Method and path.
+        asked: String,
+        /// `accepted` or `durable`, see `docs/formats/api.md`.
+        state: String,
+        /// The node's words, with its hint.
+        text: String,
+    },
     /// The node said no: no such entry, a malformed question.
     #[error("the node refused `{asked}` ({code}): {text}")]
     Refused {
@@ -79,7 +89,7 @@ impl From<RequestError> for SubmitError {
             RequestError::Refused { code, text, .. } => Self::Refused { code, text },
             RequestError::NotNow { retry_after, ref text, .. } => Self::NotNow { retry_after, cause: text.clone() },
             // An answer that is not a node's decides nothing: a statement must not be given up because of a wrong port.
-            RequestError::NoAnswer { .. } | RequestError::Nonsense { .. } => {
+            RequestError::NoAnswer { .. } | RequestError::Nonsense { .. } | RequestError::OnItsWay { .. } => {
                 Self::NotNow { retry_after: None, cause: error.to_string() }
             }
         }

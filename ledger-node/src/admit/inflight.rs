@@ -7,7 +7,7 @@
 //! Whoever reserves first looks whether the statement is committed *after* reserving. A block becomes visible before its
 //! statements are settled here, so no statement can slip through between the two looks and be executed twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tally_evidence::StatementId;
 use tokio::sync::oneshot;
@@ -16,6 +16,28 @@ use tokio::sync::oneshot;
 pub struct InFlight<T> {
     /// Who waits for each statement. The lock is held for single map operations, and once a block for all its statements.
     waiting: Arc<Mutex<HashMap<StatementId, Vec<oneshot::Sender<T>>>>>,
+    /// Statements of each block that is synced but not answered yet, oldest first: at most those that the index thread has.
+    logged: Mutex<VecDeque<Vec<StatementId>>>,
+}
+
+/// How far a statement is that has no receipt yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnItsWay {
+    /// Checked, waiting in memory for its block; a crash loses it.
+    Accepted,
+    /// Its block is synced; the index is being brought up to it.
+    Durable,
+}
+
+impl OnItsWay {
+    /// The word in the header `tally-state`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Durable => "durable",
+        }
+    }
 }
 
 /// The answer to a reservation.
@@ -35,7 +57,7 @@ pub struct First<T> {
 
 impl<T> Default for InFlight<T> {
     fn default() -> Self {
-        Self { waiting: Arc::default() }
+        Self { waiting: Arc::default(), logged: Mutex::default() }
     }
 }
 
@@ -53,6 +75,26 @@ impl<T: Clone> InFlight<T> {
         Reserved::First(First { waiting: Arc::clone(&self.waiting), id, is_queued: false }, receiver)
     }
 
+    /// How far `id` is; `None`: nobody brings it, or it was answered.
+    pub fn state(&self, id: &StatementId) -> Option<OnItsWay> {
+        if !self.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id) {
+            return None;
+        }
+        let logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(if logged.iter().any(|block| block.contains(id)) { OnItsWay::Durable } else { OnItsWay::Accepted })
+    }
+
+    /// The block of these statements is synced.
+    pub fn logged(&self, block: Vec<StatementId>) {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).push_back(block);
+    }
+
+    /// Answers everyone who waits for the oldest logged block.
+    pub fn settle_block(&self, answers: impl Iterator<Item = (StatementId, T)>) {
+        self.settle(answers);
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    }
+
     /// Answers everyone who waits for these statements.
     pub fn settle(&self, answers: impl Iterator<Item = (StatementId, T)>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,6 +109,7 @@ impl<T: Clone> InFlight<T> {
     /// Gives up everyone: their receivers see that nobody will answer.
     pub fn abandon(&self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -97,7 +140,11 @@ mod tests {
         let Reserved::First(first, mut one) = inflight.reserve(ID) else { panic!("nobody was there") };
         let Reserved::Joined(mut two) = inflight.reserve(ID) else { panic!("somebody was there") };
         first.queued();
-        inflight.settle([(ID, 5)].into_iter());
+        assert_eq!(inflight.state(&ID), Some(OnItsWay::Accepted));
+        inflight.logged(vec![ID]);
+        assert_eq!(inflight.state(&ID), Some(OnItsWay::Durable));
+        inflight.settle_block([(ID, 5)].into_iter());
+        assert_eq!(inflight.state(&ID), None);
         assert_eq!((one.try_recv(), two.try_recv()), (Ok(5), Ok(5)));
         assert!(matches!(inflight.reserve(ID), Reserved::First(..)));
     }

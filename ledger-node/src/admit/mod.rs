@@ -11,6 +11,7 @@ mod rate;
 mod signers;
 mod statement;
 
+pub use inflight::OnItsWay;
 pub(crate) use inflight::{InFlight, Reserved};
 pub(crate) use rate::RateLimiter;
 pub(crate) use signers::Signers;

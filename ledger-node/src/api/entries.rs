@@ -6,7 +6,7 @@ use super::{Api, on_disk};
 use crate::engine::{Committed, Engine, ReadError};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::sync::Arc;
@@ -85,6 +85,7 @@ fn place_headers(committed: &Committed) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("tally-entry", committed.entry.into());
     headers.insert("tally-height", committed.height.into());
+    headers.insert("tally-state", HeaderValue::from_static(committed.state()));
     if committed.refusal != 0 {
         headers.insert("tally-refusal", committed.refusal.into());
     }
@@ -224,7 +225,7 @@ fn find(engine: &Engine, name: &str) -> Result<Found, Problem> {
     let (id, item) = name.split_once('.').map_or((name, None), |(id, item)| (id, Some(item)));
     let item = item.map(|item| item.parse::<u32>().map_err(|_| malformed())).transpose()?;
     let found = match (id.parse::<StatementId>(), id.parse::<u64>()) {
-        (Ok(id), _) => engine.find(&id)?,
+        (Ok(id), _) => Some(find_by_id(engine, &id)?),
         (_, Ok(index)) => engine.entry(index)?,
         _ => return Err(malformed()),
     };
@@ -232,6 +233,19 @@ fn find(engine: &Engine, name: &str) -> Result<Found, Problem> {
     let show = |item| BatchEnvelope::split(&bytes).ok().and_then(|batch| batch.show(item)).ok_or_else(missing);
     let batched = item.map(show).transpose()?;
     Ok(Found { committed, bytes, batched })
+}
+
+/// An entry, or how far its statement is.
+fn find_by_id(engine: &Engine, id: &StatementId) -> Result<(Committed, Vec<u8>), Problem> {
+    if let Some(found) = engine.find(id)? {
+        return Ok(found);
+    }
+    if let Some(state) = engine.on_its_way(id) {
+        return Err(Problem::on_its_way(id, state));
+    }
+    // It may have arrived between the two looks.
+    let hint = "never seen here, or lost in a crash before it was durable: send the statement (again)";
+    engine.find(id)?.ok_or_else(|| Problem::not_found("entry", format!("there is no entry `{id}`"), hint))
 }
 
 /// An outcome for people.

@@ -1,10 +1,11 @@
 //! Errors as problem documents (RFC 9457): `type`, `title`, `status`, `detail`, and our `code` and `hint`.
 
-use crate::admit::{NotNow, Refused};
+use crate::admit::{NotNow, OnItsWay, Refused};
 use crate::engine::{ReadError, SubmitError};
 use crate::store::IndexFault;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tally_evidence::StatementId;
 
 /// An error answer.
 #[derive(Debug, thiserror::Error)]
@@ -19,11 +20,13 @@ pub struct Problem {
     hint: &'static str,
     /// Seconds, for those who shall come again.
     retry_after: Option<u64>,
+    /// How far the statement asked for is, when it has no receipt yet.
+    state: Option<OnItsWay>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
-        Self { status, code, text: text.into(), hint, retry_after: None }
+        Self { status, code, text: text.into(), hint, retry_after: None, state: None }
     }
 
     pub fn bad_request(code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
@@ -37,6 +40,17 @@ impl Problem {
     pub fn not_now(code: &'static str, text: impl Into<String>, retry_after: u64) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text, "send the same request again later");
         Self { retry_after: Some(retry_after), ..problem }
+    }
+
+    /// 202: no entry yet, but on its way.
+    pub fn on_its_way(id: &StatementId, state: OnItsWay) -> Self {
+        let text = match state {
+            OnItsWay::Accepted => format!("{id} is checked and waits for its block; a crash would lose it"),
+            OnItsWay::Durable => format!("{id} is in a synced block; its receipt comes next"),
+        };
+        let hint = "keep the bytes and ask again, or send them again: the answer will be the same";
+        let problem = Self::new(StatusCode::ACCEPTED, "on-its-way", text, hint);
+        Self { retry_after: Some(1), state: Some(state), ..problem }
     }
 
     pub fn method() -> Self {
@@ -112,7 +126,7 @@ impl From<IndexFault> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "type": format!("urn:tallystick:problem:{}", self.code),
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
@@ -120,8 +134,14 @@ impl IntoResponse for Problem {
             "code": self.code,
             "hint": self.hint,
         });
+        if let Some(state) = self.state {
+            body["state"] = state.word().into();
+        }
         let headers = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, headers, body.to_string()).into_response();
+        if let Some(state) = self.state {
+            response.headers_mut().insert("tally-state", HeaderValue::from_static(state.word()));
+        }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -67,6 +67,14 @@ pub struct Committed {
     pub refused: u32,
 }
 
+impl Committed {
+    /// The word in the header `tally-state`: `final`, or `refused` by the contracts, which is as final.
+    #[must_use]
+    pub const fn state(&self) -> &'static str {
+        if self.refusal == 0 { "final" } else { "refused" }
+    }
+}
+
 /// An open ledger. Cloning is cheap; the ledger is closed when the last clone is dropped, or by [`Engine::close`].
 #[derive(Clone)]
 pub struct Engine {

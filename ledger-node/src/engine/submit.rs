@@ -1,7 +1,7 @@
 //! From a statement's bytes to its place in the queue, or to the answer it already has.
 
 use super::{Committed, Engine, Inner, NodeState};
-use crate::admit::{CheckedStatement, NotNow, Refused, Reserved, check_seal, parse};
+use crate::admit::{CheckedStatement, NotNow, OnItsWay, Refused, Reserved, check_seal, parse};
 use crate::order::NotQueued;
 use crate::store::{EntryPlace, IndexFault};
 use std::sync::Arc;
@@ -42,6 +42,12 @@ impl Engine {
             Ticket::Known(committed) => Ok(committed),
             Ticket::Waiting(answer) => Ok(answer.await.map_err(|_| self.gone())?),
         }
+    }
+
+    /// How far a statement is that has no receipt yet; `None` when it has one, or was never seen.
+    #[must_use]
+    pub fn on_its_way(&self, id: &StatementId) -> Option<OnItsWay> {
+        self.inner.inflight.state(id)
     }
 
     /// Everything up to the queue; never waits.

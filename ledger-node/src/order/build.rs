@@ -8,7 +8,7 @@ use crate::store::{BlockRecord, CommitError, Head, NewBlock, ProvenState, Span, 
 use std::sync::Arc;
 use std::time::Instant;
 use tally_contracts::{Block, Genesis, Kernel, Refusal, genesis_body};
-use tally_evidence::{Checkpoint, Hash, SigningKey, StatementKind, leaf_hash, root_of, sign};
+use tally_evidence::{Checkpoint, Hash, SigningKey, StatementId, StatementKind, leaf_hash, root_of, sign};
 use tally_model::{PartyId, Timestamp};
 
 /// Refusals from here on do not concern the statement but the state: it cannot be read, or money came or went.
@@ -35,6 +35,13 @@ pub(crate) struct Logged {
     pub seconds: Phases,
     /// When it was begun.
     pub began: Instant,
+}
+
+impl Logged {
+    /// The names of its statements.
+    pub fn ids(&self) -> Vec<StatementId> {
+        self.entries.iter().map(|entry| entry.id).collect()
+    }
 }
 
 /// Where the time of a block went, in seconds.

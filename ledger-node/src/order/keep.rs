@@ -70,7 +70,7 @@ impl Keeper {
         }
         self.count(height, terms, &entries, &seconds, began);
         let first_entry = size - entries.len() as u64;
-        self.inflight.settle((first_entry..).zip(entries).map(|(entry, executed)| {
+        self.inflight.settle_block((first_entry..).zip(entries).map(|(entry, executed)| {
             let ExecutedEntry { id, subject, refusal, triggers, .. } = executed;
             let refused = u32::try_from(triggers.iter().filter(|number| **number != 0).count()).unwrap_or(u32::MAX);
             (id, Committed { id, subject, entry, height, size, refusal, refused })

@@ -90,6 +90,7 @@ impl OrderThread {
                 continue;
             }
             let (logged, is_stuck) = self.builder.make(statements)?;
+            self.inflight.logged(logged.ids());
             if self.keeping.give(logged).is_err() {
                 // Why it is gone is said at the end.
                 return Ok(());

@@ -1,10 +1,13 @@
 //! What the tests share.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use redb::StorageBackend;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tally_contracts::views;
+use tally_journal::testing::PlainFile;
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{Clock, Engine, EngineConfig};
 use tally_model::{AgreementId, Timestamp};
@@ -62,4 +65,26 @@ pub fn totals_are_zero(engine: &Engine) -> bool {
 pub fn fingerprint(engine: &Engine) -> (Vec<u8>, u64) {
     let head = engine.store().head().unwrap();
     (head.sealed.clone(), head.checkpoint.size)
+}
+
+/// redb on a file of a disk that loses power, fails and hangs on demand.
+#[derive(Debug)]
+pub struct OnMem(pub PlainFile);
+
+impl StorageBackend for OnMem {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read_at(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.0.sync()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.0.write_at(offset, data)
+    }
 }

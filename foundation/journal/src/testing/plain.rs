@@ -108,6 +108,7 @@ impl PlainFile {
     /// # Errors
     /// When the disk fails or is off.
     pub fn sync(&self) -> io::Result<()> {
+        self.storage.wait_while_it_hangs();
         let (mut disk, fault) = self.storage.changing()?;
         disk.sync_file(&self.name, fault)?;
         fault.map_or(Ok(()), |fault| Err(fault.error()))
