@@ -24,6 +24,7 @@ mod genesis;
 mod kernel;
 mod keys;
 mod library;
+pub mod live;
 mod origin;
 mod records;
 mod refusal;

@@ -1,14 +1,16 @@
 //! A copy of a ledger, made while the node works, and a ledger made from such a copy.
 //!
-//! **What is copied.** The log alone: it is the only truth, and it only grows. Segments are copied oldest first; all but the last
-//! never change, and of the last one a beginning is copied. A block that was being written is cut off. The ledger's key is *not*
-//! copied: who has it can seal a second history.
+//! **What is copied.** The log: it is the only truth, and it only grows. Segments are copied oldest first; all but the last never
+//! change, and of the last one a beginning is copied. A block that was being written is cut off. When old segments were pruned,
+//! also what is kept of them and the newest snapshot. The ledger's key is *not* copied: who has it can seal a second history.
 //!
 //! **Layout of a copy**
 //!
 //! ```text
 //! MANIFEST.json   written last: without it the copy is not whole
 //! log/            segments, as docs/formats/journal.md has them
+//! kept/           only when segments were pruned: what is kept of them (docs/formats/retention.md)
+//! snapshot/       likewise: the state that the rest of the log goes on from
 //! ```
 //!
 //! **Checked** after copying: every checksum, seal, link between checkpoints and tree root of the copy itself. **Checked** before
@@ -17,18 +19,20 @@
 use crate::config::{ConfigError, NodeConfig};
 use crate::engine::Engine;
 use crate::order::OpenLedgerError;
-use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format};
+use crate::retain::{FileFault, kept, snapshot};
+use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, raise_format};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use tally_evidence::VerifyingKey;
 use tally_journal::{DirStorage, OpenError, SegmentName};
 
 /// The file that makes a copy whole.
 pub const MANIFEST: &str = "MANIFEST.json";
-/// Version of the manifest.
-const VERSION: u32 = 1;
+/// Version of the manifest; 2 is written only when there are files that version 1 does not know.
+const VERSION: u32 = 2;
 /// Bytes copied at once.
 const PIECE_BYTES: usize = 1 << 20;
 const LOG: &str = "log";
@@ -41,7 +45,7 @@ const INDEX_NEW: &str = "state.redb.restoring";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this file, 1.
+    /// Version of this file: 1, or 2 when segments were pruned.
     pub tallystick_backup: u32,
     /// The ledger.
     pub ledger: String,
@@ -55,8 +59,23 @@ pub struct Manifest {
     pub time: String,
     /// The sealed checkpoint of that block, in hexadecimal.
     pub checkpoint: String,
-    /// The files of the copy.
+    /// The files of the copy in `log/`.
     pub files: Vec<CopiedFile>,
+    /// The files in `kept/`; version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<CopiedFile>,
+    /// The files in `snapshot/`; version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshot: Vec<CopiedFile>,
+}
+
+impl Manifest {
+    /// All files with their folders.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &CopiedFile)> {
+        let log = self.files.iter().map(|file| (LOG, file));
+        let kept = self.kept.iter().map(|file| (kept::FOLDER, file));
+        log.chain(kept).chain(self.snapshot.iter().map(|file| (snapshot::FOLDER, file)))
+    }
 }
 
 /// A file of a copy.
@@ -110,6 +129,9 @@ pub enum BackupError {
     /// The copy does not give the ledger it claims to be.
     #[error("the copy does not hold: {0}")]
     Replay(Box<OpenLedgerError>),
+    /// A file of those that stay when the log is pruned.
+    #[error(transparent)]
+    Retained(#[from] FileFault),
     /// A file cannot be read or written.
     #[error("{}: {source}", file.display())]
     File {
@@ -150,13 +172,58 @@ pub fn copy(config: &NodeConfig, dir: &Path) -> Result<Copied, BackupError> {
         Err(OpenError::InUse { .. }) => None,
         Err(error) => return Err(StoreOpenError::from(error).into()),
     };
-    for name in segments(&log)? {
-        copy_file(&log.join(&name), &target.join(&name))?;
-    }
+    // The snapshot first: it must not be ahead of the log.
+    let newest = snapshot::list(&config.data)?.into_iter().next();
+    let snapshot = newest.map(|(_, file)| copy_into(&file, &dir.join(snapshot::FOLDER))).transpose()?;
+    copy_log(&log, &target)?;
+    copy_kept(&config.data, dir, snapshot)?;
     let disk = LogDisk::dir(&target).map_err(StoreOpenError::from)?;
-    let head = audit(disk, &config.ledger, &key)?.ok_or_else(|| BackupError::NoLedger(config.data.clone()))?;
-    let manifest = manifest(&target, &config.ledger, &key.id().to_string(), &head)?;
+    let head = audit(disk, dir, &config.ledger, &key)?.ok_or_else(|| BackupError::NoLedger(config.data.clone()))?;
+    let manifest = manifest(dir, &config.ledger, &key, &head)?;
     Ok(Copied { manifest, is_live: lock.is_none(), dir: dir.to_owned() })
+}
+
+/// Copies the segments of a log. One that is pruned meanwhile is not there any more when its turn comes: then those before it
+/// were pruned too, and what is kept of them all was written before.
+fn copy_log(log: &Path, target: &Path) -> Result<(), BackupError> {
+    for name in segments(log)? {
+        match copy_file(&log.join(&name), &target.join(&name)) {
+            Err(BackupError::File { file, source })
+                if source.kind() == io::ErrorKind::NotFound && file == log.join(&name) =>
+            {
+                at(target, fs::remove_dir_all(target).and_then(|()| fs::create_dir(target)))?;
+            }
+            copied => drop(copied?),
+        }
+    }
+    Ok(())
+}
+
+/// Copies what is kept of the segments that are not in the copied log; without such, takes the copied snapshot away again.
+fn copy_kept(data: &Path, dir: &Path, snapshot: Option<PathBuf>) -> Result<(), BackupError> {
+    let first = segments(&dir.join(LOG))?.first().and_then(|name| SegmentName::parse(name)).map_or(0, |name| name.0);
+    for name in kept::list(data)?.into_iter().filter(|name| name.last < first) {
+        copy_into(&data.join(kept::FOLDER).join(name.file()), &dir.join(kept::FOLDER))?;
+    }
+    match snapshot {
+        Some(_) if first == 0 => {
+            let folder = dir.join(snapshot::FOLDER);
+            at(&folder, fs::remove_dir_all(&folder))
+        }
+        Some(file) if snapshot::reaches(&file, first) => Ok(()),
+        _ if first == 0 => Ok(()),
+        _ => {
+            let why = "old segments were pruned while it was made, and the snapshot in it is too old: copy again";
+            Err(BackupError::NotWhole { dir: dir.to_owned(), why: why.to_owned() })
+        }
+    }
+}
+
+fn copy_into(file: &Path, folder: &Path) -> Result<PathBuf, BackupError> {
+    at(folder, fs::create_dir_all(folder))?;
+    let target = folder.join(file.file_name().unwrap_or_default());
+    copy_file(file, &target)?;
+    Ok(target)
 }
 
 impl Copied {
@@ -170,15 +237,15 @@ impl Copied {
         let text = at(&file, text)?;
         let write = || {
             // Checking left a sync mark at the end of the last segment.
-            for copied in &self.manifest.files {
-                File::open(self.dir.join(LOG).join(&copied.name))?.sync_all()?;
+            for (folder, copied) in self.manifest.all() {
+                File::open(self.dir.join(folder).join(&copied.name))?.sync_all()?;
+                sync_folder(&self.dir.join(folder))?;
             }
             let mut written = File::create(&new)?;
             written.write_all(text.as_bytes())?;
             written.write_all(b"\n")?;
             written.sync_all()?;
             fs::rename(&new, &file)?;
-            sync_folder(&self.dir.join(LOG))?;
             sync_folder(&self.dir)
         };
         at(&file, write())?;
@@ -196,7 +263,9 @@ pub fn restore(config: &NodeConfig, dir: &Path) -> Result<Manifest, BackupError>
     is_ours(&manifest, config)?;
     let data = &config.data;
     let has_log = data.join(LOG).exists() && !segments(&data.join(LOG))?.is_empty();
-    if has_log || data.join(INDEX).exists() {
+    // What is kept of a ledger is not there without it, unless an earlier attempt was interrupted.
+    let has_kept = data.join(kept::FOLDER).exists() && !data.join(LOG_NEW).exists();
+    if has_log || has_kept || data.join(INDEX).exists() {
         return Err(BackupError::Occupied(data.clone()));
     }
     at(data, fs::create_dir_all(data))?;
@@ -206,8 +275,17 @@ pub fn restore(config: &NodeConfig, dir: &Path) -> Result<Manifest, BackupError>
     remove(&log, fs::remove_dir_all(&log))?;
     remove(&index, fs::remove_file(&index))?;
     at(&log, fs::create_dir(&log))?;
-    for file in &manifest.files {
-        take(dir, file, &log)?;
+    if !manifest.kept.is_empty() {
+        at(data, raise_format(data))?;
+    }
+    for folder in [kept::FOLDER, snapshot::FOLDER] {
+        remove(&data.join(folder), fs::remove_dir_all(data.join(folder)))?;
+    }
+    for (folder, file) in manifest.all() {
+        let target = if folder == LOG { log.clone() } else { data.join(folder) };
+        at(&target, fs::create_dir_all(&target))?;
+        take(&dir.join(folder), file, &target)?;
+        at(&target, sync_folder(&target))?;
     }
     replay(config, &manifest, &log, &index)?;
     put_in_place(data)?;
@@ -221,17 +299,25 @@ fn read_manifest(dir: &Path) -> Result<Manifest, BackupError> {
     let version: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| not_whole(format!("{MANIFEST}: {error}")))?;
     match version["tallystick_backup"].as_u64() {
-        Some(1) => {}
+        Some(1 | 2) => {}
         Some(newer) => {
-            return Err(not_whole(format!("it has version {newer}, this program knows version {VERSION}")));
+            return Err(not_whole(format!("it has version {newer}, this program knows versions up to {VERSION}")));
         }
         None => return Err(not_whole(format!("{MANIFEST} names no version"))),
     }
     let manifest: Manifest = serde_json::from_str(&text).map_err(|error| not_whole(format!("{MANIFEST}: {error}")))?;
-    let foreign = manifest.files.iter().find(|file| SegmentName::parse(&file.name).is_none());
+    let is_ours = |folder, name: &str| match folder {
+        LOG => SegmentName::parse(name).is_some(),
+        kept::FOLDER => kept::KeptName::parse(name).is_some(),
+        _ => snapshot::height_of(name).is_some(),
+    };
+    let foreign = manifest.all().find(|(folder, file)| !is_ours(folder, &file.name));
     match foreign {
         // A name is a name, never a path.
-        Some(file) => Err(not_whole(format!("{MANIFEST} names `{}`, which is no segment", file.name))),
+        Some((LOG, file)) => Err(not_whole(format!("{MANIFEST} names `{}`, which is no segment", file.name))),
+        Some((folder, file)) => {
+            Err(not_whole(format!("{MANIFEST} names `{}`, which is no file of {folder}", file.name)))
+        }
         None => Ok(manifest),
     }
 }
@@ -247,9 +333,9 @@ fn is_ours(manifest: &Manifest, config: &NodeConfig) -> Result<(), BackupError> 
 }
 
 /// Copies one file of a copy, whose length and digest must be those of the manifest.
-fn take(dir: &Path, file: &CopiedFile, log: &Path) -> Result<(), BackupError> {
-    let from = dir.join(LOG).join(&file.name);
-    let (bytes, sha256) = copy_file(&from, &log.join(&file.name))?;
+fn take(dir: &Path, file: &CopiedFile, target: &Path) -> Result<(), BackupError> {
+    let from = dir.join(&file.name);
+    let (bytes, sha256) = copy_file(&from, &target.join(&file.name))?;
     if (bytes, &sha256) == (file.bytes, &file.sha256) {
         return Ok(());
     }
@@ -266,7 +352,7 @@ fn take(dir: &Path, file: &CopiedFile, log: &Path) -> Result<(), BackupError> {
 fn replay(config: &NodeConfig, manifest: &Manifest, log: &Path, index: &Path) -> Result<(), BackupError> {
     let disk = LogDisk::dir(log).map_err(StoreOpenError::from)?;
     let key = config.load_key()?.public().clone();
-    audit(disk, &config.ledger, &key)?;
+    audit(disk, &config.data, &config.ledger, &key)?;
     let disk = LogDisk::dir(log).map_err(StoreOpenError::from)?;
     let engine = Engine::open_on(config.engine(None)?, disk, &IndexDisk::File(index.to_owned()));
     let engine = engine.map_err(|error| BackupError::Replay(Box::new(error)))?;
@@ -291,22 +377,28 @@ fn put_in_place(data: &Path) -> Result<(), BackupError> {
     at(data, sync_folder(data))
 }
 
-fn manifest(log: &Path, ledger: &str, key: &str, head: &Head) -> Result<Manifest, BackupError> {
-    let mut files = Vec::new();
-    for name in segments(log)? {
-        let file = log.join(&name);
-        let (bytes, sha256) = digest(&file, &mut io::sink())?;
-        files.push(CopiedFile { name, bytes, sha256 });
-    }
+fn manifest(dir: &Path, ledger: &str, key: &VerifyingKey, head: &Head) -> Result<Manifest, BackupError> {
+    let list = |folder: &str, names: Vec<String>| {
+        let describe = |name: String| {
+            let (bytes, sha256) = digest(&dir.join(folder).join(&name), &mut io::sink())?;
+            Ok(CopiedFile { name, bytes, sha256 })
+        };
+        names.into_iter().map(describe).collect::<Result<Vec<_>, BackupError>>()
+    };
+    let kept = list(kept::FOLDER, kept::list(dir)?.iter().map(kept::KeptName::file).collect())?;
+    let snapshots =
+        snapshot::list(dir)?.into_iter().filter_map(|(_, file)| Some(file.file_name()?.to_str()?.to_owned()));
     Ok(Manifest {
-        tallystick_backup: VERSION,
+        tallystick_backup: if kept.is_empty() { 1 } else { VERSION },
         ledger: ledger.to_owned(),
-        key: key.to_owned(),
+        key: key.id().to_string(),
         height: head.checkpoint.height,
         entries: head.checkpoint.size,
         time: head.checkpoint.time.to_string(),
         checkpoint: hex::encode(&head.sealed),
-        files,
+        files: list(LOG, segments(&dir.join(LOG))?)?,
+        kept,
+        snapshot: list(snapshot::FOLDER, snapshots.collect())?,
     })
 }
 

@@ -4,8 +4,11 @@
 //! Relative paths count from the folder of the file they stand in. Unknown keys are refused. Reference:
 //! `docs/operator/node.md`.
 
+mod retention;
+
 use crate::engine::{EngineConfig, Limits};
 use crate::order::BlockLimits;
+use crate::retain::Retention;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
@@ -45,6 +48,10 @@ pub struct NodeConfig {
     pub block: BlockLimits,
     /// Where the tables for questions are; `None` when there shall be none.
     pub projection: Option<Place>,
+    /// What is kept of old blocks.
+    pub retention: Retention,
+    /// Bytes of a segment of the log.
+    pub segment: Option<u64>,
 }
 
 /// A place to listen at.
@@ -135,6 +142,8 @@ struct RawConfig {
     #[serde(default)]
     block: RawBlock,
     projection: Option<Spanned<RawProjection>>,
+    #[serde(default)]
+    retention: retention::RawRetention,
 }
 
 /// A word, or where PostgreSQL is.
@@ -180,6 +189,7 @@ impl NodeConfig {
         let raw: RawConfig = check_yaml(text, "node.yaml", "docs/operator/node.md lists every key")?;
         let mut checker = Checker { folder, faults: Vec::new() };
         let data = raw.data;
+        let (retention, segment) = checker.retention(&raw.retention, &folder.join(&data));
         let config = Self {
             ledger: checker.ledger(&raw.ledger),
             data: folder.join(&data),
@@ -191,6 +201,8 @@ impl NodeConfig {
             limits: checker.limits(&raw.limits),
             block: checker.block(&raw.block),
             projection: checker.projection(raw.projection, &folder.join(&data)),
+            retention,
+            segment,
         };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
     }
@@ -235,6 +247,8 @@ impl NodeConfig {
         engine.genesis = genesis;
         engine.block = self.block;
         engine.limits = self.limits.clone();
+        engine.retention = self.retention.clone();
+        engine.segment_bytes = self.segment;
         Ok(engine)
     }
 }

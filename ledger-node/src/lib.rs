@@ -24,6 +24,7 @@ mod store;
 
 pub mod backup;
 pub mod bench;
+pub mod retain;
 pub mod testing;
 pub mod witness;
 
@@ -31,11 +32,11 @@ pub use admit::{NotNow, OnItsWay, Refused};
 pub use api::BindError;
 pub use clock::{Clock, WallClock};
 pub use config::{ConfigError, Listen, NodeConfig, load_rules};
-pub use engine::{Committed, Engine, EngineConfig, Limits, NodeState, ReadError, SubmitError};
+pub use engine::{Committed, Engine, EngineConfig, LastPass, Limits, NodeState, ReadError, SubmitError};
 pub use node::{Node, NodeError, init, run};
 pub use order::{BlockLimits, DivergedIn, OpenLedgerError};
 pub use projection::{Checked, Feed, ProjectError, Questions, Rebuilt, Status, check, rebuild};
 pub use store::{
-    BlockRecord, BlockRow, CommitError, EntryPlace, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, Part, StateView,
-    Store, StoreOpenError, Usage, UsageFault,
+    BlockRecord, BlockRow, CommitError, EntryPlace, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, Part, Pruned,
+    StateView, Store, StoreOpenError, Usage, UsageFault,
 };

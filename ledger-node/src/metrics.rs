@@ -28,6 +28,10 @@ pub struct Metrics {
     pub queue: IntGauge,
     pub failed: IntGauge,
     pub log_bytes: IntGauge,
+    pub kept_below: IntGauge,
+    pub data_bytes: IntGauge,
+    pub data_bytes_over: IntGauge,
+    pub retention_failed: IntGauge,
 }
 
 impl Metrics {
@@ -60,6 +64,10 @@ impl Metrics {
             queue: make.gauge("tally_queue", "statements and batched triggers waiting for their block")?,
             failed: make.gauge("tally_failed", "1 when the node stopped at a failure")?,
             log_bytes: make.gauge("tally_log_bytes", "bytes of the log on disk")?,
+            kept_below: make.gauge("tally_kept_below_height", "blocks below this height were pruned")?,
+            data_bytes: make.gauge("tally_data_bytes", "bytes of the data folder at the last retention pass")?,
+            data_bytes_over: make.gauge("tally_data_bytes_over", "bytes above retention.disk that must stay")?,
+            retention_failed: make.gauge("tally_retention_failed", "1 when the last retention pass failed")?,
             registry: make.registry,
         })
     }

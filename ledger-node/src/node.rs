@@ -17,6 +17,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long a failed ledger goes on answering before the node ends: time for whoever waits for an answer, asks `/ready` or
 /// scrapes `/metrics` to be told the reason. Longer would only keep the plant waiting for the restart.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time between retention passes. Looking whether anything is to go costs a walk over the names in the data folder.
+const RETAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -139,12 +141,14 @@ impl Node {
             stop_serving.clone(),
         );
         let serving = tokio::spawn(serving);
+        let retaining = tokio::spawn(retain(engine.clone(), stop_serving.clone()));
         watch(&engine, &stop).await;
         notify(NotifyState::Stopping);
         // The queue first: what waits for its block is answered before the connections are closed.
         engine.stop();
         stop_serving.cancel();
         serving.await?;
+        retaining.await?;
         let failed = engine.state();
         let close = move || {
             // It reads the store until it has ended.
@@ -179,6 +183,19 @@ async fn watch(engine: &Engine, stop: &CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = tokio::time::sleep(LAST_WORDS) => {}
+    }
+}
+
+/// Makes a retention pass every [`RETAIN_EVERY`] until stopped; one that runs then ends at its next step.
+async fn retain(engine: Engine, stop: CancellationToken) {
+    while engine.retention().is_on() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETAIN_EVERY) => {}
+        }
+        let engine = engine.clone();
+        // It has told of its failure itself, and the next one may succeed.
+        let _ = tokio::task::spawn_blocking(move || engine.retain().is_ok()).await;
     }
 }
 

@@ -60,7 +60,7 @@ pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
 pub use split::{Split, SplitFault, SplitFile};
-pub use state_tree::{StateProof, StateProofFault, StateTree};
+pub use state_tree::{StateProof, StateProofFault, StateTree, state_root};
 pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
 
 /// SHA-256 of `bytes`.

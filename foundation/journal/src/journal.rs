@@ -130,6 +130,12 @@ impl<S: Storage> Journal<S> {
         self.segments.front().map_or(self.next, |segment| segment.name.0)
     }
 
+    /// Number of the first record and bytes of every segment, oldest first; never empty. The last one takes appends, all others
+    /// are complete and never change.
+    pub fn segments(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.segments.iter().map(|segment| (segment.name.0, segment.bytes))
+    }
+
     /// Every record below this number is durable.
     pub fn durable_number(&self) -> u64 {
         self.durable

@@ -27,6 +27,21 @@ fn an_empty_journal() {
 }
 
 #[test]
+fn segments_are_told_with_their_bytes() {
+    let storage = MemStorage::new();
+    let mut journal = open(&storage, 300);
+    for _ in 0..10 {
+        journal.append(&[7; 100]).unwrap();
+        journal.sync().unwrap();
+    }
+    let all: Vec<_> = journal.segments().collect();
+    assert!(all.len() > 3 && all.is_sorted(), "{all:?}");
+    assert_eq!((all[0].0, all.iter().map(|(_, bytes)| bytes).sum::<u64>()), (0, journal.bytes_on_disk()));
+    journal.discard_before(all[2].0).unwrap();
+    assert_eq!(journal.segments().collect::<Vec<_>>(), all[2..]);
+}
+
+#[test]
 fn unsynced_records_can_be_read_but_are_not_durable() {
     let mut journal = open(&MemStorage::new(), 1 << 20);
     journal.append(b"a").unwrap();

@@ -3,7 +3,8 @@
 use super::problem::Problem;
 use super::{Api, on_disk};
 use crate::engine::{Engine, ReadError, logged, refused_of_batch};
-use crate::store::{BlockRow, IndexFault};
+use crate::retain::KeptBlock;
+use crate::store::{BlockRow, CommitError, IndexFault};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
@@ -86,19 +87,34 @@ struct Block {
     row: BlockRow,
     statements: Vec<Vec<u8>>,
     outcomes: Vec<Vec<u8>>,
+    /// What is left when it was pruned.
+    kept: Option<KeptBlock>,
 }
 
 impl Block {
     fn read(engine: &Engine, height: u64, row: BlockRow) -> Result<Self, Problem> {
-        let statements = engine.store().statements(height, &row).map_err(ReadError::from)?;
+        let statements = match engine.store().statements(height, &row) {
+            Err(CommitError::Pruned(_)) => {
+                let kept = engine.store().kept(height)?;
+                return Ok(Self { height, row, statements: Vec::new(), outcomes: Vec::new(), kept });
+            }
+            statements => statements.map_err(ReadError::from)?,
+        };
         let outcomes = engine.store().outcomes(height)?.unwrap_or_default();
-        Ok(Self { height, row, statements, outcomes })
+        Ok(Self { height, row, statements, outcomes, kept: None })
     }
 
     /// One line about an entry.
     fn entry(&self, place: usize) -> Result<Value, Problem> {
         let entry = self.row.first_entry + place as u64;
         let damaged = || Problem::from(ReadError::Entry(entry));
+        if let Some(kept) = &self.kept {
+            let entry = kept.entries.get(place).ok_or_else(damaged)?;
+            return Ok(json!({
+                "entry": self.row.first_entry + place as u64, "height": self.height, "statement": entry.id.to_string(),
+                "kind": "pruned", "subject": entry.subject, "refusal": entry.refusal, "events": [],
+            }));
+        }
         let bytes = self.statements.get(place).ok_or_else(damaged)?;
         let statement = logged(entry, bytes)?;
         let outcome = self.outcomes.get(self.row.outcome_of(place)).ok_or_else(damaged)?;

@@ -98,6 +98,13 @@ fn place_headers(committed: &Committed) -> HeaderMap {
 /// `GET /entries/{id}`: the receipt; of one trigger of a batch everything that shows it, without the others.
 pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
     let (committed, media_type, shown) = on_disk(&api.engine, move |engine| {
+        let name = EntryName::parse(&id)?;
+        if name.item.is_none() {
+            // Also when its statement was pruned.
+            let committed = name.committed(engine)?;
+            let receipt = engine.receipt(&committed)?;
+            return Ok((committed, COSE, receipt));
+        }
         let found = find(engine, &id)?;
         let receipt = engine.receipt(&found.committed)?;
         let statement = found.statement()?.to_vec();
@@ -133,7 +140,7 @@ pub async fn batch(State(api): State<Api>, Path(id): Path<String>) -> Result<Res
 
 /// `GET /entries/{id}/outcome`: what the contracts made of it, as JSON or as the CBOR that the checkpoint binds.
 pub async fn outcome(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let (outcome, triggers) = on_disk(&api.engine, move |engine| outcomes_of(engine, &find(engine, &id)?)).await?;
+    let (outcome, triggers) = on_disk(&api.engine, move |engine| outcomes_of(engine, &id)).await?;
     if wants(&headers, CBOR) {
         return Ok(([(header::CONTENT_TYPE, CBOR)], outcome).into_response());
     }
@@ -148,19 +155,22 @@ pub async fn outcome(State(api): State<Api>, Path(id): Path<String>, headers: He
     Ok(axum::Json(answer).into_response())
 }
 
-/// The outcome of what was found; behind that of a batch those of its triggers.
-fn outcomes_of(engine: &Engine, found: &Found) -> Result<(Vec<u8>, Vec<Vec<u8>>), Problem> {
-    let damaged = || Problem::from(ReadError::Entry(found.committed.entry));
-    let place = engine.store().place_of(found.committed.entry)?.ok_or_else(damaged)?;
-    let outcomes = engine.store().outcomes(place.height)?.ok_or_else(damaged)?;
-    let own = place.row.outcome_of(place.place);
-    if let Some(batched) = &found.batched {
-        let outcome = outcomes.get(own + 1 + batched.item as usize).cloned();
-        return Ok((outcome.ok_or_else(damaged)?, Vec::new()));
-    }
-    let triggers = place.row.triggers_of(place.place).unwrap_or(0) as usize;
-    let behind = outcomes.get(own + 1..own + 1 + triggers).ok_or_else(damaged)?;
-    Ok((outcomes.get(own).cloned().ok_or_else(damaged)?, behind.to_vec()))
+/// The outcome of what is asked for; behind that of a batch those of its triggers.
+fn outcomes_of(engine: &Engine, name: &str) -> Result<(Vec<u8>, Vec<Vec<u8>>), Problem> {
+    let name = EntryName::parse(name)?;
+    let entry = name.committed(engine)?.entry;
+    let damaged = || Problem::from(ReadError::Entry(entry));
+    let place = engine.store().place_of(entry)?.ok_or_else(damaged)?;
+    let own = place.row.outcome_of(place.place) as u64;
+    let triggers = u64::from(place.row.triggers_of(place.place).unwrap_or(0));
+    let wanted = match name.item.map(u64::from) {
+        Some(item) if item >= triggers => return Err(name.missing()),
+        Some(item) => own + 1 + item..own + 2 + item,
+        None => own..own + 1 + triggers,
+    };
+    let mut outcomes = engine.store().outcomes_left(&place, wanted).map_err(ReadError::from)?;
+    let first = if outcomes.is_empty() { return Err(damaged()) } else { outcomes.remove(0) };
+    Ok((first, outcomes))
 }
 
 /// `GET /checkpoint`: the last one.
@@ -216,28 +226,56 @@ impl Found {
     }
 }
 
-/// By statement id or by index; `.N` behind it names trigger `N` of a batch.
+/// What an entry is called: by statement id or by index; `.N` behind it names trigger `N` of a batch.
+struct EntryName<'a> {
+    name: &'a str,
+    entry: Result<StatementId, u64>,
+    item: Option<u32>,
+}
+
+impl<'a> EntryName<'a> {
+    fn parse(name: &'a str) -> Result<Self, Problem> {
+        let malformed = || Problem::bad_request("entry-id", format!("`{name}` names no entry"), ID_HINT);
+        let (id, item) = name.split_once('.').map_or((name, None), |(id, item)| (id, Some(item)));
+        let item = item.map(|item| item.parse::<u32>().map_err(|_| malformed())).transpose()?;
+        let entry = match (id.parse::<StatementId>(), id.parse::<u64>()) {
+            (Ok(id), _) => Ok(id),
+            (_, Ok(index)) => Err(index),
+            _ => return Err(malformed()),
+        };
+        Ok(Self { name, entry, item })
+    }
+
+    fn missing(&self) -> Problem {
+        Problem::not_found("entry", format!("there is no entry `{}`", self.name), ID_HINT)
+    }
+
+    /// The entry; also when its statement was pruned.
+    fn committed(&self, engine: &Engine) -> Result<Committed, Problem> {
+        let found = match self.entry {
+            Ok(id) => Some(find_by_id(engine, &id)?),
+            Err(index) => engine.committed(index)?,
+        };
+        found.ok_or_else(|| self.missing())
+    }
+}
+
+const ID_HINT: &str = "an entry is named by the 64 hexadecimal digits of its statement id, or by its index; \
+     `.N` behind it names trigger N of a batch, from 0";
+
 fn find(engine: &Engine, name: &str) -> Result<Found, Problem> {
-    const HINT: &str = "an entry is named by the 64 hexadecimal digits of its statement id, or by its index; \
-         `.N` behind it names trigger N of a batch, from 0";
-    let malformed = || Problem::bad_request("entry-id", format!("`{name}` names no entry"), HINT);
-    let missing = || Problem::not_found("entry", format!("there is no entry `{name}`"), HINT);
-    let (id, item) = name.split_once('.').map_or((name, None), |(id, item)| (id, Some(item)));
-    let item = item.map(|item| item.parse::<u32>().map_err(|_| malformed())).transpose()?;
-    let found = match (id.parse::<StatementId>(), id.parse::<u64>()) {
-        (Ok(id), _) => Some(find_by_id(engine, &id)?),
-        (_, Ok(index)) => engine.entry(index)?,
-        _ => return Err(malformed()),
-    };
-    let (committed, bytes) = found.ok_or_else(missing)?;
-    let show = |item| BatchEnvelope::split(&bytes).ok().and_then(|batch| batch.show(item)).ok_or_else(missing);
-    let batched = item.map(show).transpose()?;
+    let name = EntryName::parse(name)?;
+    let entry = name.committed(engine)?.entry;
+    let (committed, bytes) = engine.entry(entry)?.ok_or_else(|| name.missing())?;
+    let show =
+        |item| BatchEnvelope::split(&bytes).ok().and_then(|batch| batch.show(item)).ok_or_else(|| name.missing());
+    let batched = name.item.map(show).transpose()?;
     Ok(Found { committed, bytes, batched })
 }
 
 /// An entry, or how far its statement is.
-fn find_by_id(engine: &Engine, id: &StatementId) -> Result<(Committed, Vec<u8>), Problem> {
-    if let Some(found) = engine.find(id)? {
+fn find_by_id(engine: &Engine, id: &StatementId) -> Result<Committed, Problem> {
+    if let Some(found) = engine.find_committed(id)? {
         return Ok(found);
     }
     if let Some(state) = engine.on_its_way(id) {
@@ -245,7 +283,7 @@ fn find_by_id(engine: &Engine, id: &StatementId) -> Result<(Committed, Vec<u8>),
     }
     // It may have arrived between the two looks.
     let hint = "never seen here, or lost in a crash before it was durable: send the statement (again)";
-    engine.find(id)?.ok_or_else(|| Problem::not_found("entry", format!("there is no entry `{id}`"), hint))
+    engine.find_committed(id)?.ok_or_else(|| Problem::not_found("entry", format!("there is no entry `{id}`"), hint))
 }
 
 /// An outcome for people.

@@ -7,6 +7,7 @@ use super::problem::Problem;
 use super::views::{agreement_id, no_agreement};
 use super::{Api, on_disk};
 use crate::engine::{Committed, Engine, ReadError, logged};
+use crate::retain::KeptBlock;
 use crate::store::{BlockRow, IndexFault};
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -105,8 +106,13 @@ pub(super) struct Blocks<'a> {
 
 struct Known {
     row: BlockRow,
-    outcomes: Vec<Vec<u8>>,
-    tree: Tree,
+    outcomes: Outcomes,
+}
+
+/// All outcomes of a block with their tree, or those that were kept with their paths.
+enum Outcomes {
+    All(Vec<Vec<u8>>, Tree),
+    Kept(KeptBlock),
 }
 
 impl<'a> Blocks<'a> {
@@ -146,7 +152,11 @@ impl<'a> Blocks<'a> {
         let missing = || IndexFault::Damaged(format!("the term of {agreement} due {due} has no outcome"));
         let (height, place) = self.engine.store().term(agreement, due)?.ok_or_else(missing)?;
         let block = self.block(height)?;
-        let (outcome, outcome_path) = block.outcome(u64::from(place)).ok_or_else(missing)?;
+        let left = block.outcome(u64::from(place));
+        let Some((outcome, outcome_path)) = left else {
+            let what = format!("the outcome of the term of {agreement} due {due}");
+            return Err(ReadError::from(self.engine.store().pruned(height, what)).into());
+        };
         let checkpoint = block.row.checkpoint.clone();
         Ok(EvidenceTerm { outcome, outcome_index: u64::from(place), outcome_path, checkpoint })
     }
@@ -155,10 +165,15 @@ impl<'a> Blocks<'a> {
         if !self.known.contains_key(&height) {
             let missing = || IndexFault::Damaged(format!("block {height} is not complete"));
             let row = self.engine.store().block(height)?.ok_or_else(missing)?;
-            let outcomes = self.engine.store().outcomes(height)?.ok_or_else(missing)?;
-            let mut tree = Tree::default();
-            outcomes.iter().for_each(|outcome| tree.push(leaf_hash(outcome)));
-            self.known.insert(height, Known { row, outcomes, tree });
+            let outcomes = match self.engine.store().outcomes(height)? {
+                Some(all) => {
+                    let mut tree = Tree::default();
+                    all.iter().for_each(|outcome| tree.push(leaf_hash(outcome)));
+                    Outcomes::All(all, tree)
+                }
+                None => Outcomes::Kept(self.engine.store().kept(height)?.ok_or_else(missing)?),
+            };
+            self.known.insert(height, Known { row, outcomes });
         }
         self.known.get(&height).ok_or_else(|| IndexFault::Damaged(format!("block {height}")).into())
     }
@@ -166,7 +181,12 @@ impl<'a> Blocks<'a> {
 
 impl Known {
     fn outcome(&self, index: u64) -> Option<(Vec<u8>, Vec<Hash>)> {
-        let outcome = self.outcomes.get(usize::try_from(index).ok()?)?;
-        Some((outcome.clone(), self.tree.inclusion_path(index, self.outcomes.len() as u64)?))
+        match &self.outcomes {
+            Outcomes::All(all, tree) => {
+                let outcome = all.get(usize::try_from(index).ok()?)?;
+                Some((outcome.clone(), tree.inclusion_path(index, all.len() as u64)?))
+            }
+            Outcomes::Kept(block) => block.outcome(index).map(|kept| (kept.outcome.clone(), kept.path.clone())),
+        }
     }
 }

@@ -47,6 +47,15 @@ async fn metrics(State(api): State<Api>) -> Response {
         let height = questions.status().height.and_then(|height| i64::try_from(height).ok()).unwrap_or(-1);
         metrics.projection_height.set(height);
     }
+    let kept_below = api.engine.store().kept_below();
+    metrics.kept_below.set(i64::try_from(kept_below).unwrap_or(i64::MAX));
+    if let Some(last) = api.engine.last_pass() {
+        metrics.retention_failed.set(i64::from(last.done.is_err()));
+        if let Ok(done) = last.done {
+            metrics.data_bytes.set(i64::try_from(done.bytes).unwrap_or(i64::MAX));
+            metrics.data_bytes_over.set(i64::try_from(done.over).unwrap_or(i64::MAX));
+        }
+    }
     if let Some(head) = api.engine.store().head() {
         metrics.height.set(i64::try_from(head.checkpoint.height).unwrap_or(i64::MAX));
     }
@@ -72,6 +81,9 @@ async fn status(State(api): State<Api>) -> Response {
     }
     if let Some(questions) = &api.questions {
         status["projection"] = projection(questions, status["height"].as_u64());
+    }
+    if engine.retention().is_on() {
+        status["retention"] = super::retention::status(engine);
     }
     if let NodeState::Failed(reason) = state {
         status["failure"] = reason.into();

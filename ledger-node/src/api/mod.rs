@@ -18,6 +18,7 @@ mod health;
 mod listen;
 mod problem;
 mod query;
+mod retention;
 mod scitt;
 mod tlog;
 mod views;
@@ -102,6 +103,7 @@ fn reading() -> Router<Api> {
         .route("/access/policies", get(access::policies))
         .route("/access/quarantines", get(access::quarantines))
         .route("/disk", get(disk::disk))
+        .route("/retention", get(retention::show).post(retention::run))
         .route("/contracts/{name}", get(contracts::contract))
         .route("/state/{key}", get(views::state_proof))
         .route("/consistency/{old}", get(tlog::consistency))

@@ -2,7 +2,7 @@
 
 use crate::admit::{NotNow, OnItsWay, Refused};
 use crate::engine::{ReadError, SubmitError};
-use crate::store::IndexFault;
+use crate::store::{CommitError, IndexFault, Pruned};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tally_evidence::StatementId;
@@ -67,6 +67,12 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body", "the body did not arrive", "send it again")
     }
 
+    /// Forgotten, as the operator's retention says (RFC 9110 §15.5.11).
+    pub fn pruned(pruned: &Pruned) -> Self {
+        let hint = "the receipt is still given; ask whoever keeps the archive for the segment";
+        Self::new(StatusCode::GONE, "pruned", pruned.to_string(), hint)
+    }
+
     /// The node's own fault. The cause goes into its log and to the caller, who may be the operator.
     pub fn internal(cause: &dyn std::error::Error) -> Self {
         tracing::error!(%cause, "a question could not be answered");
@@ -114,7 +120,10 @@ impl From<SubmitError> for Problem {
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
-        Self::internal(&error)
+        match error {
+            ReadError::Store(CommitError::Pruned(pruned)) => Self::pruned(&pruned),
+            error => Self::internal(&error),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, WallClock};
 use crate::order::BlockLimits;
+use crate::retain::Retention;
 use crate::store::FlushLimits;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +53,10 @@ pub struct EngineConfig {
     pub flush: FlushLimits,
     /// Where block time comes from.
     pub clock: Arc<dyn Clock>,
+    /// What is kept of old blocks.
+    pub retention: Retention,
+    /// Bytes of a segment of the log, the unit in which it is forgotten; 64 MiB when not said.
+    pub segment_bytes: Option<u64>,
 }
 
 impl EngineConfig {
@@ -67,6 +72,8 @@ impl EngineConfig {
             limits: Limits::default(),
             flush: FlushLimits::default(),
             clock: Arc::new(WallClock),
+            retention: Retention::default(),
+            segment_bytes: None,
         }
     }
 

@@ -2,18 +2,22 @@
 
 mod config;
 mod reading;
+mod retention;
 mod submit;
 
 pub use config::{EngineConfig, Limits};
 pub use reading::ReadError;
 pub(crate) use reading::{logged, refused_of_batch};
+pub use retention::LastPass;
 pub use submit::SubmitError;
 pub(crate) use submit::Ticket;
 
 use crate::admit::{InFlight, NotNow, RateLimiter, Signers};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, OpenLedgerError, OrderThread, Queue};
 use crate::store::{IndexDisk, LogDisk, Store, check_format};
+use retention::Retainer;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -95,6 +99,8 @@ struct Inner {
     pulse: Arc<Mutex<Instant>>,
     opened: Instant,
     thread: Mutex<Option<JoinHandle<()>>>,
+    clock: Arc<dyn Clock>,
+    retainer: Retainer,
 }
 
 impl Engine {
@@ -116,31 +122,21 @@ impl Engine {
     /// # Errors
     /// [`OpenLedgerError`].
     pub fn open_on(config: EngineConfig, log: LogDisk, index: &IndexDisk) -> Result<Self, OpenLedgerError> {
-        let EngineConfig { ledger, key, genesis, block, limits, flush, clock, .. } = config;
+        let EngineConfig { ledger, key, genesis, block, limits, flush, clock, retention, segment_bytes, .. } = config;
+        let log = match segment_bytes {
+            Some(bytes) => log.with_segments(bytes),
+            None => log,
+        };
         let opened = Store::open(log, index, &ledger, key.public())?;
         let store = Arc::new(opened.store.with_flush(flush));
-        let mut builder = Builder::new(Arc::clone(&store), key.clone(), ledger.clone(), clock);
+        let mut builder = Builder::new(Arc::clone(&store), key.clone(), ledger.clone(), Arc::clone(&clock));
         if store.blocks_in_log() == 0 {
             let genesis = genesis.ok_or(OpenLedgerError::NoGenesis)?;
             builder.begin(GenesisEntry::new(&genesis, &ledger, &key)?, genesis.at)?;
         } else {
             builder.catch_up(opened.tail)?;
         }
-        Self::start(builder, store, ledger, key, limits, block)
-    }
-
-    fn start(
-        builder: Builder,
-        store: Arc<Store>,
-        ledger: String,
-        key: SigningKey,
-        limits: Limits,
-        block: BlockLimits,
-    ) -> Result<Self, OpenLedgerError> {
         let inner = Inner {
-            ledger,
-            key,
-            store,
             queue: Arc::new(Queue::new(limits.in_flight_max, limits.urgent_max())),
             inflight: Arc::default(),
             signers: Arc::default(),
@@ -150,8 +146,17 @@ impl Engine {
             pulse: Arc::new(Mutex::new(Instant::now())),
             opened: Instant::now(),
             thread: Mutex::new(None),
+            retainer: Retainer::new(retention),
+            ledger,
+            key,
             limits,
+            store,
+            clock,
         };
+        Self::start(builder, inner, block)
+    }
+
+    fn start(builder: Builder, inner: Inner, block: BlockLimits) -> Result<Self, OpenLedgerError> {
         let keeper = Keeper {
             store: Arc::clone(&inner.store),
             inflight: Arc::clone(&inner.inflight),

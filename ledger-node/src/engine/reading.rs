@@ -56,10 +56,35 @@ impl Engine {
         self.entry(entry)
     }
 
-    /// An entry, with the bytes of its statement.
+    /// A committed statement by its id; also one that was pruned.
     ///
     /// # Errors
     /// [`ReadError`].
+    pub fn find_committed(&self, id: &StatementId) -> Result<Option<Committed>, ReadError> {
+        self.inner.store.entry_of(id)?.map_or(Ok(None), |entry| self.committed(entry))
+    }
+
+    /// An entry; also one whose statement was pruned.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn committed(&self, entry: u64) -> Result<Option<Committed>, ReadError> {
+        let store = &self.inner.store;
+        let Some(place) = store.place_of(entry)? else { return Ok(None) };
+        let subject = match store.statement(&place) {
+            Err(CommitError::Pruned(_)) => {
+                let kept = store.kept(place.height)?.and_then(|block| block.entries.into_iter().nth(place.place));
+                kept.map(|entry| entry.subject)
+            }
+            statement => Some(logged(entry, &statement?)?.subject),
+        };
+        self.inner.committed(&place, subject.ok_or(ReadError::Entry(entry))?).map(Some)
+    }
+
+    /// An entry, with the bytes of its statement.
+    ///
+    /// # Errors
+    /// [`ReadError`]; [`CommitError::Pruned`] in it when the statement is no longer kept.
     pub fn entry(&self, entry: u64) -> Result<Option<(Committed, Vec<u8>)>, ReadError> {
         let Some(place) = self.inner.store.place_of(entry)? else { return Ok(None) };
         let bytes = self.inner.store.statement(&place)?;
@@ -71,11 +96,8 @@ impl Engine {
 
 impl Inner {
     pub(super) fn committed(&self, place: &EntryPlace, subject: String) -> Result<Committed, ReadError> {
+        let (refusal, refused) = self.store.refusal(place)?.ok_or(ReadError::Entry(place.entry))?;
         let EntryPlace { entry, height, row, place } = place;
-        let outcomes = self.store.outcomes(*height)?.unwrap_or_default();
-        let outcome = outcomes.get(row.outcome_of(*place)).and_then(|bytes| OutcomeRecord::decode(bytes).ok());
-        let outcome = outcome.ok_or(ReadError::Entry(*entry))?;
-        let (refusal, refused) = (outcome.refusal, refused_of_batch(&outcome));
         let id = row.entries.get(*place).map(|(_, id)| *id).ok_or(ReadError::Entry(*entry))?;
         Ok(Committed { id, subject, entry: *entry, height: *height, size: row.size(), refusal, refused })
     }

@@ -3,7 +3,7 @@
 use super::{Committed, Engine, Inner, NodeState};
 use crate::admit::{CheckedStatement, NotNow, OnItsWay, Refused, Reserved, check_seal, parse};
 use crate::order::NotQueued;
-use crate::store::{EntryPlace, IndexFault};
+use crate::store::{CommitError, EntryPlace, IndexFault};
 use std::sync::Arc;
 use std::time::Instant;
 use tally_evidence::{SignedStatement, StatementId};
@@ -121,7 +121,11 @@ impl Inner {
     /// The first of a repeated statement, if these bytes are the very same.
     fn same_as_first(&self, parsed: &SignedStatement, bytes: &[u8]) -> Result<Option<Committed>, SubmitError> {
         let Some(place) = self.place_of(&parsed.id)? else { return Ok(None) };
-        let first = self.store.statement(&place).map_err(|error| NotNow::Failed(error.to_string()))?;
+        let first = match self.store.statement(&place) {
+            // Its bytes cannot be compared any more.
+            Err(CommitError::Pruned(_)) => return Ok(None),
+            first => first.map_err(|error| NotNow::Failed(error.to_string()))?,
+        };
         if first == bytes { self.committed_or_failed(&place, &parsed.subject).map(Some) } else { Ok(None) }
     }
 

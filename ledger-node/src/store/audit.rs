@@ -1,21 +1,51 @@
 //! A log checked without executing it: every seal, the chain of checkpoints, the tree of entries. Needs no index, no private key,
-//! and some hundred bytes of memory an entry. What it cannot see is whether the contracts' answers are right; opening a ledger
-//! without an index does that.
+//! and some hundred bytes of memory. What it cannot see is whether the contracts' answers are right; opening a ledger without an
+//! index does that.
 
 use super::log::Log;
 use super::open::{StoreOpenError, read_block};
 use super::{Head, LogDisk};
 use crate::admit::CheckedStatement;
-use tally_evidence::{Checkpoint, Tree, VerifyingKey, leaf_hash};
+use crate::retain::kept::{self, KeptChain};
+use std::path::Path;
+use tally_evidence::{Checkpoint, Frontier, VerifyingKey, leaf_hash};
 
-/// Checks all blocks of a log of `ledger`, sealed by `key`; gives the last one, `None` for an empty log.
+/// What stands before the first block that is audited.
+pub type Before = (Frontier, Option<Checkpoint>);
+
+/// Checks all blocks of a log of `ledger`, sealed by `key`, with what is kept in `data` of those that were pruned; gives the last
+/// one, `None` for an empty log.
 ///
 /// # Errors
 /// [`StoreOpenError`].
-pub fn audit(log: LogDisk, ledger: &str, key: &VerifyingKey) -> Result<Option<Head>, StoreOpenError> {
+pub fn audit(log: LogDisk, data: &Path, ledger: &str, key: &VerifyingKey) -> Result<Option<Head>, StoreOpenError> {
+    let mut chain = KeptChain::new(ledger, key);
+    for name in kept::list(data)? {
+        chain.file(&data.join(kept::FOLDER).join(name.file()), &name, |_| Ok(()))?;
+    }
+    audit_from(log, ledger, key, Some(chain.end()))
+}
+
+/// Checks all blocks of a log. What stands `before` must reach up to its first block or beyond; `None`: nothing is known, and when
+/// the log does not begin at block 0 its roots are not compared.
+///
+/// # Errors
+/// [`StoreOpenError`].
+pub fn audit_from(
+    log: LogDisk,
+    ledger: &str,
+    key: &VerifyingKey,
+    before: Option<Before>,
+) -> Result<Option<Head>, StoreOpenError> {
     let log = Log::open(log)?;
-    let (mut tree, mut last) = (Tree::default(), None::<Head>);
-    for height in 0..log.blocks() {
+    let has_roots = before.is_some() || log.first() == 0;
+    let (mut tree, mut previous) = before.unwrap_or_default();
+    let begin = previous.as_ref().map_or_else(|| if has_roots { 0 } else { log.first() }, |last| last.height + 1);
+    if begin < log.first() {
+        return Err(broken(begin, "it is missing: neither the log nor a kept file has it"));
+    }
+    let mut last = None::<Head>;
+    for height in begin..log.blocks() {
         let (block, head) = read_block(&log, height, key)?;
         let checkpoint = &head.checkpoint;
         if checkpoint.ledger != ledger {
@@ -27,13 +57,15 @@ pub fn audit(log: LogDisk, ledger: &str, key: &VerifyingKey) -> Result<Option<He
             let id = statement.map_err(|fault| broken(height, &format!("a statement of it is none: {fault}")))?.id;
             tree.push(leaf_hash(&id.0));
         }
-        let previous = last.as_ref().map_or([0; 32], |last| Checkpoint::digest(&last.checkpoint));
-        if checkpoint.previous != previous || checkpoint.height != height || checkpoint.time != block.time {
+        let is_first_known = previous.is_none() && !has_roots;
+        let follows = is_first_known || checkpoint.previous == previous.as_ref().map_or([0; 32], Checkpoint::digest);
+        if !follows || checkpoint.height != height || checkpoint.time != block.time {
             return Err(broken(height, "its checkpoint does not follow the one before"));
         }
-        if (checkpoint.size, checkpoint.root) != (tree.size(), tree.root()) {
+        if has_roots && (checkpoint.size, checkpoint.root) != (tree.count(), tree.root()) {
             return Err(broken(height, "its entries do not give the root that its checkpoint seals"));
         }
+        previous = Some(head.checkpoint.clone());
         last = Some(head);
     }
     Ok(last)

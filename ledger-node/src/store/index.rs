@@ -1,6 +1,6 @@
 //! State and indexes in one redb file: fast to ask, never the truth, rebuilt from the log whenever in doubt.
 //!
-//! **Who writes.** The index thread alone, one transaction a block. A block is written with `Durability::None` (a power cut
+//! **Who writes.** The index thread, one transaction a block; a retention pass what it forgets (`forget`), between them. A block is written with `Durability::None` (a power cut
 //! loses it here, the log has it); every so many blocks or entries ([`FlushLimits`]) the transaction is made durable,
 //! together with the height it brings the index to. On opening the log's tail behind that height is executed again.
 //! Statement ids are random: written block by block each would rewrite a page of its own. They wait in memory for the durable
@@ -17,7 +17,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use tally_contracts::{Changes, StateRead};
 use tally_evidence::{Hash, StatementId};
 use tally_model::{AgreementId, Timestamp};
@@ -28,19 +28,19 @@ const CACHE_BYTES: usize = 32 << 20;
 const FORMAT: u64 = 1;
 
 /// The state: contract keys to contract values.
-const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
+pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
 /// Height to [`BlockRow`].
-const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
+pub(super) const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 /// Height to the block's outcomes.
-const OUTCOMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outcomes");
+pub(super) const OUTCOMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outcomes");
 /// First entry to height, for blocks that have entries.
-const ENTRIES: TableDefinition<'_, u64, u64> = TableDefinition::new("entries");
+pub(super) const ENTRIES: TableDefinition<'_, u64, u64> = TableDefinition::new("entries");
 /// Statement id to entry.
-const STATEMENTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("statements");
+pub(super) const STATEMENTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("statements");
 /// Agreement ‖ 0x00 ‖ due (big-endian) to height and place among the block's outcomes, for terms that ran out.
-const TERMS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("terms");
+pub(super) const TERMS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("terms");
 /// `format` to (version, –), `applied` to (height, checkpoint digest), `statements` to (height up to which their ids are in, –).
-const META: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("meta");
 
 /// Why the index does not work.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,9 @@ pub struct Index {
     /// Every statement that is admitted asks. The lock is held to look up one row, and by the index thread to put in a block's.
     /// Dropped before the database it reads.
     statements: RwLock<Statements>,
-    db: Database,
+    pub(super) db: Database,
+    /// Held by whoever writes: what waits in memory and what is written must change together.
+    pub(super) writing: Mutex<()>,
 }
 
 /// Ids of statements to their entries.
@@ -107,7 +109,11 @@ impl Index {
         make_tables(&write)?;
         write.commit()?;
         let written = db.begin_read()?.open_table(STATEMENTS)?;
-        let index = Self { statements: RwLock::new(Statements { written, recent: HashMap::new() }), db };
+        let index = Self {
+            statements: RwLock::new(Statements { written, recent: HashMap::new() }),
+            db,
+            writing: Mutex::new(()),
+        };
         index.remember_statements()?;
         Ok(index)
     }
@@ -144,6 +150,7 @@ impl Index {
 
     /// Writes one block.
     pub fn apply(&self, change: IndexChange<'_>, is_durable: bool) -> Result<(), IndexFault> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut write = self.db.begin_write()?;
         if is_durable {
             // Opening after a crash then needs no walk over the whole file.
@@ -189,7 +196,7 @@ impl Index {
     }
 
     /// All ids are written.
-    fn reopen_statements(&self) -> Result<(), IndexFault> {
+    pub(super) fn reopen_statements(&self) -> Result<(), IndexFault> {
         let written = self.db.begin_read()?.open_table(STATEMENTS)?;
         let statements = Statements { written, recent: HashMap::new() };
         *self.statements.write().unwrap_or_else(PoisonError::into_inner) = statements;
@@ -198,6 +205,7 @@ impl Index {
 
     /// Makes everything applied so far durable.
     pub fn flush(&self) -> Result<(), IndexFault> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((height, _)) = self.applied()? else { return Ok(()) };
         let mut write = self.db.begin_write()?;
         write.set_quick_repair(true);
@@ -264,6 +272,7 @@ impl Index {
             size("outcomes", read.open_table(OUTCOMES)?.stats()?),
             size("entry → block", read.open_table(ENTRIES)?.stats()?),
             size("statement → entry", read.open_table(STATEMENTS)?.stats()?),
+            size("what is kept of blocks that were pruned", read.open_table(super::forget::KEPT)?.stats()?),
             size("terms that ran out", read.open_table(TERMS)?.stats()?),
             size("format and height of the index", read.open_table(META)?.stats()?),
         ])
@@ -336,6 +345,7 @@ fn make_tables(write: &WriteTransaction) -> Result<(), IndexFault> {
     write.open_table(ENTRIES)?;
     write.open_table(STATEMENTS)?;
     write.open_table(TERMS)?;
+    write.open_table(super::forget::KEPT)?;
     let mut meta = write.open_table(META)?;
     if meta.get("format")?.is_none() {
         meta.insert("format", (FORMAT, &[][..]))?;
@@ -368,11 +378,11 @@ fn write_block(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(),
     Ok(())
 }
 
-fn term_key(agreement: &AgreementId, due: Timestamp) -> Vec<u8> {
+pub(super) fn term_key(agreement: &AgreementId, due: Timestamp) -> Vec<u8> {
     [agreement.as_str().as_bytes(), &[0], &due.as_micros().to_be_bytes()].concat()
 }
 
-fn decode_block(height: u64, row: &[u8]) -> Result<BlockRow, IndexFault> {
+pub(super) fn decode_block(height: u64, row: &[u8]) -> Result<BlockRow, IndexFault> {
     BlockRow::decode(row).ok_or_else(|| IndexFault::Damaged(format!("the row of block {height}")))
 }
 

@@ -1,6 +1,6 @@
 //! The log: the only truth. One journal record is one block.
 //!
-//! **Who writes, who deletes.** The order thread appends; nobody deletes. API tasks read under the read lock, for the time of
+//! **Who writes, who deletes.** The order thread appends; a retention pass deletes whole segments, oldest first. API tasks read under the read lock, for the time of
 //! one record. **Limits.** A record has at most 16 MiB ([`RECORD_BYTES_MAX`]); a block is cut well below it.
 
 use std::path::Path;
@@ -13,12 +13,21 @@ pub const RECORD_BYTES_MAX: u32 = 16 << 20;
 type AnyDisk = Box<dyn Storage + Send + Sync>;
 
 /// The disk under the log: a folder in production, a disk that fails on demand in tests.
-pub struct LogDisk(AnyDisk);
+pub struct LogDisk(AnyDisk, u64);
+
+/// Bytes after which a segment is full.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 impl LogDisk {
     /// Any storage.
     pub fn new(storage: impl Storage + Send + Sync + 'static) -> Self {
-        Self(Box::new(storage))
+        Self(Box::new(storage), SEGMENT_BYTES)
+    }
+
+    /// The same with segments of so many bytes.
+    #[must_use]
+    pub fn with_segments(self, bytes: u64) -> Self {
+        Self(self.0, bytes)
     }
 
     /// The folder `dir`, made when missing, locked as long as this lives.
@@ -38,7 +47,7 @@ pub struct Log {
 
 impl Log {
     pub fn open(disk: LogDisk) -> Result<Self, OpenError> {
-        let options = Options { record_bytes_max: RECORD_BYTES_MAX, ..Options::default() };
+        let options = Options { record_bytes_max: RECORD_BYTES_MAX, segment_bytes_max: disk.1 };
         Ok(Self { journal: RwLock::new(Journal::open_on(disk.0, options)?) })
     }
 
@@ -63,6 +72,21 @@ impl Log {
     /// What opening cut off.
     pub fn repaired(&self) -> Option<Repair> {
         self.read_lock().repaired().cloned()
+    }
+
+    /// First block and bytes of each segment, oldest first.
+    pub fn segments(&self) -> Vec<(u64, u64)> {
+        self.read_lock().segments().collect()
+    }
+
+    /// The first block that is still here; the number of blocks when there is none.
+    pub fn first(&self) -> u64 {
+        self.read_lock().first_number()
+    }
+
+    /// Deletes the segments that hold only blocks below `height`.
+    pub fn discard_before(&self, height: u64) -> Result<(), JournalError> {
+        self.journal.write().unwrap_or_else(PoisonError::into_inner).discard_before(height)
     }
 
     pub fn bytes(&self) -> u64 {

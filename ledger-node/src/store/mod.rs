@@ -11,6 +11,7 @@
 
 mod audit;
 mod block;
+mod forget;
 mod index;
 mod log;
 mod open;
@@ -18,24 +19,31 @@ mod rows;
 mod usage;
 mod version;
 
-pub(crate) use audit::audit;
+pub(crate) use audit::{audit, audit_from};
 pub use block::BlockRecord;
 pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
+pub use forget::IndexView;
+pub(crate) use forget::Seed;
+pub(crate) use index::Index;
 pub use index::{FlushLimits, IndexDisk, IndexFault, StateView};
+pub(crate) use log::Log;
 pub use log::{LogDisk, RECORD_BYTES_MAX};
 pub use open::StoreOpenError;
+pub(crate) use open::read_block;
 pub use rows::BlockRow;
+pub(crate) use rows::{decode_outcomes, encode_outcomes};
+pub(crate) use usage::folder_bytes;
 pub use usage::{Part, Usage, UsageFault};
-pub(crate) use version::check as check_format;
+pub(crate) use version::{check as check_format, raise as raise_format};
 
-use index::{FlushPolicy, Index, IndexChange};
-use log::Log;
+use index::{FlushPolicy, IndexChange};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use tally_contracts::Changes;
 use tally_evidence::{Checkpoint, Hash, StateProof, StateTree, StatementId, Tree, leaf_hash};
-use tally_journal::JournalError;
+use tally_journal::{JournalError, SegmentName};
 use tally_model::{AgreementId, Timestamp};
 use tokio::sync::watch;
 
@@ -52,6 +60,8 @@ pub struct Store {
     flush: FlushLimits,
     /// The data folder, where there is one.
     folder: Option<PathBuf>,
+    /// See [`Store::kept_below`].
+    kept_below: AtomicU64,
 }
 
 /// The tree over the state behind the last logged block, and that block.
@@ -79,6 +89,9 @@ pub enum CommitError {
     /// The index could not be read or written.
     #[error(transparent)]
     Index(#[from] IndexFault),
+    /// What was asked for was pruned.
+    #[error("{0}")]
+    Pruned(Pruned),
     /// The contracts found the state broken; the block is not written.
     #[error("the state is broken (refusal {number}: {text})")]
     Broken {
@@ -87,6 +100,16 @@ pub enum CommitError {
         /// What it means.
         text: &'static str,
     },
+}
+
+/// Something that the operator's retention no longer keeps. Its receipt and its place in the tree stay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} was pruned with segment {segment} of the log, as the node's retention says; archives have that file")]
+pub struct Pruned {
+    /// What was asked for.
+    pub what: String,
+    /// The segment that went: the name of its file, as archives have it.
+    pub segment: String,
 }
 
 /// A block ready to be kept.
@@ -206,10 +229,15 @@ impl Store {
     /// The bytes of the statement at `place`.
     ///
     /// # Errors
-    /// [`CommitError`] when log and index do not fit together or cannot be read.
+    /// [`CommitError::Pruned`]; [`CommitError`] when log and index do not fit together or cannot be read.
     pub fn statement(&self, place: &EntryPlace) -> Result<Vec<u8>, CommitError> {
         let damaged = || IndexFault::Damaged(format!("entry {} is not where the index says", place.entry));
-        let record = self.log.read(place.height)?.ok_or_else(damaged)?;
+        let Some(record) = self.record(place.height)? else {
+            let kept = self.index.kept(place.height)?.ok_or_else(damaged)?;
+            let statement = kept.statement(place.place).map(<[u8]>::to_vec);
+            let what = format!("the statement of entry {}", place.entry);
+            return statement.ok_or_else(|| self.pruned(place.height, what));
+        };
         let ((offset, length), _) = place.row.entries.get(place.place).ok_or_else(damaged)?;
         let bytes = record.get(*offset as usize..).and_then(|rest| rest.get(..*length as usize));
         Ok(bytes.ok_or_else(damaged)?.to_vec())
@@ -218,14 +246,37 @@ impl Store {
     /// The bytes of all statements of block `height`, whose row is `row`.
     ///
     /// # Errors
-    /// [`CommitError`] when log and index do not fit together or cannot be read.
+    /// [`CommitError::Pruned`]; [`CommitError`] when log and index do not fit together or cannot be read.
     pub fn statements(&self, height: u64, row: &BlockRow) -> Result<Vec<Vec<u8>>, CommitError> {
         let damaged = || IndexFault::Damaged(format!("block {height} is not where the index says"));
-        let record = self.log.read(height)?.ok_or_else(damaged)?;
+        let record = self.record(height)?.ok_or_else(|| self.pruned(height, format!("block {height}")))?;
         let cut = |&((offset, length), _): &(Span, StatementId)| {
             record.get(offset as usize..)?.get(..length as usize).map(<[u8]>::to_vec)
         };
         Ok(row.entries.iter().map(cut).collect::<Option<_>>().ok_or_else(damaged)?)
+    }
+
+    /// The record of a block; `None` when it was pruned.
+    fn record(&self, height: u64) -> Result<Option<Vec<u8>>, CommitError> {
+        if height < self.kept_below() {
+            return Ok(None);
+        }
+        let record = self.log.read(height)?;
+        // It may have gone between the two looks; otherwise the index is ahead of the log.
+        if record.is_none() && height >= self.kept_below() {
+            return Err(IndexFault::Damaged(format!("block {height} is not in the log")).into());
+        }
+        Ok(record)
+    }
+
+    /// What to say of something that was pruned with block `height`.
+    #[must_use]
+    pub fn pruned(&self, height: u64, what: String) -> CommitError {
+        let names =
+            self.folder.as_deref().and_then(|folder| crate::retain::kept::list(folder).ok()).unwrap_or_default();
+        let name = names.into_iter().find(|name| (name.first..=name.last).contains(&height));
+        let segment = name.map_or_else(|| "(unknown)".to_owned(), |name| SegmentName(name.first).to_string());
+        CommitError::Pruned(Pruned { what, segment })
     }
 
     /// Inclusion path and root of an entry for the tree of the first `size` entries.

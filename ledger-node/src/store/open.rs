@@ -3,6 +3,8 @@
 use super::index::Index;
 use super::log::Log;
 use super::{BlockRecord, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store};
+use crate::retain::FileFault;
+use crate::retain::rebuild::{self, Whose};
 use std::io;
 use std::sync::{Arc, RwLock};
 use tally_evidence::cbor::CborFault;
@@ -74,6 +76,20 @@ pub enum StoreOpenError {
         /// What is wrong.
         what: String,
     },
+    /// A file of those that stay when the log is pruned.
+    #[error("{0}; restore the data folder from a copy")]
+    Retained(#[from] FileFault),
+    /// The index is lost, the log no longer begins at block 0, and no snapshot helps.
+    #[error(
+        "the index has to be made anew, but blocks below {first} were pruned and no snapshot fits: {faults}. \
+         Restore the data folder from a copy, or put the segments back with `tally ledger import`"
+    )]
+    NoSnapshot {
+        /// The first block that is in the log with all its statements.
+        first: u64,
+        /// What is wrong with each snapshot.
+        faults: String,
+    },
     /// A checkpoint was not sealed by this key.
     #[error(
         "block {height} was not sealed by the key of this node ({source}); \
@@ -135,20 +151,17 @@ impl Store {
                 "cut off the torn end of the log; nothing acknowledged was in it");
         }
         let log = LogReader { log, ledger, key };
-        let first = if log.log.blocks() > 0 { Some(log.head(0)?) } else { None };
+        let first = if log.log.blocks() > 0 { Some(log.head(log.log.first())?) } else { None };
         if let Some(first) = first
             && first.checkpoint.ledger != ledger
         {
             return Err(StoreOpenError::OtherLedger { found: first.checkpoint.ledger, asked: ledger.to_owned() });
         }
         let folder = index.folder();
-        let (index, loaded) = match unwinding(|| try_index(index, &log))? {
-            Ok(usable) => usable,
-            Err(fault) => {
-                tracing::warn!(%fault, "the index is of no use; it is rebuilt from the log");
-                index.discard().map_err(StoreOpenError::Discard)?;
-                (Index::open(index)?, Loaded::default())
-            }
+        let (index, loaded) = log.index(index)?;
+        let kept_below = match &folder {
+            Some(data) => rebuild::bring_in(&index, Whose { data, ledger, key })?,
+            None => 0,
         };
         let head = loaded.head.map(Arc::new);
         let tail = head.as_ref().map_or(0, |head| head.checkpoint.height + 1);
@@ -160,6 +173,7 @@ impl Store {
             head: watch::Sender::new(head),
             flush: FlushLimits::default(),
             folder,
+            kept_below: kept_below.into(),
         };
         Ok(Opened { store, tail })
     }
@@ -183,9 +197,31 @@ impl LogReader<'_> {
     fn head(&self, height: u64) -> Result<Head, StoreOpenError> {
         Ok(read_block(&self.log, height, self.key)?.1)
     }
+
+    /// The index that is there, or one made anew: from the log alone, or from a snapshot when the log no longer begins at block 0.
+    fn index(&self, disk: &IndexDisk) -> Result<(Index, Loaded), StoreOpenError> {
+        let is_pruned = self.log.first() > 0;
+        match unwinding(|| try_index(disk, self))? {
+            // An empty index beside a pruned log: seeding it was interrupted.
+            Ok((index, loaded)) if loaded.head.is_some() || !is_pruned => return Ok((index, loaded)),
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(%fault, "the index is of no use; it is made anew"),
+        }
+        disk.discard().map_err(StoreOpenError::Discard)?;
+        if !is_pruned {
+            return Ok((Index::open(disk)?, Loaded::default()));
+        }
+        let data = disk.folder().ok_or_else(|| StoreOpenError::NoSnapshot {
+            first: self.log.first(),
+            faults: "this ledger has no data folder".to_owned(),
+        })?;
+        let whose = Whose { data: &data, ledger: self.ledger, key: self.key };
+        rebuild::seed(&Index::open(disk)?, &self.log, whose)?;
+        Ok(try_index(disk, self)??)
+    }
 }
 
-pub(super) fn read_block(log: &Log, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
+pub(crate) fn read_block(log: &Log, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
     let record = log.read(height)?.unwrap_or_default();
     let block = BlockRecord::decode(&record).map_err(|source| StoreOpenError::Record { height, source })?;
     if block.height != height {
@@ -228,6 +264,9 @@ fn try_index(disk: &IndexDisk, log: &LogReader<'_>) -> Result<Result<(Index, Loa
     let blocks = log.log.blocks();
     if height >= blocks {
         return Err(StoreOpenError::LogCut { index: height, log: blocks });
+    }
+    if height < log.log.first() {
+        return Ok(Err(IndexFault::Damaged(format!("it ends at block {height}, which was pruned"))));
     }
     let head = log.head(height)?;
     if head.checkpoint.digest() != digest || head.checkpoint.ledger != log.ledger {

@@ -84,6 +84,9 @@ fn what_is(name: &str) -> &'static str {
     match name {
         "FORMAT" => "the version of the formats in this folder",
         "log/LOCK" => "who has the log open",
+        _ if name.ends_with(".new") => "unfinished; removed by the next retention pass",
+        _ if name.starts_with("kept/") => "what is kept of a segment of the log that was pruned",
+        _ if name.starts_with("snapshot/") => "the state behind a block, to rebuild the index from",
         _ => "nothing of the node's: somebody put it here",
     }
 }
@@ -152,6 +155,11 @@ struct FoundFile {
     name: String,
     bytes: u64,
     disk_bytes: u64,
+}
+
+/// Length of all files below `folder`.
+pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
+    Ok(files(folder, folder)?.iter().map(|file| file.bytes).sum())
 }
 
 /// All files below `folder`, with their names from `root`, sorted. Links are not followed.

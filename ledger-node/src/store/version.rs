@@ -1,17 +1,20 @@
 //! `FORMAT`, a line in the data folder that says in which version of our formats everything in it is written: so that an older
 //! program that finds the folder of a newer one says so, instead of calling it damaged or "repairing" it.
 //!
-//! **Bytes**: `tallystick node data 1` and a line feed. A folder without the file is version 1: it was written before there was
+//! **Bytes**: `tallystick node data 1` (or 2) and a line feed. A folder without the file is version 1: it was written before there was
 //! the file, or the power went before it was synced. A later version must have the file synced before it writes anything else.
-//! **Who writes**: the node, once, when it opens a folder that has none, holding the lock of the log.
+//! **Who writes**: the node, when it opens a folder that has none, and again before the first segment is pruned, holding the lock of
+//! the log.
 
 use super::StoreOpenError;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The version this program writes, and the last one it reads.
-pub const FORMAT: u32 = 1;
+/// The last version this program reads: 2 has a log that begins behind block 0, with `kept/` and `snapshot/` beside it.
+pub const FORMAT: u32 = 2;
+/// The version of a folder that holds nothing that version 1 does not know.
+const FIRST: u32 = 1;
 /// Name of the file.
 pub const FILE: &str = "FORMAT";
 /// What stands before the number.
@@ -34,7 +37,7 @@ pub fn check(data: &Path) -> Result<(), StoreOpenError> {
             Some(_) => Ok(()),
             None => Err(mark(io::Error::new(io::ErrorKind::InvalidData, format!("it does not say `{TITLE}N`")))),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write(data).map_err(mark),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write(data, FIRST).map_err(mark),
         Err(error) => Err(mark(error)),
     }
 }
@@ -47,10 +50,21 @@ fn parse(bytes: &[u8]) -> Option<u32> {
     is_plain.then(|| number.parse().unwrap_or(u32::MAX))
 }
 
-fn write(data: &Path) -> io::Result<()> {
+/// Marks the folder as version [`FORMAT`], before anything of that version is written into it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn raise(data: &Path) -> io::Result<()> {
+    match fs::read(data.join(FILE)) {
+        Ok(bytes) if parse(&bytes).is_some_and(|found| found >= FORMAT) => Ok(()),
+        _ => write(data, FORMAT),
+    }
+}
+
+fn write(data: &Path, version: u32) -> io::Result<()> {
     let new = data.join("FORMAT.new");
     let mut file = File::create(&new)?;
-    writeln!(file, "{TITLE}{FORMAT}")?;
+    writeln!(file, "{TITLE}{version}")?;
     file.sync_all()?;
     // If the power goes here: a file that nobody looks at, written anew the next time.
     fs::rename(&new, data.join(FILE))?;
@@ -69,6 +83,10 @@ mod tests {
         assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 1\n");
         check(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        raise(dir.path()).unwrap();
+        raise(dir.path()).unwrap();
+        check(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 2\n");
     }
 
     #[test]
@@ -76,7 +94,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         for (text, word) in [
-            ("tallystick node data 2\n", "data format 2"),
+            ("tallystick node data 3\n", "data format 3"),
             ("tallystick node data 99999999999\nwhatever else\n", "newer version"),
             ("", "does not say"),
             ("tallystick node data one\n", "does not say"),

@@ -1,0 +1,87 @@
+//! Which entries the state still rests on: what a node that forgets old statements must not forget.
+//!
+//! Registrations are not looked for here: every call of the registry is kept (a device may have had another agent once, and
+//! what that agent sealed rests on the registration of then). Old anchors are not kept: whoever wants to show for longer that
+//! no reading is missing keeps the coverage files, or an archive.
+
+use crate::codec::Record;
+use crate::records::{self, Agreement, LastAnchor, Standing, StepCause};
+use crate::{Refusal, StateRead, keys};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use tally_model::{AgreementId, Timestamp};
+
+/// The first byte of the keys of standing terms, and of the last anchors.
+const STANDING: &[u8] = b"s";
+const LAST_ANCHORS: &[u8] = b"v";
+
+/// What of some old entries is still needed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Entries whose statements and outcomes are.
+    pub entries: BTreeSet<u64>,
+    /// Agreements whose terms that ran out are.
+    pub agreements: BTreeSet<String>,
+}
+
+/// What of `entries` the state still rests on: steps of agreements that have not ended, or that changed at `since` or later;
+/// standing terms in force; the last anchor of each device. Reads every agreement once, one by one.
+///
+/// # Errors
+/// [`Refusal::StateCorrupt`] when a record cannot be read: whoever deletes must not guess.
+pub fn live(state: &dyn StateRead, entries: Range<u64>, since: Timestamp) -> Result<Live, Refusal> {
+    let mut live = Live::default();
+    for standing in all::<Standing>(state, STANDING)? {
+        live.keep(&entries, standing.entry);
+    }
+    for anchor in all::<LastAnchor>(state, LAST_ANCHORS)? {
+        live.keep(&entries, anchor.entry);
+    }
+    for (key, count) in state.scan(keys::COUNTERS, usize::MAX) {
+        let prefix = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
+        let count = u64::from_bytes(&count).ok_or_else(|| records::corrupt(&key))?;
+        for number in 1..=count {
+            let key = keys::agreement_numbered(&prefix, number);
+            let Some(agreement) = records::load::<Agreement>(state, &key)? else { continue };
+            if is_live(&agreement, since) && agreement.opened_by.entry < entries.end {
+                live.keep_agreement(state, &entries, &agreement)?;
+            }
+        }
+    }
+    Ok(live)
+}
+
+fn is_live(agreement: &Agreement, since: Timestamp) -> bool {
+    !agreement.ended || agreement.updated >= since
+}
+
+fn all<T: Record>(state: &dyn StateRead, prefix: &[u8]) -> Result<Vec<T>, Refusal> {
+    let read = |(key, value): (Vec<u8>, Vec<u8>)| T::from_bytes(&value).ok_or_else(|| records::corrupt(&key));
+    state.scan(prefix, usize::MAX).into_iter().map(read).collect()
+}
+
+impl Live {
+    fn keep(&mut self, entries: &Range<u64>, entry: u64) {
+        if entries.contains(&entry) {
+            self.entries.insert(entry);
+        }
+    }
+
+    fn keep_agreement(
+        &mut self,
+        state: &dyn StateRead,
+        entries: &Range<u64>,
+        agreement: &Agreement,
+    ) -> Result<(), Refusal> {
+        let id: &AgreementId = &agreement.id;
+        self.agreements.insert(id.to_string());
+        for step in all::<StepCause>(state, &keys::steps(id))? {
+            if let StepCause::Entry(origin) = step {
+                self.keep(entries, origin.entry);
+            }
+        }
+        let origins = [Some(agreement.opened_by), agreement.last_note];
+        origins.into_iter().flatten().for_each(|origin| self.keep(entries, origin.entry));
+        Ok(())
+    }
+}

@@ -1,0 +1,356 @@
+//! An archive: complete segments of the log in a folder, each with a manifest, never changed again.
+//!
+//! ```text
+//! 00000000000000000000.seg    a segment as it was in the log (docs/formats/journal.md), mode 0444
+//! 00000000000000000000.json   its manifest, mode 0444; written last: without it the segment is not whole
+//! ```
+//! Anyone with the ledger's public key can check an archive: digests, hash chain, seals, chain of checkpoints, and the roots of
+//! the tree when it reaches back to block 0. Written down in `docs/formats/retention.md`.
+
+use super::container::{FileFault, sync_folder, unfinished};
+use crate::store::{LogDisk, Store, StoreOpenError, audit_from};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tally_evidence::{Checkpoint, VerifyingKey};
+use tally_journal::{SegmentName, Storage};
+
+/// Version of the manifest.
+const VERSION: u32 = 1;
+const PIECE_BYTES: usize = 1 << 20;
+/// Where the chain hash stands in the header of a segment.
+const CHAIN: std::ops::Range<usize> = 24..56;
+
+/// What a segment in an archive holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this file, 1.
+    pub tallystick_archive: u32,
+    /// The ledger.
+    pub ledger: String,
+    /// Id of its key.
+    pub key: String,
+    /// The segment's file.
+    pub segment: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// Height of its first block.
+    pub first_block: u64,
+    /// Height of its last block.
+    pub last_block: u64,
+    /// Index of its first entry.
+    pub first_entry: u64,
+    /// How many entries.
+    pub entries: u64,
+    /// Time of its first block.
+    pub from: String,
+    /// Time of its last block.
+    pub to: String,
+    /// Hash of the log's chain before its first record, in hexadecimal.
+    pub chain: String,
+    /// The sealed checkpoint of its last block, in hexadecimal.
+    pub checkpoint: String,
+}
+
+/// Why an archive is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveFault {
+    /// A file of it.
+    #[error(transparent)]
+    File(#[from] FileFault),
+    /// Its blocks.
+    #[error("{}: {source}", dir.display())]
+    Blocks {
+        /// The archive.
+        dir: PathBuf,
+        /// What is wrong.
+        source: Box<StoreOpenError>,
+    },
+    /// The ledger that is archived.
+    #[error("the ledger cannot be read: {0}")]
+    Ledger(String),
+}
+
+/// Copies the complete segment that begins with block `first` and ends with `last` into the archive, and compares. A segment that
+/// is there already is compared only.
+///
+/// # Errors
+/// [`ArchiveFault`]; the segment is not in the archive then, or was there and is another one.
+pub fn put(store: &Store, key: &VerifyingKey, (first, last): (u64, u64), dir: &Path) -> Result<Manifest, ArchiveFault> {
+    let data = store.folder().ok_or_else(|| ArchiveFault::Ledger("it has no data folder".to_owned()))?;
+    fs::create_dir_all(dir).map_err(|source| FileFault::io(dir, source))?;
+    let name = SegmentName(first).to_string();
+    let from = data.join("log").join(&name);
+    let (bytes, sha256, head) = digest(&from)?;
+    let manifest = describe(store, key, (first, last), &name, (bytes, sha256, head))?;
+    let target = dir.join(&name);
+    match read_manifest(&dir.join(manifest_name(&name))) {
+        Ok(there) if there == manifest => compare(&target, &manifest)?,
+        Ok(_) => return Err(FileFault::content(&target, "another segment of this name is there already").into()),
+        Err(FileFault::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            copy(&from, &target, &manifest)?;
+            let text = serde_json::to_string_pretty(&manifest).map_err(io::Error::other);
+            let file = dir.join(manifest_name(&name));
+            let text = text.map_err(|source| FileFault::io(&file, source))?;
+            write_read_only(&file, &[text.as_bytes(), b"\n"].concat())?;
+        }
+        Err(fault) => return Err(fault.into()),
+    }
+    Ok(manifest)
+}
+
+fn manifest_name(segment: &str) -> String {
+    format!("{}.json", segment.trim_end_matches(".seg"))
+}
+
+fn describe(
+    store: &Store,
+    key: &VerifyingKey,
+    (first, last): (u64, u64),
+    name: &str,
+    (bytes, sha256, head): (u64, String, Vec<u8>),
+) -> Result<Manifest, ArchiveFault> {
+    let row = |height| {
+        let row = store.block(height).map_err(|fault| ArchiveFault::Ledger(fault.to_string()))?;
+        row.ok_or_else(|| ArchiveFault::Ledger(format!("block {height} is not in the index")))
+    };
+    let (begin, end) = (row(first)?, row(last)?);
+    let checkpoint = Checkpoint::open(&end.checkpoint, key);
+    let checkpoint = checkpoint.map_err(|fault| ArchiveFault::Ledger(fault.to_string()))?;
+    Ok(Manifest {
+        tallystick_archive: VERSION,
+        ledger: checkpoint.ledger,
+        key: key.id().to_string(),
+        segment: name.to_owned(),
+        bytes,
+        sha256,
+        first_block: first,
+        last_block: last,
+        first_entry: begin.first_entry,
+        entries: checkpoint.size - begin.first_entry,
+        from: begin.time.to_string(),
+        to: end.time.to_string(),
+        chain: hex::encode(head.get(CHAIN).unwrap_or_default()),
+        checkpoint: hex::encode(&end.checkpoint),
+    })
+}
+
+/// Length, SHA-256 and header of a file.
+fn digest(file: &Path) -> Result<(u64, String, Vec<u8>), FileFault> {
+    let io = |source| FileFault::io(file, source);
+    let mut input = File::open(file).map_err(io)?;
+    let (mut hash, mut bytes, mut head, mut piece) = (Sha256::new(), 0u64, Vec::new(), vec![0; PIECE_BYTES]);
+    loop {
+        let count = input.read(&mut piece).map_err(io)?;
+        if count == 0 {
+            return Ok((bytes, hex::encode(hash.finalize()), head));
+        }
+        if bytes == 0 {
+            head.extend_from_slice(&piece[..count.min(64)]);
+        }
+        hash.update(&piece[..count]);
+        bytes += count as u64;
+    }
+}
+
+fn compare(file: &Path, manifest: &Manifest) -> Result<(), FileFault> {
+    let (bytes, sha256, head) = digest(file)?;
+    if (bytes, &sha256) != (manifest.bytes, &manifest.sha256) {
+        let what = format!(
+            "it has {bytes} bytes and SHA-256 {sha256}, its manifest says {} bytes and {}",
+            manifest.bytes, manifest.sha256
+        );
+        return Err(FileFault::content(file, what));
+    }
+    if head.get(CHAIN).map(hex::encode).as_ref() != Some(&manifest.chain) {
+        return Err(FileFault::content(file, "its chain hash is not the one of its manifest"));
+    }
+    Ok(())
+}
+
+/// Copies, syncs, reads again, and only then gives the copy its name.
+fn copy(from: &Path, to: &Path, manifest: &Manifest) -> Result<(), FileFault> {
+    let new = unfinished(to);
+    remove(&new)?;
+    fs::copy(from, &new).map_err(|source| FileFault::io(&new, source))?;
+    seal(&new)?;
+    compare(&new, manifest)?;
+    rename(&new, to)
+}
+
+fn write_read_only(file: &Path, bytes: &[u8]) -> Result<(), FileFault> {
+    let new = unfinished(file);
+    remove(&new)?;
+    let mut out = File::create(&new).map_err(|source| FileFault::io(&new, source))?;
+    out.write_all(bytes).map_err(|source| FileFault::io(&new, source))?;
+    seal(&new)?;
+    rename(&new, file)
+}
+
+fn seal(file: &Path) -> Result<(), FileFault> {
+    let set = fs::set_permissions(file, fs::Permissions::from_mode(0o444));
+    set.and_then(|()| File::open(file)?.sync_all()).map_err(|source| FileFault::io(file, source))
+}
+
+fn rename(new: &Path, file: &Path) -> Result<(), FileFault> {
+    let put = fs::rename(new, file).and_then(|()| sync_folder(file.parent().unwrap_or(Path::new("."))));
+    put.map_err(|source| FileFault::io(file, source))
+}
+
+fn remove(file: &Path) -> Result<(), FileFault> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileFault::io(file, error)),
+        _ => Ok(()),
+    }
+}
+
+fn read_manifest(file: &Path) -> Result<Manifest, FileFault> {
+    let text = fs::read_to_string(file).map_err(|source| FileFault::io(file, source))?;
+    // The version first: a later one may have other fields.
+    let wrong = |error: serde_json::Error| FileFault::content(file, error.to_string());
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
+    match value["tallystick_archive"].as_u64() {
+        Some(1) => serde_json::from_value(value).map_err(wrong),
+        Some(newer) => {
+            Err(FileFault::content(file, format!("it has version {newer}, this program knows version {VERSION}")))
+        }
+        None => Err(FileFault::content(file, "it names no version")),
+    }
+}
+
+/// The segments of an archive, in order.
+///
+/// # Errors
+/// [`FileFault`]: a manifest that is none, a segment or a manifest that is missing, named.
+pub fn list(dir: &Path) -> Result<Vec<Manifest>, FileFault> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|source| FileFault::io(dir, source))? {
+        let name = entry.map_err(|source| FileFault::io(dir, source))?.file_name();
+        names.extend(name.to_str().and_then(SegmentName::parse));
+    }
+    names.sort_unstable_by_key(|name| name.0);
+    let mut found: Vec<Manifest> = Vec::new();
+    for name in names {
+        let manifest = read_manifest(&dir.join(manifest_name(&name.to_string())))?;
+        if manifest.segment != name.to_string() || manifest.first_block != name.0 {
+            return Err(FileFault::content(&dir.join(name.to_string()), "its manifest is of another segment"));
+        }
+        if let Some(last) = found.last()
+            && last.last_block + 1 != name.0
+        {
+            let what = format!("the segment of blocks {} to {} is missing before it", last.last_block + 1, name.0 - 1);
+            return Err(FileFault::content(&dir.join(name.to_string()), what));
+        }
+        found.push(manifest);
+    }
+    if found.is_empty() {
+        return Err(FileFault::content(dir, "no segment of a log is in it"));
+    }
+    Ok(found)
+}
+
+/// What was found in an archive that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// The ledger.
+    pub ledger: String,
+    /// Segments.
+    pub segments: usize,
+    /// Height of the first block.
+    pub first_block: u64,
+    /// Height of the last block.
+    pub last_block: u64,
+    /// Index of the first entry.
+    pub first_entry: u64,
+    /// How many entries.
+    pub entries: u64,
+    /// Whether the roots of the tree were recomputed: only when the archive begins at block 0.
+    pub roots: bool,
+    /// The last checkpoint.
+    #[serde(skip)]
+    pub last: Checkpoint,
+}
+
+/// Checks a whole archive with nothing but the ledger's public key.
+///
+/// # Errors
+/// [`ArchiveFault`], naming the file or block that does not hold.
+pub fn verify(dir: &Path, key: &VerifyingKey) -> Result<Verified, ArchiveFault> {
+    let manifests = list(dir)?;
+    let (Some(first), Some(last)) = (manifests.first(), manifests.last()) else {
+        return Err(FileFault::content(dir, "no segment of a log is in it").into());
+    };
+    for manifest in &manifests {
+        compare(&dir.join(&manifest.segment), manifest)?;
+    }
+    let blocks = |source| ArchiveFault::Blocks { dir: dir.to_owned(), source: Box::new(source) };
+    let head = audit_from(LogDisk::new(ArchiveDisk(dir.to_owned())), &first.ledger, key, None).map_err(blocks)?;
+    let head = head.filter(|head| hex::encode(&head.sealed) == last.checkpoint);
+    let head = head
+        .ok_or_else(|| FileFault::content(&dir.join(&last.segment), "its last block is not the one of its manifest"))?;
+    Ok(Verified {
+        ledger: first.ledger.clone(),
+        segments: manifests.len(),
+        first_block: first.first_block,
+        last_block: last.last_block,
+        first_entry: first.first_entry,
+        entries: manifests.iter().map(|manifest| manifest.entries).sum(),
+        roots: first.first_block == 0,
+        last: head.checkpoint,
+    })
+}
+
+/// The segments of an archive, only read. Opening a journal writes the end of its last segment over itself: that is left out
+/// here, and anything that would change a file is refused.
+struct ArchiveDisk(PathBuf);
+
+impl ArchiveDisk {
+    fn file(&self, segment: SegmentName) -> io::Result<File> {
+        File::open(self.0.join(segment.to_string()))
+    }
+
+    fn refuse(&self, segment: SegmentName) -> io::Error {
+        io::Error::other(format!("{} in the archive is not whole", self.0.join(segment.to_string()).display()))
+    }
+}
+
+impl Storage for ArchiveDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names = names.collect::<io::Result<Vec<_>>>()?;
+        Ok(names.into_iter().filter(|name| SegmentName::parse(name).is_some()).collect())
+    }
+    fn create(&mut self, segment: SegmentName) -> io::Result<()> {
+        Err(self.refuse(segment))
+    }
+    fn write_at(&mut self, _: SegmentName, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&mut self, _: SegmentName) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_directory(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn read_at(&self, segment: SegmentName, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file(segment)?.read_exact_at(into, offset)
+    }
+    fn truncate(&mut self, segment: SegmentName, _: u64) -> io::Result<()> {
+        Err(self.refuse(segment))
+    }
+    fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
+        Err(self.refuse(segment))
+    }
+    fn len(&self, segment: SegmentName) -> io::Result<u64> {
+        Ok(self.file(segment)?.metadata()?.len())
+    }
+    fn describe(&self, file: &str) -> String {
+        self.0.join(file).display().to_string()
+    }
+}

@@ -1,0 +1,299 @@
+//! A ledger that forgets: segments go, receipts stay byte for byte, what open agreements rest on stays, and an index that is lost
+//! is made anew from a snapshot with the same roots.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use common::{START, TestClock, config, plant, state_of, totals_are_zero};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tally_contracts::views;
+use tally_evidence::Receipt;
+use tally_ledger_node::retain::{Reason, RetainFault, Retention, Step, archive, kept, snapshot};
+use tally_ledger_node::testing::{Plant, Terms};
+use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, ReadError};
+use tally_model::AgreementId;
+
+/// Bytes of a segment: some five blocks of one trigger.
+const SEGMENT: u64 = 4_096;
+const DAY: i64 = 86_400_000_000;
+
+fn forgetful(plant: &Plant, data: &Path, retention: Retention, clock: &Arc<TestClock>) -> EngineConfig {
+    let mut config = config(plant, data);
+    config.clock = Arc::<TestClock>::clone(clock);
+    config.retention = retention;
+    config.segment_bytes = Some(SEGMENT);
+    config.flush = FlushLimits { blocks: 7, entries: 1_000 };
+    config
+}
+
+fn days(days: u64) -> Retention {
+    Retention { payloads: Some(Duration::from_secs(days * 86_400)), ..Retention::default() }
+}
+
+/// What was told of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    committed: Committed,
+    receipt: Vec<u8>,
+    statement: Vec<u8>,
+}
+
+async fn submit(engine: &Engine, statement: Vec<u8>) -> Told {
+    let committed = engine.submit(statement.clone()).await.unwrap();
+    assert_eq!(committed.refusal, 0);
+    let receipt = engine.receipt(&committed).unwrap();
+    Told { committed, receipt, statement }
+}
+
+/// A whole order on device 0 (opened, accepted, done, confirmed), and one left open on device 1, 100 days ago; then `rest` triggers
+/// on the open one, which are mere notes, until today.
+async fn live_a_while(engine: &Engine, plant: &Plant, clock: &TestClock, rest: u64) -> Vec<Told> {
+    let mut told = Vec::new();
+    clock.set(START);
+    told.push(submit(engine, plant.worn(1, 0, "left open").unwrap()).await);
+    told.push(submit(engine, plant.worn(0, 0, "to be repaired").unwrap()).await);
+    let order = if state_of(engine, "mo-2") == "none" { "mo-1" } else { "mo-2" };
+    for (nonce, action) in [(1, "accept"), (2, "done")] {
+        told.push(submit(engine, plant.call("tina", action, order, nonce).unwrap()).await);
+    }
+    told.push(submit(engine, plant.good(0, 1, "well").unwrap()).await);
+    for number in 0..rest {
+        clock.set(START + 100 * DAY * i64::try_from(number + 1).unwrap() / i64::try_from(rest).unwrap());
+        told.push(submit(engine, plant.worn(1, number + 1, &format!("again {number}")).unwrap()).await);
+    }
+    told
+}
+
+fn is_pruned(engine: &Engine, entry: u64) -> bool {
+    match engine.entry(entry) {
+        Err(ReadError::Store(CommitError::Pruned(pruned))) => {
+            assert!(pruned.segment.ends_with(".seg"), "{pruned}");
+            true
+        }
+        found => {
+            found.unwrap().unwrap();
+            false
+        }
+    }
+}
+
+/// Every receipt is still the same bytes, by id and by index, and still holds; and every statement, sent again, is known.
+async fn all_is_as_told(engine: &Engine, told: &[Told]) {
+    for Told { committed, receipt, statement } in told {
+        assert_eq!(engine.find_committed(&committed.id).unwrap().as_ref(), Some(committed));
+        assert_eq!(&engine.receipt(&engine.committed(committed.entry).unwrap().unwrap()).unwrap(), receipt);
+        let parsed = Receipt::parse(receipt).unwrap();
+        let root = parsed.check(&committed.id, engine.key()).unwrap();
+        assert_eq!(engine.store().root_at(parsed.size), Some(root));
+        assert_eq!(&engine.submit(statement.clone()).await.unwrap(), committed, "a repeat gives the first receipt");
+    }
+    assert!(totals_are_zero(engine));
+}
+
+/// The entries that an evidence file of `id` needs are all there.
+fn evidence_is_whole(engine: &Engine, id: &str) {
+    let state = engine.store().state().unwrap();
+    let agreement = views::agreement(&state, &AgreementId::try_new(id).unwrap()).unwrap();
+    let mut entries = agreement.history;
+    entries.extend(views::parties(&state).into_iter().map(|(_, entry)| entry));
+    entries.extend(views::devices(&state).into_iter().map(|(_, entry)| entry));
+    state.check().unwrap();
+    for entry in entries {
+        assert!(!is_pruned(engine, entry), "entry {entry} of {id} is gone");
+    }
+}
+
+#[tokio::test]
+async fn old_segments_go_and_receipts_stay_the_same() {
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let engine = Engine::open(forgetful(&plant, dir.path(), days(30), &clock)).unwrap();
+    let told = live_a_while(&engine, &plant, &clock, 60).await;
+    assert!(engine.store().segments().len() > 8);
+    let plan = engine.retention_plan().unwrap();
+    assert!(!plan.segments.is_empty() && plan.segments.iter().all(|segment| segment.reason == Reason::Age));
+    assert_eq!(engine.store().segments()[0].0, 0, "a plan changes nothing");
+    let before = engine.store().log_bytes();
+    let done = engine.retain().unwrap();
+    assert_eq!(done.segments, plan.segments.len() as u64);
+    assert_eq!(before - engine.store().log_bytes(), done.freed);
+    let kept_below = engine.store().kept_below();
+    assert_eq!(engine.store().segments()[0].0, kept_below);
+    // Younger than 30 days: all there. Older: the statement is gone unless something rests on it.
+    let row = engine.store().block(kept_below - 1).unwrap().unwrap();
+    assert!(row.time.as_micros() < START + 70 * DAY);
+    let gone = told.iter().filter(|told| is_pruned(&engine, told.committed.entry)).count();
+    assert!(gone > 20 && gone < 50, "{gone}");
+    all_is_as_told(&engine, &told).await;
+    let open = if state_of(&engine, "mo-1") == "reported" { "mo-1" } else { "mo-2" };
+    evidence_is_whole(&engine, open);
+    assert_eq!(engine.retain().unwrap().segments, 0, "nothing is left to do");
+    // Opened again with the index, and without it.
+    let head = engine.store().head().unwrap();
+    engine.close();
+    drop(engine);
+    for without in [false, true] {
+        if without {
+            fs::remove_file(dir.path().join("state.redb")).unwrap();
+        }
+        let engine = Engine::open(forgetful(&plant, dir.path(), days(30), &clock)).unwrap();
+        assert_eq!(engine.store().head().unwrap().sealed, head.sealed, "the same tree root and state root");
+        assert_eq!(engine.store().kept_below(), kept_below);
+        assert_eq!(told.iter().filter(|told| is_pruned(&engine, told.committed.entry)).count(), gone);
+        all_is_as_told(&engine, &told).await;
+        evidence_is_whole(&engine, open);
+        engine.close();
+    }
+}
+
+#[tokio::test]
+async fn an_ended_agreement_stays_whole_for_its_days() {
+    let plant = plant().with_terms(Terms { respond: "90d" });
+    let (dir, clock) = (tempfile::tempdir().unwrap(), TestClock::at(START));
+    let engine = Engine::open(forgetful(&plant, dir.path(), days(50), &clock)).unwrap();
+    let opened = submit(&engine, plant.worn(0, 0, "long").unwrap()).await;
+    let mut number = 0;
+    let mut until = async |day: i64, engine: &Engine| {
+        for _ in 0..12 {
+            number += 1;
+            clock.set(START + day * DAY + i64::try_from(number).unwrap());
+            submit(engine, plant.worn(1, number, "noise").unwrap()).await;
+        }
+    };
+    until(1, &engine).await;
+    clock.set(START + 60 * DAY);
+    for (nonce, action) in [(1, "accept"), (2, "done")] {
+        submit(&engine, plant.call("tina", action, "mo-1", nonce).unwrap()).await;
+    }
+    submit(&engine, plant.good(0, 1, "well").unwrap()).await;
+    until(100, &engine).await;
+    assert!(engine.retain().unwrap().segments > 0);
+    assert!(engine.store().kept_below() > opened.committed.height);
+    evidence_is_whole(&engine, "mo-1");
+    engine.close();
+}
+
+#[tokio::test]
+async fn bytes_win_over_days_and_what_must_stay_is_an_alarm_and_not_deleted() {
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let tight = Retention { disk: Some(1_000), ..days(400) };
+    let engine = Engine::open(forgetful(&plant, dir.path(), tight, &clock)).unwrap();
+    let told = live_a_while(&engine, &plant, &clock, 40).await;
+    assert!(engine.retention_plan().unwrap().segments.iter().all(|segment| segment.reason == Reason::Disk));
+    let done = engine.retain().unwrap();
+    assert!(done.segments > 5 && done.over > 0, "{done:?}");
+    assert_eq!(engine.last_pass().unwrap().done.unwrap(), done);
+    assert!(!engine.store().segments().is_empty());
+    all_is_as_told(&engine, &told).await;
+    for order in ["mo-1", "mo-2"] {
+        evidence_is_whole(&engine, order);
+    }
+    engine.close();
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_deletes_nothing() {
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let engine = Engine::open(forgetful(&plant, dir.path(), days(400), &clock)).unwrap();
+    live_a_while(&engine, &plant, &clock, 40).await;
+    clock.set(START + 100_000 * DAY);
+    assert_eq!(engine.retain().unwrap().segments, 0);
+    engine.close();
+}
+
+/// Every file that matters, damaged or taken away: never a ledger with other contents, always the file named.
+#[tokio::test]
+async fn a_lost_index_beside_damaged_files_is_refused_by_name() {
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let open = || Engine::open(forgetful(&plant, dir.path(), days(30), &clock));
+    let engine = open().unwrap();
+    live_a_while(&engine, &plant, &clock, 60).await;
+    engine.retain().unwrap();
+    engine.close();
+    drop(engine);
+    let (_, snapshot) = snapshot::list(dir.path()).unwrap().remove(0);
+    let names = kept::list(dir.path()).unwrap();
+    let kept_file = dir.path().join("kept").join(names[names.len() / 2].file());
+    for file in [snapshot, kept_file] {
+        let bytes = fs::read(&file).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        for damage in [Some(&flipped[..]), Some(&bytes[..bytes.len() - 1]), None] {
+            match damage {
+                Some(bytes) => fs::write(&file, bytes).unwrap(),
+                None => fs::remove_file(&file).unwrap(),
+            }
+            let _ = fs::remove_file(dir.path().join("state.redb"));
+            let error = open().map(|_| ()).unwrap_err().to_string();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            assert!(
+                error.contains(name) || damage.is_none() && error.contains("missing") || error.contains("no snapshot"),
+                "{error}"
+            );
+        }
+        fs::write(&file, &bytes).unwrap();
+    }
+    open().unwrap().close();
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to.join("log")).unwrap();
+    for name in ["FORMAT", "state.redb"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    for entry in fs::read_dir(from.join("log")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join("log").join(entry.file_name())).unwrap();
+    }
+}
+
+/// The pass dies behind each of its steps in turn; the next one comes to the same end, and nothing that is needed was deleted.
+#[tokio::test]
+async fn a_pass_that_stops_anywhere_is_made_again() {
+    let (whole, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let engine = Engine::open(forgetful(&plant, whole.path(), days(60), &clock)).unwrap();
+    let told = live_a_while(&engine, &plant, &clock, 20).await;
+    engine.close();
+    drop(engine);
+    let mut stops = 0;
+    loop {
+        stops += 1;
+        let dir = tempfile::tempdir().unwrap();
+        let retention = Retention { archive: Some(dir.path().join("archive")), ..days(60) };
+        let data = dir.path().join("data");
+        copy_folder(whole.path(), &data);
+        let engine = Engine::open(forgetful(&plant, &data, retention.clone(), &clock)).unwrap();
+        let mut left = stops;
+        let passed = engine.retain_with(&mut |step| {
+            if step == Step::Deleted {
+                assert!(archive::verify(&dir.path().join("archive"), plant.key.public()).is_ok());
+            }
+            left -= 1;
+            left > 0
+        });
+        let head = engine.store().head().unwrap();
+        engine.close();
+        drop(engine);
+        // Every second time the index is lost as well.
+        if stops % 2 == 0 {
+            fs::remove_file(data.join("state.redb")).unwrap();
+        }
+        let engine = Engine::open(forgetful(&plant, &data, retention, &clock)).unwrap();
+        assert_eq!(engine.store().head().unwrap().sealed, head.sealed);
+        all_is_as_told(&engine, &told).await;
+        engine.retain().unwrap();
+        all_is_as_told(&engine, &told).await;
+        assert!(engine.store().kept_below() > 5);
+        engine.close();
+        match passed {
+            Err(RetainFault::Stopped) => {}
+            passed => {
+                assert!(passed.unwrap().segments > 2);
+                break;
+            }
+        }
+    }
+    assert!(stops > 12, "{stops}");
+}
