@@ -9,14 +9,14 @@ use crate::datum::Datum;
 use crate::engine::{
     Caller, Cause, Contract, Happening, NEW, STANDING, Stepped, Transition, TriggerFacts, bad_argument, step,
 };
-use crate::records::{Agreement, Deployed, Party, StepCause};
+use crate::records::{Agreement, Deployed, Party, Standing, StepCause};
 use crate::run::Run;
 use crate::{Kernel, Origin, Refusal, StateRead, keys};
 use people::Registered;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tally_evidence::cbor::{Cbor, int, text};
+use tally_evidence::cbor::{Cbor, from_value, int, text};
 use tally_evidence::{CallBody, TriggerBody, TriggerCall};
 use tally_model::{AgreementId, ContractName, DeviceId, PartyId};
 
@@ -39,7 +39,7 @@ pub(crate) fn call(
     let caller = Caller { id: signer.as_str(), kind: party.kind, firm: party.firm.as_ref().map(PartyId::as_str) };
     let happening = Happening::Call(action, caller);
     let Some(id) = &body.agreement else {
-        let args = contract.read_args(action, &body.args, true)?;
+        let args = contract.read_call_args(action, &body.args)?;
         let device = args.get("device").and_then(Datum::as_text).and_then(|id| DeviceId::try_new(id).ok());
         let opens = openings(&contract, &happening).next().is_some();
         if !opens {
@@ -51,7 +51,7 @@ pub(crate) fn call(
     };
     let agreement = load(run, &body.contract, id)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
-    let args = contract.read_args(action, &body.args, true)?;
+    let args = contract.read_call_args(action, &body.args)?;
     let stepped =
         step(&contract, Cow::Borrowed(&agreement), &happening, &args, run.block.time, &Registered(run.state))?;
     book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(entry.into()))
@@ -67,9 +67,7 @@ pub(crate) fn trigger(
 ) -> Result<(), Refusal> {
     let contract = current(kernel, run, &call.contract)?;
     let action = call.action.as_str();
-    let with: BTreeMap<String, Cbor> =
-        call.with.iter().map(|(name, value)| (name.clone(), tally_evidence::cbor::from_value(value))).collect();
-    let args = contract.read_args(action, &with, false)?;
+    let args = contract.read_args(action, |name| call.with.get(name).map(|value| Cow::Owned(from_value(value))))?;
     let facts = TriggerFacts { id: body.trigger.as_str(), device: body.device.as_str(), at: body.at };
     let happening = Happening::Trigger(action, &facts);
     let Some(id) = find_open(run, &contract, &body.device, &args)? else {
@@ -180,32 +178,26 @@ fn open(
     let number = run.load::<u64>(&keys::counter(&contract.prefix))?.unwrap_or(0).saturating_add(1);
     let id = format!("{}-{number}", contract.prefix);
     let id = AgreementId::try_new(&id).map_err(|_| crate::records::corrupt(&keys::counter(&contract.prefix)))?;
-    let blank = blank(contract, id, device, &terms, run);
+    let blank = blank(contract, id, device, terms, run);
     let stepped: Stepped = step(contract, Cow::Owned(blank), happening, args, run.block.time, &Registered(run.state))?;
     run.store(keys::counter(&contract.prefix), &number);
     book_step::book(run, contract, None, stepped, StepCause::Entry(origin))
 }
 
-fn blank(
-    contract: &Contract,
-    id: AgreementId,
-    device: &DeviceId,
-    terms: &crate::records::Standing,
-    run: &Run<'_, '_>,
-) -> Agreement {
+fn blank(contract: &Contract, id: AgreementId, device: &DeviceId, terms: Standing, run: &Run<'_, '_>) -> Agreement {
     let (mut parties, mut fields) = contract.blank.clone();
     parties.insert("owner".to_owned(), terms.owner.to_string());
     fields.insert("device".to_owned(), Datum::Text(device.to_string()));
-    let known = |name: &&String| contract.parties.contains_key(*name) || contract.fields.contains_key(*name);
-    parties.extend(terms.parties.iter().filter(|(name, _)| known(name)).map(|(name, id)| (name.clone(), id.clone())));
-    fields.extend(terms.fields.iter().filter(|(name, _)| known(name)).map(|(name, it)| (name.clone(), it.clone())));
+    let known = |name: &String| contract.parties.contains_key(name) || contract.fields.contains_key(name);
+    parties.extend(terms.parties.into_iter().filter(|(name, _)| known(name)));
+    fields.extend(terms.fields.into_iter().filter(|(name, _)| known(name)));
     Agreement {
         id,
         contract: contract.name.clone(),
         version: contract.version,
         state: NEW.to_owned(),
         ended: false,
-        currency: terms.currency.clone(),
+        currency: terms.currency,
         parties,
         fields,
         opened: run.block.time,

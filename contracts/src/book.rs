@@ -111,14 +111,13 @@ pub(crate) fn check_totals(state: &Overlay<'_>) -> Result<(), Refusal> {
     // Hardly ever more than one currency: a list is the fastest map.
     let mut differences: Vec<(String, i128)> = Vec::new();
     for (key, before, now) in state.touched(keys::ACCOUNTS) {
-        for (bytes, sign) in [(before, -1), (now, 1)] {
+        for (bytes, sign) in [(before.as_deref(), -1), (now, 1)] {
             let Some(bytes) = bytes else { continue };
-            let account: Account =
-                crate::codec::Record::from_bytes(&bytes).ok_or_else(|| crate::records::corrupt(key))?;
-            let change = sign * i128::from(account.balance);
-            match differences.iter_mut().find(|(currency, _)| *currency == account.currency) {
+            let (currency, balance) = Account::peek(bytes).ok_or_else(|| crate::records::corrupt(key))?;
+            let change = sign * i128::from(balance);
+            match differences.iter_mut().find(|(known, _)| known == currency) {
                 Some((_, difference)) => *difference += change,
-                None => differences.push((account.currency, change)),
+                None => differences.push((currency.to_owned(), change)),
             }
         }
     }

@@ -19,17 +19,20 @@ pub(crate) trait Record: Sized {
     fn write(&self, to: &mut Writer);
     fn read(from: &mut Reader<'_>) -> Option<Self>;
 
+    /// What most of them need at most, in bytes.
+    const BYTES_USUAL: usize = 64;
+
     fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer(Vec::with_capacity(64));
+        let mut writer = Writer(Vec::with_capacity(Self::BYTES_USUAL));
         self.write(&mut writer);
         writer.0
     }
 
     /// `None` when the bytes are no such record or something follows it.
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
+        let mut reader = Reader::new(bytes);
         let record = Self::read(&mut reader)?;
-        reader.0.is_empty().then_some(record)
+        reader.is_over().then_some(record)
     }
 }
 
@@ -124,6 +127,14 @@ impl Writer {
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;

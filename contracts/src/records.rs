@@ -206,6 +206,17 @@ pub(crate) struct Account {
     pub balance: i64,
 }
 
+impl Account {
+    /// Currency and balance of an account's record, in place.
+    pub(crate) fn peek(bytes: &[u8]) -> Option<(&str, i64)> {
+        let mut from = Reader::new(bytes);
+        from.array_of(3)?;
+        from.text()?;
+        let (currency, balance) = (from.text()?, from.int()?);
+        from.is_over().then_some((currency, balance))
+    }
+}
+
 impl Record for Account {
     fn write(&self, to: &mut Writer) {
         to.array(3).text(&self.owner).text(&self.currency).int(self.balance);
@@ -309,6 +320,8 @@ pub struct Agreement {
 }
 
 impl Record for Agreement {
+    const BYTES_USUAL: usize = 512;
+
     fn write(&self, to: &mut Writer) {
         to.array(15).text(self.id.as_str()).text(self.contract.as_str()).uint(self.version);
         to.text(&self.state).flag(self.ended).text(&self.currency);

@@ -73,6 +73,12 @@ impl<'a> Overlay<'a> {
         Self { base, written: HashMap::new(), ordered: RefCell::default(), undo: Vec::new() }
     }
 
+    /// The same with room for so many written keys: a block of thousands would otherwise move them time and again.
+    #[must_use]
+    pub fn with_room(base: &'a dyn StateRead, keys: usize) -> Self {
+        Self { written: HashMap::with_capacity(keys), ..Self::new(base) }
+    }
+
     /// All writes: `None` means deleted.
     #[must_use]
     pub fn into_changes(self) -> Changes {
@@ -129,14 +135,14 @@ impl<'a> Overlay<'a> {
     }
 
     /// Keys beginning with `prefix` written since the last savepoint, each with its value before and now.
-    pub(crate) fn touched(&self, prefix: &[u8]) -> Vec<(&[u8], Written, Written)> {
+    pub(crate) fn touched(&self, prefix: &[u8]) -> Vec<(&[u8], Written, Option<&[u8]>)> {
         let mut seen = BTreeSet::new();
         let mut touched = Vec::new();
         for (key, before) in self.undo.iter().filter(|(key, _)| key.starts_with(prefix)) {
             // Of several writes the oldest knows what was there before.
-            if seen.insert(key) {
+            if seen.insert(key.as_slice()) {
                 let before = before.clone().unwrap_or_else(|| self.base.get(key));
-                touched.push((key.as_slice(), before, self.written.get(key).cloned().flatten()));
+                touched.push((key.as_slice(), before, self.written.get(key).and_then(Option::as_deref)));
             }
         }
         touched

@@ -102,6 +102,8 @@ impl Executed {
     }
 }
 
+/// New keys that a statement usually writes: agreement, escrow, term, place among the open ones.
+const WRITES_USUAL: usize = 5;
 /// Values remembered; beyond that all are forgotten and read again.
 const VALUES_MAX: usize = 32_768;
 /// Scans remembered: few, because each is compared with what a block changed. Empty ones are not: they mostly ask for
@@ -205,7 +207,7 @@ pub fn execute(
 ) -> Executed {
     let count = statements.iter().map(CheckedStatement::weight).sum();
     let state = Remembering { state, memory: RefCell::new(memory) };
-    let mut overlay = Overlay::new(&state);
+    let mut overlay = Overlay::with_room(&state, count * WRITES_USUAL);
     let mut executed = Executed {
         terms: due_terms(kernel, &state, block.time),
         entries: Vec::with_capacity(count),

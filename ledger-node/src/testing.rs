@@ -56,7 +56,9 @@ pub struct Plant {
     pub ledger: String,
     /// The ledger's key.
     pub key: SigningKey,
-    agents: usize,
+    /// Of the agents, made once: making a key costs as much as sealing.
+    agents: BTreeMap<String, SigningKey>,
+    owners: usize,
     rules: Vec<[RuleRecord; 2]>,
     terms: Terms,
 }
@@ -72,7 +74,9 @@ impl Plant {
             Ok([rule(&device, "bearing-worn", "report")?, rule(&device, "bearing-good", "confirm")?])
         });
         let rules = rules.collect::<Result<_, PlantFault>>()?;
-        Ok(Self { ledger: ledger.to_owned(), key: key_of(ledger)?, agents, rules, terms: Terms::default() })
+        let agents = (0..agents).map(agent_name).map(|name| Ok((name.clone(), key_of(&name)?)));
+        let agents = agents.collect::<Result<_, PlantFault>>()?;
+        Ok(Self { ledger: ledger.to_owned(), key: key_of(ledger)?, agents, owners: 1, rules, terms: Terms::default() })
     }
 
     /// The same plant with other terms.
@@ -82,26 +86,40 @@ impl Plant {
         self
     }
 
+    /// The same plant with so many owners, `acme`, `acme-01`…; device `n` belongs to owner `n % owners`.
+    #[must_use]
+    pub const fn with_owners(mut self, owners: usize) -> Self {
+        self.owners = if owners == 0 { 1 } else { owners };
+        self
+    }
+
     /// What its ledger begins with.
     ///
     /// # Errors
     /// [`PlantFault`], never with these names.
     pub fn genesis(&self) -> Result<Genesis, PlantFault> {
-        let mut parties = vec![
-            party("admin", PartyKind::Regulator, None, &[])?,
-            party("acme", PartyKind::Organisation, None, &[])?,
+        let mut parties = vec![party("admin", PartyKind::Regulator, None, &[])?];
+        for owner in 0..self.owners {
+            parties.push(party(&owner_name(owner), PartyKind::Organisation, None, &[])?);
+        }
+        parties.extend([
             party("fixit", PartyKind::Organisation, None, &[])?,
             party("tina", PartyKind::Person, Some("fixit"), &["bearing"])?,
             party("tom", PartyKind::Person, Some("fixit"), &["paint"])?,
-        ];
-        for agent in 0..self.agents {
+        ]);
+        for agent in 0..self.agents.len() {
             parties.push(party(&agent_name(agent), PartyKind::Agent, Some("acme"), &[])?);
         }
         let library = LIBRARY.iter().find(|(name, _)| *name == CONTRACT).ok_or(PlantFault::Library)?;
         let standing = (0..self.rules.len()).map(|device| self.standing(device));
         let device = |device| {
             let agent = PartyId::try_new(agent_name(self.agent_of(device)))?;
-            Ok(DeviceRecord { id: device_id(device)?, agent, owner: PartyId::try_new("acme")? })
+            let owner = PartyId::try_new(owner_name(device % self.owners))?;
+            Ok(DeviceRecord { id: device_id(device)?, agent, owner })
+        };
+        let issue = |owner| {
+            let owner = PartyId::try_new(owner_name(owner))?;
+            Ok(GenesisIssue { owner, currency: "EUR".into(), amount: 1 << 50 })
         };
         Ok(Genesis {
             admins: vec![PartyId::try_new("admin")?],
@@ -109,7 +127,7 @@ impl Plant {
             parties,
             devices: (0..self.rules.len()).map(device).collect::<Result<_, PlantFault>>()?,
             rules: self.rules.iter().flatten().cloned().collect(),
-            issue: vec![GenesisIssue { owner: PartyId::try_new("acme")?, currency: "EUR".into(), amount: 1 << 50 }],
+            issue: (0..self.owners).map(issue).collect::<Result<_, PlantFault>>()?,
             contracts: vec![library.1.to_owned()],
             standing: standing.collect::<Result<_, PlantFault>>()?,
             ..Genesis::default()
@@ -133,7 +151,7 @@ impl Plant {
     /// The agent that speaks for a device.
     #[must_use]
     pub fn agent_of(&self, device: usize) -> usize {
-        device % self.agents.max(1)
+        device % self.agents.len().max(1)
     }
 
     /// A trigger `bearing-worn` of a device, sealed by its agent: number `number` of that agent's triggers, about `fault`.
@@ -240,7 +258,8 @@ impl Plant {
 
     fn seal(&self, kind: StatementKind, signer: &str, subject: &str, body: Vec<u8>) -> Result<Vec<u8>, PlantFault> {
         let issuer = PartyId::try_new(signer)?;
-        Ok(sign(kind, &key_of(signer)?, &issuer, subject, &self.ledger, 1_760_000_000, body))
+        let key = self.agents.get(signer).map_or_else(|| key_of(signer), |key| Ok(key.clone()))?;
+        Ok(sign(kind, &key, &issuer, subject, &self.ledger, 1_760_000_000, body))
     }
 }
 
@@ -276,6 +295,10 @@ fn body(contract: &str, action: &str, nonce: u8) -> Result<CallBody, PlantFault>
         nonce: [nonce; 16],
         at: Timestamp::from_micros(1_760_000_000_000_000),
     })
+}
+
+fn owner_name(owner: usize) -> String {
+    if owner == 0 { "acme".to_owned() } else { format!("acme-{owner:02}") }
 }
 
 fn agent_name(agent: usize) -> String {

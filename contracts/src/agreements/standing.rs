@@ -145,7 +145,7 @@ fn check_requirements(
 ) -> Result<(), Refusal> {
     let stand_in = AgreementId::try_new(format!("{}-0", contract.prefix));
     let id = stand_in.map_err(|_| crate::records::corrupt(contract.prefix.as_bytes()))?;
-    let agreement: Agreement = super::blank(contract, id, device, standing, run);
+    let agreement: Agreement = super::blank(contract, id, device, standing.clone(), run);
     let args = BTreeMap::new();
     let now = run.block.time;
     let scope = Scope { agreement: &agreement, args: &args, trigger: None, caller: None, candidate: None, now };

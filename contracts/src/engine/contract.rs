@@ -6,6 +6,7 @@ use super::load;
 use crate::datum::{Datum, FieldType};
 use crate::refusal::Refusal;
 use crate::{Fault, yaml};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::Cbor;
 use tally_model::ContractName;
@@ -189,22 +190,31 @@ impl Contract {
         actions.into_iter().collect()
     }
 
-    /// Reads the arguments of an action: known, complete, of the right type; optional ones get their zero.
-    pub(crate) fn read_args(
+    /// Reads the arguments of a call: as [`Contract::read_args`], and none that the action does not know.
+    pub(crate) fn read_call_args(
         &self,
         action: &str,
         args: &BTreeMap<String, Cbor>,
-        is_strict: bool,
     ) -> Result<BTreeMap<String, Datum>, Refusal> {
         let specs = self.actions.get(action).ok_or_else(|| self.unknown_action(action))?;
-        if is_strict && let Some(unknown) = args.keys().find(|name| !specs.contains_key(*name)) {
+        if let Some(unknown) = args.keys().find(|name| !specs.contains_key(*name)) {
             let known = specs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(Refusal::UnknownArgument { argument: unknown.clone(), known });
         }
+        self.read_args(action, |name| args.get(name).map(Cow::Borrowed))
+    }
+
+    /// Reads the arguments of an action as `given` gives them: complete, of the right type; optional ones get their zero.
+    pub(crate) fn read_args<'a>(
+        &self,
+        action: &str,
+        given: impl Fn(&str) -> Option<Cow<'a, Cbor>>,
+    ) -> Result<BTreeMap<String, Datum>, Refusal> {
+        let specs = self.actions.get(action).ok_or_else(|| self.unknown_action(action))?;
         let mut read = BTreeMap::new();
         for (name, (kind, is_optional)) in specs {
-            let datum = match args.get(name) {
-                Some(value) => kind.read(value).ok_or_else(|| bad_argument(name, value, kind.expected()))?,
+            let datum = match given(name) {
+                Some(value) => kind.read(&value).ok_or_else(|| bad_argument(name, &value, kind.expected()))?,
                 None if *is_optional => kind.zero(),
                 None => return Err(Refusal::MissingArgument { argument: name.clone() }),
             };

@@ -1,4 +1,4 @@
-//! Two of the bodies a statement can carry; the third is [`crate::AnchorBody`]. CDDL: `docs/formats/trigger.cddl`,
+//! Two of the bodies a statement can carry; the others are [`crate::AnchorBody`] and [`crate::BatchBody`]. CDDL: `docs/formats/trigger.cddl`,
 //! `docs/formats/call.cddl`.
 
 use crate::Hash;

@@ -12,7 +12,8 @@
 use crate::cbor::{self, Cbor, int};
 use crate::statement::labelled;
 use crate::{
-    Hash, KeyId, SigningKey, StatementId, VerifyingKey, leaf_hash, root_from_consistency_path, root_from_path,
+    Hash, KeyId, SIGNATURE_BYTES, SigningKey, StatementId, VerifyingKey, leaf_hash, root_from_consistency_path,
+    root_from_path,
 };
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 
@@ -81,8 +82,25 @@ impl Receipt {
         path: &[Hash],
         root: &Hash,
     ) -> Vec<u8> {
+        Self::issue_with(key.public(), |message| key.sign(message), ledger, subject, size, index, path, root)
+    }
+
+    /// The same with the seal that `sign` makes with the private half of `key`. What is sealed is the root, with ledger and
+    /// subject: receipts that share these three share their seal.
+    #[must_use]
+    #[allow(clippy::too_many_arguments)] // as `issue`, and two for the key
+    pub fn issue_with(
+        key: &VerifyingKey,
+        sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_BYTES],
+        ledger: &str,
+        subject: &str,
+        size: u64,
+        index: u64,
+        path: &[Hash],
+        root: &Hash,
+    ) -> Vec<u8> {
         let claims = Cbor::Map(vec![(int(1), cbor::text(ledger)), (int(2), cbor::text(subject))]);
-        seal(key, claims, (INCLUSION, [size, index], path), root)
+        seal((key, sign), claims, (INCLUSION, [size, index], path), root)
     }
 
     /// Reads a receipt strictly; nothing is trusted before [`Receipt::check`].
@@ -139,7 +157,7 @@ impl ConsistencyReceipt {
     #[must_use]
     pub fn issue(key: &SigningKey, ledger: &str, old: u64, size: u64, path: &[Hash], root: &Hash) -> Vec<u8> {
         let claims = Cbor::Map(vec![(int(1), cbor::text(ledger))]);
-        seal(key, claims, (CONSISTENCY, [old, size], path), root)
+        seal((key.public(), |message: &[u8]| key.sign(message)), claims, (CONSISTENCY, [old, size], path), root)
     }
 
     /// Reads a receipt strictly; nothing is trusted before [`ConsistencyReceipt::check`].
@@ -175,10 +193,15 @@ impl ConsistencyReceipt {
 /// A kind of proof, its two numbers and its path.
 type Proof<'a> = (i64, [u64; 2], &'a [Hash]);
 
-fn seal(key: &SigningKey, claims: Cbor, (kind, [first, second], path): Proof<'_>, root: &Hash) -> Vec<u8> {
+fn seal(
+    (key, sign): (&VerifyingKey, impl FnOnce(&[u8]) -> [u8; SIGNATURE_BYTES]),
+    claims: Cbor,
+    (kind, [first, second], path): Proof<'_>,
+    root: &Hash,
+) -> Vec<u8> {
     let protected = HeaderBuilder::new()
         .algorithm(iana::Algorithm::ES256)
-        .key_id(key.public().id().0.to_vec())
+        .key_id(key.id().0.to_vec())
         .value(15, claims)
         .value(VDS, int(RFC9162_SHA256))
         .build();
@@ -188,7 +211,7 @@ fn seal(key: &SigningKey, claims: Cbor, (kind, [first, second], path): Proof<'_>
     CoseSign1Builder::new()
         .protected(protected)
         .unprotected(HeaderBuilder::new().value(VDP, proofs).build())
-        .create_detached_signature(root, &[], |message| key.sign(message).to_vec())
+        .create_detached_signature(root, &[], |message| sign(message).to_vec())
         .build()
         .to_tagged_vec()
         .unwrap_or_default() // headers built from integers, texts and bytes always encode

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 /// What waiting submitters get; it is copied to each.
 pub struct InFlight<T> {
     /// Who waits for each statement. The lock is held for single map operations, and once a block for all its statements.
-    waiting: Arc<Mutex<HashMap<StatementId, Vec<oneshot::Sender<T>>>>>,
+    waiting: Arc<Mutex<Waiting<T>>>,
     /// Statements of each block that is synced but not answered yet, oldest first: at most those that the index thread has.
     logged: Mutex<VecDeque<Vec<StatementId>>>,
 }
@@ -40,6 +40,9 @@ impl OnItsWay {
     }
 }
 
+/// The first who waits, and those who joined, who are few and far between.
+type Waiting<T> = HashMap<StatementId, (oneshot::Sender<T>, Vec<oneshot::Sender<T>>)>;
+
 /// The answer to a reservation.
 pub enum Reserved<T> {
     /// Nobody else brings it: go on with it. Dropping this without [`First::queued`] gives the reservation back.
@@ -50,7 +53,7 @@ pub enum Reserved<T> {
 
 /// A reservation.
 pub struct First<T> {
-    waiting: Arc<Mutex<HashMap<StatementId, Vec<oneshot::Sender<T>>>>>,
+    waiting: Arc<Mutex<Waiting<T>>>,
     id: StatementId,
     is_queued: bool,
 }
@@ -66,11 +69,11 @@ impl<T: Clone> InFlight<T> {
     pub fn reserve(&self, id: StatementId) -> Reserved<T> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(others) = waiting.get_mut(&id) {
+        if let Some((_, others)) = waiting.get_mut(&id) {
             others.push(sender);
             return Reserved::Joined(receiver);
         }
-        waiting.insert(id, vec![sender]);
+        waiting.insert(id, (sender, Vec::new()));
         drop(waiting);
         Reserved::First(First { waiting: Arc::clone(&self.waiting), id, is_queued: false }, receiver)
     }
@@ -99,10 +102,12 @@ impl<T: Clone> InFlight<T> {
     pub fn settle(&self, answers: impl Iterator<Item = (StatementId, T)>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, answer) in answers {
-            for sender in waiting.remove(&id).unwrap_or_default() {
-                // Whoever went away meanwhile asks again and gets the first receipt.
+            let Some((first, others)) = waiting.remove(&id) else { continue };
+            // Whoever went away meanwhile asks again and gets the first receipt.
+            for sender in others {
                 let _ = sender.send(answer.clone());
             }
+            let _ = first.send(answer);
         }
     }
 

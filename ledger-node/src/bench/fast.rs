@@ -1,23 +1,32 @@
 //! Submission as fast as the queue takes.
 
-use super::{BenchError, load::Statement};
-use crate::engine::{Engine, Ticket};
+use super::{BenchError, load::Lanes, load::Statement};
+use crate::engine::{Committed, Engine, Ticket};
 use crate::{NotNow, SubmitError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot::Receiver;
 
 /// Triggers between submission and answer in the fast part.
 pub(super) const IN_FLIGHT: usize = 4_000;
 
+/// Whether each answer is turned into a signed receipt, as whoever submits over the network gets it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receipts {
+    Signed,
+    NotAskedFor,
+}
+
 /// Submits as fast as the queue takes; gives milliseconds from submission to answer.
-pub(super) fn run_fast(engine: &Engine, lanes: Vec<Vec<Statement>>) -> Result<Vec<f64>, BenchError> {
+pub(super) fn run_fast(engine: &Engine, lanes: Lanes, receipts: Receipts) -> Result<Vec<f64>, BenchError> {
     std::thread::scope(|scope| {
-        let start = |lane| {
+        let start = |statements: Vec<_>| {
+            let (waits, open) = (Vec::with_capacity(statements.len()), VecDeque::with_capacity(IN_FLIGHT));
+            let lane = Lane { engine, receipts, open, waits };
             // Named so that a profile tells who spent the time.
-            std::thread::Builder::new()
-                .name("bench-submit".to_owned())
-                .spawn_scoped(scope, move || run_lane(engine, lane))
+            let thread = std::thread::Builder::new().name("bench-submit".to_owned());
+            thread.spawn_scoped(scope, move || lane.run(statements))
         };
         let threads = lanes.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
         let mut waits = Vec::new();
@@ -28,53 +37,69 @@ pub(super) fn run_fast(engine: &Engine, lanes: Vec<Vec<Statement>>) -> Result<Ve
     })
 }
 
-fn run_lane(engine: &Engine, lane: Vec<Statement>) -> Result<Vec<f64>, BenchError> {
-    let mut waits = Vec::with_capacity(lane.len());
-    let mut open = VecDeque::with_capacity(IN_FLIGHT);
-    for statement in lane {
-        loop {
-            match engine.admit(Arc::clone(&statement)) {
-                Ok(Ticket::Waiting(answer)) => {
-                    open.push_back((Instant::now(), answer));
-                    settle_ready(&mut open, &mut waits)?;
-                    break;
+/// One thread that submits.
+struct Lane<'a> {
+    engine: &'a Engine,
+    receipts: Receipts,
+    /// Submitted and not answered, oldest first.
+    open: VecDeque<(Instant, Receiver<Committed>)>,
+    /// Milliseconds to the answer.
+    waits: Vec<f64>,
+}
+
+impl Lane<'_> {
+    fn run(mut self, statements: Vec<Statement>) -> Result<Vec<f64>, BenchError> {
+        for statement in statements {
+            loop {
+                match self.engine.admit(Arc::clone(&statement)) {
+                    Ok(Ticket::Waiting(answer)) => {
+                        self.open.push_back((Instant::now(), answer));
+                        self.settle_ready()?;
+                        break;
+                    }
+                    Ok(Ticket::Known(_)) => break,
+                    // Full: wait for the oldest answer, then try the same one again.
+                    Err(SubmitError::NotNow(NotNow::Busy)) => self.settle_one()?,
+                    Err(error) => return Err(error.into()),
                 }
-                Ok(Ticket::Known(_)) => break,
-                // Full: wait for the oldest answer, then try the same one again.
-                Err(SubmitError::NotNow(NotNow::Busy)) => settle_one(engine, &mut open, &mut waits)?,
-                Err(error) => return Err(error.into()),
             }
         }
+        while !self.open.is_empty() {
+            self.settle_one()?;
+        }
+        Ok(self.waits)
     }
-    while !open.is_empty() {
-        settle_one(engine, &mut open, &mut waits)?;
+
+    /// Waits for the oldest, then takes all that came with it.
+    fn settle_one(&mut self) -> Result<(), BenchError> {
+        let Some((submitted, answer)) = self.open.pop_front() else {
+            std::thread::sleep(Duration::from_micros(100));
+            return Ok(());
+        };
+        let committed = answer.blocking_recv().map_err(|_| SubmitError::from(self.engine.gone()))?;
+        self.settled(submitted, &committed)?;
+        self.settle_ready()
     }
-    Ok(waits)
-}
 
-type Open = VecDeque<(Instant, tokio::sync::oneshot::Receiver<crate::Committed>)>;
+    /// Takes all that are answered: the time counts when it is over, not when the queue happens to be full.
+    fn settle_ready(&mut self) -> Result<(), BenchError> {
+        while let Some((submitted, answer)) = self.open.front_mut() {
+            let Ok(committed) = answer.try_recv() else { break };
+            let submitted = *submitted;
+            self.settled(submitted, &committed)?;
+            self.open.pop_front();
+        }
+        Ok(())
+    }
 
-/// Waits for the oldest, then takes all that came with it.
-fn settle_one(engine: &Engine, open: &mut Open, waits: &mut Vec<f64>) -> Result<(), BenchError> {
-    let Some((submitted, answer)) = open.pop_front() else {
-        std::thread::sleep(Duration::from_micros(100));
-        return Ok(());
-    };
-    let committed = answer.blocking_recv().map_err(|_| SubmitError::from(engine.gone()))?;
-    waits.push(submitted.elapsed().as_secs_f64() * 1e3);
-    is_done(committed.refusal)?;
-    settle_ready(open, waits)
-}
-
-/// Takes all that are answered: the time counts when it is over, not when the queue happens to be full.
-fn settle_ready(open: &mut Open, waits: &mut Vec<f64>) -> Result<(), BenchError> {
-    while let Some((submitted, answer)) = open.front_mut() {
-        let Ok(committed) = answer.try_recv() else { break };
-        waits.push(submitted.elapsed().as_secs_f64() * 1e3);
+    fn settled(&mut self, submitted: Instant, committed: &Committed) -> Result<(), BenchError> {
         is_done(committed.refusal)?;
-        open.pop_front();
+        if self.receipts == Receipts::Signed {
+            std::hint::black_box(self.engine.receipt(committed)?);
+        }
+        self.waits.push(submitted.elapsed().as_secs_f64() * 1e3);
+        Ok(())
     }
-    Ok(())
 }
 
 /// Every trigger of the bench is one that the contract does.

@@ -2,10 +2,13 @@
 //!
 //! **Method.** Several agents' triggers are sealed beforehand. Then one thread per core submits them, each agent's in order, as
 //! fast as the queue takes them: parsed, seal verified, ordered, executed (each opens a maintenance order with escrow and
-//! dispatch), synced to the log, indexed, answered. Receipts are not signed: whoever asks for one pays for it. In the same run,
-//! on the same disk: the same blocks appended and synced with nothing else, and seals verified on one core with nothing else.
+//! dispatch), synced to the log, indexed, answered. Once without receipts: whoever asks for one pays for it; once with the
+//! signed receipt of each, and at 10 %, 50 % and 90 % of what that gives, to see how long a client waits ([`Paced`]). In the
+//! same run, on the same disk: the same blocks appended and synced with nothing else, seals verified on one core with nothing
+//! else, and calls that all hit one account against calls that do not ([`Contention`]).
 
 mod baseline;
+mod contention;
 mod fast;
 mod load;
 mod numbers;
@@ -13,19 +16,31 @@ mod options;
 mod paced;
 mod report;
 
+pub use contention::Contention;
 pub use options::{BenchError, BenchOptions};
+pub use paced::Paced;
 pub use report::BenchReport;
 
 use crate::engine::{Engine, EngineConfig};
 use crate::order::Phases;
 use crate::testing::Plant;
 use baseline::{baseline_sync, baseline_verify};
-use fast::{IN_FLIGHT, run_fast};
-use load::{sealed, split};
+use contention::contention;
+use fast::{IN_FLIGHT, Receipts, run_fast};
+use load::{Lanes, Load};
 use numbers::{cpu_seconds, mean, percentile};
-use paced::{PACE, run_paced};
+use paced::run_paced;
 use std::path::Path;
 use std::time::Instant;
+
+/// Triggers a second of a ledger that has hardly anything to do.
+const IDLE_PACE: f64 = 100.0;
+/// Shares of the capacity at which waiting is measured.
+const SHARES: [f64; 3] = [0.1, 0.5, 0.9];
+/// Share of the fast part's triggers that are submitted once more with receipts.
+const RECEIPTED: usize = 4;
+/// Statements of the verification baseline.
+const SAMPLE: usize = 500;
 
 /// Measures in the empty folder `dir`, which decides about the disk, and leaves its files there.
 ///
@@ -38,52 +53,103 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
     }
     let plant = Plant::new("bench", options.agents, options.devices)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let paced_count = (options.paced_seconds * PACE) as usize;
-    let lanes = sealed(&plant, options, cores, paced_count)?;
-    let mut config = EngineConfig::new("bench", dir.join("ledger"), plant.key.clone()).with_genesis(plant.genesis()?);
+    let mut load = Load::new(&plant, options.agents, options.devices);
+    let engine = open(&dir.join("ledger"), &plant, options)?;
+    let lanes = load.lanes(options.triggers, cores)?;
+    let verify = baseline_verify(lanes.first().map_or(&[][..], |lane| &lane[..lane.len().min(SAMPLE)]))?;
+    let fast = Fast::measure(&engine, lanes)?;
+    let lanes = load.lanes(options.triggers / RECEIPTED, cores)?;
+    let began = Instant::now();
+    let receipted = run_fast(&engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64();
+    let mut paced = Vec::new();
+    for per_second in [IDLE_PACE].into_iter().chain(SHARES.map(|share| share * receipted)) {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some thousands
+        let count = (per_second * f64::from(options.paced_seconds)) as usize;
+        paced.push(run_paced(&engine, load.lanes(count, cores)?, per_second)?);
+    }
+    engine.close();
+    let syncs = baseline_sync(&dir.join("baseline"), fast.bytes as f64 / fast.blocks.len().max(1) as f64)?;
+    let contention =
+        (options.contended > 0).then(|| contention(&dir.join("contention"), options, cores)).transpose()?;
+    Ok(fast.report(cores, receipted, paced, contention, verify, syncs))
+}
+
+/// A ledger of its own that lets the bench send as fast as it can.
+fn open(dir: &Path, plant: &Plant, options: &BenchOptions) -> Result<Engine, BenchError> {
+    let mut config = EngineConfig::new(plant.ledger.as_str(), dir, plant.key.clone()).with_genesis(plant.genesis()?);
     config.block = options.block;
     config.limits.in_flight_max = IN_FLIGHT;
     config.limits.per_signer_per_second = 1_000_000;
-    let engine = Engine::open(config)?;
-    let verify = baseline_verify(lanes.first().map_or(&[][..], |lane| &lane[..lane.len().min(500)]))?;
-    let (paced, fast) = split(lanes, paced_count);
-    let paced_ms = run_paced(&engine, &paced)?;
-    let from = engine.store().head().map_or(0, |head| head.checkpoint.height + 1);
-    let before = engine.metrics().phases();
-    let bytes_before = engine.store().log_bytes();
-    let (began, cpu) = (Instant::now(), cpu_seconds());
-    let loaded_ms = run_fast(&engine, fast)?;
-    let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    let bytes = engine.store().log_bytes() - bytes_before;
-    let after = engine.metrics().phases();
-    let share = |phase: fn(&Phases) -> f64| (phase(&after) - phase(&before)) / seconds;
-    let sizes = block_sizes(&engine, from);
-    engine.close();
-    let mean = mean(&sizes);
-    let block_bytes = bytes as f64 / sizes.len().max(1) as f64;
-    let syncs = baseline_sync(&dir.join("baseline"), block_bytes)?;
-    Ok(BenchReport {
-        cores,
-        triggers: loaded_ms.len(),
-        seconds,
-        per_second: loaded_ms.len() as f64 / seconds,
-        loaded_p50_ms: percentile(&loaded_ms, 0.50),
-        loaded_p99_ms: percentile(&loaded_ms, 0.99),
-        blocks: sizes.len(),
-        block_entries_mean: mean,
-        block_entries_max: sizes.iter().copied().max().unwrap_or(0),
-        log_bytes_per_trigger: bytes as f64 / loaded_ms.len().max(1) as f64,
-        paced_p50_ms: percentile(&paced_ms, 0.50),
-        paced_p99_ms: percentile(&paced_ms, 0.99),
-        cpu_us_per_trigger: cpu * 1e6 / loaded_ms.len().max(1) as f64,
-        share_execute: share(|phases| phases.execute),
-        share_prove: share(|phases| phases.prove),
-        share_log: share(|phases| phases.log),
-        share_index: share(|phases| phases.index),
-        baseline_syncs_per_second: syncs,
-        baseline_verifications_per_second: verify.0,
-        baseline_admissions_per_second: verify.1,
-    })
+    Ok(Engine::open(config)?)
+}
+
+/// The fast part, measured.
+struct Fast {
+    /// Milliseconds from submission to answer.
+    waits: Vec<f64>,
+    seconds: f64,
+    cpu_seconds: f64,
+    /// Entries of each block.
+    blocks: Vec<usize>,
+    /// Bytes of the log.
+    bytes: u64,
+    /// Where the time of the blocks went.
+    phases: Phases,
+}
+
+impl Fast {
+    fn measure(engine: &Engine, lanes: Lanes) -> Result<Self, BenchError> {
+        let from = engine.store().head().map_or(0, |head| head.checkpoint.height + 1);
+        let (before, bytes) = (engine.metrics().phases(), engine.store().log_bytes());
+        let (began, cpu) = (Instant::now(), cpu_seconds());
+        let waits = run_fast(engine, lanes, Receipts::NotAskedFor)?;
+        let (seconds, cpu_seconds) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        let after = engine.metrics().phases();
+        let phases = Phases {
+            execute: after.execute - before.execute,
+            prove: after.prove - before.prove,
+            log: after.log - before.log,
+            index: after.index - before.index,
+        };
+        let bytes = engine.store().log_bytes() - bytes;
+        Ok(Self { waits, seconds, cpu_seconds, blocks: block_sizes(engine, from), bytes, phases })
+    }
+
+    fn report(
+        self,
+        cores: usize,
+        receipted_per_second: f64,
+        paced: Vec<Paced>,
+        contention: Option<Contention>,
+        (verifications, admissions): (f64, f64),
+        syncs: f64,
+    ) -> BenchReport {
+        let Self { waits, seconds, cpu_seconds, blocks, bytes, phases } = self;
+        let triggers = waits.len().max(1) as f64;
+        BenchReport {
+            cores,
+            triggers: waits.len(),
+            seconds,
+            per_second: waits.len() as f64 / seconds,
+            loaded_p50_ms: percentile(&waits, 0.50),
+            loaded_p99_ms: percentile(&waits, 0.99),
+            blocks: blocks.len(),
+            block_entries_mean: mean(&blocks),
+            block_entries_max: blocks.iter().copied().max().unwrap_or(0),
+            log_bytes_per_trigger: bytes as f64 / triggers,
+            receipted_per_second,
+            paced,
+            contention,
+            cpu_us_per_trigger: cpu_seconds * 1e6 / triggers,
+            share_execute: phases.execute / seconds,
+            share_prove: phases.prove / seconds,
+            share_log: phases.log / seconds,
+            share_index: phases.index / seconds,
+            baseline_syncs_per_second: syncs,
+            baseline_verifications_per_second: verifications,
+            baseline_admissions_per_second: admissions,
+        }
+    }
 }
 
 fn block_sizes(engine: &Engine, from: u64) -> Vec<usize> {
@@ -100,11 +166,21 @@ mod tests {
     #[test]
     fn a_small_run_opens_every_order() {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            BenchOptions { triggers: 60, agents: 4, devices: 8, paced_seconds: 0, block: BlockLimits::default() };
+        let options = BenchOptions {
+            triggers: 60,
+            agents: 4,
+            devices: 8,
+            paced_seconds: 1,
+            contended: 30,
+            block: BlockLimits::default(),
+        };
         let report = bench_triggers(dir.path(), &options).unwrap();
         assert_eq!(report.triggers, 60);
-        assert!(report.blocks > 0 && report.per_second > 0.0);
+        assert!(report.blocks > 0 && report.per_second > 0.0 && report.receipted_per_second > 0.0);
+        assert_eq!(report.paced[0].triggers, 100);
+        assert!(report.paced.iter().all(|paced| paced.p50_ms > 0.0 && paced.p50_ms <= paced.p99_ms));
+        let contention = report.contention.unwrap();
+        assert!(contention.spread_per_second > 0.0 && contention.one_device_per_second > 0.0);
         assert!(matches!(bench_triggers(dir.path(), &options), Err(BenchError::NotEmpty(_))));
     }
 }

@@ -1,8 +1,8 @@
 //! What to measure, and why there is no result.
 
-use crate::SubmitError;
 use crate::order::{BlockLimits, OpenLedgerError};
 use crate::testing::PlantFault;
+use crate::{ReadError, SubmitError};
 use std::path::PathBuf;
 use tally_journal::{JournalError, OpenError};
 
@@ -15,15 +15,24 @@ pub struct BenchOptions {
     pub agents: usize,
     /// Devices they are about.
     pub devices: usize,
-    /// Seconds of the paced part.
+    /// Seconds at each pace.
     pub paced_seconds: u32,
+    /// Triggers of each kind when one account is compared with many; 0 leaves it out.
+    pub contended: usize,
     /// How blocks are cut.
     pub block: BlockLimits,
 }
 
 impl Default for BenchOptions {
     fn default() -> Self {
-        Self { triggers: 200_000, agents: 8, devices: 64, paced_seconds: 5, block: BlockLimits::default() }
+        Self {
+            triggers: 200_000,
+            agents: 8,
+            devices: 64,
+            paced_seconds: 3,
+            contended: 40_000,
+            block: BlockLimits::default(),
+        }
     }
 }
 
@@ -54,6 +63,9 @@ pub enum BenchError {
     /// The folder.
     #[error("cannot use the folder")]
     Io(#[from] std::io::Error),
+    /// A receipt cannot be made.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A thread died.
     #[error("a thread of the bench died")]
     Thread,

@@ -1,26 +1,93 @@
-//! Submission at a steady pace, far below what there is room for.
+//! Submission at a steady pace, below what there is room for: how long a client waits for its final receipt.
 
 use super::fast::is_done;
-use super::{BenchError, load::Statement};
-use crate::SubmitError;
-use crate::engine::{Engine, Ticket};
+use super::numbers::percentile;
+use super::{BenchError, load::Lanes, load::Statement};
+use crate::engine::{Committed, Engine, Ticket};
+use crate::{NotNow, SubmitError};
+use serde::Serialize;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
-/// Triggers a second in the paced part.
-pub(super) const PACE: u32 = 100;
+/// Pause before a statement that was told to come again is sent again.
+const AGAIN: Duration = Duration::from_millis(1);
 
-/// Submits at a steady pace; gives milliseconds from submission to answer.
-pub(super) fn run_paced(engine: &Engine, statements: &[Statement]) -> Result<Vec<f64>, BenchError> {
-    let (interval, began) = (Duration::from_secs(1) / PACE, Instant::now());
-    let mut waits = Vec::with_capacity(statements.len());
-    for (place, statement) in (0u32..).zip(statements) {
-        std::thread::sleep((interval * place).saturating_sub(began.elapsed()));
-        let submitted = Instant::now();
-        let Ticket::Waiting(answer) = engine.admit(Arc::clone(statement))? else { continue };
+/// How long clients waited at one pace.
+#[derive(Debug, Clone, Serialize)]
+pub struct Paced {
+    /// Triggers a second.
+    pub per_second: f64,
+    /// From when the trigger was due to when its signed receipt was there, in milliseconds.
+    pub p50_ms: f64,
+    /// The same.
+    pub p99_ms: f64,
+    /// Triggers so measured.
+    pub triggers: usize,
+}
+
+/// Submits `per_second` triggers a second, whatever becomes of those before, and makes the receipt of each. Time counts from
+/// when a trigger was due, not from when it was let in: who has to wait before the door waits, too.
+pub(super) fn run_paced(engine: &Engine, lanes: Lanes, per_second: f64) -> Result<Paced, BenchError> {
+    let total: usize = lanes.iter().map(Vec::len).sum();
+    let waits = std::thread::scope(|scope| {
+        let threads: Vec<_> = lanes
+            .into_iter()
+            .map(|lane| {
+                let (sender, answers) = channel();
+                let interval = Duration::from_secs_f64(total as f64 / lane.len().max(1) as f64 / per_second);
+                let submits = scope.spawn(move || submit(engine, lane, interval, &sender));
+                (submits, scope.spawn(move || collect(engine, &answers)))
+            })
+            .collect();
+        let mut waits = Vec::with_capacity(total);
+        for (submits, collects) in threads {
+            submits.join().map_err(|_| BenchError::Thread)??;
+            waits.extend(collects.join().map_err(|_| BenchError::Thread)??);
+        }
+        Ok::<_, BenchError>(waits)
+    })?;
+    let (p50_ms, p99_ms) = (percentile(&waits, 0.50), percentile(&waits, 0.99));
+    Ok(Paced { per_second, p50_ms, p99_ms, triggers: waits.len() })
+}
+
+type Answer = (Instant, oneshot::Receiver<Committed>);
+
+fn submit(
+    engine: &Engine,
+    lane: Vec<Statement>,
+    interval: Duration,
+    answers: &Sender<Answer>,
+) -> Result<(), BenchError> {
+    let began = Instant::now();
+    for (place, statement) in (0u32..).zip(lane) {
+        let due = began + interval * place;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        loop {
+            match engine.admit(Arc::clone(&statement)) {
+                Ok(Ticket::Waiting(answer)) => {
+                    // Its end is gone only when a receipt could not be made, which `collect` says.
+                    let _ = answers.send((due, answer));
+                    break;
+                }
+                Ok(Ticket::Known(_)) => break,
+                Err(SubmitError::NotNow(NotNow::Busy)) => std::thread::sleep(AGAIN),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Answers come in the order of their statements.
+fn collect(engine: &Engine, answers: &Receiver<Answer>) -> Result<Vec<f64>, BenchError> {
+    let mut waits = Vec::new();
+    for (due, answer) in answers {
         let committed = answer.blocking_recv().map_err(|_| SubmitError::from(engine.gone()))?;
-        waits.push(submitted.elapsed().as_secs_f64() * 1e3);
         is_done(committed.refusal)?;
+        std::hint::black_box(engine.receipt(&committed)?);
+        waits.push(due.elapsed().as_secs_f64() * 1e3);
     }
     Ok(waits)
 }

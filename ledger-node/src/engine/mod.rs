@@ -3,6 +3,7 @@
 mod config;
 mod reading;
 mod retention;
+mod seals;
 mod submit;
 
 pub use config::{EngineConfig, Limits};
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, OpenLedgerError, OrderThread, Queue};
 use crate::store::{IndexDisk, LogDisk, Store, check_format};
 use retention::Retainer;
+use seals::Seals;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -88,6 +90,7 @@ pub struct Engine {
 struct Inner {
     ledger: String,
     key: SigningKey,
+    seals: Seals,
     limits: Limits,
     store: Arc<Store>,
     queue: Arc<Queue>,
@@ -137,6 +140,7 @@ impl Engine {
             builder.catch_up(opened.tail)?;
         }
         let inner = Inner {
+            seals: Seals::default(),
             queue: Arc::new(Queue::new(limits.in_flight_max, limits.urgent_max())),
             inflight: Arc::default(),
             signers: Arc::default(),

@@ -32,7 +32,9 @@ impl Engine {
     pub fn receipt(&self, committed: &Committed) -> Result<Vec<u8>, ReadError> {
         let Committed { entry, size, subject, .. } = committed;
         let (path, root) = self.inner.store.inclusion(*entry, *size).ok_or(ReadError::Entry(*entry))?;
-        Ok(Receipt::issue(&self.inner.key, &self.inner.ledger, subject, *size, *entry, &path, &root))
+        let Inner { key, ledger, seals, .. } = &*self.inner;
+        let sign = |message: &[u8]| seals.seal(key, message);
+        Ok(Receipt::issue_with(key.public(), sign, ledger, subject, *size, *entry, &path, &root))
     }
 
     /// The ledger's seal under a proof that it only grew.
