@@ -108,6 +108,18 @@ impl<S: Storage> Outbox<S> {
         self.get(self.cursor)
     }
 
+    /// The next trigger to submit when all before `ahead` were submitted: the oldest that was not, and when there is none the oldest
+    /// without an answer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn next_from(&self, ahead: u64) -> Result<Option<Sealed>, StoreError> {
+        match self.get(ahead.max(self.cursor))? {
+            Some(unsent) => Ok(Some(unsent)),
+            None => self.next(),
+        }
+    }
+
     /// A trigger that is still in the journal and synced.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! ```text
 //!            ┌────────── receipt, checked: kept ──────────┐
 //!  outbox ──▶ submit ──── refused for good: dead letter ───┴──▶ done, next
+//!            ├────────── durable, witnesses missing: stays, the next ones go first
 //!            └────────── not now, no answer, bad receipt: stays, back off (200 ms … 10 s)
 //! ```
 //! One at a time, because the ledger refuses an agent's triggers that come out of order. Receipts are synced in groups: one
@@ -55,6 +56,8 @@ pub struct Submit<S: Storage> {
 enum Attempt {
     /// It has its answer.
     Done,
+    /// It is durable in the ledger, and its receipt comes later.
+    NextFirst,
     /// Nothing is decided.
     Later(Duration),
 }
@@ -67,11 +70,13 @@ impl<S: Storage + Send + 'static> Submit<S> {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut backoff = Backoff::for_links();
         let mut unsynced = 0;
+        // Behind the last trigger that is durable in the ledger but not final: it stays in the outbox, the next ones may go.
+        let mut ahead = 0;
         loop {
             self.sealed.borrow_and_update();
-            let next = self.on_disk(|stores| stores.outbox().next()).await?;
+            let next = self.on_disk(move |stores| stores.outbox().next_from(ahead)).await?;
             let attempt = match &next {
-                Some(sealed) => self.submit(sealed, &mut backoff).await?,
+                Some(sealed) => self.submit(sealed, &mut ahead, &mut backoff).await?,
                 None => {
                     self.settle(&mut unsynced).await?;
                     tokio::select! {
@@ -89,6 +94,7 @@ impl<S: Storage + Send + 'static> Submit<S> {
                         self.settle(&mut unsynced).await?;
                     }
                 }
+                Attempt::NextFirst => {}
                 Attempt::Later(delay) => {
                     self.status.count.submit_retries.add(1);
                     self.settle(&mut unsynced).await?;
@@ -101,9 +107,15 @@ impl<S: Storage + Send + 'static> Submit<S> {
         }
     }
 
-    async fn submit(&mut self, sealed: &Sealed, backoff: &mut Backoff) -> Result<Attempt, StoreError> {
+    async fn submit(&mut self, sealed: &Sealed, ahead: &mut u64, backoff: &mut Backoff) -> Result<Attempt, StoreError> {
         match self.client.submit(&sealed.statement).await {
             Ok(submitted) => self.receipted(sealed, submitted, backoff).await,
+            Err(SubmitError::NotFinal { cause }) => {
+                self.status.node(true, format!("taking triggers; {cause}"));
+                let is_new = sealed.number >= *ahead;
+                *ahead = (*ahead).max(sealed.number + 1);
+                Ok(if is_new { Attempt::NextFirst } else { Attempt::Later(backoff.next_delay()) })
+            }
             Err(SubmitError::NotNow { retry_after, cause }) => {
                 self.status.node(false, cause);
                 Ok(Attempt::Later(backoff.next_delay().max(retry_after.unwrap_or_default())))

@@ -1,5 +1,5 @@
-//! `node.yaml`: as written, then checked. Nothing is opened or connected here; only [`NodeConfig::load_key`] and
-//! [`NodeConfig::load_genesis`] read other files.
+//! `node.yaml`: as written, then checked. Nothing is opened or connected here; other files are read only for the
+//! public keys of witnesses, by [`NodeConfig::load_key`] and by [`NodeConfig::load_genesis`].
 //!
 //! Relative paths count from the folder of the file they stand in. Unknown keys are refused. Reference:
 //! `docs/operator/node.md`.
@@ -9,6 +9,7 @@ mod retention;
 use crate::engine::{EngineConfig, Limits};
 use crate::order::BlockLimits;
 use crate::retain::Retention;
+use crate::witness::{RawPolicy, WitnessPolicy};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
@@ -52,6 +53,8 @@ pub struct NodeConfig {
     pub retention: Retention,
     /// Bytes of a segment of the log.
     pub segment: Option<u64>,
+    /// Who must have seen a checkpoint before a receipt is final.
+    pub witnesses: Option<WitnessPolicy>,
 }
 
 /// A place to listen at.
@@ -141,6 +144,7 @@ struct RawConfig {
     limits: RawLimits,
     #[serde(default)]
     block: RawBlock,
+    witnesses: Option<RawPolicy>,
     projection: Option<Spanned<RawProjection>>,
     #[serde(default)]
     retention: retention::RawRetention,
@@ -203,6 +207,7 @@ impl NodeConfig {
             projection: checker.projection(raw.projection, &folder.join(&data)),
             retention,
             segment,
+            witnesses: raw.witnesses.map(|raw| raw.check(&mut checker)),
         };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
     }

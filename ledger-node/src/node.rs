@@ -1,14 +1,17 @@
 //! Wire and run: configuration, ledger, sockets, systemd, stop.
 
 use crate::api::{self, BindError, Bound};
+use crate::clock::WallClock;
 use crate::config::{ConfigError, Listen, NodeConfig};
 use crate::engine::{Engine, NodeState};
 use crate::order::OpenLedgerError;
 use crate::projection::Feed;
+use crate::witness::{self, Finality};
 use sd_notify::NotifyState;
+use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::Genesis;
-use tally_evidence::RuleRecord;
+use tally_evidence::{LogKey, RuleRecord, TreeNote};
 use tally_projection::Place;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +35,9 @@ pub enum NodeError {
     /// A socket cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// What witnesses signed cannot be read.
+    #[error("the folder `witness` of the data folder: {0}")]
+    Witnesses(std::io::Error),
     /// There is a ledger already.
     #[error("there is a ledger in {0} already; a ledger is begun once")]
     NotEmpty(String),
@@ -57,6 +63,7 @@ pub struct Node {
     engine: Engine,
     bound: Bound,
     projection: Option<Place>,
+    witnesses: Option<Arc<Finality>>,
 }
 
 /// Opens the ledger, serves its API, and stops in good order when `stop` is cancelled.
@@ -92,8 +99,14 @@ impl Node {
     pub async fn open(config: NodeConfig) -> Result<Self, NodeError> {
         let (listen, projection) = (config.listen.clone(), config.projection.clone());
         // Opening reads the whole log and may execute much of it again.
-        let engine = tokio::task::spawn_blocking(move || open_engine(&config)).await??;
-        Ok(Self::bind(engine, &listen).await?.with_projection(projection))
+        let opened = tokio::task::spawn_blocking(move || {
+            let engine = open_engine(&config)?;
+            let witnesses = open_witnesses(&config, &engine)?;
+            Ok::<_, NodeError>((engine, witnesses))
+        });
+        let (engine, witnesses) = opened.await??;
+        let node = Self::bind(engine, &listen).await?.with_projection(projection);
+        Ok(Self { witnesses, ..node })
     }
 
     /// A node for a ledger that is open already.
@@ -101,7 +114,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::Bind`].
     pub async fn bind(engine: Engine, listen: &[Listen]) -> Result<Self, NodeError> {
-        Ok(Self { engine, bound: Bound::bind(listen).await?, projection: None })
+        Ok(Self { engine, bound: Bound::bind(listen).await?, projection: None, witnesses: None })
     }
 
     /// The same node with tables for questions at this place.
@@ -129,17 +142,17 @@ impl Node {
     /// # Errors
     /// [`NodeError::Failed`].
     pub async fn serve(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let Self { engine, bound, projection } = self;
+        let Self { engine, bound, projection, witnesses } = self;
         let feed = projection.map(|place| Feed::start(&engine, place)).transpose().map_err(NodeError::Thread)?;
         for place in bound.places() {
             tracing::info!(ledger = engine.ledger(), %place, "listening");
         }
         notify(NotifyState::Ready);
         let stop_serving = CancellationToken::new();
-        let serving = bound.serve(
-            api::router(engine.clone(), feed.as_ref().map(Feed::questions), stop_serving.clone()),
-            stop_serving.clone(),
-        );
+        let asking = witnesses.as_ref().map(|known| witness::start(&engine, known, Arc::new(WallClock), &stop_serving));
+        let questions = feed.as_ref().map(Feed::questions);
+        let router = api::router(engine.clone(), questions, witnesses, stop_serving.clone());
+        let serving = bound.serve(router, stop_serving.clone());
         let serving = tokio::spawn(serving);
         let retaining = tokio::spawn(retain(engine.clone(), stop_serving.clone()));
         watch(&engine, &stop).await;
@@ -149,6 +162,9 @@ impl Node {
         stop_serving.cancel();
         serving.await?;
         retaining.await?;
+        if let Some(asking) = asking {
+            asking.wait().await;
+        }
         let failed = engine.state();
         let close = move || {
             // It reads the store until it has ended.
@@ -169,6 +185,14 @@ fn open_engine(config: &NodeConfig) -> Result<Engine, NodeError> {
         Err(OpenLedgerError::NoGenesis) => Ok(Engine::open(config.engine(config.load_genesis()?)?)?),
         opened => Ok(opened?),
     }
+}
+
+fn open_witnesses(config: &NodeConfig, engine: &Engine) -> Result<Option<Arc<Finality>>, NodeError> {
+    let Some(policy) = config.witnesses.clone() else { return Ok(None) };
+    let log = LogKey::new(engine.ledger().to_owned(), engine.key().clone().into());
+    let is_ours = |tree: &TreeNote| engine.store().root_at(tree.size) == Some(tree.root);
+    let known = Finality::open(policy, log, &config.data, is_ours).map_err(NodeError::Witnesses)?;
+    Ok(Some(Arc::new(known)))
 }
 
 /// Until stopped, or until a failed ledger has said so for [`LAST_WORDS`]: `/ready` (503), `/status` and `/metrics` give the

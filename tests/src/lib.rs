@@ -22,6 +22,7 @@ mod site;
 mod skip;
 mod tiny_disk;
 mod wait;
+mod witness;
 
 pub use chain::{Chain, Entry};
 pub use ear::{Ear, Message};
@@ -35,3 +36,4 @@ pub use site::Site;
 pub use skip::skipped;
 pub use tiny_disk::TinyDisk;
 pub use wait::{PATIENCE, eventually, random};
+pub use witness::{PythonWitness, Witness, ask_witnesses};

@@ -92,7 +92,7 @@ async fn submit(node: &Client, statement: Vec<u8>) -> Done {
     let id = SignedStatement::parse(&statement).unwrap().id;
     let submitted = eventually("the node to take a call", async || match node.submit(&statement).await {
         Ok(submitted) => Some(submitted),
-        Err(SubmitError::NotNow { .. }) => None,
+        Err(SubmitError::NotNow { .. } | SubmitError::NotFinal { .. }) => None,
         Err(refused) => panic!("{refused}"),
     });
     let submitted = submitted.await;

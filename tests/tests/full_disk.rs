@@ -65,7 +65,7 @@ async fn the_store_of_the_node(disk: impl FnOnce(&Path) -> TinyDisk) {
                 None
             }
             Err(SubmitError::NotNow { cause, .. }) => Some(cause),
-            Err(SubmitError::Refused { code, text }) => panic!("a full disk is not the signer's fault: {code}: {text}"),
+            Err(refused) => panic!("a full disk is not the signer's fault: {refused}"),
         }
     })
     .await;

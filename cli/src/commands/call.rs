@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tally_evidence::cbor::{self, Cbor};
 use tally_evidence::{CallBody, SignedStatement, SigningKey, StatementKind, sign};
-use tally_ledger_client::Client;
+use tally_ledger_client::{Client, SubmitError};
 use tally_model::{AgreementId, PartyId, Timestamp};
 
 pub fn run(args: CallArgs, json: bool) -> Result<Answer, Fault> {
@@ -48,6 +48,8 @@ pub struct Done {
     pub refusal: Option<u16>,
     /// The refusal in words.
     pub reason: Option<String>,
+    /// What its receipt waits for, when it is not final.
+    pub waits_for: Option<String>,
     /// What happened.
     pub outcome: serde_json::Value,
 }
@@ -61,10 +63,18 @@ pub async fn submit(client: &Client, party: &PartyId, key: &SigningKey, wish: Wi
     let ledger = status["ledger"].as_str().ok_or("the node does not say which ledger it is")?;
     let statement = seal(ledger, party, key, wish)?;
     let id = SignedStatement::parse(&statement)?.id;
-    let submitted = client.submit(&statement).await.context("the node did not take the call")?;
+    let waits_for = match client.submit(&statement).await {
+        Ok(_) => None,
+        // Executed and synced: nothing is gained by making the person wait, and another call would be another statement.
+        Err(SubmitError::NotFinal { cause }) => Some(cause),
+        Err(error) => return Err(error).context("the node did not take the call"),
+    };
     let outcome = client.get_json(&format!("/entries/{id}/outcome")).await.context("reading the outcome")?;
-    let reason = submitted.refusal.map(|number| tally_contracts::Refusal::describe(number).to_owned());
-    Ok(Done { statement: id.to_string(), entry: submitted.entry, refusal: submitted.refusal, reason, outcome })
+    let entry = outcome["entry"].as_u64().ok_or("the node does not say which entry it is")?;
+    let refusal =
+        outcome["refusal"].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0);
+    let reason = refusal.map(|number| tally_contracts::Refusal::describe(number).to_owned());
+    Ok(Done { statement: id.to_string(), entry, refusal, reason, waits_for, outcome })
 }
 
 fn seal(ledger: &str, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Vec<u8>, Fault> {
@@ -107,6 +117,9 @@ fn show(done: &Done, json: bool) -> Result<(), Fault> {
     match (done.refusal, &done.reason) {
         (Some(number), Some(reason)) => println!("refused ({number}): {reason}"),
         _ => println!("done: entry {}", done.entry),
+    }
+    if let Some(waits_for) = &done.waits_for {
+        println!("not final: {waits_for}");
     }
     for event in done.outcome["events"].as_array().into_iter().flatten() {
         println!(

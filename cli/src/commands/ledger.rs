@@ -80,8 +80,40 @@ async fn show(client: &Client) -> Result<Found, Fault> {
     ] {
         let _ = writeln!(text, "{title:<12} {}", word(value));
     }
+    text += &witnesses(&status["witnesses"]);
     status["checkpoint"] = checkpoint;
     Ok(Found::new(status, text))
+}
+
+/// How far the witnesses are; nothing where there are none.
+fn witnesses(status: &Value) -> String {
+    let mut text = String::new();
+    let Some(of) = status["of"].as_array() else { return text };
+    let number = |name: &str| status[name].as_u64().unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "{:<12} {} of {} needed, {} entries covered",
+        "witnesses",
+        number("need"),
+        of.len(),
+        number("size")
+    );
+    if number("seconds_behind") > 0 {
+        let (entries, seconds) = (number("entries_behind"), number("seconds_behind"));
+        let _ = writeln!(text, "{:<12} {entries} entries have waited for them for {seconds} s", "");
+    }
+    for witness in of {
+        let state = match (witness["fault"].as_str(), witness["size"].as_u64()) {
+            (Some(fault), _) => format!("does not sign: {fault}"),
+            (None, Some(size)) => format!("signed {size} entries"),
+            (None, None) => "not asked yet".to_owned(),
+        };
+        let _ = writeln!(text, "{:<12} {}  {state}", "", word(&witness["name"]));
+    }
+    if let Some(alarm) = status["alarm"].as_str() {
+        let _ = writeln!(text, "{:<12} {alarm}", "ALARM");
+    }
+    text
 }
 
 async fn entries(client: &Client, from: Option<u64>, limit: u64) -> Result<Found, Fault> {

@@ -91,6 +91,8 @@ impl<S: Storage + Send + 'static> SubmitAnchors<S> {
                 Ok(Answer { anchor: record, refusal: refusal.unwrap_or(0), entry, receipt })
             }
             Err(SubmitError::NotNow { retry_after, .. }) => Err(retry_after.unwrap_or_default()),
+            // The next anchor waits with it: it is made once a minute.
+            Err(SubmitError::NotFinal { .. }) => Err(Duration::ZERO),
             Err(SubmitError::Refused { code, .. }) if CODES_ABOUT_US.contains(&code.as_str()) => Err(Duration::ZERO),
             Err(SubmitError::Refused { code, text }) => {
                 tracing::error!(%device, number, %code, "the node turns an anchor away for good: {text}");

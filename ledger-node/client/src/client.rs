@@ -78,7 +78,7 @@ impl Client {
     /// gives the same receipt.
     ///
     /// # Errors
-    /// [`SubmitError::NotNow`]: keep the statement. [`SubmitError::Refused`]: these bytes will never be taken.
+    /// [`SubmitError::NotNow`], [`SubmitError::NotFinal`]: keep the statement. [`SubmitError::Refused`]: these bytes will never be taken.
     pub async fn submit(&self, statement: &[u8]) -> Result<Submitted, SubmitError> {
         let body = Bytes::copy_from_slice(statement);
         let media_type = if BatchEnvelope::is_one(statement) { SEALED_BATCH } else { "application/cose" };

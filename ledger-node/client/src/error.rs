@@ -73,6 +73,13 @@ pub enum SubmitError {
         /// Why, for people.
         cause: String,
     },
+    /// It is in the ledger and synced, but not seen by as many witnesses as the ledger asks for: keep the statement and submit the
+    /// same bytes again later for the receipt. What follows it may be submitted meanwhile.
+    #[error("not final: {cause}")]
+    NotFinal {
+        /// What it waits for, for people.
+        cause: String,
+    },
     /// The node will never take these bytes.
     #[error("refused ({code}): {text}")]
     Refused {
@@ -88,8 +95,10 @@ impl From<RequestError> for SubmitError {
         match error {
             RequestError::Refused { code, text, .. } => Self::Refused { code, text },
             RequestError::NotNow { retry_after, ref text, .. } => Self::NotNow { retry_after, cause: text.clone() },
+            RequestError::OnItsWay { state, text, .. } if state == "durable" => Self::NotFinal { cause: text },
+            RequestError::OnItsWay { text, .. } => Self::NotNow { retry_after: None, cause: text },
             // An answer that is not a node's decides nothing: a statement must not be given up because of a wrong port.
-            RequestError::NoAnswer { .. } | RequestError::Nonsense { .. } | RequestError::OnItsWay { .. } => {
+            RequestError::NoAnswer { .. } | RequestError::Nonsense { .. } => {
                 Self::NotNow { retry_after: None, cause: error.to_string() }
             }
         }

@@ -4,6 +4,7 @@ use super::problem::Problem;
 use super::views::to_json;
 use super::{Api, on_disk};
 use crate::engine::{Committed, Engine, ReadError};
+use crate::witness::Standing;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -23,7 +24,8 @@ const SEALED_BATCH: &str = "application/vnd.tallystick.sealed-batch+cbor";
 /// dribbles loses his place before it is missed.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// `POST /entries`: 201 when the statement is on the disk, with its receipt.
+/// `POST /entries`: 201 with the receipt when the statement is on the disk and as many witnesses saw it as the policy asks for;
+/// 202 when they did not yet.
 pub async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     is_cose(request.headers())?;
     let body = receive(&api.engine, request).await?;
@@ -35,6 +37,11 @@ pub async fn submit(State(api): State<Api>, request: Request) -> Result<Response
         api.engine.admit(bytes)?
     };
     let committed = api.engine.settled(ticket).await?;
+    if let Some(witnesses) = &api.witnesses
+        && let Standing::Durable { have, need } = witnesses.settle(committed.size).await
+    {
+        return Ok(not_final(&committed, have, need));
+    }
     let receipt = api.engine.receipt(&committed)?;
     let location = format!("/entries/{}", committed.id);
     let headers = [(header::CONTENT_TYPE, COSE.to_owned()), (header::LOCATION, location)];
@@ -80,6 +87,22 @@ fn too_large(engine: &Engine, said: Option<usize>) -> Problem {
     refused.into()
 }
 
+/// Durable, but not final: no receipt yet (SCRAPI: 202, `Location`, `Retry-After`).
+fn not_final(committed: &Committed, have: usize, need: usize) -> Response {
+    let mut response = Problem::not_final(have, need).into_response();
+    let missing = format!("waiting for {} of {need}", need.saturating_sub(have));
+    for (name, value) in [("tally-witnesses", missing), ("location", format!("/entries/{}", committed.id))] {
+        // Digits and letters always make a header.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    let place = place_headers(committed).into_iter().filter_map(|(name, value)| Some((name?, value)));
+    // Its state is durable, whatever it will be.
+    response.headers_mut().extend(place.filter(|(name, _)| name.as_str() != "tally-state"));
+    response
+}
+
 /// Where the statement stands, for those who do not look into receipts.
 fn place_headers(committed: &Committed) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -95,7 +118,7 @@ fn place_headers(committed: &Committed) -> HeaderMap {
     headers
 }
 
-/// `GET /entries/{id}`: the receipt; of one trigger of a batch everything that shows it, without the others.
+/// `GET /entries/{id}`: the receipt; of one trigger of a batch everything that shows it, without the others. 202 while it is not final.
 pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
     let (committed, media_type, shown) = on_disk(&api.engine, move |engine| {
         let name = EntryName::parse(&id)?;
@@ -114,6 +137,9 @@ pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<R
         })
     })
     .await?;
+    if let Some(Standing::Durable { have, need }) = api.witnesses.map(|witnesses| witnesses.standing(committed.size)) {
+        return Ok(not_final(&committed, have, need));
+    }
     Ok(([(header::CONTENT_TYPE, media_type)], place_headers(&committed), shown).into_response())
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tally_contracts::{Origin, StateRead, views};
 use tally_evidence::{
     BatchEnvelope, BatchedTrigger, EvidenceEntry, EvidenceFile, EvidenceTerm, Hash, SignedStatement, StatementKind,
-    Tree, TriggerBody, leaf_hash,
+    Tree, TreeNote, TriggerBody, WitnessedNote, leaf_hash,
 };
 use tally_model::{AgreementId, Timestamp};
 
@@ -25,13 +25,14 @@ use tally_model::{AgreementId, Timestamp};
 pub async fn evidence(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = agreement_id(&id)?;
     let missing = no_agreement(&id);
-    let file = on_disk(&api.engine, move |engine| collect(engine, &id)).await?.ok_or(missing)?;
+    let shown = api.witnesses.as_ref().and_then(|witnesses| witnesses.shown());
+    let file = on_disk(&api.engine, move |engine| collect(engine, &id, shown)).await?.ok_or(missing)?;
     let name = format!("attachment; filename=\"{}.evidence\"", file.agreement);
     let headers = [(header::CONTENT_TYPE, "application/cbor".to_owned()), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, file.encode()).into_response())
 }
 
-fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Problem> {
+fn collect(engine: &Engine, id: &AgreementId, shown: Option<Shown>) -> Result<Option<EvidenceFile>, Problem> {
     let state = engine.store().state()?;
     let Some(agreement) = views::agreement(&state, id) else {
         state.check()?;
@@ -40,6 +41,7 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
     let mut blocks = Blocks::new(engine);
     let statements = with_registrations(engine, &state, &agreement.steps)?;
     state.check()?;
+    let witnessed = shown.and_then(|shown| witnessed(engine, &statements, shown));
     let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
     let entries = entries.collect::<Result<_, _>>()?;
     let terms = agreement.terms.iter().map(|due| blocks.term(id, *due)).collect::<Result<_, _>>()?;
@@ -49,8 +51,18 @@ fn collect(engine: &Engine, id: &AgreementId) -> Result<Option<EvidenceFile>, Pr
         agreement: id.as_str().to_owned(),
         entries,
         terms,
-        witnessed: None,
+        witnessed,
     }))
+}
+
+/// What witnesses signed: the tree, and the note.
+type Shown = (TreeNote, WitnessedNote);
+
+/// The witnesses' word on these entries; none when it does not cover all of them.
+fn witnessed(engine: &Engine, statements: &Statements, (tree, note): Shown) -> Option<WitnessedNote> {
+    let inclusion = |(origin, _): (&Origin, _)| engine.store().inclusion(origin.entry, tree.size).map(|(path, _)| path);
+    let paths = statements.iter().map(inclusion).collect::<Option<_>>()?;
+    Some(WitnessedNote { paths, ..note })
 }
 
 /// Where a statement or trigger stands, to subject and bytes as the log has them.

@@ -59,7 +59,11 @@ async fn metrics(State(api): State<Api>) -> Response {
     if let Some(head) = api.engine.store().head() {
         metrics.height.set(i64::try_from(head.checkpoint.height).unwrap_or(i64::MAX));
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.text()).into_response()
+    let mut text = metrics.text();
+    if let Some(witnesses) = &api.witnesses {
+        text.extend(witnesses.tallies().text(witnesses.lag()));
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 /// `GET /status`.
@@ -84,6 +88,9 @@ async fn status(State(api): State<Api>) -> Response {
     }
     if engine.retention().is_on() {
         status["retention"] = super::retention::status(engine);
+    }
+    if let Some(witnesses) = &api.witnesses {
+        status["witnesses"] = witnesses.status(engine.store().head().map_or(0, |head| head.checkpoint.size));
     }
     if let NodeState::Failed(reason) = state {
         status["failure"] = reason.into();

@@ -29,6 +29,7 @@ pub(crate) use problem::Problem;
 
 use crate::engine::{Engine, NodeState};
 use crate::projection::Questions;
+use crate::witness::Finality;
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
@@ -58,12 +59,19 @@ pub(crate) struct Api {
     pub streams: events::Streams,
     /// The projection; `None` when the node keeps none.
     pub questions: Option<Arc<Questions>>,
+    /// Who else must have seen a checkpoint, if anybody.
+    pub witnesses: Option<Arc<Finality>>,
 }
 
 /// All routes.
-pub(crate) fn router(engine: Engine, questions: Option<Arc<Questions>>, stop: CancellationToken) -> Router {
+pub(crate) fn router(
+    engine: Engine,
+    questions: Option<Arc<Questions>>,
+    witnesses: Option<Arc<Finality>>,
+    stop: CancellationToken,
+) -> Router {
     let limits = engine.limits().clone();
-    let api = Api { engine, stop, streams: events::Streams::default(), questions };
+    let api = Api { engine, stop, streams: events::Streams::default(), questions, witnesses };
     let submitting = limits.in_flight_max + limits.urgent_max();
     let submit =
         Router::new().route("/entries", post(entries::submit)).layer(DefaultBodyLimit::max(limits.body_bytes_max));

@@ -53,6 +53,15 @@ impl Problem {
         Self { retry_after: Some(1), state: Some(state), ..problem }
     }
 
+    /// In the ledger, executed and synced, but not yet seen by as many witnesses as the policy asks for. No error: who asked has
+    /// to come again for the receipt.
+    pub fn not_final(have: usize, need: usize) -> Self {
+        let text = format!("durable, waiting for {} of {need} witnesses", need.saturating_sub(have));
+        let hint = "keep the statement and send it again, or ask GET /entries/{id}, until the receipt comes";
+        let problem = Self::new(StatusCode::ACCEPTED, "not-final", text, hint);
+        Self { retry_after: Some(1), state: Some(OnItsWay::Durable), ..problem }
+    }
+
     pub fn method() -> Self {
         let hint = "docs/formats/api.md says which method each path takes";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path does not take this method", hint)

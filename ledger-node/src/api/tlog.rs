@@ -18,12 +18,15 @@ const FOR_EVER: (header::HeaderName, &str) = (header::CACHE_CONTROL, "public, ma
 const HINT: &str =
     "tile/LEVEL/N, tile/LEVEL/N.p/WIDTH or tile/entries/N as in C2SP tlog-tiles, up to the size of the checkpoint";
 
-/// `GET /tlog/checkpoint`.
+/// `GET /tlog/checkpoint`: with witnesses the last one that enough of them signed, otherwise, and until there is one, the head's.
 pub async fn checkpoint(State(api): State<Api>) -> Result<Response, Problem> {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    if let Some((_, note)) = api.witnesses.as_ref().and_then(|witnesses| witnesses.note()) {
+        return Ok((headers, note.to_string()).into_response());
+    }
     let head = api.engine.store().head().ok_or_else(|| Problem::not_now("starting", "no block yet", 1))?;
     let note =
         TreeNote { origin: api.engine.ledger().to_owned(), size: head.checkpoint.size, root: head.checkpoint.root };
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, api.engine.sign_note(&note)).into_response())
 }
 

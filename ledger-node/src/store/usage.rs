@@ -84,6 +84,8 @@ fn what_is(name: &str) -> &'static str {
     match name {
         "FORMAT" => "the version of the formats in this folder",
         "log/LOCK" => "who has the log open",
+        "witness/final.note" => "the last checkpoint that enough witnesses signed",
+        "witness/alarm.split" => "proof that this ledger's key signed two histories",
         _ if name.ends_with(".new") => "unfinished; removed by the next retention pass",
         _ if name.starts_with("kept/") => "what is kept of a segment of the log that was pruned",
         _ if name.starts_with("snapshot/") => "the state behind a block, to rebuild the index from",

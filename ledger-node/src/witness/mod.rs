@@ -11,15 +11,26 @@
 //! **Never here**: statements, contracts. A witness sees sizes and roots.
 
 mod config;
-mod files;
 mod judge;
 mod metrics;
 mod program;
 mod record;
 mod serve;
+
+mod ask;
+mod collect;
+mod finality;
+mod policy;
+mod tallies;
+
+mod files;
 mod wire;
 
+pub(crate) use collect::start;
 pub use config::{WatchedLog, WitnessConfig};
+pub use finality::{Finality, Standing};
 pub use judge::{Answer, Witness};
+pub(crate) use policy::RawPolicy;
+pub use policy::{AskedWitness, WitnessPolicy, WitnessUrl};
 pub use program::{WitnessError, run};
 pub use record::{RecordError, Records, Settled};
