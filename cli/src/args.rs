@@ -388,6 +388,18 @@ pub enum LedgerCommand {
     },
     /// Explain every byte of the node's data folder
     Du,
+    /// Forget now what `retention` in node.yaml no longer wants kept; the node does it by itself every 30 s
+    Prune {
+        /// Only show what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Copy all complete files of the log into an archive, with manifests, and compare; the node may go on
+    Archive(crate::commands::ledger::archive::ArchiveArgs),
+    /// Bring files of the log back from an archive; node stopped. Everything is checked, and executed again from block 0
+    Import(crate::commands::ledger::archive::ImportArgs),
+    /// Check an archive with nothing but the ledger's public key; exit code 0 only if all of it holds
+    CheckArchive(crate::commands::ledger::archive::CheckArchiveArgs),
     /// Show a block: its roots, its entries, the terms that ran out in it
     Block {
         /// Its height

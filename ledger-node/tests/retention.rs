@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::views;
 use tally_evidence::Receipt;
-use tally_ledger_node::retain::{Reason, RetainFault, Retention, Step, archive, kept, snapshot};
+use tally_ledger_node::backup::{copy, restore};
+use tally_ledger_node::retain::{Reason, Retention, archive, import, kept, snapshot};
 use tally_ledger_node::testing::{Plant, Terms};
-use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, ReadError};
+use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, NodeConfig, ReadError};
 use tally_model::AgreementId;
 
 /// Bytes of a segment: some five blocks of one trigger.
@@ -238,6 +239,79 @@ async fn a_lost_index_beside_damaged_files_is_refused_by_name() {
     open().unwrap().close();
 }
 
+/// What the auditors of a whole plant would do: archived, pruned, backed up, brought back here and there; always the same ledger.
+#[tokio::test]
+async fn archived_pruned_copied_and_brought_back_it_is_the_same_ledger() {
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let at = |name: &str| dir.path().join(name);
+    let node = |name: &str| {
+        let file = at(&format!("{name}.yaml"));
+        let key = at("node.key");
+        fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(&file, format!("{{ledger: press-line, data: {name}, key: node.key}}")).unwrap();
+        NodeConfig::load(&file).unwrap()
+    };
+    let retention = Retention { archive: Some(at("archive")), ..days(30) };
+    let engine = Engine::open(forgetful(&plant, &at("data"), retention.clone(), &clock)).unwrap();
+    let told = live_a_while(&engine, &plant, &clock, 60).await;
+    let whole: Vec<_> = (0..told.len() as u64 + 1).map(|entry| engine.entry(entry).unwrap().unwrap()).collect();
+    assert!(engine.retain().unwrap().segments > 5);
+    let kept_below = engine.store().kept_below();
+    // Copied while it works, and restored: pruned as it was, with the same head, rebuilt from the snapshot in the copy.
+    let head = engine.store().head().unwrap();
+    let copied = copy(&node("data"), &at("copy")).unwrap();
+    assert!(copied.is_live);
+    let manifest = copied.finish().unwrap();
+    assert_eq!((manifest.tallystick_backup, manifest.snapshot.len()), (2, 1));
+    restore(&node("restored"), &at("copy")).unwrap();
+    let restored = Engine::open(forgetful(&plant, &at("restored"), retention, &clock)).unwrap();
+    assert_eq!(
+        (restored.store().head().unwrap().sealed.clone(), restored.store().kept_below()),
+        (head.sealed.clone(), kept_below)
+    );
+    all_is_as_told(&restored, &told).await;
+    restored.close();
+    drop(restored);
+    engine.close();
+    drop(engine);
+    // The archive alone, with nothing but the public key.
+    let archived = archive::verify(&at("archive"), plant.key.public()).unwrap();
+    assert_eq!((archived.first_block, archived.last_block + 1, archived.roots), (0, kept_below, true));
+    // Back into the pruned folder: all statements are there again, byte for byte, and nothing is kept beside them.
+    assert_eq!(import(&node("data"), &at("archive")).unwrap().height, head.checkpoint.height);
+    let engine = Engine::open(forgetful(&plant, &at("data"), Retention::default(), &clock)).unwrap();
+    assert_eq!((engine.store().head().unwrap().sealed.clone(), engine.store().kept_below()), (head.sealed.clone(), 0));
+    let again: Vec<_> = (0..whole.len() as u64).map(|entry| engine.entry(entry).unwrap().unwrap()).collect();
+    assert_eq!(again, whole);
+    all_is_as_told(&engine, &told).await;
+    engine.close();
+    drop(engine);
+    assert!(import(&node("data"), &at("archive")).unwrap_err().to_string().contains("nothing is missing"));
+    // Into an empty folder: the same roots as far as the archive goes.
+    let imported = import(&node("empty"), &at("archive")).unwrap();
+    assert_eq!(imported.height + 1, kept_below);
+    // A file missing, a bit flipped, another key: named.
+    let names: Vec<_> = archive::list(&at("archive")).unwrap();
+    let second = at("archive").join(&names[1].segment);
+    let bytes = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    let missing = format!("blocks {} to {}", names[1].first_block, names[1].last_block);
+    assert!(archive::verify(&at("archive"), plant.key.public()).unwrap_err().to_string().contains(&missing));
+    assert!(import(&node("other"), &at("archive")).unwrap_err().to_string().contains(&missing));
+    for place in [70, bytes.len() / 2, bytes.len() - 1] {
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 1;
+        fs::write(&second, flipped).unwrap();
+        let fault = archive::verify(&at("archive"), plant.key.public()).unwrap_err().to_string();
+        assert!(fault.contains(&names[1].segment), "{fault}");
+    }
+    fs::write(&second, &bytes).unwrap();
+    archive::verify(&at("archive"), plant.key.public()).unwrap();
+    let stranger = tally_ledger_node::testing::key_of("stranger").unwrap();
+    assert!(archive::verify(&at("archive"), stranger.public()).is_err());
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to.join("log")).unwrap();
     for name in ["FORMAT", "state.redb"] {
@@ -249,51 +323,83 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// The pass dies behind each of its steps in turn; the next one comes to the same end, and nothing that is needed was deleted.
+/// The folder of the ledger whose pass dies, and the step it dies behind.
+const FOLDER: &str = "TALLY_RETENTION_FOLDER";
+const STEP: &str = "TALLY_RETENTION_STEP";
+
+fn retention_of(folder: &Path) -> Retention {
+    Retention { archive: Some(folder.join("archive")), ..days(60) }
+}
+
+/// Not a test by itself: does nothing unless [`a_pass_that_dies_anywhere_is_made_again`] started it.
+#[test]
+fn the_pass_that_dies() {
+    let (Ok(folder), Ok(step)) = (std::env::var(FOLDER), std::env::var(STEP)) else { return };
+    let (folder, mut left) = (Path::new(&folder), step.parse::<u32>().unwrap());
+    let clock = TestClock::at(START + 100 * DAY);
+    let engine = Engine::open(forgetful(&plant(), &folder.join("data"), retention_of(folder), &clock)).unwrap();
+    let done = engine.retain_with(&mut |_| {
+        left -= 1;
+        if left == 0 {
+            // As kill -9: nothing is closed, nothing is flushed.
+            std::process::abort();
+        }
+        true
+    });
+    assert!(done.unwrap().segments > 2);
+    engine.close();
+}
+
+/// The process dies behind each step of a pass in turn. Whatever is on the disk then opens, with and without its index, as the
+/// same ledger with the same receipts; and the next pass comes to its end.
 #[tokio::test]
-async fn a_pass_that_stops_anywhere_is_made_again() {
+async fn a_pass_that_dies_anywhere_is_made_again() {
     let (whole, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
     let engine = Engine::open(forgetful(&plant, whole.path(), days(60), &clock)).unwrap();
     let told = live_a_while(&engine, &plant, &clock, 20).await;
+    let head = engine.store().head().unwrap();
     engine.close();
     drop(engine);
-    let mut stops = 0;
+    let mut deaths = 0;
     loop {
-        stops += 1;
         let dir = tempfile::tempdir().unwrap();
-        let retention = Retention { archive: Some(dir.path().join("archive")), ..days(60) };
-        let data = dir.path().join("data");
-        copy_folder(whole.path(), &data);
-        let engine = Engine::open(forgetful(&plant, &data, retention.clone(), &clock)).unwrap();
-        let mut left = stops;
-        let passed = engine.retain_with(&mut |step| {
-            if step == Step::Deleted {
-                assert!(archive::verify(&dir.path().join("archive"), plant.key.public()).is_ok());
+        copy_folder(whole.path(), &dir.path().join("data"));
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "the_pass_that_dies", "--nocapture", "--test-threads=1"]);
+        let child = child.env(FOLDER, dir.path()).env(STEP, (deaths + 1).to_string()).output().unwrap();
+        let is_dead = child.status.code().is_none();
+        assert!(is_dead || child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        for without in [false, true] {
+            if without {
+                fs::remove_file(dir.path().join("data/state.redb")).unwrap();
             }
-            left -= 1;
-            left > 0
-        });
-        let head = engine.store().head().unwrap();
-        engine.close();
-        drop(engine);
-        // Every second time the index is lost as well.
-        if stops % 2 == 0 {
-            fs::remove_file(data.join("state.redb")).unwrap();
-        }
-        let engine = Engine::open(forgetful(&plant, &data, retention, &clock)).unwrap();
-        assert_eq!(engine.store().head().unwrap().sealed, head.sealed);
-        all_is_as_told(&engine, &told).await;
-        engine.retain().unwrap();
-        all_is_as_told(&engine, &told).await;
-        assert!(engine.store().kept_below() > 5);
-        engine.close();
-        match passed {
-            Err(RetainFault::Stopped) => {}
-            passed => {
-                assert!(passed.unwrap().segments > 2);
-                break;
+            let engine = open_free(&plant, dir.path(), &clock);
+            assert_eq!(engine.store().head().unwrap().sealed, head.sealed);
+            all_is_as_told(&engine, &told).await;
+            if without {
+                engine.retain().unwrap();
+                all_is_as_told(&engine, &told).await;
+                assert!(engine.store().kept_below() > 5);
+                archive::verify(&dir.path().join("archive"), plant.key.public()).unwrap();
             }
+            engine.close();
         }
+        if !is_dead {
+            break;
+        }
+        deaths += 1;
     }
-    assert!(stops > 12, "{stops}");
+    assert!(deaths > 12, "{deaths}");
+}
+
+/// Between fork and exec a child that another thread starts holds our files, and with them the lock on the log.
+fn open_free(plant: &Plant, folder: &Path, clock: &Arc<TestClock>) -> Engine {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        match Engine::open(forgetful(plant, &folder.join("data"), retention_of(folder), clock)) {
+            Ok(engine) => return engine,
+            Err(fault) => assert!(std::time::Instant::now() < deadline, "{fault}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -1,5 +1,6 @@
-//! `tally ledger show|entries|du|block|entry|state|proof`: looking around in the ledger.
+//! `tally ledger show|entries|du|prune|archive|import|check-archive|block|entry|state|proof`: looking around in the ledger.
 
+pub mod archive;
 pub mod state;
 
 use crate::answer::{Answer, Context, Fault, print_json};
@@ -20,6 +21,10 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
             LedgerCommand::Show => show(&client).await,
             LedgerCommand::Entries { from, limit } => entries(&client, *from, *limit).await,
             LedgerCommand::Du => du(&client).await,
+            LedgerCommand::Prune { dry_run } => archive::prune(&client, *dry_run).await,
+            LedgerCommand::Archive(args) => archive::save(args),
+            LedgerCommand::Import(args) => archive::bring_back(args),
+            LedgerCommand::CheckArchive(args) => archive::check(args),
             LedgerCommand::Block { height } => block(&client, *height).await,
             LedgerCommand::Entry { id } => entry(&client, id).await,
             LedgerCommand::State(args) => state::state(&client, args).await,

@@ -8,7 +8,9 @@
 //! the tree when it reaches back to block 0. Written down in `docs/formats/retention.md`.
 
 use super::container::{FileFault, sync_folder, unfinished};
-use crate::store::{LogDisk, Store, StoreOpenError, audit_from};
+use crate::config::ConfigError;
+use crate::order::OpenLedgerError;
+use crate::store::{Log, LogDisk, StoreOpenError, audit_from, read_block};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -16,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tally_evidence::{Checkpoint, VerifyingKey};
-use tally_journal::{SegmentName, Storage};
+use tally_journal::{OpenError, SegmentName, Storage};
 
 /// Version of the manifest.
 const VERSION: u32 = 1;
@@ -72,72 +74,104 @@ pub enum ArchiveFault {
         /// What is wrong.
         source: Box<StoreOpenError>,
     },
-    /// The ledger that is archived.
-    #[error("the ledger cannot be read: {0}")]
-    Ledger(String),
+    /// The log that is brought back belongs to another ledger, or does not reach.
+    #[error("{0}")]
+    NotOurs(String),
+    /// The log of the data folder.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// What was brought back does not give the ledger.
+    #[error("what is in the archive does not give the ledger: {0}")]
+    Replay(Box<OpenLedgerError>),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
-/// Copies the complete segment that begins with block `first` and ends with `last` into the archive, and compares. A segment that
-/// is there already is compared only.
+/// Copies a complete segment out of the folder `log` into the archive, compares the copy, and reads it through: checksums, hash
+/// chain, seals. A segment that is there already is compared only.
 ///
 /// # Errors
 /// [`ArchiveFault`]; the segment is not in the archive then, or was there and is another one.
-pub fn put(store: &Store, key: &VerifyingKey, (first, last): (u64, u64), dir: &Path) -> Result<Manifest, ArchiveFault> {
-    let data = store.folder().ok_or_else(|| ArchiveFault::Ledger("it has no data folder".to_owned()))?;
+pub fn put(log: &Path, segment: SegmentName, key: &VerifyingKey, dir: &Path) -> Result<Manifest, ArchiveFault> {
     fs::create_dir_all(dir).map_err(|source| FileFault::io(dir, source))?;
-    let name = SegmentName(first).to_string();
-    let from = data.join("log").join(&name);
+    let name = segment.to_string();
+    let (from, target, file) = (log.join(&name), dir.join(&name), dir.join(manifest_name(&name)));
     let (bytes, sha256, head) = digest(&from)?;
-    let manifest = describe(store, key, (first, last), &name, (bytes, sha256, head))?;
-    let target = dir.join(&name);
-    match read_manifest(&dir.join(manifest_name(&name))) {
-        Ok(there) if there == manifest => compare(&target, &manifest)?,
-        Ok(_) => return Err(FileFault::content(&target, "another segment of this name is there already").into()),
-        Err(FileFault::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            copy(&from, &target, &manifest)?;
-            let text = serde_json::to_string_pretty(&manifest).map_err(io::Error::other);
-            let file = dir.join(manifest_name(&name));
-            let text = text.map_err(|source| FileFault::io(&file, source))?;
-            write_read_only(&file, &[text.as_bytes(), b"\n"].concat())?;
+    match read_manifest(&file) {
+        Ok(there) if (there.bytes, &there.sha256) == (bytes, &sha256) => {
+            compare(&target, &there)?;
+            return Ok(there);
         }
+        Ok(_) => return Err(FileFault::content(&target, "another segment of this name is there already").into()),
+        Err(FileFault::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         Err(fault) => return Err(fault.into()),
     }
+    copy(&from, &target)?;
+    let manifest = describe(dir, segment, key, (bytes, sha256, head))?;
+    compare(&target, &manifest)?;
+    let text = serde_json::to_string_pretty(&manifest).map_err(io::Error::other);
+    let text = text.map_err(|source| FileFault::io(&file, source))?;
+    write_read_only(&file, &[text.as_bytes(), b"\n"].concat())?;
     Ok(manifest)
+}
+
+/// Copies all complete segments of the log in `data` into the archive, whether a node has it open or not. Gives what is in it now
+/// of this log.
+///
+/// # Errors
+/// [`ArchiveFault`].
+pub fn put_all(data: &Path, key: &VerifyingKey, dir: &Path) -> Result<Vec<Manifest>, ArchiveFault> {
+    let log = data.join("log");
+    let mut names = segment_names(&log)?;
+    // The last one still takes blocks.
+    names.pop();
+    names.into_iter().map(|name| put(&log, name, key, dir)).collect()
+}
+
+/// The segments in a folder, oldest first.
+pub(super) fn segment_names(folder: &Path) -> Result<Vec<SegmentName>, FileFault> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|source| FileFault::io(folder, source))? {
+        let name = entry.map_err(|source| FileFault::io(folder, source))?.file_name();
+        names.extend(name.to_str().and_then(SegmentName::parse));
+    }
+    names.sort_unstable_by_key(|name| name.0);
+    Ok(names)
 }
 
 fn manifest_name(segment: &str) -> String {
     format!("{}.json", segment.trim_end_matches(".seg"))
 }
 
+/// What a segment in the archive holds, by reading all of it.
 fn describe(
-    store: &Store,
+    dir: &Path,
+    name: SegmentName,
     key: &VerifyingKey,
-    (first, last): (u64, u64),
-    name: &str,
     (bytes, sha256, head): (u64, String, Vec<u8>),
 ) -> Result<Manifest, ArchiveFault> {
-    let row = |height| {
-        let row = store.block(height).map_err(|fault| ArchiveFault::Ledger(fault.to_string()))?;
-        row.ok_or_else(|| ArchiveFault::Ledger(format!("block {height} is not in the index")))
-    };
-    let (begin, end) = (row(first)?, row(last)?);
-    let checkpoint = Checkpoint::open(&end.checkpoint, key);
-    let checkpoint = checkpoint.map_err(|fault| ArchiveFault::Ledger(fault.to_string()))?;
+    let blocks = |source| ArchiveFault::Blocks { dir: dir.join(name.to_string()), source: Box::new(source) };
+    let disk = || LogDisk::new(ArchiveDisk { dir: dir.to_owned(), only: Some(name) });
+    let log = Log::open(disk()).map_err(|fault| blocks(fault.into()))?;
+    let (record, begin) = read_block(&log, log.first(), key).map_err(blocks)?;
+    let end = audit_from(disk(), &begin.checkpoint.ledger, key, None).map_err(blocks)?.unwrap_or_else(|| begin.clone());
+    let first_entry = begin.checkpoint.size.saturating_sub(record.statements.len() as u64);
     Ok(Manifest {
         tallystick_archive: VERSION,
-        ledger: checkpoint.ledger,
+        ledger: begin.checkpoint.ledger,
         key: key.id().to_string(),
-        segment: name.to_owned(),
+        segment: name.to_string(),
         bytes,
         sha256,
-        first_block: first,
-        last_block: last,
-        first_entry: begin.first_entry,
-        entries: checkpoint.size - begin.first_entry,
-        from: begin.time.to_string(),
-        to: end.time.to_string(),
+        first_block: name.0,
+        last_block: end.checkpoint.height,
+        first_entry,
+        entries: end.checkpoint.size - first_entry,
+        from: begin.checkpoint.time.to_string(),
+        to: end.checkpoint.time.to_string(),
         chain: hex::encode(head.get(CHAIN).unwrap_or_default()),
-        checkpoint: hex::encode(&end.checkpoint),
+        checkpoint: hex::encode(&end.sealed),
     })
 }
 
@@ -159,7 +193,7 @@ fn digest(file: &Path) -> Result<(u64, String, Vec<u8>), FileFault> {
     }
 }
 
-fn compare(file: &Path, manifest: &Manifest) -> Result<(), FileFault> {
+pub(super) fn compare(file: &Path, manifest: &Manifest) -> Result<(), FileFault> {
     let (bytes, sha256, head) = digest(file)?;
     if (bytes, &sha256) != (manifest.bytes, &manifest.sha256) {
         let what = format!(
@@ -174,13 +208,12 @@ fn compare(file: &Path, manifest: &Manifest) -> Result<(), FileFault> {
     Ok(())
 }
 
-/// Copies, syncs, reads again, and only then gives the copy its name.
-fn copy(from: &Path, to: &Path, manifest: &Manifest) -> Result<(), FileFault> {
+/// Copies, syncs, and only then gives the copy its name.
+fn copy(from: &Path, to: &Path) -> Result<(), FileFault> {
     let new = unfinished(to);
     remove(&new)?;
     fs::copy(from, &new).map_err(|source| FileFault::io(&new, source))?;
     seal(&new)?;
-    compare(&new, manifest)?;
     rename(&new, to)
 }
 
@@ -198,12 +231,12 @@ fn seal(file: &Path) -> Result<(), FileFault> {
     set.and_then(|()| File::open(file)?.sync_all()).map_err(|source| FileFault::io(file, source))
 }
 
-fn rename(new: &Path, file: &Path) -> Result<(), FileFault> {
+pub(super) fn rename(new: &Path, file: &Path) -> Result<(), FileFault> {
     let put = fs::rename(new, file).and_then(|()| sync_folder(file.parent().unwrap_or(Path::new("."))));
     put.map_err(|source| FileFault::io(file, source))
 }
 
-fn remove(file: &Path) -> Result<(), FileFault> {
+pub(super) fn remove(file: &Path) -> Result<(), FileFault> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileFault::io(file, error)),
         _ => Ok(()),
@@ -229,12 +262,7 @@ fn read_manifest(file: &Path) -> Result<Manifest, FileFault> {
 /// # Errors
 /// [`FileFault`]: a manifest that is none, a segment or a manifest that is missing, named.
 pub fn list(dir: &Path) -> Result<Vec<Manifest>, FileFault> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|source| FileFault::io(dir, source))? {
-        let name = entry.map_err(|source| FileFault::io(dir, source))?.file_name();
-        names.extend(name.to_str().and_then(SegmentName::parse));
-    }
-    names.sort_unstable_by_key(|name| name.0);
+    let names = segment_names(dir)?;
     let mut found: Vec<Manifest> = Vec::new();
     for name in names {
         let manifest = read_manifest(&dir.join(manifest_name(&name.to_string())))?;
@@ -290,7 +318,8 @@ pub fn verify(dir: &Path, key: &VerifyingKey) -> Result<Verified, ArchiveFault> 
         compare(&dir.join(&manifest.segment), manifest)?;
     }
     let blocks = |source| ArchiveFault::Blocks { dir: dir.to_owned(), source: Box::new(source) };
-    let head = audit_from(LogDisk::new(ArchiveDisk(dir.to_owned())), &first.ledger, key, None).map_err(blocks)?;
+    let head = audit_from(LogDisk::new(ArchiveDisk { dir: dir.to_owned(), only: None }), &first.ledger, key, None)
+        .map_err(blocks)?;
     let head = head.filter(|head| hex::encode(&head.sealed) == last.checkpoint);
     let head = head
         .ok_or_else(|| FileFault::content(&dir.join(&last.segment), "its last block is not the one of its manifest"))?;
@@ -308,23 +337,28 @@ pub fn verify(dir: &Path, key: &VerifyingKey) -> Result<Verified, ArchiveFault> 
 
 /// The segments of an archive, only read. Opening a journal writes the end of its last segment over itself: that is left out
 /// here, and anything that would change a file is refused.
-struct ArchiveDisk(PathBuf);
+struct ArchiveDisk {
+    dir: PathBuf,
+    /// This segment alone.
+    only: Option<SegmentName>,
+}
 
 impl ArchiveDisk {
     fn file(&self, segment: SegmentName) -> io::Result<File> {
-        File::open(self.0.join(segment.to_string()))
+        File::open(self.dir.join(segment.to_string()))
     }
 
     fn refuse(&self, segment: SegmentName) -> io::Error {
-        io::Error::other(format!("{} in the archive is not whole", self.0.join(segment.to_string()).display()))
+        io::Error::other(format!("{} in the archive is not whole", self.dir.join(segment.to_string()).display()))
     }
 }
 
 impl Storage for ArchiveDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         let names = names.collect::<io::Result<Vec<_>>>()?;
-        Ok(names.into_iter().filter(|name| SegmentName::parse(name).is_some()).collect())
+        let is_wanted = |name: SegmentName| self.only.is_none_or(|only| only == name);
+        Ok(names.into_iter().filter(|name| SegmentName::parse(name).is_some_and(is_wanted)).collect())
     }
     fn create(&mut self, segment: SegmentName) -> io::Result<()> {
         Err(self.refuse(segment))
@@ -351,6 +385,6 @@ impl Storage for ArchiveDisk {
         Ok(self.file(segment)?.metadata()?.len())
     }
     fn describe(&self, file: &str) -> String {
-        self.0.join(file).display().to_string()
+        self.dir.join(file).display().to_string()
     }
 }

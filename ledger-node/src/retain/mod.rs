@@ -6,11 +6,13 @@
 
 pub mod archive;
 mod container;
+mod import;
 pub mod kept;
 pub mod pass;
 pub(crate) mod rebuild;
 pub mod snapshot;
 
 pub use container::FileFault;
+pub use import::{Imported, import};
 pub use kept::KeptBlock;
 pub use pass::{Done, Pass, Plan, Reason, RetainFault, Retention, Step, plan};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::live;
 use tally_evidence::VerifyingKey;
-use tally_journal::JournalError;
+use tally_journal::{JournalError, SegmentName};
 use tally_model::Timestamp;
 
 /// Blocks after which a pass pauses, and for how long: readers and the order thread go first.
@@ -245,7 +245,7 @@ impl Pass<'_> {
         self.snapshot(data, last)?;
         self.at(Step::Snapshot)?;
         if let Some(dir) = &self.retention.archive {
-            archive::put(self.store, self.key, (first, last), dir)?;
+            archive::put(&data.join("log"), SegmentName(first), self.key, dir)?;
             self.at(Step::Archived)?;
         }
         let name = KeptName { first, last };

@@ -1,0 +1,121 @@
+//! Segments out of an archive back into a data folder: one that was pruned, or an empty one.
+//!
+//! Everything is checked before the folder is touched, and executed again from block 0 afterwards: what the archive holds is believed
+//! only because the same roots come out that the ledger's key has sealed.
+
+use super::archive::{self, ArchiveFault, Manifest, segment_names};
+use super::container::{FileFault, sync_folder};
+use super::{kept, snapshot};
+use crate::config::NodeConfig;
+use crate::engine::Engine;
+use crate::store::check_format;
+use serde::Serialize;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tally_evidence::VerifyingKey;
+use tally_journal::DirStorage;
+
+const LOG: &str = "log";
+const INDEX: &str = "state.redb";
+/// Where segments are copied before the folder is touched.
+const LOG_NEW: &str = "log.importing";
+
+/// What was brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// Segments out of the archive.
+    pub segments: usize,
+    /// Height of the ledger's last block.
+    pub height: u64,
+    /// Its entries.
+    pub entries: u64,
+}
+
+/// Brings the segments of the archive in `dir` back into the ledger of `config`, which no node may have open.
+///
+/// # Errors
+/// [`ArchiveFault`]. Before the first segment is moved into the log, nothing was changed; after a power cut behind that the same
+/// import goes on.
+pub fn import(config: &NodeConfig, dir: &Path) -> Result<Imported, ArchiveFault> {
+    let key = config.load_key()?.public().clone();
+    let (data, log) = (&config.data, config.data.join(LOG));
+    let lock = DirStorage::open(&log)?;
+    check_format(data).map_err(|source| ArchiveFault::Blocks { dir: data.clone(), source: Box::new(source) })?;
+    let wanted = wanted(config, dir, &key)?;
+    let staged = data.join(LOG_NEW);
+    stage(dir, &staged, &wanted)?;
+    // The index first: with the kept files it would call blocks pruned that are there again.
+    archive::remove(&data.join(INDEX))?;
+    // Newest first, so that the log never has a hole.
+    for manifest in wanted.iter().rev() {
+        archive::rename(&staged.join(&manifest.segment), &log.join(&manifest.segment))?;
+    }
+    forget_kept(data)?;
+    fs::remove_dir(&staged).map_err(|source| FileFault::io(&staged, source))?;
+    drop(lock);
+    let engine = Engine::open(config.engine(None)?).map_err(|error| ArchiveFault::Replay(Box::new(error)))?;
+    let head = engine.store().head();
+    engine.close();
+    let (height, entries) = head.map_or((0, 0), |head| (head.checkpoint.height, head.checkpoint.size));
+    Ok(Imported { segments: wanted.len(), height, entries })
+}
+
+/// The segments of the archive that the log lacks.
+fn wanted(config: &NodeConfig, dir: &Path, key: &VerifyingKey) -> Result<Vec<Manifest>, ArchiveFault> {
+    let found = archive::verify(dir, key)?;
+    let no = |what: String| Err(ArchiveFault::NotOurs(format!("{}: {what}", dir.display())));
+    if found.ledger != config.ledger {
+        return no(format!("it is of the ledger `{}`, node.yaml says `{}`", found.ledger, config.ledger));
+    }
+    if found.first_block > 0 {
+        return no(format!("the segment of blocks 0 to {} is missing", found.first_block - 1));
+    }
+    let manifests = archive::list(dir)?;
+    match segment_names(&config.data.join(LOG))?.first() {
+        None => Ok(manifests),
+        Some(first) if first.0 == 0 => {
+            no(format!("the log in {} begins at block 0: nothing is missing", config.data.display()))
+        }
+        Some(first) => {
+            let older: Vec<_> = manifests.into_iter().filter(|manifest| manifest.first_block < first.0).collect();
+            match older.last() {
+                Some(last) if last.last_block + 1 == first.0 => Ok(older),
+                last => {
+                    let from = last.map_or(0, |last| last.last_block + 1);
+                    no(format!("the segment of blocks {from} to {} is missing", first.0 - 1))
+                }
+            }
+        }
+    }
+}
+
+fn stage(dir: &Path, staged: &Path, wanted: &[Manifest]) -> Result<(), FileFault> {
+    if staged.exists() {
+        fs::remove_dir_all(staged).map_err(|source| FileFault::io(staged, source))?;
+    }
+    fs::create_dir(staged).map_err(|source| FileFault::io(staged, source))?;
+    for manifest in wanted {
+        let file = staged.join(&manifest.segment);
+        let copy = || {
+            fs::copy(dir.join(&manifest.segment), &file)?;
+            // In the log the owner may write it: opening does.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+            fs::File::open(&file)?.sync_all()
+        };
+        copy().map_err(|source| FileFault::io(&file, source))?;
+        archive::compare(&file, manifest)?;
+    }
+    sync_folder(staged).map_err(|source| FileFault::io(staged, source))
+}
+
+/// The log has everything again. Newest first, so that what is left always begins at block 0.
+fn forget_kept(data: &Path) -> Result<(), FileFault> {
+    for name in kept::list(data)?.iter().rev() {
+        archive::remove(&data.join(kept::FOLDER).join(name.file()))?;
+    }
+    for (_, file) in snapshot::list(data)? {
+        archive::remove(&file)?;
+    }
+    Ok(())
+}
