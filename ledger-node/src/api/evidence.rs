@@ -32,7 +32,12 @@ pub async fn evidence(State(api): State<Api>, Path(id): Path<String>) -> Result<
     Ok((headers, file.encode()).into_response())
 }
 
-fn collect(engine: &Engine, id: &AgreementId, shown: Option<Shown>) -> Result<Option<EvidenceFile>, Problem> {
+/// The evidence of an agreement; `None` for one there is not.
+pub(crate) fn collect(
+    engine: &Engine,
+    id: &AgreementId,
+    shown: Option<Shown>,
+) -> Result<Option<EvidenceFile>, Problem> {
     let state = engine.store().state()?;
     let Some(agreement) = views::agreement(&state, id) else {
         state.check()?;

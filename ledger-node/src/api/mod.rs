@@ -23,6 +23,7 @@ mod scitt;
 mod tlog;
 mod views;
 
+pub(crate) use evidence::collect as evidence_of;
 pub use listen::BindError;
 pub(crate) use listen::Bound;
 pub(crate) use problem::Problem;

@@ -9,6 +9,7 @@
 
 mod baseline;
 mod contention;
+mod evidence;
 mod fast;
 mod load;
 mod numbers;
@@ -17,6 +18,7 @@ mod paced;
 mod report;
 
 pub use contention::Contention;
+pub use evidence::evidence_files;
 pub use options::{BenchError, BenchOptions};
 pub use paced::Paced;
 pub use report::BenchReport;

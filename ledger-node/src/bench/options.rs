@@ -66,6 +66,9 @@ pub enum BenchError {
     /// A receipt cannot be made.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The evidence of an agreement cannot be put together.
+    #[error("the evidence of {0} cannot be put together")]
+    Evidence(String),
     /// A thread died.
     #[error("a thread of the bench died")]
     Thread,

@@ -3,6 +3,7 @@
 mod anchors;
 mod field;
 mod ledger;
+mod links;
 mod machine;
 mod path;
 mod plant;
@@ -87,9 +88,10 @@ fn field(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
     Ok(figures)
 }
 
-/// The node's engine, then what the agent's anchors cover.
+/// The node's engine, how fast its evidence is checked, then what the agent's anchors cover.
 fn ledger(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
     let mut figures = ledger::measure(dir, sizes.seconds)?;
+    figures.extend(links::measure(dir, sizes.seconds)?);
     figures.extend(anchors::measure(dir, sizes.seconds)?);
     Ok(figures)
 }
