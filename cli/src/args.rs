@@ -75,6 +75,8 @@ pub enum Command {
     Balance(BalanceArgs),
     /// Look around in the ledger: entries, blocks, proofs
     Ledger(LedgerArgs),
+    /// Ask about agreements, entries and histories, count and add up, or ask in SQL
+    Query(crate::commands::query::QueryArgs),
     /// Copy the ledger while the node works, and check the copy
     Backup(crate::commands::backup::BackupArgs),
     /// Make a ledger from such a copy, checking every byte and executing every block again
@@ -400,6 +402,8 @@ pub enum LedgerCommand {
     Import(crate::commands::ledger::archive::ImportArgs),
     /// Check an archive with nothing but the ledger's public key; exit code 0 only if all of it holds
     CheckArchive(crate::commands::ledger::archive::CheckArchiveArgs),
+    /// Make the tables for questions anew from the log, or compare them with ones made anew; the node must be stopped
+    Project(crate::commands::ledger::project::ProjectArgs),
     /// Show a block: its roots, its entries, the terms that ran out in it
     Block {
         /// Its height

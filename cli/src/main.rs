@@ -59,6 +59,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Order(args) => commands::order::show(&args, json),
         Command::Balance(args) => commands::balance::run(&args, json),
         Command::Ledger(args) => commands::ledger::run(&args, json),
+        Command::Query(args) => commands::query::run(&args, json),
         Command::Backup(args) => commands::backup::save(&args, json),
         Command::Restore(args) => commands::backup::bring_back(&args, json),
         Command::Evidence(args) => commands::evidence::run(&args, json),

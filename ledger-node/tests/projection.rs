@@ -15,10 +15,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_evidence::{Checkpoint, OutcomeRecord, Receipt, SignedStatement, StateProof, leaf_hash, root_from_path};
+use tally_evidence::{
+    BatchBody, BatchedTrigger, Checkpoint, OutcomeRecord, Receipt, SignedStatement, StateProof, leaf_hash,
+    root_from_path,
+};
 use tally_ledger_client::{Client, NodeAddress, RequestError};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{Engine, Listen, Node, NodeConfig, NodeError, ProjectError, check, rebuild};
+use tally_model::Priority;
 use tally_projection::Place;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -206,7 +210,7 @@ async fn compare_the_rest(node: &Served) {
             assert_eq!(theirs[name], ours[name], "{ours}");
         }
     }
-    for (path, by_hand) in [("kind=anchor", 9), ("device=press-003", 3), ("agreement=mo-1", 2), ("party=theo-0", 0)] {
+    for (path, by_hand) in [("kind=anchor", 9), ("device=press-003", 3), ("agreement=mo-1", 4), ("party=theo-0", 0)] {
         let found = node.all(&format!("/query/entries?{path}"), "entries", 2).await;
         assert_eq!(found.len(), by_hand, "{path}");
     }
@@ -372,6 +376,48 @@ async fn answers_carry_proofs_that_hold() {
         }
     }
     node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_trigger_of_a_batch_is_a_row() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), plant());
+    let node = Served::new(&plant, dir.path(), sqlite(dir.path())).await;
+    // Four orders and, because the order is open already, one mere note.
+    let faults = ["a", "b", "c", "d", "a"];
+    let triggers: Vec<_> =
+        (0..).zip(faults).map(|(number, fault)| plant.body(0, 0, number, fault, Priority::High).unwrap()).collect();
+    let batch = node.engine.submit(plant.batch(0, &triggers).unwrap()).await.unwrap();
+    let single = node.engine.submit(plant.worn(1, 0, "e").unwrap()).await.unwrap();
+    node.settled().await;
+    let rows = node.all("/query/entries?proofs=true", "entries", 100).await;
+    let places: Vec<_> =
+        rows.iter().map(|row| (row["entry"].as_u64().unwrap(), row["item"].as_i64().unwrap())).collect();
+    let mut expected = vec![(single.entry, 0)];
+    expected.extend((-1..5).rev().map(|item| (batch.entry, item)));
+    expected.push((0, 0));
+    assert_eq!(places, expected);
+    for row in rows.iter().filter(|row| row["entry"] == batch.entry) {
+        let item = row["item"].as_i64().unwrap();
+        assert_eq!((row["kind"] == "batch", row["statement"] == batch.id.to_string().as_str()), (item == -1, true));
+        let statement =
+            SignedStatement::parse(&hex::decode(row["proof"]["statement"].as_str().unwrap()).unwrap()).unwrap();
+        let shown = &row["proof"]["batched"];
+        assert_eq!(shown.is_null(), item == -1);
+        if let Ok(item) = u32::try_from(item) {
+            let hash = |hash: &Value| hex::decode(hash.as_str().unwrap()).unwrap().try_into().unwrap();
+            let path = shown["path"].as_array().unwrap().iter().map(hash).collect();
+            let shown = BatchedTrigger { item, body: hex::decode(shown["body"].as_str().unwrap()).unwrap(), path };
+            let trigger = shown.check(&BatchBody::decode(&statement.payload).unwrap()).unwrap();
+            assert_eq!((row["number"].as_u64(), row["device"].as_str()), (Some(trigger.number), Some("press-000")));
+        }
+    }
+    let orders = node.all("/query/agreements", "agreements", 100).await;
+    assert_eq!(orders.len(), 5);
+    let noted = orders.iter().find(|order| order["fault"] == "a").unwrap();
+    assert_eq!((&noted["notes"], &noted["opened_entry"]), (&1.into(), &batch.entry.into()));
+    node.close().await;
+    let checked = check(&node_yaml(dir.path(), &plant, "sqlite")).unwrap();
+    assert_eq!(checked.found.differences, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

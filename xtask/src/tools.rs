@@ -4,8 +4,12 @@
 //! - `.tools/node`: the npm packages of `tests/interop/node/package.json`, and `.tools/node.stamp`, as above;
 //! - `.tools/lock`: held while installing, so that two runs do not install into each other.
 //!
+//! - `.tools/postgresql`: a PostgreSQL server unpacked from Debian's packages, only where none is installed.
+//!
 //! mosquitto comes from the Debian package. Its service, when Debian starts it, is not ours: tests start their own
 //! broker on a free port and leave it alone.
+
+mod postgresql;
 
 use crate::run::{Failure, root, run};
 use std::ffi::OsString;
@@ -27,6 +31,7 @@ pub fn install() -> Result<(), Failure> {
     let lock = File::create(&lock_path).map_err(|fault| file_fault("create", &lock_path, &fault))?;
     lock.lock().map_err(|fault| file_fault("lock", &lock_path, &fault))?;
     mosquitto()?;
+    postgresql::install(&tools)?;
     python_packages(&tools)?;
     node_packages(&tools)
 }

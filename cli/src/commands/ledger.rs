@@ -1,6 +1,7 @@
-//! `tally ledger show|entries|du|prune|archive|import|check-archive|block|entry|state|proof`: looking around in the ledger.
+//! `tally ledger show|entries|du|prune|archive|import|check-archive|project|block|entry|state|proof`: looking around in the ledger.
 
 pub mod archive;
+pub mod project;
 pub mod state;
 
 use crate::answer::{Answer, Context, Fault, print_json};
@@ -15,6 +16,9 @@ use tally_evidence::{Checkpoint, ConsistencyReceipt, Hash, Receipt, SignedStatem
 use tally_ledger_client::{Client, RequestError};
 
 pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
+    if let LedgerCommand::Project(args) = &args.command {
+        return project::run(args, json);
+    }
     let client = Client::new(args.node.node.clone());
     let asked = async {
         match &args.command {
@@ -27,6 +31,8 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
             LedgerCommand::CheckArchive(args) => archive::check(args),
             LedgerCommand::Block { height } => block(&client, *height).await,
             LedgerCommand::Entry { id } => entry(&client, id).await,
+            // Answered above: a connection to PostgreSQL cannot be made in here.
+            LedgerCommand::Project(_) => Err("it needs no node".into()),
             LedgerCommand::State(args) => state::state(&client, args).await,
             LedgerCommand::Proof { id, ledger_key, output } => {
                 proof(&client, id, ledger_key.as_deref(), output.as_deref()).await
@@ -86,6 +92,7 @@ async fn show(client: &Client) -> Result<Found, Fault> {
         let _ = writeln!(text, "{title:<12} {}", word(value));
     }
     text += &witnesses(&status["witnesses"]);
+    let _ = writeln!(text, "{:<12} {}", "projection", projection(&status["projection"]));
     status["checkpoint"] = checkpoint;
     Ok(Found::new(status, text))
 }
@@ -119,6 +126,19 @@ fn witnesses(status: &Value) -> String {
         let _ = writeln!(text, "{:<12} {alarm}", "ALARM");
     }
     text
+}
+
+/// How far the tables for questions are.
+fn projection(status: &Value) -> String {
+    if status.is_null() {
+        return "none".to_owned();
+    }
+    let place = word(&status["place"]);
+    match (status["fault"].as_str(), status["behind_blocks"].as_u64()) {
+        (Some(fault), _) => red(&format!("{place}: stands still: {fault}")),
+        (None, Some(0)) => format!("{place}: up to date"),
+        (None, behind) => format!("{place}: {} blocks behind", behind.unwrap_or_default()),
+    }
 }
 
 async fn entries(client: &Client, from: Option<u64>, limit: u64) -> Result<Found, Fault> {
@@ -288,7 +308,7 @@ fn event_kinds(events: &Value) -> String {
 }
 
 /// Red on a terminal that has not said NO_COLOR.
-fn red(text: &str) -> String {
+pub(super) fn red(text: &str) -> String {
     let is_plain = !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
     if is_plain { text.to_owned() } else { format!("\u{1b}[31m{text}\u{1b}[0m") }
 }

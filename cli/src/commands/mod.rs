@@ -17,6 +17,7 @@ pub mod order;
 pub mod plan;
 pub mod probe;
 pub mod prove;
+pub mod query;
 pub mod reload;
 pub mod sim;
 pub mod status;

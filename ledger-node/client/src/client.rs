@@ -110,6 +110,17 @@ impl Client {
         serde_json::from_slice(&answer).map_err(|error| self.nonsense(&format!("POST {path}"), &error.to_string()))
     }
 
+    /// Sends JSON to `path`, such as a question to `/query/sql`, and reads the JSON answer.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn post_json(&self, path: &str, body: &serde_json::Value) -> Result<serde_json::Value, RequestError> {
+        let request = Request::builder().method(Method::POST).uri(path).header(CONTENT_TYPE, "application/json");
+        let request = request.header(ACCEPT, "application/json");
+        let answer = self.ask(self.finish(request, Bytes::from(body.to_string()), path)?).await?.1;
+        serde_json::from_slice(&answer).map_err(|error| self.nonsense(&format!("POST {path}"), &error.to_string()))
+    }
+
     /// Reads bytes from `path`, such as `/checkpoint` or `/agreements/mo-1/evidence`.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ impl<'a> Batch<'a> {
                                transition, priority, number, first_reading, last_reading, at_us, refusal";
         let [entry, item] = cause.entry();
         let mut row = vec![entry, item, Value::count(cause.height), cause.time.into()];
-        row.extend(cause.said.columns(statement, refusal));
+        row.extend(cause.said.columns(statement, cause.agreement.as_deref(), refusal));
         self.insert("entries", COLUMNS, &row)
     }
 
@@ -407,12 +407,18 @@ fn cause<'a>(block: &BlockFacts, outcome: &OutcomeRecord, said: &'a Said) -> Res
             // A batch whose bytes are no longer kept still says what it was.
             let is_batch = said.kind == "batch" || outcome.events.iter().any(|event| event.kind == "batch.executed");
             let item = if is_batch { -1 } else { 0 };
-            (Some((*index, item)), None, said.agreement.clone())
+            (Some((*index, item)), None, said.agreement.clone().or_else(|| concerned(outcome)))
         }
-        Place::Item { index, item, .. } => (Some((*index, i64::from(*item))), None, None),
+        Place::Item { index, item, .. } => (Some((*index, i64::from(*item))), None, concerned(outcome)),
         Place::Term { agreement, due } => (None, Some(*due), Some(agreement.clone())),
     };
     Ok(Cause { height, time, entry, due, said, agreement })
+}
+
+/// The agreement that a trigger opened, moved or was noted on.
+fn concerned(outcome: &OutcomeRecord) -> Option<String> {
+    let event = outcome.events.iter().find(|event| event.kind.starts_with("agreement."))?;
+    Some(event.subject.clone()).filter(|id| id.len() <= ID_BYTES_MAX)
 }
 
 /// Owner and currency in the id of an account such as `acme/EUR`; nobody's is `issue:EUR`.

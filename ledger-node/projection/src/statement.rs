@@ -98,8 +98,8 @@ impl Said {
         }
     }
 
-    /// The columns of `entries` from `kind` to `refusal`.
-    pub fn columns(&self, statement: &str, refusal: u16) -> [Value; 15] {
+    /// The columns of `entries` from `kind` to `refusal`; `agreement` is the one it came to concern.
+    pub fn columns(&self, statement: &str, agreement: Option<&str>, refusal: u16) -> [Value; 15] {
         let number = |number: Option<u64>| number.map_or(Value::Null, Value::count);
         [
             Value::text(self.kind),
@@ -108,7 +108,7 @@ impl Said {
             Value::text_or_null(self.device.as_deref()),
             Value::text_or_null(self.contract.as_deref()),
             Value::text_or_null(self.action.as_deref()),
-            Value::text_or_null(self.agreement.as_deref()),
+            Value::text_or_null(agreement),
             Value::text_or_null(self.name.as_deref()),
             Value::text_or_null(self.transition),
             Value::text_or_null(self.priority),

@@ -89,6 +89,8 @@ fn what_is(name: &str) -> &'static str {
         _ if name.ends_with(".new") => "unfinished; removed by the next retention pass",
         _ if name.starts_with("kept/") => "what is kept of a segment of the log that was pruned",
         _ if name.starts_with("snapshot/") => "the state behind a block, to rebuild the index from",
+        "projection.sqlite" => "the ledger as tables, for questions; may be removed at any time",
+        "projection.sqlite-wal" | "projection.sqlite-shm" => "what was written to these tables last",
         _ => "nothing of the node's: somebody put it here",
     }
 }

@@ -72,6 +72,12 @@ fn is_root() -> bool {
 fn command(program: &Path, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir).env("LC_ALL", "C.UTF-8");
+    // Unpacked packages bring their own libpq.
+    if let Some(root) = program.ancestors().find(|folder| folder.ends_with(".tools/postgresql")) {
+        let folders = std::fs::read_dir(root.join("usr/lib")).unwrap().map(|entry| entry.unwrap().path());
+        let libraries = folders.filter(|folder| folder.join("libpq.so.5").exists());
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
+    }
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }

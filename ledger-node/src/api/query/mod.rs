@@ -132,6 +132,7 @@ async fn aggregate(State(api): State<Api>, asked: Asked) -> Result<Json<Value>, 
         let mut shown = show(engine, "groups", answer);
         shown["from"] = asked.filter.from.map(|from| Timestamp::from_micros(from).to_string()).into();
         shown["to"] = asked.filter.to.map(|to| Timestamp::from_micros(to).to_string()).into();
+        shown["by"] = wanted.by.as_deref().map(|by| words(Some(by)).collect()).unwrap_or_default();
         shown["success"] = asked.success.clone().into();
         if let Some(mut behind) = behind {
             // The agreements that were counted, each with the proof of its state: whoever does not believe the sums adds them up.

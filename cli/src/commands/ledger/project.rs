@@ -1,0 +1,70 @@
+//! `tally ledger project`: the tables for questions, made anew from the log of a stopped node, or compared with such.
+
+use crate::answer::{Answer, Context, Fault, print_json};
+use std::path::PathBuf;
+use tally_ledger_node::{NodeConfig, check, rebuild};
+
+/// Arguments of `ledger project`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The tables (`projection:` in node.yaml) follow from the log alone: they can be removed at any time, and a running node makes them anew
+by itself. With the node stopped, these do it at once, and say whether they were right:
+  tally ledger project --rebuild --config /etc/tallystick/node.yaml
+  tally ledger project --check   --config /etc/tallystick/node.yaml      exit code 0 only if every row is as the log says")]
+pub struct ProjectArgs {
+    /// Make them anew from the log
+    #[arg(long, required_unless_present = "check")]
+    rebuild: bool,
+    /// Bring them up to the last block, make others anew beside them, and compare all rows
+    #[arg(long, conflicts_with = "rebuild")]
+    check: bool,
+    /// The node's configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/tallystick/node.yaml")]
+    config: PathBuf,
+}
+
+pub(super) fn run(args: &ProjectArgs, json: bool) -> Result<Answer, Fault> {
+    let config = NodeConfig::load(&args.config).context(args.config.display())?;
+    if args.check { compare(&config, json) } else { make(&config, json) }
+}
+
+fn make(config: &NodeConfig, json: bool) -> Result<Answer, Fault> {
+    let made = rebuild(config).context("the projection was not made")?;
+    if json {
+        print_json(&serde_json::json!({
+            "place": made.place, "height": made.at.height, "checkpoint": made.at.checkpoint, "entries": made.at.entries,
+        }))?;
+    } else {
+        println!(
+            "{} made anew from the log: {} entries, up to block {}",
+            made.place,
+            made.at.entries,
+            made.at.next() - 1
+        );
+    }
+    Ok(Answer::Yes)
+}
+
+fn compare(config: &NodeConfig, json: bool) -> Result<Answer, Fault> {
+    let checked = check(config).context("the projection was not compared")?;
+    let differences = &checked.found.differences;
+    if json {
+        print_json(&serde_json::json!({
+            "place": checked.place, "height": checked.at.height, "checkpoint": checked.at.checkpoint,
+            "rows": checked.found.rows, "differences": differences, "equal": differences.is_empty(),
+        }))?;
+        return Ok(differences.is_empty().into());
+    }
+    if differences.is_empty() {
+        println!(
+            "{}: all {} rows are as the log says, up to block {}",
+            checked.place,
+            checked.found.rows,
+            checked.at.next() - 1
+        );
+    } else {
+        println!("{}: NOT as the log says; `tally ledger project --rebuild` makes it anew", checked.place);
+        differences.iter().for_each(|difference| println!("  {difference}"));
+    }
+    Ok(differences.is_empty().into())
+}
