@@ -58,6 +58,10 @@ pub async fn events(
         Some(id) => behind(id).ok_or_else(|| Problem::bad_request("last-event-id", format!("`{id}`"), hint))?,
         None => (from.from.unwrap_or_else(|| next_height(&api.engine)), 0),
     };
+    let kept_below = api.engine.store().kept_below();
+    if begin.0 < kept_below {
+        return Err(Problem::events_pruned(kept_below));
+    }
     let permit = api.streams.0.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::not_now("streams", "too many event streams at once", 10))?;
     let reader = Reader {
@@ -119,7 +123,8 @@ impl Reader {
 fn block_events(engine: &Engine, height: u64) -> Result<Vec<Event>, Problem> {
     let Some(row) = engine.store().block(height)? else { return Ok(Vec::new()) };
     let mut events = Vec::new();
-    for outcome in engine.store().outcomes(height)?.unwrap_or_default() {
+    let outcomes = engine.store().outcomes(height)?;
+    for outcome in outcomes.ok_or_else(|| Problem::events_pruned(engine.store().kept_below()))? {
         let outcome = OutcomeRecord::decode(&outcome).map_err(|fault| Problem::internal(&fault))?;
         for (kind, subject, data) in happenings(&outcome) {
             let id = format!("{height}.{}", events.len());

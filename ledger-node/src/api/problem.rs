@@ -82,6 +82,12 @@ impl Problem {
         Self::new(StatusCode::GONE, "pruned", pruned.to_string(), hint)
     }
 
+    /// Events that are asked for were forgotten: nothing is skipped in silence.
+    pub fn events_pruned(kept_below: u64) -> Self {
+        let text = format!("events of blocks below {kept_below} were pruned, as the node's retention says");
+        Self::new(StatusCode::GONE, "pruned", text, "begin with ?from= that height, without Last-Event-ID")
+    }
+
     /// The node's own fault. The cause goes into its log and to the caller, who may be the operator.
     pub fn internal(cause: &dyn std::error::Error) -> Self {
         tracing::error!(%cause, "a question could not be answered");

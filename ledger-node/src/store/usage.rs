@@ -54,7 +54,7 @@ impl Store {
         let folder = self.folder.as_deref().ok_or(UsageFault::None)?;
         let mut usage = Usage { parts: Vec::new(), bytes: 0, disk_bytes: 0 };
         // The contents first: what comes in between is then in the files, and not the other way round.
-        let (blocks, tables) = (blocks(&self.index)?, self.index.tables()?);
+        let (blocks, tables) = (blocks(&self.index, self.log.first())?, self.index.tables()?);
         let files = files(folder, folder)?;
         let total = |is_ours: &dyn Fn(&str) -> bool| {
             files.iter().filter(|file| is_ours(&file.name)).map(|file| file.bytes).sum()
@@ -137,9 +137,13 @@ struct Blocks {
     records: u64,
 }
 
-fn blocks(index: &Index) -> Result<Blocks, IndexFault> {
+/// Of the blocks from `first` on: those before were pruned.
+fn blocks(index: &Index, first: u64) -> Result<Blocks, IndexFault> {
     let mut sums = Blocks::default();
     index.each_block(|height, row| {
+        if height < first {
+            return Ok(());
+        }
         let statements: u64 = row.entries.iter().map(|((_, length), _)| u64::from(*length)).sum();
         sums.count += 1;
         sums.entries += row.entries.len() as u64;
