@@ -6,7 +6,7 @@ use super::container::FileFault;
 use super::kept::{self, CheckedKept, KeptChain, KeptName};
 use super::snapshot::{self, Part, Snapshot};
 use crate::admit::{Body, CheckedStatement};
-use crate::store::{BlockRow, Index, Log, Seed, StoreOpenError, encode_block, read_block};
+use crate::store::{BlockRow, Index, Log, Seed, SeedOutcomes, StoreOpenError, encode_block, read_block};
 use std::path::{Path, PathBuf};
 use tally_evidence::{Checkpoint, Frontier, Hash, OutcomeRecord, Place, VerifyingKey, leaf_hash, root_of};
 
@@ -40,7 +40,7 @@ pub fn seed(index: &Index, log: &Log, whose: Whose<'_>) -> Result<(), StoreOpenE
     let mut seeding = Seeding { index, blocks: Vec::new(), tree: Frontier::default(), last: None };
     seeding.kept(whose, &names)?;
     let mut snapshot = Snapshot::open(&file, whose.ledger, whose.key)?;
-    while let Some(part) = snapshot.next()? {
+    while let Some(part) = snapshot.next_part()? {
         match part {
             Part::State(pairs) => index.seed_state(&pairs)?,
             Part::Outcomes(height, outcomes) if height >= covered => seeding.logged(log, height, outcomes, whose)?,
@@ -137,7 +137,7 @@ impl Seeding<'_> {
             batches,
         };
         self.last = Some(checkpoint);
-        Ok(self.push(Seed { height, row, outcomes: Ok(outcomes) })?)
+        Ok(self.push(Seed { height, row, outcomes: SeedOutcomes::All(outcomes) })?)
     }
 
     fn push(&mut self, block: Seed) -> Result<(), crate::store::IndexFault> {
@@ -178,7 +178,7 @@ fn of_kept(kept: CheckedKept) -> Seed {
         batches: kept::batches(&block.entries),
     };
     let outcomes = block.kept.into_iter().map(|kept| (kept.index, kept.outcome)).collect();
-    Seed { height: checkpoint.height, row, outcomes: Err((bytes, outcomes)) }
+    Seed { height: checkpoint.height, row, outcomes: SeedOutcomes::Kept(bytes, outcomes) }
 }
 
 /// Brings kept files into the index that were written before a power cut and are not in it. Gives below which height only kept

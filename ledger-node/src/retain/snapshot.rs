@@ -171,7 +171,7 @@ fn write_state(recorder: &mut Recorder, view: &IndexView) -> Result<u64, Snapsho
 pub fn verify(file: &Path, ledger: &str, key: &VerifyingKey) -> Result<SnapshotHead, FileFault> {
     let mut snapshot = Snapshot::open(file, ledger, key)?;
     let mut hashes: Vec<(Hash, Hash)> = Vec::new();
-    while let Some(part) = snapshot.next()? {
+    while let Some(part) = snapshot.next_part()? {
         if let Part::State(pairs) = part {
             hashes.extend(pairs.iter().map(|(key, value)| (sha256(key), sha256(value))));
         }
@@ -215,7 +215,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`FileFault`].
-    pub fn next(&mut self) -> Result<Option<Part>, FileFault> {
+    pub fn next_part(&mut self) -> Result<Option<Part>, FileFault> {
         if self.is_done {
             return Ok(None);
         }

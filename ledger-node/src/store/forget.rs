@@ -23,8 +23,15 @@ const KEPT_BELOW: &str = "kept";
 pub struct Seed {
     pub height: u64,
     pub row: BlockRow,
-    /// All outcomes, or the kept block's bytes and what of its outcomes was kept.
-    pub outcomes: Result<Vec<Vec<u8>>, (Vec<u8>, Vec<(u64, Vec<u8>)>)>,
+    pub outcomes: SeedOutcomes,
+}
+
+/// What there is of a block's outcomes.
+pub enum SeedOutcomes {
+    /// All of them.
+    All(Vec<Vec<u8>>),
+    /// The kept block's bytes, and the outcomes in it with their places.
+    Kept(Vec<u8>, Vec<(u64, Vec<u8>)>),
 }
 
 impl Index {
@@ -78,10 +85,10 @@ impl Index {
                 }
             }
             match &block.outcomes {
-                Ok(all) => {
+                SeedOutcomes::All(all) => {
                     write.open_table(OUTCOMES)?.insert(block.height, rows::encode_outcomes(all).as_slice())?;
                 }
-                Err((kept, _)) => {
+                SeedOutcomes::Kept(kept, _) => {
                     write.open_table(KEPT)?.insert(block.height, kept.as_slice())?;
                     write.open_table(META)?.insert(KEPT_BELOW, (block.height + 1, &[][..]))?;
                 }
@@ -129,8 +136,8 @@ impl Index {
 impl Seed {
     fn outcomes(&self) -> Box<dyn Iterator<Item = (u64, &Vec<u8>)> + '_> {
         match &self.outcomes {
-            Ok(all) => Box::new((0..).zip(all)),
-            Err((_, kept)) => Box::new(kept.iter().map(|(place, outcome)| (*place, outcome))),
+            SeedOutcomes::All(all) => Box::new((0..).zip(all)),
+            SeedOutcomes::Kept(_, kept) => Box::new(kept.iter().map(|(place, outcome)| (*place, outcome))),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use block::BlockRecord;
 pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
 pub use forget::IndexView;
-pub(crate) use forget::Seed;
+pub(crate) use forget::{Seed, SeedOutcomes};
 pub(crate) use index::Index;
 pub use index::{FlushLimits, IndexDisk, IndexFault, StateView};
 pub(crate) use log::Log;

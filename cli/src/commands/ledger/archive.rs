@@ -53,7 +53,7 @@ pub struct CheckArchiveArgs {
     pub ledger_key: PathBuf,
 }
 
-pub async fn prune(client: &Client, is_dry: bool) -> Result<Found, Fault> {
+pub(super) async fn prune(client: &Client, is_dry: bool) -> Result<Found, Fault> {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let mut text = String::new();
     if is_dry {
@@ -83,7 +83,7 @@ fn say_over(text: &mut String, over: u64) {
     }
 }
 
-pub fn save(args: &ArchiveArgs) -> Result<Found, Fault> {
+pub(super) fn save(args: &ArchiveArgs) -> Result<Found, Fault> {
     let config = NodeConfig::load(&args.config).context(args.config.display())?;
     let key = config.load_key()?.public().clone();
     let saved = archive::put_all(&config.data, &key, &args.to).context("not all of it was archived")?;
@@ -96,7 +96,7 @@ pub fn save(args: &ArchiveArgs) -> Result<Found, Fault> {
     Ok(Found::new(json!({"segments": saved}), text))
 }
 
-pub fn bring_back(args: &ImportArgs) -> Result<Found, Fault> {
+pub(super) fn bring_back(args: &ImportArgs) -> Result<Found, Fault> {
     let config = NodeConfig::load(&args.config).context(args.config.display())?;
     let done = import(&config, &args.from).context("nothing usable was brought back")?;
     let text = format!(
@@ -108,7 +108,7 @@ pub fn bring_back(args: &ImportArgs) -> Result<Found, Fault> {
     Ok(Found::new(json!(done), text))
 }
 
-pub fn check(args: &CheckArchiveArgs) -> Result<Found, Fault> {
+pub(super) fn check(args: &CheckArchiveArgs) -> Result<Found, Fault> {
     let pem = std::fs::read_to_string(&args.ledger_key).context(args.ledger_key.display())?;
     let key = VerifyingKey::from_pem(&pem).context(args.ledger_key.display())?;
     match archive::verify(&args.dir, &key) {
