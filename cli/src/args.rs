@@ -470,6 +470,12 @@ pub struct VerifyArgs {
     /// The ledger's public key as you know it (SPKI PEM); without it the key in the file is taken and shown
     #[arg(long, value_name = "FILE")]
     pub ledger_key: Option<PathBuf>,
+    /// A witness you know, by its public key (SPKI PEM) or its verifier key. Repeatable; without any, those in the file are shown
+    #[arg(long = "witness", value_name = "NAME=FILE | VKEY")]
+    pub witnesses: Vec<String>,
+    /// How many witnesses must have signed; all that are named when not said
+    #[arg(long, value_name = "N")]
+    pub need: Option<usize>,
 }
 
 /// Arguments of `status` and `reload`.

@@ -3,7 +3,7 @@
 cbor2 and cryptography, to prove that a stranger can. Forms, seals and trees are in verifier/formats.py, the
 language of the rules in verifier/rule.py.
 
-    verify.py FILE [--ledger-key PEM] [--json]
+    verify.py FILE [--ledger-key PEM] [--witness NAME=PEM]... [--need N] [--json]
 
 Names each link as `tally verify` does. Exit code 0: every link holds, 1: one does not, 2: no answer.
 """
@@ -11,9 +11,13 @@ Names each link as `tally verify` does. Exit code 0: every link holds, 1: one do
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+import witness_notes as notes
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key, load_pem_public_key
 from verifier.formats import (
     BYTES,
     CALL,
@@ -62,8 +66,9 @@ class Broken(Exception):
 class Chain:
     """What the links so far have proved, and how each of them came out."""
 
-    def __init__(self, file, trusted):
+    def __init__(self, file, trusted, witnesses=(), need=0):
         self.file, self.trusted, self.links = file, trusted, []
+        self.witnesses, self.needed = dict(witnesses), need
         self.parties, self.devices, self.rules = {}, {}, {}
         self.last_index, self.checkpoints, self.events = -1, {}, []
 
@@ -86,6 +91,32 @@ class Chain:
         for term in self.file["terms"]:
             self.attempt(self.term, term)
         self.attempt(self.link, self.file["agreement"], "history", self.history)
+        if "witnessed" in self.file or self.needed:
+            self.attempt(self.link, "the witnesses", "witness", self.witnessed)
+
+    def witnessed(self):
+        """What witnesses signed covers every entry, and enough of those the reader knows signed it."""
+        given = self.file.get("witnessed")
+        need(given, f"{self.needed} are needed, the file carries the word of none")
+        listed = {witness["name"]: note_key(witness["key"]) for witness in given["witnesses"]}
+        own = (self.file["ledger"], load_pem_public_key_of(self.file["key"]))
+        try:
+            size, root = notes.open_note(given["note"], *own)
+            _, signatures = notes.split_note(given["note"])
+            known = {(name, notes.cosigner_id(name, key)) for name, key in listed.items()} | {(own[0], notes.log_id(*own))}
+            need({(name, key_id) for name, key_id, _ in signatures} == known, "not signed by exactly those listed")
+            asked = self.witnesses or listed
+            times = {name: notes.cosigned_at(given["note"], name, key) for name, key in (listed | asked).items()}
+        except (notes.NoteFault, ValueError) as fault:
+            raise Fault(str(fault)) from fault
+        need(len(given["paths"]) == len(self.file["entries"]), "not one path for each entry")
+        for entry, path in zip(self.file["entries"], given["paths"]):
+            statement, receipt = open_statement(entry["statement"]), open_receipt(entry["receipt"])
+            reached = root_of_path(leaf_hash(statement["id"]), receipt["index"], size, path)
+            need(reached == root, f"entry {receipt['index']} is not in the tree that they signed")
+        keys = {notes.spki(asked[name]) for name in asked if times[name]} - {notes.spki(own[1])}
+        need(len(keys) >= self.needed, f"{self.needed} are needed, {len(keys)} of those you know signed")
+        return f"{', '.join(name for name in asked if times[name])} signed a tree of {size} entries"
 
     def attempt(self, check, *given):
         try:
@@ -317,13 +348,29 @@ def shown_readings(body, entry):
     return shown
 
 
-def verify(data, trusted=None):
+def load_pem_public_key_of(sec1):
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), sec1)
+
+
+def note_key(spki):
+    """A witness's key in the one form that witness.md allows."""
+    try:
+        key = load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm) as fault:
+        raise Fault("a witness's key is none") from fault
+    need(isinstance(key, (ed25519.Ed25519PublicKey, ec.EllipticCurvePublicKey)) and notes.spki(key) == spki, "a witness's key is none")
+    return key
+
+
+def verify(data, trusted=None, witnesses=(), need_witnesses=0):
     """All links: (about, step, whether it holds, detail)."""
-    chain = Chain(None, trusted)
+    chain = Chain(None, trusted, witnesses, need_witnesses)
 
     def opened():
         chain.file = decode(as_cbor(data), "not an evidence file", FILE)
         public_key(chain.file["key"])
+        for witness in chain.file.get("witnessed", {"witnesses": []})["witnesses"]:
+            note_key(witness["key"])
         return f"evidence about {chain.file['agreement']} on ledger {chain.file['ledger']}"
 
     chain.attempt(chain.link, "the file", "file", opened)
@@ -341,16 +388,23 @@ def as_json(links):
     return {"holds": holds(links), "links": [dict(zip(names, link)) for link in links]}
 
 
-def run(description, verify):
+def run(description, verify, with_witnesses=False):
     """The command line of a verifier; gives the exit code."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("file", type=Path)
     parser.add_argument("--ledger-key", type=Path, help="the ledger's public key as you know it (SPKI PEM)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--flips", help="also verify copies with one wrong byte: OFFSET:MASK,… (for the test; JSON)")
+    if with_witnesses:
+        parser.add_argument("--witness", action="append", default=[], metavar="NAME=PEM", help="a witness you know")
+        parser.add_argument("--need", type=int, help="how many of them must have signed; all when not said")
     asked = parser.parse_args()
     try:
         data, trusted = asked.file.read_bytes(), None
+        if with_witnesses:
+            known = dict(witness.split("=", 1) for witness in asked.witness)
+            known = {name: load_pem_public_key(Path(file).read_bytes()) for name, file in known.items()}
+            verify = partial(verify, witnesses=known, need_witnesses=len(known) if asked.need is None else asked.need)
         if asked.ledger_key:
             key = load_pem_public_key(asked.ledger_key.read_bytes())
             trusted = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
@@ -371,4 +425,4 @@ def run(description, verify):
 
 
 if __name__ == "__main__":
-    sys.exit(run("Verifies a Tallystick evidence file, offline.", verify))
+    sys.exit(run("Verifies a Tallystick evidence file, offline.", verify, with_witnesses=True))

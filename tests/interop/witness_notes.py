@@ -54,9 +54,10 @@ def split_note(note):
         raise NoteFault("no signatures")
     signatures = []
     for line in lines[:-1].split("\n"):
-        dash, name, blob = line.split(" ")
-        blob = base64.b64decode(blob, validate=True)
-        if dash != DASH or not name or len(blob) < 5:
+        dash, name, written = line.split(" ")
+        blob = base64.b64decode(written, validate=True)
+        # One signature, one text: bits behind the last byte are zero.
+        if dash != DASH or not name or len(blob) < 5 or base64.b64encode(blob).decode() != written:
             raise NoteFault("a signature line is none")
         signatures.append((name, blob[:4], blob[4:]))
     return text + "\n", signatures

@@ -60,6 +60,39 @@ async fn both_accept_the_frozen_file_and_neither_a_flipped_bit() {
     }
 }
 
+#[tokio::test]
+async fn both_count_the_same_witnesses_and_neither_takes_a_flipped_bit() {
+    let (file, key_file) = (frozen("witnessed.tally"), frozen("witnessed.ledger.pub.pem"));
+    let bytes = std::fs::read(&file).unwrap();
+    let known = ["w1", "w2"].map(|name| format!("{name}={}", frozen(&format!("witnessed.{name}.pub.pem")).display()));
+    let key = key_file.display().to_string();
+    let asked = ["--ledger-key", &key, "--witness", &known[0], "--witness", &known[1]];
+    // The file is one of a test plant: its blocks have an outcome too many, which only theirs looks at (*besides*, in verifying.md).
+    let broken = |said: &Value| {
+        let links = said["links"].as_array().unwrap().iter();
+        let link = links
+            .filter(|link| link["step"] == "witness" || link["step"] == "file")
+            .find(|link| link["holds"] == false);
+        link.map(|link| link["step"].clone())
+    };
+    assert_eq!(broken(&theirs(&file, &asked).await.1), None);
+    let three = [&asked[..], &["--need", "3"]].concat();
+    assert_eq!(broken(&theirs(&file, &three).await.1), Some(Value::from("witness")));
+    assert_eq!(broken(&theirs(&frozen("mo-1.tally"), &asked[2..]).await.1), Some(Value::from("witness")));
+
+    // Every byte of the note, the keys and the paths, which stand at the end of the file.
+    let start = bytes.windows(9).position(|window| window == b"witnessed").unwrap();
+    let flips: Vec<_> = (start..bytes.len()).map(|at| format!("{at}:{}", 1 << (at % 8))).collect();
+    let (_, said) = theirs(&file, &[&asked[..2], &["--flips", &flips.join(",")]].concat()).await;
+    for (at, theirs) in (start..).zip(&said.as_array().unwrap()[1..]) {
+        let mut forged = bytes.clone();
+        forged[at] ^= 1 << (at % 8);
+        let ours = verify(&forged, None);
+        let ours = ours.first_broken().unwrap_or_else(|| panic!("ours accepts byte {at}"));
+        assert_eq!(broken(theirs), Some(serde_json::to_value(ours.step).unwrap()), "byte {at}");
+    }
+}
+
 /// Without the ledger's key the file is judged by the one it carries; with another's, it is somebody else's ledger.
 #[tokio::test]
 async fn the_key_one_knows_decides() {

@@ -52,8 +52,8 @@ async fn two_of_three_make_a_receipt_final_whoever_of_them_is_away() {
         (Witness::of(&site, "acme.example/w1", "ed25519").await, Witness::of(&site, "plant.example/w2", "p256").await);
     let not_ours = PythonWitness::start(&site, "not-ours", "honest").await;
     ask_witnesses(&site, 2, "5s", &[one.line(), two.line(), not_ours.line.clone()]);
-    let (first, second) = (one.start().await, two.start().await);
-    let node = site.start_node().await;
+    let (mut first, mut second) = (one.start().await, two.start().await);
+    let mut node = site.start_node().await;
     let acme = Party::of(&site, "acme");
     let known: Vec<(&str, &Path)> = vec![(&one.name, &one.dir), (&two.name, &two.dir)];
     let keys: Vec<_> = known.iter().map(|(name, dir)| (*name, dir.join("witness.pub.pem"))).collect();
@@ -67,7 +67,7 @@ async fn two_of_three_make_a_receipt_final_whoever_of_them_is_away() {
     eventually("all three to sign", async || (shown(&site, &keys).await.1.len() == 3).then_some(())).await;
 
     // One is killed: nobody notices.
-    drop(first);
+    first.kill().await;
     for amount in 2..6 {
         acme.call(&site.node, "accounts", "transfer", None, &pay(amount)).await;
     }
@@ -75,7 +75,7 @@ async fn two_of_three_make_a_receipt_final_whoever_of_them_is_away() {
     assert_eq!(signed, ["not-ours", "plant.example/w2"], "{size}");
 
     // Two are away: durable, not final, and said so; the ledger goes on.
-    drop(second);
+    second.kill().await;
     let statement = acme.seal("accounts", "transfer", None, &pay(6));
     let Err(SubmitError::NotFinal { cause }) = site.node.submit(&statement).await else { panic!("it cannot be final") };
     assert!(cause.contains("waiting for") && cause.contains("of 2 witnesses"), "{cause}");
@@ -87,14 +87,14 @@ async fn two_of_three_make_a_receipt_final_whoever_of_them_is_away() {
     assert!(Site::metric(&site.node, "tally_witnesses_failed_total", "w1").await >= 1.0);
 
     // Everything is started again, in the other order; the receipt comes.
-    drop(node);
-    let node = site.start_node().await;
+    node.kill().await;
+    let mut node = site.start_node().await;
     assert!(matches!(site.node.submit(&statement).await, Err(SubmitError::NotFinal { .. })), "also after a restart");
     let _second = two.start().await;
     let receipt = eventually("the receipt", async || site.node.submit(&statement).await.ok()).await;
     assert!(Receipt::parse(&receipt.receipt).unwrap().check(&id, &site.ledger_key()).is_ok());
     let kept = std::fs::read_to_string(site.dir().join("node/witness/final.note")).unwrap();
-    drop(node);
+    node.kill().await;
     let _node = site.start_node().await;
     let log = LogKey::new("press-line".to_owned(), site.ledger_key().into());
     assert!(TreeNote::open(&kept, &log).unwrap().size > receipt.entry);
@@ -187,14 +187,14 @@ async fn two_nodes_with_one_key_are_caught_and_the_proof_convinces_strangers() {
     let listen = config.lines().find(|line| line.starts_with("listen:")).unwrap().to_owned();
     std::fs::write(&twin, config.replace(&listen, &format!("listen: [\"tcp:127.0.0.1:{port}\"]"))).unwrap();
     let mut watcher = witness.start().await;
-    let node = site.start_node().await;
+    let mut node = site.start_node().await;
     let acme = Party::of(&site, "acme");
     // Not a power of two: then the path that the twin gives proves to the witness what the twin is (docs/formats/witness.md).
     for amount in 1..6 {
         acme.call(&site.node, "accounts", "transfer", None, &pay(amount)).await;
     }
     let size = witness.size().await.unwrap();
-    drop(node);
+    node.kill().await;
     let mut second = Process::start("the twin", tally_command(&["node", "--config", &twin.display().to_string()]));
     let client = tally_ledger_client::Client::new(format!("tcp:127.0.0.1:{port}").parse().unwrap());
     eventually("the twin", async || {
@@ -243,9 +243,10 @@ async fn two_nodes_with_one_key_are_caught_and_the_proof_convinces_strangers() {
     let asked = Process::run(tally_command(&["witness", "status", "--witness", &address]), PATIENCE).await;
     assert_eq!(asked.status.code(), Some(1), "{}", String::from_utf8_lossy(&asked.stdout));
     watcher.terminate().await;
-    let watcher = witness.start().await;
+    let mut watcher = witness.start().await;
     assert_eq!(witness.size().await, Some(size));
-    drop((watcher, second));
+    watcher.kill().await;
+    second.kill().await;
     let config = witness.dir.join("witness.yaml").display().to_string();
     let settle = ["witness", "settle", "press-line", "--config", &config];
     assert_eq!(Process::run(tally_command(&settle), PATIENCE).await.status.code(), Some(0));

@@ -3,8 +3,8 @@
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::VerifyArgs;
 use std::path::Path;
-use tally_evidence::VerifyingKey;
-use tally_verifier::{Report, verify};
+use tally_evidence::{Cosigner, VerifyingKey};
+use tally_verifier::{Report, Witnesses, verify_witnessed};
 
 /// Largest evidence file read: a careful auditor's program does not swallow a disk image.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -12,13 +12,27 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 pub fn run(args: &VerifyArgs, json: bool) -> Result<Answer, Fault> {
     let pinned = args.ledger_key.as_deref().map(read_key).transpose()?;
     let bytes = read_file(&args.file)?;
-    let report = verify(&bytes, pinned.as_ref());
+    let known = args.witnesses.iter().map(|text| read_witness(text)).collect::<Result<Vec<_>, _>>()?;
+    let witnesses = Witnesses { need: args.need.unwrap_or(known.len()), known };
+    let report = verify_witnessed(&bytes, pinned.as_ref(), &witnesses);
     if json {
         print_json(&serde_json::json!({"file": args.file, "holds": report.all_hold(), "report": report}))?;
     } else {
         print!("{}", render(&report));
     }
     Ok(report.all_hold().into())
+}
+
+/// A witness as on the command line.
+fn read_witness(text: &str) -> Result<Cosigner, Fault> {
+    match text.split_once('=') {
+        // Base64 of a verifier key may end in `=`, but a name has no `+`.
+        Some((name, file)) if !name.contains('+') => {
+            let key = super::witness::read_key(Path::new(file))?;
+            Ok(Cosigner::new(name, key).context(format_args!("--witness {text}"))?)
+        }
+        _ => text.parse().context(format_args!("--witness {text}")),
+    }
 }
 
 /// An evidence file, if it is not too large.

@@ -11,8 +11,10 @@ mod known;
 mod report;
 mod story;
 mod trigger;
+mod witness;
 
 pub use report::{Coverage, Hole, Link, Report, Step};
+pub use witness::Witnesses;
 
 use entry::Ledger;
 use known::Known;
@@ -26,12 +28,18 @@ use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, VerifyingKey, jso
 /// whether what it shows is what they say.
 #[must_use]
 pub fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
+    verify_witnessed(file, pinned, &Witnesses::default())
+}
+
+/// The same for a reader who also wants the word of witnesses he knows.
+#[must_use]
+pub fn verify_witnessed(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witnesses) -> Report {
     if !json::is_json(file) {
-        return verify_cbor(file, pinned);
+        return verify_cbor(file, pinned, witnesses);
     }
     match json::from_json(file) {
         Ok(read) => {
-            let mut report = verify_cbor(&read.cbor, pinned);
+            let mut report = verify_cbor(&read.cbor, pinned, witnesses);
             report.shows(&read.mismatches);
             report
         }
@@ -43,11 +51,16 @@ pub fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
     }
 }
 
-fn verify_cbor(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
-    if CoverageFile::is_one(file) { coverage::verify(file, pinned) } else { verify_agreement(file, pinned) }
+fn verify_cbor(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witnesses) -> Report {
+    if !CoverageFile::is_one(file) {
+        return verify_agreement(file, pinned, witnesses);
+    }
+    let mut report = coverage::verify(file, pinned);
+    witness::absent(witnesses, &mut report);
+    report
 }
 
-fn verify_agreement(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
+fn verify_agreement(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witnesses) -> Report {
     let mut report = Report::default();
     let file = match EvidenceFile::decode(file) {
         Ok(file) => file,
@@ -70,6 +83,7 @@ fn verify_agreement(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
         check_term(term, ledger, &mut story, &mut report);
     }
     story.finish(&mut report);
+    witness::check(&file, ledger, witnesses, &mut report);
     report
 }
 

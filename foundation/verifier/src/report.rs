@@ -35,6 +35,8 @@ pub enum Step {
     Rule,
     /// The trigger follows from the readings by the rule.
     Recomputed,
+    /// Others saw the tree that the entries are in.
+    Witness,
     /// The outcomes follow each other without a hole.
     History,
     /// What was asked is what the file answers.
@@ -63,6 +65,7 @@ impl fmt::Display for Step {
             Self::Readings => "readings → root",
             Self::Rule => "rule version",
             Self::Recomputed => "trigger recomputed",
+            Self::Witness => "witnesses",
             Self::History => "history",
             Self::Question => "question",
             Self::Anchor => "anchor",

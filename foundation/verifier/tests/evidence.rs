@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_evidence::cbor::text;
 use tally_evidence::{
-    BatchBody, BatchEnvelope, ChainHead, Checkpoint, Disclosure, Event, EvidenceEntry, EvidenceFile, Hash,
-    OutcomeRecord, Place, ReadingsClaim, Receipt, RuleRecord, Salt, SignedStatement, StatementId, StatementKind,
-    Transition, Tree, TriggerBody, TriggerCall, VerifyingKey, encode_reading, leaf_hash, reading_leaf, root_of,
-    rule_digest, sign,
+    Algorithm, BatchBody, BatchEnvelope, ChainHead, Checkpoint, Cosigner, Disclosure, Event, EvidenceEntry,
+    EvidenceFile, Hash, NoteSigningKey, OutcomeRecord, Place, ReadingsClaim, Receipt, RuleRecord, Salt, SignedNote,
+    SignedStatement, StatementId, StatementKind, Transition, Tree, TreeNote, TriggerBody, TriggerCall, VerifyingKey,
+    WitnessedNote, cosign, encode_reading, leaf_hash, reading_leaf, root_of, rule_digest, sign,
 };
 use tally_model::{
     CallTemplate, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId, Unit, Value, ValueKind,
 };
 use tally_rules::{Firing, Rule, Watch};
-use tally_verifier::{Report, Step, verify};
+use tally_verifier::{Report, Step, Witnesses, verify, verify_witnessed};
 
 const SALT: Salt = [3; 16];
 
@@ -178,6 +178,76 @@ fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceF
         entries,
         terms: vec![],
         witnessed: None,
+    }
+}
+
+/// The same with a note over all entries, cosigned by two witnesses, of which each kind of key is one.
+fn witnessed_evidence() -> (EvidenceFile, Vec<Cosigner>) {
+    let mut file = evidence();
+    let mut tree = Tree::default();
+    for entry in &file.entries {
+        tree.push(leaf_hash(&SignedStatement::parse(&entry.statement).unwrap().id.0));
+    }
+    tree.push([9; 32]);
+    let note = TreeNote { origin: LEDGER.to_owned(), size: 3, root: tree.root() }.seal(&key(1));
+    let mut note = SignedNote::parse(&note).unwrap();
+    let mut witnesses = Vec::new();
+    for (name, algorithm) in [("w1", Algorithm::Ed25519), ("w2", Algorithm::P256)] {
+        let key = NoteSigningKey::from_secret(algorithm, &[7; 32]).unwrap();
+        let line = cosign(&note, name, &key, 1_790_000_021).unwrap();
+        note = note.with(line);
+        witnesses.push(Cosigner::new(name, key.public().clone()).unwrap());
+    }
+    let paths = (0..2).map(|index| tree.inclusion_path(index, 3).unwrap()).collect();
+    file.witnessed = Some(WitnessedNote { note: note.to_string(), witnesses: witnesses.clone(), paths });
+    (file, witnesses)
+}
+
+#[test]
+fn the_word_of_witnesses_is_counted_by_those_the_reader_knows() {
+    let (file, witnesses) = witnessed_evidence();
+    let stranger = NoteSigningKey::from_secret(Algorithm::Ed25519, &[8; 32]).unwrap();
+    let stranger = Cosigner::new("w1", stranger.public().clone()).unwrap();
+    let twice = Cosigner::new("w3", witnesses[0].key().clone()).unwrap();
+    let verified = |file: &EvidenceFile, known: &[&Cosigner], need| {
+        let witnesses = Witnesses { known: known.iter().map(|known| (*known).clone()).collect(), need };
+        verify_witnessed(&file.encode(), Some(key(1).public()), &witnesses).first_broken().map(|link| link.step)
+    };
+    assert_eq!(verified(&file, &[], 0), None);
+    assert_eq!(verified(&file, &[&witnesses[0], &witnesses[1]], 2), None);
+    assert_eq!(verified(&file, &[&witnesses[0], &stranger], 1), None);
+    assert_eq!(verified(&file, &[&witnesses[0], &stranger], 2), Some(Step::Witness), "of a stranger with a known name");
+    assert_eq!(verified(&file, &[&witnesses[0], &twice], 2), Some(Step::Witness), "one key under two names");
+    assert_eq!(verified(&evidence(), &[&witnesses[0]], 1), Some(Step::Witness), "none in the file");
+    type Forge = fn(&mut WitnessedNote);
+    let forgeries: [Forge; 5] = [
+        |given| given.paths[1].pop().map_or((), drop),
+        |given| given.paths.truncate(1),
+        |given| given.paths.swap(0, 1),
+        |given| given.witnesses.truncate(1),
+        |given| given.note = given.note.replacen("\n3\n", "\n4\n", 1),
+    ];
+    for (number, forge) in forgeries.into_iter().enumerate() {
+        let mut file = file.clone();
+        forge(file.witnessed.as_mut().unwrap());
+        assert_eq!(verified(&file, &[], 0), Some(Step::Witness), "forgery {number}");
+    }
+}
+
+/// `tests/formats/witnessed.tally`, with which others compare their verifiers.
+#[test]
+fn the_frozen_witnessed_file_is_this_one() {
+    let frozen = include_bytes!("../../../tests/formats/witnessed.tally");
+    assert_eq!(witnessed_evidence().0.encode(), frozen);
+}
+
+#[test]
+fn every_flipped_byte_of_a_witnessed_file_breaks_a_named_link() {
+    let file = witnessed_evidence().0.encode();
+    for place in 0..file.len() {
+        let mut forged = file.clone();
+        forged[place] ^= 1 << (place % 8);
+        assert!(verify(&forged, None).first_broken().is_some(), "byte {place} of {} does not matter", file.len());
     }
 }
 

@@ -122,10 +122,13 @@ ID, PARTY_ID, POINT_ID = like("[A-Za-z0-9_.-]{1,64}"), like("[A-Za-z0-9_.@-]{1,6
 UNIT, ES256 = like("[!-~]{1,32}"), one_of(-7)
 PRIORITY = one_of("low", "medium", "high", "critical")
 PROOF = {"outcome": BYTES, "outcome-index": UINT, "outcome-path": each(HASH), "checkpoint": BYTES}
+WITNESSED = fields({
+    "note": TEXT, "paths": each(each(HASH)), "witnesses": each(fields({"name": like(r"[^\s+\x00-\x1f\x7f]+"), "key": BYTES})),
+})  # fmt: skip
 FILE = fields({
     "tallystick-evidence": one_of(1), "ledger": TEXT, "key": KEY, "agreement": TEXT, "terms": each(fields(PROOF)),
     "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES}, {"disclosure": BYTES})),
-})  # fmt: skip
+}, {"witnessed": WITNESSED})  # fmt: skip
 SIGN1 = sign1(fields({}), BYTES)
 STATEMENT_HEADER = fields({
     1: ES256, 3: one_of(*STATEMENT_TYPES), 4: HASH, 15: fields({1: PARTY_ID, 2: TEXT, 3: TEXT, 6: INT}),
