@@ -1,7 +1,7 @@
 //! The agent's own interface, for people, Prometheus and `tally evidence`: HTTP on a local socket or a port.
 //!
 //! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`,
-//! `/anchors`;
+//! `/anchors`, `/readings/{device}/{number}`;
 //! `POST /reload` (on a local socket only).
 //! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. There is no login: who
 //! reaches the socket may read, and have the mapping file read anew. One disclosure is built at a time.
@@ -9,8 +9,9 @@
 mod listen;
 mod problem;
 
+use crate::anchor::book::Summary;
 use crate::anchor::{Answer, SealedAnchor};
-use crate::disclose::{Found, disclose, find};
+use crate::disclose::{Found, disclose, find, show_reading};
 use crate::error::StoreError;
 use crate::reload;
 use crate::status::Status;
@@ -23,8 +24,10 @@ use axum::{Json, Router};
 use problem::Problem;
 use serde_json::json;
 use std::sync::Arc;
+use tally_connector_api::{Clock, SystemClock};
 use tally_evidence::StatementId;
 use tally_journal::Storage;
+use tally_model::{DeviceId, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use listen::{ListenError, Listener, serve};
@@ -61,13 +64,16 @@ pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
         .route("/disclosures/{id}", get(disclosure::<S>))
         .route("/dead-letters", get(dead_letters::<S>))
         .route("/anchors", get(anchors::<S>))
+        .route("/readings/{device}/{number}", get(reading::<S>))
         .route("/reload", post(reload::<S>))
         .fallback(async || Problem::not_found("path", "there is nothing here".to_owned(), "see docs/operator/agent.md"))
         .with_state(api)
 }
 
 async fn status<S: Storage>(State(api): Shared<S>) -> Response {
-    Json(api.status.as_json(&api.agent, &api.plant, &api.ledger)).into_response()
+    let mut status = api.status.as_json(&api.agent, &api.plant, &api.ledger);
+    status["anchors"] = anchor_lines(&api).into();
+    Json(status).into_response()
 }
 
 async fn live<S: Storage>(State(api): Shared<S>) -> Result<&'static str, Problem> {
@@ -85,7 +91,7 @@ async fn ready<S: Storage>(State(api): Shared<S>) -> Result<&'static str, Proble
 
 /// Prometheus text format 0.0.4.
 async fn metrics<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem> {
-    let text = api.status.metrics().map_err(|fault| Problem::internal(&fault))?;
+    let text = api.status.metrics(&summary(&api), now()).map_err(|fault| Problem::internal(&fault))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
@@ -99,8 +105,49 @@ async fn statement<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<S
 
 /// How the anchors of every device stand.
 async fn anchors<S: Storage + Send + 'static>(State(api): Shared<S>) -> Response {
-    let devices = api.stores.anchors().as_ref().map(|anchors| anchors.book().summary());
-    Json(json!({"on": devices.is_some(), "devices": devices.unwrap_or_default()})).into_response()
+    let is_on = api.stores.anchors().is_some();
+    Json(json!({"on": is_on, "devices": anchor_lines(&api)})).into_response()
+}
+
+/// Nothing when anchors are off.
+fn summary<S: Storage>(api: &Api<S>) -> Vec<Summary> {
+    api.stores.anchors().as_ref().map(|anchors| anchors.book().summary()).unwrap_or_default()
+}
+
+fn anchor_lines<S: Storage>(api: &Api<S>) -> Vec<serde_json::Value> {
+    let (now, summary) = (now(), summary(api));
+    let line = |device: &Summary| {
+        let mut line = json!(device);
+        line["behind_seconds"] = json!(device.behind(now));
+        line
+    };
+    summary.iter().map(line).collect()
+}
+
+/// By this computer's clock, for people: how old something is.
+fn now() -> Timestamp {
+    SystemClock::default().now()
+}
+
+/// One reading, shown under the root of the anchor that covers it.
+async fn reading<S: Storage + Send + 'static>(
+    State(api): Shared<S>,
+    Path((device, number)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let device = DeviceId::try_new(device).map_err(|fault| Problem::bad_request("device-id", fault.to_string()))?;
+    let number =
+        number.parse().map_err(|_| Problem::bad_request("number", format!("`{number}` is no reading's number")))?;
+    let _permit = api.disclosures.acquire().await.map_err(|_| Problem::not_now("stopping", "stopping".to_owned()))?;
+    let stores = api.stores.clone();
+    let shown = tokio::task::spawn_blocking(move || show_reading(&stores, &device, number)).await;
+    let (disclosure, anchor, answer) = shown.map_err(|fault| Problem::internal(&fault))??;
+    let mut response = ([(header::CONTENT_TYPE, "application/cbor")], disclosure).into_response();
+    let headers = response.headers_mut();
+    headers.insert("tally-anchor", anchor.number.into());
+    if let Some(answer) = answer.filter(|answer| answer.refusal == 0) {
+        headers.insert("tally-entry", answer.entry.into());
+    }
+    Ok(response)
 }
 
 async fn receipt<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<String>) -> Result<Response, Problem> {

@@ -3,6 +3,7 @@
 //! Built on demand from the vault, and checked against the sealed root before anybody gets it. The vault is read in small
 //! pieces, so that readings go on meanwhile.
 
+use crate::anchor::{Answer, SealedAnchor};
 use crate::error::StoreError;
 use crate::receipts::Receipted;
 use crate::seal::Sealed;
@@ -10,10 +11,11 @@ use crate::store::Stores;
 use crate::vault::RECORDS_AT_ONCE;
 use std::collections::HashMap;
 use tally_evidence::{
-    BodyFault, Disclosure, DisclosureFault, ReadingFault, SignedStatement, StatementFault, StatementId, TriggerBody,
-    decode_reading,
+    AnchorBody, BodyFault, Disclosure, DisclosureFault, ReadingFault, SignedStatement, StatementFault, StatementId,
+    TriggerBody, decode_reading,
 };
 use tally_journal::Storage;
+use tally_model::DeviceId;
 
 /// Why there is no disclosure.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,14 @@ pub enum DiscloseError {
     /// This agent did not seal it, or no longer knows.
     #[error("no trigger of this agent has the statement id {0}")]
     Unknown(StatementId),
+    /// No anchor in the book covers the reading.
+    #[error("no anchor of this agent covers reading {number} of {device}")]
+    NotAnchored {
+        /// Whose reading.
+        device: DeviceId,
+        /// Which.
+        number: u64,
+    },
     /// A store, or readings that are gone.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -122,4 +132,42 @@ pub fn disclose<S: Storage>(stores: &Stores<S>, id: &StatementId) -> Result<Vec<
     let disclosure = Disclosure::build(body.device.clone(), claim.first, &leaves, &open);
     disclosure.readings(&claim.points)?;
     if disclosure.root()? == claim.root { Ok(disclosure.encode()) } else { Err(DiscloseError::OtherRoot) }
+}
+
+/// Shows reading `number` of `device` alone, under the root of the anchor that covers it; gives the anchor and, when the ledger
+/// answered, its answer.
+///
+/// # Errors
+/// [`DiscloseError`].
+pub fn show_reading<S: Storage>(
+    stores: &Stores<S>,
+    device: &DeviceId,
+    number: u64,
+) -> Result<(Vec<u8>, SealedAnchor, Option<Answer>), DiscloseError> {
+    let not_anchored = || DiscloseError::NotAnchored { device: device.clone(), number };
+    let found = stores.anchors().as_ref().map_or(Ok(None), |anchors| anchors.book().covering(device, number))?;
+    let (anchor, answer) = found.ok_or_else(not_anchored)?;
+    let body = AnchorBody::decode(&SignedStatement::parse(&anchor.statement)?.payload)?;
+    let (mut leaves, mut opened) = (Vec::new(), None);
+    // Where the anchor's readings begin is not written down: the vault is walked from its beginning.
+    // One look at a time: in one expression the second would wait for the first's lock for ever.
+    let end = stores.vault().next_place();
+    let mut place = stores.vault().first_place();
+    let count = body.last - body.first + 1;
+    while place < end && (leaves.len() as u64) < count {
+        let (stored, next) = stores.vault().read(device, place, body.first..=body.last, RECORDS_AT_ONCE)?;
+        for stored in stored {
+            leaves.push(stored.leaf());
+            if stored.number == number {
+                opened = Some((stored.salt, stored.bytes));
+            }
+        }
+        place = next;
+    }
+    if leaves.len() as u64 != count {
+        return Err(StoreError::NotKept { device: device.clone(), first: body.first, last: body.last }.into());
+    }
+    let open = |at: u64| opened.clone().filter(|_| at == number);
+    let disclosure = Disclosure::build(device.clone(), body.first, &leaves, &open);
+    if body.shows(&disclosure) { Ok((disclosure.encode(), anchor, answer)) } else { Err(DiscloseError::OtherRoot) }
 }

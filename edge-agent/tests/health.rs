@@ -73,7 +73,7 @@ async fn a_disk_that_hangs_is_not_ready_and_readings_wait_for_it() {
     sink.send(batch()).await.unwrap();
     wait("a word about the disk", || status.not_ready().iter().any(|reason| reason.contains("made durable"))).await;
     assert!(status.is_alive(), "a restart would not make the disk faster");
-    assert!(status.metrics().unwrap().contains("\ntally_agent_ready 0\n"));
+    assert!(status.metrics(&[], Timestamp::default()).unwrap().contains("\ntally_agent_ready 0\n"));
     // The channel is bounded: it fills, and the connectors wait.
     for _ in 0..8 {
         sink.try_send(batch()).unwrap();

@@ -36,7 +36,7 @@ from verifier.formats import (
     signed_bytes,
 )
 from verifier.readable import as_cbor
-from verify import Broken, Chain, open_receipt, run
+from verify import Broken, Chain, open_receipt, run, shown_readings
 
 CALL_TYPE, ANCHOR_TYPE = (f"application/vnd.tallystick.{kind}+cbor" for kind in ("call", "anchor"))
 HEADER = fields({
@@ -52,7 +52,7 @@ ANCHOR = fields({
 FILE = fields({
     "tallystick-coverage": one_of(1), "ledger": TEXT, "key": KEY, "checkpoint": BYTES,
     "question": fields({"device": ID, "from": INT, "to": INT, "digest": HASH}),
-    "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES})),
+    "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES}, {"disclosure": BYTES})),
     "state": each(fields({"key": BYTES, "proof": BYTES}, {"value": BYTES})),
 })  # fmt: skip
 
@@ -138,7 +138,11 @@ class Coverage(Chain):
         if is_anchor:
             self.link(about, "device-binding", self.bound, body["device"], statement["claims"][1])
             self.link(about, "anchor", self.anchor, statement, outcome)
-        elif body["contract"] == "registry" and outcome["refusal"] == 0:
+            if "disclosure" in entry:
+                self.link(about, "readings", self.shown, body, entry)
+        elif "disclosure" in entry:
+            self.links.append((about, "readings", False, "a call has no readings"))
+        if not is_anchor and body["contract"] == "registry" and outcome["refusal"] == 0:
             self.link(about, "device-binding", self.register, statement)
 
     def anchor(self, statement, outcome):
@@ -151,6 +155,11 @@ class Coverage(Chain):
         self.anchors.append(body)
         self.signers.add(statement["claims"][1])
         return f"readings {body['first']} to {body['last']}"
+
+    def shown(self, body, entry):
+        """As those of a trigger, but that none is claimed."""
+        claim = {"first": body["first"], "last": body["last"], "root": body["root"], "points": {}}
+        return f"{len(shown_readings({'device': body['device'], 'readings': claim}, entry))} shown"
 
     def state(self):
         checkpoint = self.link("the state", "checkpoint", self.open_checkpoint, self.file["checkpoint"], silent=True)

@@ -61,7 +61,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("order", &["--node"]),
     ("balance", &["--node"]),
     ("evidence", &["--output", "--format", "--agent", "--node"]),
-    ("prove", &["--device", "--from", "--to", "--out", "--format", "--ledger-key", "--node"]),
+    ("prove", &["--device", "--from", "--to", "--reading", "--out", "--format", "--ledger-key", "--agent", "--node"]),
     ("verify", &["--ledger-key"]),
     ("convert", &["--output"]),
     ("ledger", &["show", "entries", "du", "block", "entry", "state", "proof"]),

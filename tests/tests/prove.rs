@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tally_evidence::cbor::text;
-use tally_evidence::{AnchorBody, CoverageFile, GapReason, SignedStatement, StatementKind};
+use tally_evidence::{AnchorBody, CoverageFile, Disclosure, GapReason, SignedStatement, StatementKind};
 use tally_model::Timestamp;
 use tally_tests::{PATIENCE, Party, Process, Site, eventually, python, random, root, tally_command};
 use tally_verifier::verify;
@@ -101,6 +102,29 @@ async fn what_is_whole_is_proved_and_a_killed_agent_is_named() {
     assert_eq!(site.agent.get_bytes(&format!("/statements/{id}")).await.unwrap(), entry.statement);
     let book = site.agent.get_json("/anchors").await.unwrap();
     assert_eq!((&book["on"], &book["devices"][0]["refusals"]), (&true.into(), &0.into()), "{book}");
+
+    // One reading of the middle, shown by the agent under its anchor, proved offline to us and to them.
+    let number = taken[1].first + 1;
+    let shown = site.agent.get_bytes(&format!("/readings/press-01/{number}")).await.unwrap();
+    let reading = Disclosure::decode(&shown).unwrap().readings(&BTreeMap::new()).unwrap().remove(0);
+    let name = format!("press-01/{}/{number}", reading.sample.point);
+    let one = site.outside().join("one.coverage");
+    let agent_address = format!("unix:{}", site.dir().join("agent.sock").display());
+    let one_name = one.display().to_string();
+    let asked = ["prove", "--reading", &name, "--agent", &agent_address, "--out", &one_name];
+    let (code, said) = tally(&site, &asked).await;
+    let line = said["shown"][0].as_str().unwrap_or_default();
+    assert!(code == 0 && line.starts_with(&format!("reading {number}: {}", reading.sample.point)), "{said:#}");
+    assert!(line.contains(&reading.sample.received.to_string()), "{line}");
+    assert_eq!(tally(&site, &["verify", &one_name]).await.0, 0);
+    assert_eq!(coverage_check(&site, &one, &[]).await.0, 0);
+    let other = format!("press-01/elsewhere/{number}");
+    let (code, said) = tally(&site, &["prove", "--reading", &other, "--agent", &agent_address]).await;
+    assert!(code == 2 && said.to_string().contains("is of point"), "{said}");
+    let (code, said) = tally(&site, &["prove", "--reading", "press-01/x/99999999", "--agent", &agent_address]).await;
+    assert!(code == 1 && said.to_string().contains("no anchor of this agent covers"), "{said}");
+    let status = site.agent.get_json("/status").await.unwrap();
+    assert!(status["anchors"][0]["behind_seconds"].as_f64().is_some_and(|behind| behind >= 0.0), "{status:#}");
 
     // A validator that is not ours finds an anchor as it is written down.
     let body = SignedStatement::parse(&entry.statement).unwrap().payload;

@@ -39,6 +39,7 @@ fn lines(status: &Value) -> Vec<String> {
         let name = format!("{}/{}", word(&rule["device"]), word(&rule["trigger"]));
         lines.push(line("rule", &format!("{name}  {}", word(&rule["state"]))));
     }
+    lines.extend(items(&status["anchors"]).map(|device| line("anchors", &anchors(device))));
     for chain in items(&status["vault"]) {
         let (device, readings, head) = (word(&chain["device"]), word(&chain["readings"]), word(&chain["head"]));
         lines.push(line("vault", &format!("{device}  {readings} readings, head {head}")));
@@ -101,6 +102,27 @@ fn node(node: &Value) -> String {
         true => word(&node["state"]),
         false => format!("{} (for {})", word(&node["state"]), seconds(&node["for_seconds"])),
     }
+}
+
+/// How far the ledger covers the readings of a device, and what waits.
+fn anchors(device: &Value) -> String {
+    let mut text = word(&device["device"]);
+    text += &match device["behind_seconds"].as_f64() {
+        #[allow(clippy::cast_possible_truncation)] // seconds
+        Some(behind) => {
+            let behind = duration((behind * 1e6) as i64);
+            format!("  covered up to reading {}, {behind} ago", count(&device["covered"]).saturating_sub(1))
+        }
+        None => "  the ledger covers nothing yet".to_owned(),
+    };
+    let (pending, refusals) = (count(&device["pending"]), count(&device["refusals"]));
+    if pending > 0 {
+        text += &format!("; {} without an answer", times(pending, "anchor"));
+    }
+    if refusals > 0 {
+        text += &format!("; REFUSED by the ledger, {} in a row", times(refusals, "time"));
+    }
+    text
 }
 
 /// What is kept for somebody, and what was lost; nothing of it when there is nothing.
@@ -195,6 +217,10 @@ mod tests {
         ]);
         status["triggers"] = json!([{"device": "press-01", "trigger": "worn", "state": "normal"}]);
         status["vault"] = json!([{"device": "press-01", "readings": 15, "head": "6f1c"}]);
+        status["anchors"] = json!([
+            {"device": "press-01", "number": 4, "covered": 15, "behind_seconds": 61.0, "pending": 1, "refusals": 0},
+            {"device": "cnc", "number": 1, "covered": null, "behind_seconds": null, "pending": 0, "refusals": 2},
+        ]);
         status["counters"] = json!({
             "outbox_triggers": 1, "outbox_bytes": 700, "dead_letters": 2, "spool_bytes": 0, "history_lost": 5,
             "readings_late": 1500,
@@ -221,6 +247,8 @@ mod tests {
                 "          1500 values that devices had recorded during an outage, kept as history",
                 "          5 readings SCADA will never be told of",
                 "rule      press-01/worn  normal",
+                "anchors   press-01  covered up to reading 14, 1min 1s ago; 1 anchor without an answer",
+                "anchors   cnc  the ledger covers nothing yet; REFUSED by the ledger, 2 times in a row",
                 "vault     press-01  15 readings, head 6f1c",
             ]
         );

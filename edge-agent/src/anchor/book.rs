@@ -76,10 +76,30 @@ pub struct Summary {
     pub next: u64,
     /// The first reading that no anchor in the ledger covers.
     pub covered: Option<u64>,
+    /// Receive time of the last reading that a sealed anchor covers, RFC 3339.
+    #[serde(serialize_with = "as_text")]
+    pub sealed_until: Option<Timestamp>,
+    /// Receive time of the last reading that an anchor in the ledger covers, RFC 3339: nothing is missing until then but declared
+    /// gaps.
+    #[serde(serialize_with = "as_text")]
+    pub covered_until: Option<Timestamp>,
     /// Anchors without an answer.
     pub pending: usize,
     /// Refusals since the last one that the ledger took.
     pub refusals: u32,
+}
+
+#[allow(clippy::ref_option)] // as serde calls it
+fn as_text<T: serde::Serializer>(time: &Option<Timestamp>, serializer: T) -> Result<T::Ok, T::Error> {
+    serde::Serialize::serialize(&time.map(|time| time.to_string()), serializer)
+}
+
+impl Summary {
+    /// Seconds from the last reading that an anchor in the ledger covers to `now`; `None` while it covers none.
+    #[must_use]
+    pub fn behind(&self, now: Timestamp) -> Option<f64> {
+        self.covered_until.map(|until| now.since(until).as_secs_f64())
+    }
 }
 
 impl<S: Storage> Book<S> {
@@ -310,18 +330,43 @@ impl<S: Storage> Book<S> {
     /// # Errors
     /// [`StoreError`].
     pub fn find(&self, id: &StatementId) -> Result<Option<(SealedAnchor, Option<Answer>)>, StoreError> {
-        let mut found: Option<(u64, SealedAnchor)> = None;
+        self.find_by(|anchor| anchor.id == *id)
+    }
+
+    /// The anchor that covers reading `number` of `device`, with its answer, as long as it is kept. Of several (one was refused, or
+    /// a new vault began) the newest.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn covering(
+        &self,
+        device: &DeviceId,
+        number: u64,
+    ) -> Result<Option<(SealedAnchor, Option<Answer>)>, StoreError> {
+        self.find_by(|anchor| anchor.device == *device && (anchor.first..=anchor.last).contains(&number))
+    }
+
+    /// The newest that `is_it`.
+    fn find_by(
+        &self,
+        is_it: impl Fn(&SealedAnchor) -> bool,
+    ) -> Result<Option<(SealedAnchor, Option<Answer>)>, StoreError> {
+        let mut found: Option<(u64, SealedAnchor, Option<Answer>)> = None;
         for record in self.journal.iter_from(0).map_err(fault)? {
             let (number, bytes) = record.map_err(fault)?;
-            match (Record::decode(&bytes), &found) {
-                (Some(Record::Anchor(anchor)), None) if anchor.id == *id => found = Some((number, anchor)),
-                (Some(Record::Answer(answer)), Some((record, anchor))) if answer.anchor == *record => {
-                    return Ok(Some((anchor.clone(), Some(answer))));
+            match Record::decode(&bytes) {
+                Some(Record::Anchor(anchor)) if is_it(&anchor) => found = Some((number, anchor, None)),
+                Some(Record::Answer(answer)) => {
+                    if let Some((record, _, kept)) = &mut found
+                        && answer.anchor == *record
+                    {
+                        *kept = Some(answer);
+                    }
                 }
                 _ => {}
             }
         }
-        Ok(found.map(|(_, anchor)| (anchor, None)))
+        Ok(found.map(|(_, anchor, answer)| (anchor, answer)))
     }
 
     /// Bytes on disk.
@@ -347,12 +392,14 @@ impl<S: Storage> Book<S> {
 
 impl Standing {
     fn summary(&self) -> Summary {
-        let State { device, next, number, covered, refusals, .. } = &self.state;
+        let State { device, next, number, received, covered, refusals, .. } = &self.state;
         Summary {
             device: device.clone(),
             number: *number,
             next: *next,
             covered: covered.map(|(next, _)| next),
+            sealed_until: (*number > 0).then_some(*received).flatten(),
+            covered_until: covered.map(|(_, received)| received),
             pending: self.pending,
             refusals: *refusals,
         }

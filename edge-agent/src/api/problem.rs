@@ -77,6 +77,11 @@ impl From<DiscloseError> for Problem {
             DiscloseError::Unknown(_) => {
                 Self::not_found("statement", fault.to_string(), "was it sealed by another agent?")
             }
+            DiscloseError::NotAnchored { .. } => Self::not_found(
+                "anchor",
+                fault.to_string(),
+                "the newest readings are covered by the next anchor; those of long ago may stand in anchors that only the ledger keeps",
+            ),
             DiscloseError::Store(fault) => fault.into(),
             _ => Self::internal(&fault),
         }

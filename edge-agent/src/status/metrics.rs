@@ -4,10 +4,11 @@
 
 use super::devices::{DeviceCount, REASONS};
 use super::{Counted, Kind, Status, lock};
+use crate::anchor::book::Summary;
 use prometheus::{Error, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::time::Instant;
 use tally_connector_api::{LinkState, LinkStatus};
-use tally_model::DeviceId;
+use tally_model::{DeviceId, Timestamp};
 
 /// Where the families of one scrape are put together.
 struct Scrape {
@@ -34,15 +35,16 @@ impl Scrape {
 }
 
 impl Status {
-    /// Everything that is measured, in Prometheus' text format 0.0.4.
+    /// Everything that is measured, in Prometheus' text format 0.0.4; `anchors` as they stand `now`.
     ///
     /// # Errors
     /// When two families have the same name, which a test rules out.
-    pub fn metrics(&self) -> Result<String, Error> {
+    pub fn metrics(&self, anchors: &[Summary], now: Timestamp) -> Result<String, Error> {
         let scrape = Scrape { registry: Registry::new_custom(Some("tally_agent".to_owned()), None)? };
         self.agent_metrics(&scrape)?;
         self.link_metrics(&scrape)?;
         self.device_metrics(&scrape)?;
+        anchor_metrics(&scrape, anchors, now)?;
         TextEncoder::new().encode_to_string(&scrape.registry.gather())
     }
 
@@ -169,6 +171,26 @@ fn age(at: Instant) -> f64 {
     at.elapsed().as_secs_f64()
 }
 
+#[allow(clippy::cast_precision_loss)] // gauges are doubles
+fn anchor_metrics(scrape: &Scrape, anchors: &[Summary], now: Timestamp) -> Result<(), Error> {
+    let labels = ["device"];
+    let number = scrape.gauges("anchor_number", "Number of the device's last sealed anchor.", labels)?;
+    let pending = scrape.gauges("anchors_pending", "Sealed anchors without an answer of the ledger.", labels)?;
+    let refusals = scrape.gauges("anchor_refusals", "Refused anchors since the last that was taken.", labels)?;
+    let help = "Seconds since the last reading that an anchor in the ledger covers; absent while there is none.";
+    let behind = scrape.gauges("anchor_behind_seconds", help, labels)?;
+    for device in anchors {
+        let labels = [device.device.as_str()];
+        number.with_label_values(&labels).set(device.number as f64);
+        pending.with_label_values(&labels).set(device.pending as f64);
+        refusals.with_label_values(&labels).set(f64::from(device.refusals));
+        if let Some(seconds) = device.behind(now) {
+            behind.with_label_values(&labels).set(seconds);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,12 +212,24 @@ mod tests {
         reporters[0].up(Timestamp::default());
         reporters[1].down(LinkFault::Untrusted("look".to_owned()), Duration::from_secs(1));
         status.count.readings.add(7);
-        let text = status.metrics().unwrap();
+        let summary = Summary {
+            device: DeviceId::try_new("a").unwrap(),
+            number: 3,
+            next: 31,
+            covered: Some(21),
+            sealed_until: Some(Timestamp::from_micros(80_000_000)),
+            covered_until: Some(Timestamp::from_micros(30_000_000)),
+            pending: 1,
+            refusals: 0,
+        };
+        let text = status.metrics(&[summary], Timestamp::from_micros(90_000_000)).unwrap();
         for line in [
             "# HELP tally_agent_readings_total Readings numbered and chained.",
             "# TYPE tally_agent_readings_total counter",
             "tally_agent_readings_total 7",
             "tally_agent_links_down 2",
+            r#"tally_agent_anchor_behind_seconds{device="a"} 60"#,
+            r#"tally_agent_anchors_pending{device="a"} 1"#,
             "tally_agent_ready 1",
             r#"tally_agent_link_up{first_device="a",link="modbus+rtu:///dev/tty\"odd\\"} 1"#,
             r#"tally_agent_link_up{first_device="b",link="opc.tcp://h:4840"} 0"#,

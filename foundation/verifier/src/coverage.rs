@@ -8,13 +8,13 @@ use crate::entry::{self, Body, Ledger, Proved};
 use crate::known::Known;
 use crate::report::{Coverage, Hole, Report, Step};
 use crate::{check_key, trigger};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::{self, Cbor};
 use tally_evidence::{
-    AnchorBody, AnchorLink, Checkpoint, CoverageFile, Gap, GapReason, Hash, StateClaim, StateProof, VerifyingKey,
-    device_state_key, revocation_state_key,
+    AnchorBody, AnchorLink, Checkpoint, CoverageFile, Disclosure, Gap, GapReason, Hash, StateClaim, StateProof,
+    VerifyingKey, device_state_key, revocation_state_key,
 };
-use tally_model::{PartyId, Timestamp};
+use tally_model::{PartyId, Reading, Timestamp};
 
 pub(crate) fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
     let mut report = Report::default();
@@ -58,14 +58,18 @@ fn entries(file: &CoverageFile, ledger: Ledger<'_>, report: &mut Report) -> Prov
                 let (about, statement, outcome) = (&proved.about, &proved.statement, &proved.outcome);
                 entry::check_call(about, call, statement, outcome, entry, ledger, &mut known, report);
             }
-            Body::Anchor(anchor) if entry.disclosure.is_none() => {
+            Body::Anchor(anchor) => {
                 if let Some(next) = check_anchor(file, &proved, anchor, link.as_ref(), &known, report) {
                     link = Some(next);
                     found.signers.insert(proved.statement.issuer.clone());
                     found.anchors.push(anchor.clone());
+                    if let Some(disclosure) = &entry.disclosure {
+                        show(&proved.about, anchor, disclosure, report);
+                    }
+                } else if entry.disclosure.is_some() {
+                    report.fails(&proved.about, Step::Readings, "an anchor that does not hold shows nothing");
                 }
             }
-            Body::Anchor(_) => report.fails(&proved.about, Step::Readings, "an anchor shows no readings here"),
             Body::Trigger(..) => {
                 report.fails(&proved.about, Step::Statement, "a trigger says nothing about what is missing");
             }
@@ -101,6 +105,26 @@ fn check_anchor(
     }
     report.holds(about, Step::Anchor, format!("readings {}–{}", anchor.first, anchor.last));
     Some(anchor.link())
+}
+
+/// Readings shown under an anchor's root, each with the device's time and the agent's.
+fn show(about: &str, anchor: &AnchorBody, disclosure: &[u8], report: &mut Report) {
+    let Some((readings, hidden)) = report.record(about, Step::Readings, shown(anchor, disclosure)) else { return };
+    report.holds(about, Step::Readings, format!("{} shown, {hidden} hidden", readings.len()));
+    for Reading { number, sample, .. } in readings {
+        let value = sample.outcome.map_or_else(|reason| format!("no value: {reason}"), |value| value.to_string());
+        let times = format!("device's time {}, received {}", sample.source_time, sample.received);
+        report.story.push(format!("reading {number}: {} {value} {}, {times}", sample.point, sample.unit));
+    }
+}
+
+fn shown(anchor: &AnchorBody, disclosure: &[u8]) -> Result<(Vec<Reading>, u64), String> {
+    let disclosure = Disclosure::decode(disclosure).map_err(|fault| fault.to_string())?;
+    if !anchor.shows(&disclosure) {
+        return Err("the readings shown do not give the root that was sealed".to_owned());
+    }
+    let readings = disclosure.readings(&BTreeMap::new()).map_err(|fault| fault.to_string())?;
+    Ok((readings, disclosure.hidden()))
 }
 
 fn state(file: &CoverageFile, ledger: Ledger<'_>, proved: &ProvedAnchors, report: &mut Report) {

@@ -7,11 +7,11 @@ use common::{LEDGER, device, genesis, key, party};
 use std::time::Duration;
 use tally_evidence::cbor::{self, Cbor, int, text};
 use tally_evidence::{
-    AnchorBody, Checkpoint, CoverageFile, EvidenceEntry, Gap, GapReason, Hash, OutcomeRecord, Place, Question, Receipt,
-    SignedStatement, StateClaim, StateTree, StatementKind, Tree, device_state_key, leaf_hash, revocation_state_key,
-    root_of, sign,
+    AnchorBody, Checkpoint, CoverageFile, Disclosure, EvidenceEntry, Gap, GapReason, Hash, OutcomeRecord, Place,
+    Question, Receipt, SignedStatement, StateClaim, StateTree, StatementKind, Tree, device_state_key, encode_reading,
+    leaf_hash, reading_leaf, revocation_state_key, root_of, sign,
 };
-use tally_model::{DeviceId, Timestamp};
+use tally_model::{DeviceId, PointId, Quality, Reading, Sample, Timestamp, Unit, Value};
 use tally_verifier::{Report, Step, verify};
 
 fn at(second: u64) -> Timestamp {
@@ -248,4 +248,50 @@ fn another_question_than_the_one_asked_is_noticed() {
     breaks(&file, Step::Question, "not the ones");
     file.digest = file.question.digest();
     assert!(check(&file).all_hold(), "whoever asks anew is answered anew");
+}
+
+/// Ten readings under the first anchor, of which one is shown.
+fn one_shown() -> CoverageFile {
+    let bytes = |number: u64| {
+        let sample = Sample {
+            point: PointId::try_new("vibration").unwrap(),
+            outcome: Ok(Value::Float(7.25)),
+            unit: Unit::try_new("mm/s").unwrap(),
+            quality: Quality::Good,
+            source_time: at(number).minus(Duration::from_millis(300)),
+            received: at(number),
+        };
+        encode_reading(&Reading { device: device(), number, sample }, number)
+    };
+    let leaves: Vec<_> = (0..10).map(|number| reading_leaf(&[7; 16], &bytes(number))).collect();
+    let open = |number: u64| (number == 4).then(|| ([7; 16], bytes(4)));
+    let disclosure = Disclosure::build(device(), 0, &leaves, &open);
+    let mut two = anchors(2);
+    two[0].root = root_of(&leaves);
+    two[1].previous = two[0].digest();
+    let mut file = file_with(&two, (4, 4));
+    file.entries[1].disclosure = Some(disclosure.encode());
+    file
+}
+
+#[test]
+fn one_reading_is_shown_under_its_anchor_with_both_of_its_times() {
+    let file = one_shown();
+    let report = check(&file);
+    assert!(report.all_hold(), "{report:#?}");
+    let line = "reading 4: vibration 7.25 mm/s, device's time 2026-09-21T14:13:23.700000Z, received 2026-09-21T14:13:24.000000Z";
+    assert_eq!(report.story, [line]);
+    let bytes = file.encode();
+    for place in (0..bytes.len()).step_by(5) {
+        let mut forged = bytes.clone();
+        forged[place] ^= 1 << (place % 8);
+        assert!(verify(&forged, None).first_broken().is_some(), "byte {place} of {} does not matter", bytes.len());
+    }
+    // Under another anchor it is not shown, and nothing is shown under one that does not hold.
+    let mut elsewhere = file.clone();
+    elsewhere.entries[2].disclosure = elsewhere.entries[1].disclosure.take();
+    breaks(&elsewhere, Step::Readings, "do not give the root");
+    let mut early = file;
+    early.entries[0].disclosure = early.entries[1].disclosure.clone();
+    breaks(&early, Step::Readings, "a call has no readings");
 }
