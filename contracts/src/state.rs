@@ -15,6 +15,9 @@ pub trait StateRead {
 /// What a write leaves under its key: a value, or nothing.
 type Written = Option<Vec<u8>>;
 
+/// A key with its value before and now.
+pub(crate) type Touched<'a> = (&'a [u8], Written, Option<&'a [u8]>);
+
 /// Keys with what was written under them.
 pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -135,7 +138,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Keys beginning with `prefix` written since the last savepoint, each with its value before and now.
-    pub(crate) fn touched(&self, prefix: &[u8]) -> Vec<(&[u8], Written, Option<&[u8]>)> {
+    pub(crate) fn touched(&self, prefix: &[u8]) -> Vec<Touched<'_>> {
         let mut seen = BTreeSet::new();
         let mut touched = Vec::new();
         for (key, before) in self.undo.iter().filter(|(key, _)| key.starts_with(prefix)) {
