@@ -358,7 +358,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Gives what the state says of an agreement.
-pub(crate) type Details<'a> = dyn FnMut(&str) -> Result<Option<AgreementFacts>, Fault> + 'a;
+pub type Details<'a> = dyn FnMut(&str) -> Result<Option<AgreementFacts>, Fault> + 'a;
 
 impl Cause<'_> {
     /// Entry and item, as columns.

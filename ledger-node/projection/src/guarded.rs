@@ -89,7 +89,7 @@ fn allow(asked: AuthContext<'_>) -> Authorization {
 
 fn read(database: &Sqlite, sql: &str, limits: SqlLimits, at: Height) -> rusqlite::Result<SqlAnswer> {
     let mut statement = database.connection().prepare(sql)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let count = columns.len();
     let mut answer = SqlAnswer { at, columns, rows: Vec::new(), is_cut: false };
     let (mut found, mut bytes) = (statement.query([])?, 0);

@@ -27,6 +27,7 @@ mod sqlite;
 mod statement;
 mod window;
 
+pub use batch::Details;
 pub use compare::{Comparison, compare};
 pub use database::{Database, Dialect, Fault, Row, Value};
 pub use facts::{AgreementFacts, BlockFacts};

@@ -181,11 +181,7 @@ impl Projection {
     ///
     /// # Errors
     /// [`Fault`]; the projection is as it was then.
-    pub fn write(
-        &mut self,
-        blocks: &[BlockFacts],
-        mut details: Option<&mut dyn FnMut(&str) -> Result<Option<crate::AgreementFacts>, Fault>>,
-    ) -> Result<(), Fault> {
+    pub fn write(&mut self, blocks: &[BlockFacts], details: Option<&mut Details<'_>>) -> Result<(), Fault> {
         let Some(last) = blocks.last() else { return Ok(()) };
         let at = Height {
             ledger: self.at.ledger.clone(),
@@ -196,7 +192,6 @@ impl Projection {
             details: if details.is_some() { Some(last.height) } else { self.at.details },
         };
         self.database.begin_writing()?;
-        let details: Option<&mut Details<'_>> = details.as_deref_mut().map(|details| details as &mut Details<'_>);
         match transaction(&mut *self.database, self.at.next(), blocks, details, &at) {
             Ok(()) => self.at = at,
             Err(fault) => {
