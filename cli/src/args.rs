@@ -67,6 +67,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// Ask a contract for something, sealed with your key
     Call(CallArgs),
+    /// Who may have what read, written or called on a device: policies, one-time permits, revocation, quarantine
+    Access(crate::commands::access::AccessArgs),
     /// List work orders and other agreements
     Orders(OrdersArgs),
     /// Show one order with its history
@@ -300,7 +302,7 @@ Examples:
   tally call maintenance-order accept --agreement mo-1 --as tina --key keys/tina.key
   tally call accounts transfer --as acme --key keys/acme.key --arg to=fixit --arg amount=5000 --arg currency=EUR")]
 pub struct CallArgs {
-    /// Contract: native (registry, accounts) or from the library
+    /// Contract: native (registry, accounts, access) or from the library
     #[arg(value_name = "CONTRACT")]
     pub contract: String,
     /// What to ask for

@@ -55,6 +55,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Trust(args) => commands::trust::run(&args, json),
         Command::Keys(args) => commands::keys::run(&args, json),
         Command::Call(args) => commands::call::run(args, json),
+        Command::Access(args) => commands::access::run(args, json),
         Command::Orders(args) => commands::order::list(&args, json),
         Command::Order(args) => commands::order::show(&args, json),
         Command::Balance(args) => commands::balance::run(&args, json),

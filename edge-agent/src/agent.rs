@@ -4,6 +4,7 @@ use crate::anchor::SubmitAnchors;
 use crate::api::{self, Api, ListenError, Listener};
 use crate::config::AgentConfig;
 use crate::error::StoreError;
+use crate::gate::{self, Gate, Hands};
 use crate::ingest::{Ingest, LATE_BATCHES_MAX, NewRules, VaultLimits};
 use crate::links::{self, Identity, LinkError, Running, Surroundings};
 use crate::publish;
@@ -248,19 +249,20 @@ impl Agent {
         // Whoever drops this future stops the agent: hard, but whole.
         let _guards = (quit.clone().drop_guard(), drain.clone().drop_guard());
 
-        let api = tokio::spawn(api::serve(
-            listener,
-            api::routes(Arc::new(self.api(reloading.requests.clone()))),
-            quit.clone(),
-        ));
+        let hands = Arc::new(Hands::new(identity(&self.config)));
+        let gate = Arc::new(self.gate(&key, &hands, devices_seen.clone()).await?);
+        let api = api::routes(Arc::new(self.api(reloading.requests.clone(), &gate)));
+        let api = tokio::spawn(api::serve(listener, api, quit.clone()));
         let publishing = self.publish(sealed_seen.clone(), devices_seen, &clock, &quit)?;
         let mut ingest = self.ingest(watches, (source, late), changes, sealed, publishing.live.clone(), clock.clone());
         let mut submit_anchors = tokio::spawn(run_anchors(self.submit_anchors(&key), drain.clone()));
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
-        let mut running = Running::new(Surroundings { sink, history, clock, status: self.status.clone() });
+        let mut submit_reports = tokio::spawn(run_reports(gate.clone(), drain.clone()));
+        let mut running = Running::new(Surroundings { sink, history, clock, status: self.status.clone(), hands });
         self.status.expect(&devices.borrow());
         running.start(links);
+        let following = tokio::spawn(gate.follow(quit.clone()));
         let watchdog = systemd::started(self.status.clone(), quit.clone());
         tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = devices.borrow().len(), triggers = self.plant.rules.len(), "the agent runs");
 
@@ -270,6 +272,7 @@ impl Agent {
                 ended = &mut ingest => break Some(ingest_ended(ended)),
                 ended = &mut submit => break Some(submit_ended(ended)),
                 ended = &mut submit_anchors => break Some(submit_ended(ended)),
+                ended = &mut submit_reports => break Some(submit_ended(ended)),
                 Some(request) = reloading.reloads.recv() => {
                     let answer = self.reload(reloading.load.as_ref(), &mut running, &rules, &devices).await;
                     // Who asked may have gone; the log has it too.
@@ -277,8 +280,9 @@ impl Agent {
                 }
             }
         };
-        let result = self.wind_down(failed, running, ingest, [submit, submit_anchors], drain).await;
+        let result = self.wind_down(failed, running, ingest, [submit, submit_anchors, submit_reports], drain).await;
         quit.cancel();
+        following.abort();
         publishing.stopped().await;
         let _ = tokio::time::timeout(Duration::from_secs(1), api).await;
         watchdog.abort();
@@ -354,7 +358,7 @@ impl Agent {
         failed: Option<AgentError>,
         running: Running,
         ingest: oneshot::Receiver<Result<(), StoreError>>,
-        mut submit: [JoinHandle<Result<(), StoreError>>; 2],
+        mut submit: [JoinHandle<Result<(), StoreError>>; 3],
         drain: CancellationToken,
     ) -> Result<(), AgentError> {
         systemd::stopping();
@@ -375,11 +379,11 @@ impl Agent {
         last
     }
 
-    /// Triggers and anchors side by side.
-    async fn last_submit(&self, submit: &mut [JoinHandle<Result<(), StoreError>>; 2]) -> Result<(), AgentError> {
-        let [triggers, anchors] = submit;
-        let both = async { [triggers.await, anchors.await] };
-        if let Ok(ended) = tokio::time::timeout(LAST_SUBMIT, both).await {
+    /// Triggers, anchors and the gate's reports side by side.
+    async fn last_submit(&self, submit: &mut [JoinHandle<Result<(), StoreError>>; 3]) -> Result<(), AgentError> {
+        let [triggers, anchors, reports] = submit;
+        let all = async { [triggers.await, anchors.await, reports.await] };
+        if let Ok(ended) = tokio::time::timeout(LAST_SUBMIT, all).await {
             for ended in ended {
                 ended.map_err(|_| AgentError::Died("submitting"))??;
             }
@@ -403,10 +407,36 @@ impl Agent {
         })
     }
 
-    fn api(&self, reloads: mpsc::Sender<reload::Request>) -> Api<Disk> {
+    /// Opens its book: everything in it is read.
+    async fn gate(
+        &self,
+        key: &LedgerKey,
+        hands: &Arc<Hands>,
+        devices: watch::Receiver<Arc<Vec<DeviceSpec>>>,
+    ) -> Result<Gate<Disk>, AgentError> {
+        let data = self.config.data.clone();
+        let book = tokio::task::spawn_blocking(move || gate::open_book(&data)).await;
+        let book = book.map_err(|_| AgentError::Died("opening the gate's book"))??;
+        let parts = gate::Parts {
+            hands: hands.clone(),
+            sealer: sealer(&self.config),
+            client: Client::new(self.config.node.clone()),
+            key: key.clone(),
+            devices,
+            clock: self.clock.clone(),
+            status: self.status.clone(),
+            setting: self.config.gate,
+        };
+        Ok(Gate::new(book, parts))
+    }
+
+    fn api(&self, reloads: mpsc::Sender<reload::Request>, gate: &Arc<Gate<Disk>>) -> Api<Disk> {
+        // Whoever reaches a port may read; only who may open the socket's file may change something.
+        let is_local = matches!(self.config.listen, NodeAddress::Unix(_));
         Api {
-            // Whoever reaches a port may read; only who may open the socket's file may change something.
-            reloads: matches!(self.config.listen, NodeAddress::Unix(_)).then_some(reloads),
+            reloads: is_local.then_some(reloads),
+            gate: gate.clone(),
+            takes_permits: is_local,
             stores: self.stores.clone(),
             status: self.status.clone(),
             agent: self.config.name.to_string(),
@@ -490,6 +520,10 @@ async fn run_anchors(submit: Option<SubmitAnchors<Disk>>, stop: CancellationToke
             Ok(())
         }
     }
+}
+
+async fn run_reports(gate: Arc<Gate<Disk>>, stop: CancellationToken) -> Result<(), StoreError> {
+    gate.submit(&stop).await
 }
 
 fn ingest_ended(ended: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> AgentError {

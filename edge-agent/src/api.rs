@@ -1,18 +1,20 @@
 //! The agent's own interface, for people, Prometheus and `tally evidence`: HTTP on a local socket or a port.
 //!
 //! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`,
-//! `/anchors`, `/readings/{device}/{number}`;
-//! `POST /reload` (on a local socket only).
+//! `/anchors`, `/readings/{device}/{number}`, `/permits` (what the gate did of late);
+//! `POST /reload`, `POST /permits/use` (on a local socket only).
 //! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. There is no login: who
 //! reaches the socket may read, and have the mapping file read anew. One disclosure is built at a time.
 
 mod listen;
+mod permits;
 mod problem;
 
 use crate::anchor::book::Summary;
 use crate::anchor::{Answer, SealedAnchor};
 use crate::disclose::{Found, disclose, find, show_reading};
 use crate::error::StoreError;
+use crate::gate::Gate;
 use crate::reload;
 use crate::status::Status;
 use crate::store::Stores;
@@ -46,6 +48,10 @@ pub struct Api<S: Storage> {
     pub ledger: String,
     /// Where a reload is asked for; `None` when that is not allowed here.
     pub reloads: Option<mpsc::Sender<reload::Request>>,
+    /// Uses permits.
+    pub gate: Arc<Gate<S>>,
+    /// Whether permits are taken here.
+    pub takes_permits: bool,
     /// A disclosure may hold a day of readings in memory: one at a time.
     pub disclosures: Semaphore,
 }
@@ -66,6 +72,8 @@ pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
         .route("/anchors", get(anchors::<S>))
         .route("/readings/{device}/{number}", get(reading::<S>))
         .route("/reload", post(reload::<S>))
+        .route("/permits", get(permits::list::<S>))
+        .route("/permits/use", post(permits::use_one::<S>))
         .fallback(async || Problem::not_found("path", "there is nothing here".to_owned(), "see docs/operator/agent.md"))
         .with_state(api)
 }

@@ -43,6 +43,8 @@ pub struct AgentConfig {
     pub listen: NodeAddress,
     /// How often all readings of a device are anchored in the ledger; `None`: never.
     pub anchors: Option<Duration>,
+    /// What the gate does when it cannot ask the ledger.
+    pub gate: crate::gate::GateSetting,
     /// How much is kept.
     pub limits: Limits,
 }

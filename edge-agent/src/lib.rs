@@ -19,6 +19,7 @@
 
 mod agent;
 mod config;
+pub mod gate;
 mod links;
 pub mod reload;
 

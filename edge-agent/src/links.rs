@@ -1,5 +1,6 @@
 //! Steps 1 to 3 belong to the connectors; here devices that share a connection are put together and their links started.
 
+use crate::gate::{Hand, Hands, modbus_link};
 use crate::status::{Alarm, Status};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -65,6 +66,8 @@ pub struct Made {
     /// The devices that share it, in file order.
     pub devices: Vec<DeviceSpec>,
     link: Box<dyn Link>,
+    /// Its writing half, on its way to the gate.
+    hand: Hand,
 }
 
 /// The devices that share a connection, for each connection, in file order.
@@ -92,15 +95,17 @@ pub fn make(
     let new = groups(devices).into_iter().filter(|(_, devices)| !is_there(devices));
     let links = new.map(|(shared, devices)| {
         let made = devices.clone();
-        let link = match shared {
-            Shared::Modbus { .. } => tally_connector_modbus::link(made)?,
-            Shared::OpcUa { .. } => tally_connector_opcua::link(made, opcua_settings(identity))?,
+        let (link, hand) = match shared {
+            Shared::Modbus { .. } => modbus_link(made)?,
+            // The gate opens a session of its own when it has a permit.
+            Shared::OpcUa { .. } => (tally_connector_opcua::link(made, opcua_settings(identity))?, Hand::none()),
             Shared::Mqtt { broker, security } => {
-                tally_connector_mqtt::link(made, &mqtt_client_id(identity, &broker, security.user.as_deref()))?
+                let id = mqtt_client_id(identity, &broker, security.user.as_deref());
+                (tally_connector_mqtt::link(made, &id)?, Hand::none())
             }
-            Shared::Replay { .. } => tally_connector_replay::link(made, AtEnd::Repeat)?,
+            Shared::Replay { .. } => (tally_connector_replay::link(made, AtEnd::Repeat)?, Hand::none()),
         };
-        Ok(Made { devices, link })
+        Ok(Made { devices, link, hand })
     });
     links.collect()
 }
@@ -118,7 +123,7 @@ fn shared(device: &DeviceSpec) -> Shared {
     }
 }
 
-fn opcua_settings(identity: &Identity) -> tally_connector_opcua::Settings {
+pub(crate) fn opcua_settings(identity: &Identity) -> tally_connector_opcua::Settings {
     tally_connector_opcua::Settings {
         pki: identity.pki.clone(),
         application_name: format!("Tallystick agent {}", identity.agent),
@@ -145,6 +150,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Where links are listed.
     pub status: Arc<Status>,
+    /// Where writing halves go.
+    pub hands: Arc<Hands>,
 }
 
 /// The running links.
@@ -192,8 +199,9 @@ impl Running {
         }
     }
 
-    fn start_one(&mut self, Made { devices, link }: Made) {
-        let Surroundings { sink, history, clock, status } = &self.surroundings;
+    fn start_one(&mut self, Made { devices, link, hand }: Made) {
+        let Surroundings { sink, history, clock, status, hands } = &self.surroundings;
+        hands.hold(&devices, hand);
         let (name, stop) = (link.name(), CancellationToken::new());
         let (reporter, listener) = StatusReporter::new(&name);
         status.add_link(name.clone(), link.devices(), listener);

@@ -88,6 +88,16 @@ counters! {
     triggers_without_room: Counter,
     /// Triggers not sealed because a point of their rule was never read.
     triggers_unprovable: Counter,
+    /// Permits that the gate carried out.
+    permits_done: Counter,
+    /// Permits that were burnt without anything being done: the mapping or the device said no.
+    permits_refused: Counter,
+    /// Permits of which nobody knows whether they were carried out: no answer, or the agent was killed.
+    permits_unknown: Counter,
+    /// Permits that the gate turned away: forged, replayed, expired, revoked, for another agent.
+    permit_attempts: Counter,
+    /// Permits of which the ledger said that they are revoked.
+    permits_revoked: Counter,
     /// Triggers with a receipt.
     triggers_receipted: Counter,
     /// Triggers that a contract refused (they are entries all the same).

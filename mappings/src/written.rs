@@ -174,6 +174,11 @@ pub(crate) struct PointWritten {
     pub deadband: Option<f64>,
     /// Lowest and highest believable value in the point's unit; outside there is no value.
     pub range: Option<(f64, f64)>,
+    /// Modbus, OPC UA: `true` lets whoever has a permit of the ledger write the point (acknowledge it, for an alarm); without
+    /// it nobody writes it, permit or not. A number needs `write_range`.
+    pub writable: Option<bool>,
+    /// Lowest and highest number that may be written, in the point's unit; default is `range`.
+    pub write_range: Option<(f64, f64)>,
     /// What it is about, for readers.
     pub description: Option<String>,
 }

@@ -188,3 +188,45 @@ fn a_serial_line_is_set_up_once() {
     assert_eq!(fault.message, "`press` sets up the same serial line differently");
     assert!(both("unit=1&parity=mark", "unit=2").is_err());
 }
+
+#[test]
+fn what_may_be_written_says_within_which_bounds() {
+    let one = |point: &str| points("", &[point]).remove(0).options.writable;
+    let bounds = |range| Some(tally_model::Writable { range });
+    assert_eq!(one("id: a, at: holding:4, type: u16, unit: '1'"), None);
+    assert_eq!(one("id: a, at: holding:4, type: u16, unit: '1', writable: false"), None);
+    assert_eq!(
+        one("id: a, at: holding:4, type: u16, unit: '1', writable: true, write_range: [0, 80]"),
+        bounds(Some((0.0, 80.0)))
+    );
+    assert_eq!(
+        one("id: a, at: holding:4, type: u16, unit: '1', writable: true, range: [5, 9]"),
+        bounds(Some((5.0, 9.0)))
+    );
+    assert_eq!(one("id: a, at: coil:4, writable: true"), bounds(None));
+    let fault = |point: &str| faults(TCP, "", &[point]).remove(0);
+    for (point, expected) in [
+        ("id: a, at: holding:4, type: u16, unit: '1', writable: true", "a number that may be written needs bounds"),
+        (
+            "id: a, at: holding:4, type: u16, unit: '1', write_range: [0, 1]",
+            "bounds for writing a point that is not writable",
+        ),
+        (
+            "id: a, at: holding:4, type: u16, unit: '1', writable: true, write_range: [1, 0]",
+            "the bounds for writing are empty",
+        ),
+        ("id: a, at: input:4, type: u16, unit: '1', writable: true", "inputs of a Modbus device cannot be written"),
+        ("id: a, at: discrete:4, writable: true", "inputs of a Modbus device cannot be written"),
+        ("id: a, at: holding:4.3, type: bool, writable: true", "a bit of a register cannot be written alone"),
+        (
+            "id: a, at: holding:4, type: u16, unit: '1', bits: 0-3, writable: true",
+            "some bits of a number cannot be written alone",
+        ),
+        ("id: a, at: coil:4, writable: true, write_range: [0, 1]", "only numbers have bounds for writing"),
+    ] {
+        let found = fault(point);
+        assert!(found.contains(expected) && found.contains("writ"), "{point}: {found}");
+    }
+    let mqtt = faults("mqtt://10.0.0.7", "", &["id: a, at: 'a/b', unit: '1', writable: true, write_range: [0, 1]"]);
+    assert!(mqtt[0].contains("only Modbus and OPC UA points can be written"), "{mqtt:?}");
+}

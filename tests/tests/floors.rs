@@ -17,6 +17,41 @@ fn the_crates_keep_to_the_floor_table() {
     assert!(faults.is_empty(), "the crates and the floor table of ARCHITECTURE.md differ:\n- {}", faults.join("\n- "));
 }
 
+/// Whoever holds a writing half can move a machine: the gate alone may name them.
+#[test]
+fn nobody_but_the_gate_names_the_writing_halves() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let words = ["link_with_writer", "opcua::Hand", "modbus::Writer", "modbus::Write", "HandFault", "WriteFault"];
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for folder in
+        ["edge-agent/src", "cli/src", "ledger-node", "simulator/src", "contracts/src", "mappings/src", "foundation"]
+    {
+        for file in sources(&root.join(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let names = words.iter().any(|word| text.contains(word));
+            match (names, file.ends_with("edge-agent/src/gate/hands.rs")) {
+                (true, true) => seen += 1,
+                (true, false) => wrong.push(file),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((seen, wrong), (1, Vec::new()), "only edge-agent/src/gate/hands.rs may name {words:?}");
+}
+
+fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
 /// The two towers: they meet only in `tally-evidence`, not even in a test of one of them.
 const TOWERS: [&str; 2] = ["tally-edge-agent", "tally-ledger-node"];
 

@@ -1,5 +1,6 @@
 //! One file a command; each reads its arguments, asks the crates below, and shows the answer.
 
+pub mod access;
 pub mod agent;
 pub mod backup;
 pub mod balance;

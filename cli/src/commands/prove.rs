@@ -232,7 +232,7 @@ fn device(text: &str) -> Result<DeviceId, String> {
 }
 
 /// RFC 3339, `now`, or `now-2h`.
-fn time(text: &str) -> Result<Timestamp, String> {
+pub fn time(text: &str) -> Result<Timestamp, String> {
     let now = || {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))

@@ -6,9 +6,11 @@
 
 use crate::error::Failure;
 use crate::link::connection::{Connection, Manners, short};
+use crate::link::desk::words;
 use crate::plan::BITS_PER_REQUEST_MAX;
+use crate::read_request;
 use std::collections::BTreeMap;
-use tally_model::DeviceId;
+use tally_model::{DeviceId, ModbusTable};
 use tokio::sync::{mpsc, oneshot};
 use tokio_modbus::prelude::ReadCode;
 use tokio_modbus::{Request, Response};
@@ -129,6 +131,7 @@ pub(crate) struct Order {
 #[derive(Debug)]
 enum Task {
     Write(Write, oneshot::Sender<Result<Vec<u16>, WriteFault>>),
+    Read(ModbusTable, u16, u16, oneshot::Sender<Result<Vec<u16>, WriteFault>>),
     Identify(oneshot::Sender<Result<Identification, WriteFault>>),
 }
 
@@ -140,6 +143,20 @@ impl Writer {
     pub async fn write(&self, device: &DeviceId, write: Write) -> Result<Vec<u16>, WriteFault> {
         write.check().map_err(WriteFault::Invalid)?;
         self.order(device, |reply| Task::Write(write, reply)).await
+    }
+
+    /// Reads registers, or bits as words of 0 and 1, before the line's next poll: what a device holds after it was written.
+    ///
+    /// # Errors
+    /// [`WriteFault`]; nothing is written in any case.
+    pub async fn read(
+        &self,
+        device: &DeviceId,
+        table: ModbusTable,
+        start: u16,
+        count: u16,
+    ) -> Result<Vec<u16>, WriteFault> {
+        self.order(device, |reply| Task::Read(table, start, count, reply)).await
     }
 
     /// Asks a device what it is (function code 43/14).
@@ -216,13 +233,18 @@ pub(crate) async fn carry_out(connection: &mut Connection, manners: Option<&Mann
     match (task, manners) {
         (Task::Write(_, reply), None) => drop(reply.send(Err(WriteFault::NoSuchDevice(device)))),
         (Task::Identify(reply), None) => drop(reply.send(Err(WriteFault::NoSuchDevice(device)))),
+        (Task::Read(.., reply), None) => drop(reply.send(Err(WriteFault::NoSuchDevice(device)))),
+        (Task::Read(table, start, count, reply), Some(manners)) if !reply.is_closed() => {
+            let answer = connection.ask(manners, &read_request(table, start, count)).await;
+            drop(reply.send(answer.map(|answer| words(answer, table, count)).map_err(WriteFault::after_sending)));
+        }
         (Task::Write(write, reply), Some(manners)) if !reply.is_closed() => {
             drop(reply.send(send(connection, manners, write).await));
         }
         (Task::Identify(reply), Some(manners)) if !reply.is_closed() => {
             drop(reply.send(identify(connection, manners).await.map_err(WriteFault::after_sending)));
         }
-        (Task::Write(..) | Task::Identify(_), Some(_)) => {}
+        (Task::Write(..) | Task::Read(..) | Task::Identify(_), Some(_)) => {}
     }
 }
 

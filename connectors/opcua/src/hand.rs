@@ -14,7 +14,7 @@ use opcua::types::{
 };
 use std::time::Duration;
 use tally_connector_api::LinkFault;
-use tally_model::{Address, OpcUaLimits, Outcome, Security, Value};
+use tally_model::{Address, NoValue, OpcUaLimits, Outcome, Security, Value};
 
 /// Why nothing was written or called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +101,17 @@ impl Hand {
         let status = statuses.first().copied().unwrap_or(StatusCode::BadUnexpectedError);
         tracing::info!(%address, %value, %status, "value written");
         refused_unless_good(address, status)
+    }
+
+    /// Reads the value of a node now: what it holds after it was written.
+    ///
+    /// # Errors
+    /// [`HandFault`]; nothing is written in any case.
+    pub async fn read(&self, address: &Address) -> Result<Outcome, HandFault> {
+        let answers = self.visit.read(&[value_of(self.node(address)?)]).await?;
+        let Some(answer) = answers.into_iter().next() else { return Err(HandFault::NoSuchNode(address.to_string())) };
+        refused_unless_good(address, answer.status())?;
+        Ok(answer.value.as_ref().map_or(Err(NoValue::Nonsense), crate::decode::natural))
     }
 
     /// Calls a method of an object and gives what it answers. Arguments go in the types the method declares.

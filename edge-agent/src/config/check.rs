@@ -3,6 +3,7 @@
 use super::{
     ANCHORS_EVERY, AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig, written,
 };
+use crate::gate::{GateSetting, PastAge};
 use crate::spool::SpoolLimits;
 use serde_saphyr::{Location, Spanned};
 use std::fmt::Display;
@@ -17,6 +18,9 @@ use zeroize::Zeroizing;
 
 /// Below this an outbox holds a handful of triggers and a vault a few minutes: a slip, not a wish.
 const BYTES_MIN: u64 = 1 << 20;
+/// A permit lives a day at most.
+const PROOF_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// More often than every second, and a plant fills the ledger with anchors; less often than once a day, and nobody can ask about
 /// yesterday.
 const ANCHORS_EVERY_MIN: Duration = Duration::from_secs(1);
@@ -47,6 +51,7 @@ pub(super) fn check(
     let listen = checker.keep(&written.listen, written.listen.value.parse());
     let limits = checker.limits(&written.limits);
     let anchors = checker.anchors(&written.anchors);
+    let gate = checker.gate(&written.gate);
     let pki = written.pki.map_or_else(|| checker.path("pki"), |pki| checker.path(&pki.value));
     let (mapping, data) = (checker.path(&written.mapping.value), checker.path(&written.data.value));
     if let (Some(name), Some(ledger), Some(key), Some(node), Some(listen), true) =
@@ -65,6 +70,7 @@ pub(super) fn check(
             broker,
             listen,
             anchors,
+            gate,
             limits,
         });
     }
@@ -259,6 +265,27 @@ impl Checker<'_> {
                 .ok_or_else(|| format!("`{}` is not from 1s to 1d; `off` seals no anchors", every.value))
         });
         self.keep(every, fits)
+    }
+
+    /// A slip here must not open the gate.
+    fn gate(&mut self, written: &written::Gate) -> GateSetting {
+        let default = GateSetting::default();
+        let age = written.proof_age.as_ref().and_then(|age| {
+            let read = tally_model::parse_duration(&age.value).map_err(|fault| fault.to_string());
+            let fits = |read: Duration| (!read.is_zero() && read <= PROOF_AGE_MAX).then_some(read);
+            let read = read.and_then(|read| fits(read).ok_or_else(|| format!("`{}` is not from 1us to 1d", age.value)));
+            self.keep(age, read)
+        });
+        let past_age = written.past_age.as_ref().and_then(|word| {
+            let read = match word.value.as_str() {
+                "refuse" => Ok(PastAge::Refuse),
+                "allow" => Ok(PastAge::Allow),
+                other => Err(format!("`{other}` is neither `refuse` nor `allow`")),
+            };
+            self.keep(word, read)
+        });
+        let (proof_age, past_age) = (age.unwrap_or(default.proof_age), past_age.unwrap_or(default.past_age));
+        GateSetting { proof_age, past_age }
     }
 
     fn limits(&mut self, written: &written::Limits) -> Limits {

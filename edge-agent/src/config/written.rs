@@ -19,6 +19,8 @@ pub(super) struct Written {
     #[serde(default)]
     pub anchors: Anchors,
     #[serde(default)]
+    pub gate: Gate,
+    #[serde(default)]
     pub limits: Limits,
 }
 
@@ -26,6 +28,13 @@ pub(super) struct Written {
 #[serde(deny_unknown_fields)]
 pub(super) struct Anchors {
     pub every: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gate {
+    pub proof_age: Option<Spanned<String>>,
+    pub past_age: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -97,6 +97,18 @@ impl LedgerKey {
         Err(KeyError::Changed { found: *wanted, known: known.id(), file: self.file.clone() })
     }
 
+    /// The ledger's key, asked for when none is known yet.
+    ///
+    /// # Errors
+    /// [`KeyError`] when none is known and the node does not tell.
+    pub(crate) async fn known(&self, client: &Client) -> Result<VerifyingKey, KeyError> {
+        let mut kept = self.known.lock().await;
+        match &*kept {
+            Some(known) => Ok(known.clone()),
+            None => Ok(kept.insert(self.learn(client).await?).clone()),
+        }
+    }
+
     async fn learn(&self, client: &Client) -> Result<VerifyingKey, KeyError> {
         let pem = client.get_bytes("/key.pem").await?;
         let pem = String::from_utf8_lossy(&pem);

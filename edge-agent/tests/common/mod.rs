@@ -264,6 +264,7 @@ impl Site {
             ledger_key: None,
             broker: None,
             listen: format!("unix:{}", dir.path().join("agent.sock").display()).parse().unwrap(),
+            gate: tally_edge_agent::gate::GateSetting::default(),
             anchors: None,
             limits: Limits::default(),
         };

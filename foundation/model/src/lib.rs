@@ -26,7 +26,7 @@ pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, 
 pub use modbus_address::AddressBase;
 pub use mqtt_options::{MqttOptions, MqttQos, MqttVersion, PointTemplate, TemplateFault};
 pub use opcua_options::{OpcUaLimits, OpcUaOptions, OpcUaRead};
-pub use options::{BitField, ModbusOptions, PointOptions};
+pub use options::{BitField, ModbusOptions, PointOptions, Writable};
 pub use reading::{Reading, Sample};
 pub use rule::{CallTemplate, Priority, RuleSource};
 pub use time::{DurationFault, Timestamp, parse_duration};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What few points need.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PointOptions {
     /// A sampling period of its own, instead of the device's.
     pub every: Option<Duration>,
@@ -16,6 +16,24 @@ pub struct PointOptions {
     /// Names of numbers (an enumeration): the value is the name; a number without a name is
     /// [`crate::NoValue::OutOfRange`].
     pub labels: Option<Arc<BTreeMap<i64, String>>>,
+    /// Whether, and within which bounds, somebody with a permit may write it; `None`: nobody may.
+    pub writable: Option<Writable>,
+}
+
+/// The people at the machine say that a point may be written. Who may is another matter: the ledger's permits say that.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Writable {
+    /// Lowest and highest number that may be written, both included, in the point's unit; none for flags, texts and alarms.
+    pub range: Option<(f64, f64)>,
+}
+
+impl Writable {
+    /// Whether the value lies within the bounds; a flag or a text within none.
+    #[must_use]
+    pub fn takes(&self, value: &crate::Value) -> bool {
+        let number = if matches!(value, crate::Value::Bool(_)) { None } else { value.as_f64() };
+        self.range.is_none_or(|(low, high)| number.is_some_and(|number| low <= number && number <= high))
+    }
 }
 
 /// Neighbouring bits of a whole number, numbered from 0, the least significant, after its bytes were put in order.

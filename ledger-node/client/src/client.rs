@@ -105,8 +105,17 @@ impl Client {
     /// # Errors
     /// [`RequestError`].
     pub async fn post(&self, path: &str) -> Result<serde_json::Value, RequestError> {
+        self.post_bytes(path, Vec::new()).await
+    }
+
+    /// The same with a body, such as a permit for the agent's `/permits/use`. The request may arrive twice when a connection
+    /// breaks: whoever answers must bear that.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn post_bytes(&self, path: &str, body: Vec<u8>) -> Result<serde_json::Value, RequestError> {
         let request = Request::builder().method(Method::POST).uri(path).header(ACCEPT, "application/json");
-        let answer = self.ask(self.finish(request, Bytes::new(), path)?).await?.1;
+        let answer = self.ask(self.finish(request, body.into(), path)?).await?.1;
         serde_json::from_slice(&answer).map_err(|error| self.nonsense(&format!("POST {path}"), &error.to_string()))
     }
 

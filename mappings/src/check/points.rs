@@ -1,14 +1,15 @@
 //! Points: address, type, scaling, unit, each against the others.
 
 mod address;
+mod writable;
 
 use super::{Checker, Site};
 use crate::written::{DeviceWritten, PointWritten};
 pub(super) use address::Protocol;
 use std::collections::BTreeMap;
 use tally_model::{
-    Address, AddressBase, ByteOrder, Encoding, ModbusTable, PointId, PointSpec, PointTemplate, Unit, UnitFault,
-    ValueKind,
+    Address, AddressBase, ByteOrder, Encoding, ModbusTable, PointId, PointOptions, PointSpec, PointTemplate, Unit,
+    UnitFault, ValueKind,
 };
 
 const REGISTER_TYPES: &str =
@@ -116,6 +117,8 @@ impl Checker<'_> {
         let unit = self.unit(layers, site, kind);
         let deadband = self.deadband(layers, kind);
         let range = self.range(layers, kind);
+        let writable = self.writable(layers, protocol, address.as_ref(), kind, range);
+        let options = PointOptions { writable, ..options };
         let point = address.map(|address| PointSpec {
             order,
             length,

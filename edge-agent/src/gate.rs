@@ -1,0 +1,328 @@
+//! The gate: the only part of the agent, and of the whole system, that can write to a device. It does so for a permit of the
+//! ledger, once, and tells the ledger what came of it.
+//!
+//! ```text
+//! permit (brought, or heard of) ──▶ check ──▶ intention, synced ──▶ write ──▶ read back ──▶ report, synced ──▶ answer
+//!                                     │                                                       │
+//!                                     └─ no: words for whoever asked, an attempt on record    └─▶ submit ─▶ node
+//! ```
+//! **Once.** A permit whose intention is on disk is never carried out again, whatever happens and whatever the ledger says. Killed
+//! between intention and report: the next start reads the point and reports `unknown`, with what it found.
+//!
+//! **Closed.** Whatever cannot be checked is refused. The reasons stand in `docs/operator/access.md`, the design in
+//! `docs/decisions/022-access.md`.
+//!
+//! One permit at a time; at most [`WAITING_MAX`] wait, more are told *not now*.
+
+mod book;
+mod check;
+mod follow;
+mod hands;
+mod report;
+mod submit;
+
+use crate::error::StoreError;
+use crate::seal::Sealer;
+use crate::status::Status;
+use crate::submit::LedgerKey;
+use book::Book;
+use check::Order;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tally_connector_api::Clock;
+use tally_evidence::{Permit, PermitFile, ProvenPermit};
+use tally_journal::{DirStorage, Storage};
+use tally_ledger_client::Client;
+use tally_model::{DeviceSpec, Value};
+use tokio::sync::{Notify, Semaphore, watch};
+
+pub use check::Refusal;
+pub use hands::{Hand, Hands, modbus_link};
+pub use report::{How, Report};
+
+/// Permits that may wait for the one before.
+pub const WAITING_MAX: usize = 16;
+/// Reports kept in memory for people.
+const SHOWN_MAX: usize = 100;
+/// How long the node may take to say whether a permit is still open.
+const ASK_TIME: Duration = Duration::from_secs(1);
+
+/// What the gate does when it cannot ask the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateSetting {
+    /// A permit whose proof is younger is believed while the node is away.
+    pub proof_age: Duration,
+    /// Whether an older one is believed, too.
+    pub past_age: PastAge,
+}
+
+impl Default for GateSetting {
+    fn default() -> Self {
+        Self { proof_age: Duration::from_secs(60), past_age: PastAge::Refuse }
+    }
+}
+
+/// What becomes of a permit whose proof is old while the node is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PastAge {
+    /// Nothing is done: it may have been revoked.
+    #[default]
+    Refuse,
+    /// It is done all the same: running on matters more.
+    Allow,
+}
+
+/// The gate.
+pub struct Gate<S: Storage> {
+    book: Arc<Mutex<Book<S>>>,
+    hands: Arc<Hands>,
+    sealer: Sealer,
+    client: Client,
+    key: LedgerKey,
+    devices: watch::Receiver<Arc<Vec<DeviceSpec>>>,
+    clock: Arc<dyn Clock>,
+    status: Arc<Status>,
+    setting: GateSetting,
+    /// One permit at a time.
+    turn: tokio::sync::Mutex<()>,
+    waiting: Semaphore,
+    attempts: Mutex<report::Attempts>,
+    shown: Mutex<VecDeque<Report>>,
+    /// Something is to be submitted.
+    sealed: Notify,
+}
+
+/// What the gate needs of the agent.
+pub struct Parts {
+    /// Can write.
+    pub hands: Arc<Hands>,
+    /// Seals the reports.
+    pub sealer: Sealer,
+    /// The node.
+    pub client: Client,
+    /// Whose permits count.
+    pub key: LedgerKey,
+    /// The mapping in force.
+    pub devices: watch::Receiver<Arc<Vec<DeviceSpec>>>,
+    /// The agent's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where things are counted.
+    pub status: Arc<Status>,
+    /// What to do when the node is away.
+    pub setting: GateSetting,
+}
+
+/// Opens the gate's book below `data`.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn open_book(data: &std::path::Path) -> Result<Book<DirStorage>, StoreError> {
+    book::open(data)
+}
+
+impl<S: Storage + Send + 'static> Gate<S> {
+    /// The gate; it does nothing until somebody brings a permit or [`Gate::follow`] hears of one.
+    #[must_use]
+    pub fn new(book: Book<S>, parts: Parts) -> Self {
+        let Parts { hands, sealer, client, key, devices, clock, status, setting } = parts;
+        Self {
+            book: Arc::new(Mutex::new(book)),
+            hands,
+            sealer,
+            client,
+            key,
+            devices,
+            clock,
+            status,
+            setting,
+            turn: tokio::sync::Mutex::new(()),
+            waiting: Semaphore::new(WAITING_MAX),
+            attempts: Mutex::default(),
+            shown: Mutex::default(),
+            sealed: Notify::new(),
+        }
+    }
+
+    /// Carries out a permit, or says why not. What became of it is on disk before this returns.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn use_permit(&self, file: &[u8]) -> Result<Report, Refusal> {
+        let _place = self.waiting.try_acquire().map_err(|_| Refusal::busy(WAITING_MAX))?;
+        let _turn = self.turn.lock().await;
+        let file = PermitFile::decode(file).map_err(|fault| Refusal::new("forged", fault.to_string()));
+        let done = match file {
+            Ok(file) => self.prove_and_do(&file).await,
+            Err(refusal) => Err((None, refusal)),
+        };
+        done.map_err(|(permit, refusal)| self.turned_away(permit, refusal))
+    }
+
+    async fn prove_and_do(&self, file: &PermitFile) -> Result<Report, (Option<u64>, Refusal)> {
+        let claimed = Permit::decode(&file.permit).ok().map(|permit| permit.id);
+        let key = self.key.known(&self.client).await;
+        let key = key.map_err(|fault| (claimed, Refusal::new("no-ledger-key", fault.to_string())))?;
+        let proven = file.check(&self.sealer.ledger, &key);
+        let proven = proven.map_err(|fault| (claimed, Refusal::new("forged", fault.to_string())))?;
+        let id = proven.permit.id;
+        let away = |refusal| (Some(id), refusal);
+        self.check_time_and_place(&proven).map_err(away)?;
+        self.check_open(file, &proven, &key).await.map_err(away)?;
+        // The node took its time to answer: the permit's may be over.
+        self.check_time_and_place(&proven).map_err(away)?;
+        let order = check::order(&proven.permit, &self.devices.borrow());
+        match order {
+            Ok(order) => self.carry_out(&proven.permit, order).await,
+            // It is for us, and can never be done here: burnt.
+            Err(refusal) => self.refuse_for_good(&proven.permit, refusal).await,
+        }
+        .map_err(away)
+    }
+
+    /// What the agent knows by itself.
+    fn check_time_and_place(&self, proven: &ProvenPermit) -> Result<(), Refusal> {
+        check::is_for(&proven.permit, &self.sealer.agent)?;
+        let known = self.book().known(proven.permit.id);
+        check::is_unused(proven.permit.id, known)?;
+        check::is_time(proven, self.clock.now(), self.clock.health())
+    }
+
+    /// What only the ledger knows: whether it was revoked since.
+    async fn check_open(
+        &self,
+        file: &PermitFile,
+        proven: &ProvenPermit,
+        key: &tally_evidence::VerifyingKey,
+    ) -> Result<(), Refusal> {
+        let path = format!("/state/{}", report::hex(&tally_evidence::permit_state_key(proven.permit.id)));
+        match tokio::time::timeout(ASK_TIME, self.client.get_bytes(&path)).await {
+            Ok(Ok(answer)) => check::is_still_open(file, &answer, &self.sealer.ledger, key),
+            _ => check::is_fresh(proven, self.clock.now(), self.setting),
+        }
+    }
+
+    async fn carry_out(&self, permit: &Permit, order: Order) -> Result<Report, Refusal> {
+        self.in_book({
+            let (permit, now) = (permit.clone(), self.clock.now());
+            move |book| book.intend(&permit, now)
+        })
+        .await?;
+        let done = self.hands.carry_out(&order).await;
+        self.keep(Report::of(permit, self.clock.now(), &order, done)).await
+    }
+
+    async fn refuse_for_good(&self, permit: &Permit, refusal: Refusal) -> Result<Report, Refusal> {
+        self.in_book({
+            let (permit, now) = (permit.clone(), self.clock.now());
+            move |book| book.intend(&permit, now)
+        })
+        .await?;
+        self.keep(Report::refused(permit, self.clock.now(), &refusal)).await?;
+        Err(refusal.burnt())
+    }
+
+    /// Seals a result, puts it on disk, tells people and the submit task.
+    async fn keep(&self, report: Report) -> Result<Report, Refusal> {
+        let statement = report.seal(&self.sealer).map_err(|fault| Refusal::new("disk", fault.to_string()))?;
+        let id = report.permit;
+        self.in_book(move |book| book.report(Some(id), &statement)).await?;
+        match report.how {
+            How::Done => self.status.count.permits_done.add(1),
+            How::Refused => self.status.count.permits_refused.add(1),
+            How::Unknown => self.status.count.permits_unknown.add(1),
+        }
+        tracing::info!(permit = report.permit, device = %report.device, point = %report.point, how = report.how.word(), code = report.code.as_deref(), found = ?report.found, "a permit was used");
+        self.show(report.clone());
+        self.sealed.notify_one();
+        Ok(report)
+    }
+
+    /// Nothing is burnt; it is counted, and recorded once a minute at most for the same permit and reason.
+    fn turned_away(&self, permit: Option<u64>, refusal: Refusal) -> Refusal {
+        if refusal.is_burnt || !refusal.is_worth_recording() {
+            return refusal;
+        }
+        self.status.count.permit_attempts.add(1);
+        tracing::warn!(permit, code = refusal.code, "the gate turned a permit away: {}", refusal.text);
+        let due = self.attempts().note(permit, &refusal, self.clock.now());
+        if let Some(attempt) = due {
+            self.record(&attempt);
+        }
+        refusal
+    }
+
+    fn record(&self, attempt: &report::Attempt) {
+        let kept = attempt
+            .seal(&self.sealer, self.clock.now())
+            .map_err(|fault| fault.to_string())
+            .and_then(|statement| self.book().report(None, &statement).map_err(|fault| fault.to_string()));
+        if let Err(fault) = kept {
+            tracing::error!(%fault, "an attempt that the gate turned away cannot be recorded; it is counted");
+        }
+        self.sealed.notify_one();
+    }
+
+    /// A permit with an intention and no report: killed in between. Nobody knows whether it was done, so it is looked at, and
+    /// never done again.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        let unfinished = self.book().unfinished();
+        for permit in unfinished {
+            let order = check::order(&permit, &self.devices.borrow());
+            let found = match order {
+                Ok(order) => self.hands.look(&order).await.ok(),
+                Err(_) => None,
+            };
+            let report = Report::after_a_crash(&permit, self.clock.now(), found);
+            if let Err(refusal) = self.keep(report).await {
+                tracing::error!(permit = permit.id, "{}", refusal.text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The ledger revoked it: remembered, also when the ledger cannot be asked later.
+    fn heard_revoked(&self, id: u64) {
+        if let Err(fault) = self.book().revoked(id) {
+            tracing::error!(%fault, permit = id, "a revocation cannot be kept");
+        }
+        self.status.count.permits_revoked.add(1);
+        tracing::info!(permit = id, "the ledger revoked a permit");
+    }
+
+    /// The latest uses, newest last.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn show(&self, report: Report) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.len() >= SHOWN_MAX {
+            shown.pop_front();
+        }
+        shown.push_back(report);
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book<S>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, report::Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk is waited for on a thread that may wait.
+    async fn in_book<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Book<S>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let book = Arc::clone(&self.book);
+        let done = tokio::task::spawn_blocking(move || work(&mut book.lock().unwrap_or_else(PoisonError::into_inner)));
+        let done = done.await.unwrap_or_else(|fault| Err(StoreError::Thread(fault.to_string())));
+        done.map_err(|fault| Refusal::new("disk", format!("the agent's own disk: {fault}; nothing was done")))
+    }
+}
+
+/// What a device said after an order, or when it was looked at.
+type Found = Option<Value>;

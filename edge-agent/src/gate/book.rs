@@ -1,0 +1,329 @@
+//! The gate's memory on disk: what it intended, what came of it, what the ledger was told, what was revoked.
+//!
+//! Records (integers little-endian, `bytes` with a u32 length in front):
+//! ```text
+//! intention  1 u8, at i64 µs, permit bytes
+//! report     2 u8, has a permit? u8, permit u64, statement bytes
+//! answer     3 u8, journal record of the report u64, refusal u16 (65535: turned away by the node)
+//! revoked    4 u8, permit u64, at i64 µs
+//! ```
+//! **Order.** An intention is synced before the device is touched, a report before anybody is told. **Deleted** are whole
+//! segments in which every report has its answer and every permit ran out more than a day ago: then its time alone refuses it.
+
+use super::check::Known;
+use crate::bytes::{Put, Take};
+use crate::error::StoreError;
+use crate::store::open_journal;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::Duration;
+use tally_evidence::Permit;
+use tally_journal::{DirStorage, Journal, JournalError, Options, Storage};
+use tally_model::Timestamp;
+
+const STORE: &str = "gate";
+const INTENTION: u8 = 1;
+const REPORT: u8 = 2;
+const ANSWER: u8 = 3;
+const REVOKED: u8 = 4;
+/// The node turned a report away for good.
+pub(super) const TURNED_AWAY: u16 = u16::MAX;
+/// How long a permit is remembered after its time: longer than any clock of ours may be wrong without being noticed.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Revocations of permits we never saw: a permit lives a day at most.
+const REVOKED_REMEMBERED: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// A permit in the book.
+struct Used {
+    record: u64,
+    until: Timestamp,
+    /// Kept until there is a report.
+    permit: Option<Permit>,
+}
+
+/// The open book.
+pub struct Book<S: Storage> {
+    journal: Journal<S>,
+    used: HashMap<u64, Used>,
+    revoked: HashMap<u64, (u64, Timestamp)>,
+    /// Reports without an answer, by record.
+    pending: BTreeMap<u64, ()>,
+}
+
+pub(super) fn open(data: &Path) -> Result<Book<DirStorage>, StoreError> {
+    let storage = DirStorage::open(data.join(STORE)).map_err(|source| StoreError::Open { store: STORE, source })?;
+    Book::begin(open_journal(STORE, storage, Options { segment_bytes_max: 1 << 20, ..Options::default() })?)
+}
+
+fn fault(source: JournalError) -> StoreError {
+    StoreError::Journal { store: STORE, source }
+}
+
+/// A record, read.
+#[derive(Debug, Clone, PartialEq)]
+enum Record {
+    Intention(Timestamp, Box<Permit>),
+    Report(Option<u64>, Vec<u8>),
+    Answer(u64, u16),
+    Revoked(u64, Timestamp),
+}
+
+impl Record {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512);
+        match self {
+            Self::Intention(at, permit) => {
+                bytes.push(INTENTION);
+                bytes.put_time(*at);
+                bytes.put_bytes(&permit.encode());
+            }
+            Self::Report(permit, statement) => {
+                bytes.extend([REPORT, u8::from(permit.is_some())]);
+                bytes.put_u64(permit.unwrap_or_default());
+                bytes.put_bytes(statement);
+            }
+            Self::Answer(report, refusal) => {
+                bytes.push(ANSWER);
+                bytes.put_u64(*report);
+                bytes.put_u16(*refusal);
+            }
+            Self::Revoked(permit, at) => {
+                bytes.push(REVOKED);
+                bytes.put_u64(*permit);
+                bytes.put_time(*at);
+            }
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut take = Take(bytes);
+        let record = match take.u8()? {
+            INTENTION => Self::Intention(take.time()?, Box::new(Permit::decode(take.bytes()?).ok()?)),
+            REPORT => {
+                let (has_permit, permit) = (take.u8()? == 1, take.u64()?);
+                Self::Report(has_permit.then_some(permit), take.bytes()?.to_vec())
+            }
+            ANSWER => Self::Answer(take.u64()?, take.u16()?),
+            REVOKED => Self::Revoked(take.u64()?, take.time()?),
+            _ => return None,
+        };
+        take.end()?;
+        Some(record)
+    }
+}
+
+impl<S: Storage> Book<S> {
+    /// Reads what is there.
+    pub(super) fn begin(journal: Journal<S>) -> Result<Self, StoreError> {
+        let mut book = Self { journal, used: HashMap::new(), revoked: HashMap::new(), pending: BTreeMap::new() };
+        let mut records = Vec::new();
+        for record in book.journal.iter_from(0).map_err(fault)? {
+            let (number, bytes) = record.map_err(fault)?;
+            records.push((number, Record::decode(&bytes).ok_or(StoreError::Foreign { store: STORE, record: number })?));
+        }
+        for (number, record) in records {
+            book.follow(number, record);
+        }
+        Ok(book)
+    }
+
+    fn follow(&mut self, number: u64, record: Record) {
+        match record {
+            Record::Intention(_, permit) => {
+                let used = Used { record: number, until: permit.until, permit: Some(*permit) };
+                self.used.insert(used.permit.as_ref().map_or(0, |permit| permit.id), used);
+            }
+            Record::Report(permit, _) => {
+                self.pending.insert(number, ());
+                if let Some(used) = permit.and_then(|permit| self.used.get_mut(&permit)) {
+                    used.permit = None;
+                }
+            }
+            Record::Answer(report, _) => {
+                self.pending.remove(&report);
+            }
+            Record::Revoked(permit, at) => {
+                self.revoked.insert(permit, (number, at));
+            }
+        }
+    }
+
+    fn write(&mut self, record: Record) -> Result<(), StoreError> {
+        let number = self.journal.append(&record.encode()).map_err(fault)?;
+        self.journal.sync().map_err(fault)?;
+        self.follow(number, record);
+        Ok(())
+    }
+
+    /// What is known of a permit.
+    pub(super) fn known(&self, id: u64) -> Known {
+        match (self.used.contains_key(&id), self.revoked.contains_key(&id)) {
+            (true, _) => Known::Used,
+            (_, true) => Known::Revoked,
+            _ => Known::Nothing,
+        }
+    }
+
+    /// From here on the permit is never carried out again. Durable when this returns.
+    pub(super) fn intend(&mut self, permit: &Permit, now: Timestamp) -> Result<(), StoreError> {
+        self.discard(now)?;
+        self.write(Record::Intention(now, Box::new(permit.clone())))
+    }
+
+    /// A sealed result of this permit, or an attempt. Durable when this returns.
+    pub(super) fn report(&mut self, permit: Option<u64>, statement: &[u8]) -> Result<(), StoreError> {
+        self.write(Record::Report(permit, statement.to_vec()))
+    }
+
+    pub(super) fn revoked(&mut self, permit: u64) -> Result<(), StoreError> {
+        if self.known(permit) != Known::Nothing {
+            return Ok(());
+        }
+        // The journal's own records give the time: the latest one there is, good enough to forget after days.
+        let at = self.revoked.values().map(|(_, at)| *at).max().unwrap_or_default();
+        self.write(Record::Revoked(permit, at.max(crate::gate::book::wall())))
+    }
+
+    /// Permits with an intention and no report.
+    pub(super) fn unfinished(&self) -> Vec<Permit> {
+        let mut unfinished: Vec<_> = self.used.values().filter_map(|used| used.permit.clone()).collect();
+        unfinished.sort_by_key(|permit| permit.id);
+        unfinished
+    }
+
+    /// The oldest report without an answer, with its record.
+    pub(super) fn next(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let Some((record, ())) = self.pending.first_key_value() else { return Ok(None) };
+        let bytes = self.journal.read(*record).map_err(fault)?.unwrap_or_default();
+        match Record::decode(&bytes) {
+            Some(Record::Report(_, statement)) => Ok(Some((*record, statement))),
+            _ => Err(StoreError::Foreign { store: STORE, record: *record }),
+        }
+    }
+
+    /// Reports without an answer.
+    pub(super) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The ledger has it. Lost in a crash, it is submitted again and gets the same answer.
+    pub(super) fn answer(&mut self, report: u64, refusal: u16) -> Result<(), StoreError> {
+        let record = Record::Answer(report, refusal);
+        let number = self.journal.append(&record.encode()).map_err(fault)?;
+        self.follow(number, record);
+        Ok(())
+    }
+
+    fn discard(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let is_over = |used: &Used| used.permit.is_none() && now.since(used.until) > REMEMBERED;
+        let old = |(_, at): &(u64, Timestamp)| now.since(*at) > REVOKED_REMEMBERED;
+        let needed = self.used.values().filter(|used| !is_over(used)).map(|used| used.record);
+        let needed = needed.chain(self.revoked.values().filter(|row| !old(row)).map(|(record, _)| *record));
+        let needed = needed.chain(self.pending.keys().copied()).min().unwrap_or_else(|| self.journal.next_number());
+        if needed > self.journal.first_number() {
+            self.journal.discard_before(needed).map_err(fault)?;
+            let first = self.journal.first_number();
+            self.used.retain(|_, used| used.record >= first);
+            self.revoked.retain(|_, (record, _)| *record >= first);
+        }
+        Ok(())
+    }
+}
+
+/// The wall clock: only for forgetting after days.
+fn wall() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tally_evidence::Right;
+    use tally_journal::testing::MemStorage;
+    use tally_model::{DeviceId, PartyId, PointId, PolicyId};
+
+    fn permit(id: u64, until: i64) -> Permit {
+        Permit {
+            id,
+            ledger: "press-line".into(),
+            requester: PartyId::try_new("tina").unwrap(),
+            agent: PartyId::try_new("agent-01").unwrap(),
+            device: DeviceId::try_new("press-01").unwrap(),
+            point: PointId::try_new("setpoint").unwrap(),
+            address: "holding:17".into(),
+            right: Right::Read,
+            value: None,
+            from: Timestamp::default(),
+            until: Timestamp::from_micros(until),
+            policy: PolicyId::try_new("service").unwrap(),
+            carried: false,
+        }
+    }
+
+    fn open(disk: &MemStorage) -> Book<MemStorage> {
+        let options = Options { segment_bytes_max: 4096, ..Options::default() };
+        Book::begin(open_journal(STORE, disk.clone(), options).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_intention_survives_a_power_cut_at_any_moment() {
+        for seed in 0..20 {
+            let disk = MemStorage::new();
+            let mut book = open(&disk);
+            book.intend(&permit(1, 9), Timestamp::default()).unwrap();
+            let mut book = open(&disk.power_cut(seed));
+            assert_eq!(book.known(1), Known::Used);
+            assert_eq!(book.unfinished(), [permit(1, 9)]);
+            book.report(Some(1), b"said").unwrap();
+            assert!(book.unfinished().is_empty());
+            assert_eq!(book.next().unwrap().unwrap().1, b"said");
+        }
+    }
+
+    #[test]
+    fn reports_wait_for_their_answer_in_order() {
+        let disk = MemStorage::new();
+        let mut book = open(&disk);
+        book.report(None, b"one").unwrap();
+        book.report(None, b"two").unwrap();
+        let (record, statement) = book.next().unwrap().unwrap();
+        assert_eq!(statement, b"one");
+        book.answer(record, 0).unwrap();
+        assert_eq!((book.next().unwrap().unwrap().1, book.waiting()), (b"two".to_vec(), 1));
+    }
+
+    #[test]
+    fn revocations_are_remembered() {
+        let disk = MemStorage::new();
+        let mut book = open(&disk);
+        book.revoked(5).unwrap();
+        assert_eq!(open(&disk.power_cut(3)).known(5), Known::Revoked);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten_and_what_is_not_is_not() {
+        let disk = MemStorage::new();
+        let mut book = open(&disk);
+        let day = 24 * 3_600_000_000_i64;
+        for id in 0..200 {
+            let now = Timestamp::from_micros(i64::try_from(id).unwrap() * day);
+            book.intend(&permit(id, now.as_micros() + 5), now).unwrap();
+            book.report(Some(id), &[7; 200]).unwrap();
+            let (record, _) = book.next().unwrap().unwrap();
+            book.answer(record, 0).unwrap();
+        }
+        assert_eq!((book.known(199), book.known(198)), (Known::Used, Known::Used));
+        assert!(book.used.len() < 50, "{}", book.used.len());
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 1..200), kind in 0u8..6) {
+            bytes[0] = kind;
+            let _ = Record::decode(&bytes);
+        }
+    }
+}

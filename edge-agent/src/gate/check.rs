@@ -1,0 +1,328 @@
+//! Everything that must hold before a device is touched. Pure: what is known comes in, a reason in words comes out.
+
+use super::{GateSetting, PastAge};
+use std::time::Duration;
+use tally_connector_api::ClockHealth;
+use tally_evidence::{Permit, PermitFile, ProvenPermit, Right, VerifyingKey};
+use tally_model::{Address, DeviceSpec, PartyId, PointSpec, Timestamp, Value};
+
+/// How far the agent's clock may be behind the block that proves a permit: clocks of two computers, kept right.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+
+/// Why the gate does nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// Which of the reasons in `docs/operator/access.md`.
+    pub code: &'static str,
+    /// In words.
+    pub text: String,
+    /// What to do about it.
+    pub hint: &'static str,
+    /// Whether the permit is burnt by it.
+    pub is_burnt: bool,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, text: String) -> Self {
+        Self { code, text, hint: hint(code), is_burnt: false }
+    }
+
+    pub(super) fn busy(most: usize) -> Self {
+        Self::new("busy", format!("{most} permits wait already; nothing was done"))
+    }
+
+    pub(super) fn burnt(self) -> Self {
+        Self { is_burnt: true, ..self }
+    }
+
+    /// What is our own trouble is no attempt of anybody.
+    pub(super) fn is_worth_recording(&self) -> bool {
+        !matches!(self.code, "busy" | "disk" | "no-ledger-key")
+    }
+}
+
+const fn hint(code: &str) -> &'static str {
+    match code.as_bytes() {
+        b"forged" => {
+            "bring the file that `tally access request` wrote, unchanged; permits are made by the ledger alone"
+        }
+        b"replayed" => "a permit works once; request a new one",
+        b"revoked" => "ask the owner of the device why; then request a new one",
+        b"too-early" => "bring it again when its time has come",
+        b"expired" => "request a new one",
+        b"other-agent" => "bring it to the agent it names",
+        b"clock" => "set the clock of the agent's computer (chrony, PTP), then restart the agent",
+        b"stale" => {
+            "connect the agent to the ledger, or bring a permit with a fresh proof: `tally access permits --permit N --out FILE`"
+        }
+        b"unknown-device" | b"unknown-point" | b"wrong-address" => {
+            "the policy and the mapping must name the same point at the same address; correct one of them, then request again"
+        }
+        b"not-writable" => {
+            "write `writable: true` at the point in the mapping, if it may be written at all, then `tally reload`"
+        }
+        b"out-of-bounds" => "the bounds stand in the mapping as `write_range`; ask for a value within",
+        b"wrong-type" => "ask for a value of the point's type",
+        b"busy" => "bring it again in a moment",
+        _ => "see docs/operator/access.md",
+    }
+}
+
+/// What the book knows of a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    Used,
+    Revoked,
+}
+
+pub(super) fn is_for(permit: &Permit, agent: &PartyId) -> Result<(), Refusal> {
+    if permit.agent == *agent {
+        return Ok(());
+    }
+    Err(Refusal::new("other-agent", format!("permit {} is for agent `{}`; this is `{agent}`", permit.id, permit.agent)))
+}
+
+pub(super) fn is_unused(id: u64, known: Known) -> Result<(), Refusal> {
+    match known {
+        Known::Nothing => Ok(()),
+        Known::Used => Err(Refusal::new("replayed", format!("permit {id} was used already; it works once"))),
+        Known::Revoked => Err(Refusal::new("revoked", format!("permit {id} was revoked"))),
+    }
+}
+
+/// A clock that cannot be right decides nothing.
+pub(super) fn is_time(proven: &ProvenPermit, now: Timestamp, health: ClockHealth) -> Result<(), Refusal> {
+    let ProvenPermit { permit, open_at, .. } = proven;
+    if health.ahead > CLOCK_SLACK || health.leapt > CLOCK_SLACK {
+        let text = format!(
+            "the clock of this computer leapt by {:.0} s since the agent started; whether permit {} is valid now cannot be said",
+            health.ahead.max(health.leapt).as_secs_f64(),
+            permit.id
+        );
+        return Err(Refusal::new("clock", text));
+    }
+    if now.plus(CLOCK_SLACK) < *open_at {
+        let text = format!("the clock of this computer says {now}, the ledger said {open_at} already: it is behind");
+        return Err(Refusal::new("clock", text));
+    }
+    if now < permit.from {
+        return Err(Refusal::new(
+            "too-early",
+            format!("permit {} is valid from {}; now it is {now}", permit.id, permit.from),
+        ));
+    }
+    if now > permit.until {
+        return Err(Refusal::new(
+            "expired",
+            format!("permit {} was valid until {}; now it is {now}", permit.id, permit.until),
+        ));
+    }
+    Ok(())
+}
+
+/// The node's word of this moment, with its proof.
+pub(super) fn is_still_open(file: &PermitFile, answer: &[u8], ledger: &str, key: &VerifyingKey) -> Result<(), Refusal> {
+    let id = Permit::decode(&file.permit).map(|permit| permit.id).unwrap_or_default();
+    let doubtful = |fault: String| {
+        Refusal::new("doubtful", format!("what the node says about permit {id} does not hold: {fault}"))
+    };
+    match PermitFile::from_state_answer(answer) {
+        Ok(None) => Err(Refusal::new(
+            "revoked",
+            format!("the ledger says that permit {id} is not open any more: used or revoked"),
+        )),
+        Ok(Some(now)) if now.permit != file.permit => Err(doubtful("it shows another permit under this number".into())),
+        Ok(Some(now)) => now.check(ledger, key).map(|_| ()).map_err(|fault| doubtful(fault.to_string())),
+        Err(fault) => Err(doubtful(fault.to_string())),
+    }
+}
+
+/// The node is away: how old the permit's own proof may be.
+pub(super) fn is_fresh(proven: &ProvenPermit, now: Timestamp, setting: GateSetting) -> Result<(), Refusal> {
+    let age = now.since(proven.open_at);
+    if age <= setting.proof_age || setting.past_age == PastAge::Allow {
+        return Ok(());
+    }
+    let text = format!(
+        "the ledger cannot be asked, and the proof of permit {} is {} s old ({} s are believed): it may have been revoked",
+        proven.permit.id,
+        age.as_secs(),
+        setting.proof_age.as_secs()
+    );
+    Err(Refusal::new("stale", text))
+}
+
+/// What is to be done, where.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Order {
+    pub device: DeviceSpec,
+    pub point: PointSpec,
+    pub right: Right,
+    pub value: Option<Value>,
+}
+
+/// The permit against the mapping in force: the second lock.
+pub(super) fn order(permit: &Permit, devices: &[DeviceSpec]) -> Result<Order, Refusal> {
+    let (device_id, point_id) = (&permit.device, &permit.point);
+    let device = devices.iter().find(|device| device.id == *device_id);
+    let device = device
+        .ok_or_else(|| Refusal::new("unknown-device", format!("this agent's mapping has no device `{device_id}`")))?;
+    let point = device.points.iter().find(|point| point.id == *point_id);
+    let point = point
+        .ok_or_else(|| Refusal::new("unknown-point", format!("device `{device_id}` has no point `{point_id}`")))?;
+    let found = point.address.to_string();
+    if found != permit.address {
+        let text = format!(
+            "`{point_id}` of `{device_id}` is at `{found}` in the mapping, but the permit is for `{}`",
+            permit.address
+        );
+        return Err(Refusal::new("wrong-address", text));
+    }
+    let order = Order {
+        device: DeviceSpec { points: vec![point.clone()], ..device.clone() },
+        point: point.clone(),
+        right: permit.right,
+        value: permit.value.clone(),
+    };
+    match permit.right {
+        Right::Read => {}
+        Right::Write => check_write(permit, point)?,
+        Right::Call => check_call(permit, point)?,
+    }
+    Ok(order)
+}
+
+fn check_write(permit: &Permit, point: &PointSpec) -> Result<(), Refusal> {
+    let (id, device) = (&point.id, &permit.device);
+    let Some(writable) = point.options.writable else {
+        return Err(Refusal::new("not-writable", format!("the mapping does not let `{id}` of `{device}` be written")));
+    };
+    let value = permit.value.as_ref();
+    let value = value.ok_or_else(|| Refusal::new("wrong-type", format!("permit {} says no value", permit.id)))?;
+    if !writable.takes(value) {
+        let (low, high) = writable.range.unwrap_or_default();
+        let text = format!(
+            "{value} for `{id}` of `{device}` is outside of {low} to {high} {}, which the mapping allows",
+            point.unit
+        );
+        return Err(Refusal::new("out-of-bounds", text));
+    }
+    if matches!(point.address, Address::Modbus { .. })
+        && let Err(fault) = tally_connector_modbus::encode(point, value)
+    {
+        return Err(Refusal::new("wrong-type", fault.to_string()));
+    }
+    Ok(())
+}
+
+/// Calls are acknowledgements of alarms.
+fn check_call(permit: &Permit, point: &PointSpec) -> Result<(), Refusal> {
+    let is_alarm = matches!(point.address, Address::OpcUa { alarm: Some(_), .. });
+    let words = |what| Refusal::new("not-writable", format!("`{}` of `{}` {what}", point.id, permit.device));
+    if !is_alarm {
+        return Err(words("is no alarm: only alarms can be called, which acknowledges them"));
+    }
+    if point.options.writable.is_none() {
+        return Err(words("may not be acknowledged: the mapping does not say `writable: true`"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tally_model::{DeviceId, Encoding, Endpoint, PointId, PolicyId, Unit, Writable};
+
+    fn permit() -> Permit {
+        Permit {
+            id: 9,
+            ledger: "press-line".into(),
+            requester: PartyId::try_new("tina").unwrap(),
+            agent: PartyId::try_new("agent-01").unwrap(),
+            device: DeviceId::try_new("press-01").unwrap(),
+            point: PointId::try_new("setpoint").unwrap(),
+            address: "holding:17".into(),
+            right: Right::Write,
+            value: Some(Value::Integer(42)),
+            from: Timestamp::from_micros(100_000_000),
+            until: Timestamp::from_micros(700_000_000),
+            policy: PolicyId::try_new("service").unwrap(),
+            carried: false,
+        }
+    }
+
+    fn devices(writable: Option<Writable>) -> Vec<DeviceSpec> {
+        let endpoint = Endpoint::parse("modbus+tcp://127.0.0.1:1502?unit=1").unwrap();
+        let mut device = DeviceSpec::new(DeviceId::try_new("press-01").unwrap(), endpoint);
+        let address = Address::Modbus { table: tally_model::ModbusTable::Holding, offset: 17, bit: None };
+        let mut point = PointSpec::new(PointId::try_new("setpoint").unwrap(), address, Encoding::U16, Unit::one());
+        point.options.writable = writable;
+        device.points.push(point);
+        vec![device]
+    }
+
+    fn code<T>(checked: Result<T, Refusal>) -> &'static str {
+        checked.map_or_else(|refusal| refusal.code, |_| "fine")
+    }
+
+    #[test]
+    fn the_mapping_is_the_second_lock() {
+        let open = Writable { range: Some((0.0, 80.0)) };
+        assert_eq!(code(order(&permit(), &devices(Some(open)))), "fine");
+        assert_eq!(code(order(&permit(), &devices(None))), "not-writable");
+        assert_eq!(code(order(&permit(), &[])), "unknown-device");
+        let widened: [(&str, fn(&mut Permit)); 6] = [
+            ("wrong-address", |permit| permit.address = "holding:18".into()),
+            ("unknown-point", |permit| permit.point = PointId::try_new("other").unwrap()),
+            ("out-of-bounds", |permit| permit.value = Some(Value::Integer(81))),
+            ("out-of-bounds", |permit| permit.value = Some(Value::Text("hot".into()))),
+            ("wrong-type", |permit| permit.value = None),
+            ("not-writable", |permit| permit.right = Right::Call),
+        ];
+        for (expected, widen) in widened {
+            let mut permit = permit();
+            widen(&mut permit);
+            assert_eq!(code(order(&permit, &devices(Some(open)))), expected);
+        }
+        let half = Permit { value: Some(Value::Integer(70_000)), ..permit() };
+        let wide = Writable { range: Some((0.0, 1e6)) };
+        assert_eq!(code(order(&half, &devices(Some(wide)))), "wrong-type", "no register holds it");
+    }
+
+    #[test]
+    fn time_is_checked_by_a_clock_that_can_be_right() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let proven = ProvenPermit { permit: permit(), open_at: at(100), height: 1 };
+        let fine = ClockHealth::default();
+        assert_eq!(code(is_time(&proven, at(100), fine)), "fine");
+        assert_eq!(code(is_time(&proven, at(700), fine)), "fine");
+        assert_eq!(code(is_time(&proven, at(701), fine)), "expired");
+        assert_eq!(code(is_time(&proven, at(99), fine)), "too-early");
+        assert_eq!(code(is_time(&proven, at(90), fine)), "clock", "behind the block");
+        let leapt = ClockHealth { leapt: Duration::from_secs(3600), ..fine };
+        assert_eq!(code(is_time(&proven, at(100), leapt)), "clock");
+        let back = ClockHealth { ahead: Duration::from_secs(3600), ..fine };
+        assert_eq!(code(is_time(&proven, at(100), back)), "clock");
+    }
+
+    #[test]
+    fn past_the_age_a_setting_decides_and_is_closed_by_default() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let proven = ProvenPermit { permit: permit(), open_at: at(100), height: 1 };
+        assert_eq!(code(is_fresh(&proven, at(160), GateSetting::default())), "fine");
+        assert_eq!(code(is_fresh(&proven, at(161), GateSetting::default())), "stale");
+        let running_on = GateSetting { past_age: PastAge::Allow, ..GateSetting::default() };
+        assert_eq!(code(is_fresh(&proven, at(690), running_on)), "fine");
+    }
+
+    #[test]
+    fn every_reason_has_its_own_hint() {
+        for code in
+            ["forged", "replayed", "revoked", "too-early", "expired", "other-agent", "clock", "stale", "wrong-address"]
+        {
+            assert_ne!(hint(code), hint("else"), "{code}");
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Permits from request to result, the whole plant with real processes: the gate writes to pymodbus and to asyncua once, and
+//! turns everything else away, on record.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tally_evidence::cbor::{Cbor, bytes, int, text};
+use tally_evidence::{Allowed, Permit, PermitFile, Policy, Right, SigningKey, Who, permit_state_key};
+use tally_ledger_client::RequestError;
+use tally_model::{DeviceId, PartyId, PointId, PolicyId, Value};
+use tally_tests::{Asyncua, Party, Process, Pymodbus, Site, eventually, free_port};
+
+fn modbus(port: u16) -> String {
+    format!(
+        r#"plant: line
+devices:
+  - id: press-01
+    connect: "modbus+tcp://127.0.0.1:{port}?unit=1"
+    every: 200ms
+    timeout: 1s
+    points:
+      - {{id: setpoint, at: holding:17, type: u16, unit: Cel, writable: true, write_range: [0, 60]}}
+      - {{id: speed, at: holding:20, type: f32, unit: "1", writable: true, write_range: [0, 1000]}}
+      - {{id: lamp, at: coil:3, writable: true}}
+      - {{id: fixed, at: holding:30, type: u16, unit: "1"}}
+triggers:
+  - id: too-hot
+    device: press-01
+    when: "setpoint > 900"
+"#
+    )
+}
+
+/// A site whose owner lets tina have everything written that `points` name, within 0 to 80.
+struct Plant {
+    site: Site,
+    acme: Party,
+    tina: Party,
+}
+
+impl Plant {
+    async fn new(mapping: &str, device: &str, points: &[(&str, &str)]) -> (Self, Process) {
+        let site = Site::new(mapping, None).await;
+        let node = site.start_node().await;
+        let (acme, tina) = (Party::of(&site, "acme"), Party::of(&site, "tina"));
+        let plant = Self { site, acme, tina };
+        plant.policy(device, points).await;
+        (plant, node)
+    }
+
+    async fn policy(&self, device: &str, points: &[(&str, &str)]) {
+        let allowed = |at: &str| Allowed {
+            address: at.to_owned(),
+            rights: vec![Right::Read, Right::Write],
+            range: (!at.starts_with("coil")).then_some((0.0, 80.0)),
+        };
+        let policy = Policy {
+            id: PolicyId::try_new("service").unwrap(),
+            devices: vec![DeviceId::try_new(device).unwrap()],
+            who: vec![Who { party: Some(PartyId::try_new("tina").unwrap()), ..Who::default() }],
+            points: points
+                .iter()
+                .map(|(id, at)| (PointId::try_new(id).unwrap(), allowed(at)))
+                .collect::<BTreeMap<_, _>>(),
+            rate: None,
+            hours: None,
+            days: None,
+            from: None,
+            until: None,
+            lasts: Duration::from_secs(600),
+        };
+        assert_eq!(self.call(&self.acme, "policy", &[("policy", bytes(policy.encode()))]).await.1, None);
+    }
+
+    async fn call(&self, who: &Party, action: &str, args: &[(&str, Cbor)]) -> (u64, Option<u16>) {
+        let done = who.call(&self.site.node, "access", action, None, args).await;
+        (done.entry, done.refusal)
+    }
+
+    /// A permit that somebody brings.
+    async fn permit(&self, device: &str, point: &str, value: Cbor, more: &[(&str, Cbor)]) -> u64 {
+        let mut args =
+            vec![("device", text(device)), ("point", text(point)), ("right", text("write")), ("value", value)];
+        args.push(("carried", Cbor::Bool(true)));
+        args.extend(more.iter().cloned());
+        let (entry, refusal) = self.call(&self.tina, "request", &args).await;
+        assert_eq!(refusal, None, "{device} {point}");
+        entry
+    }
+
+    async fn file(&self, id: u64) -> PermitFile {
+        let key: String = permit_state_key(id).iter().map(|byte| format!("{byte:02x}")).collect();
+        let answer = self.site.node.get_bytes(&format!("/state/{key}")).await.unwrap();
+        PermitFile::from_state_answer(&answer).unwrap().expect("the permit is open")
+    }
+
+    async fn bring(&self, file: &PermitFile) -> Result<Json, String> {
+        self.bring_bytes(file.encode()).await
+    }
+
+    /// The agent's report, or the code of its refusal; the words must be there.
+    async fn bring_bytes(&self, file: Vec<u8>) -> Result<Json, String> {
+        match self.site.agent.post_bytes("/permits/use", file).await {
+            Ok(report) => Ok(report),
+            Err(RequestError::Refused { code, text, .. }) => {
+                assert!(text.len() > 20, "{code} says why: {text}");
+                Err(code)
+            }
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+
+    /// The ledger's event about a permit.
+    async fn event(&self, kind: &str, permit: Option<u64>) -> Json {
+        eventually(&format!("{kind} of permit {permit:?}"), async || {
+            let entries = self.site.node.get_json("/entries?limit=200").await.ok()?;
+            for entry in entries.as_array()?.iter() {
+                let id = entry["statement"].as_str()?;
+                if entry["events"].to_string().contains(kind) {
+                    let outcome = self.site.node.get_json(&format!("/entries/{id}/outcome")).await.ok()?;
+                    let events = outcome["events"].as_array()?.clone();
+                    let fits =
+                        |event: &&Json| event["kind"] == kind && permit.is_none_or(|id| event["data"]["permit"] == id);
+                    if let Some(event) = events.iter().find(fits) {
+                        return Some(event.clone());
+                    }
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    async fn value(&self, device: &str, point: &str) -> Json {
+        let file = self.read_permit(device, point).await;
+        self.bring(&file).await.unwrap()["found"].clone()
+    }
+
+    async fn read_permit(&self, device: &str, point: &str) -> PermitFile {
+        let args =
+            [("device", text(device)), ("point", text(point)), ("right", text("read")), ("carried", Cbor::Bool(true))];
+        let (entry, refusal) = self.call(&self.tina, "request", &args).await;
+        assert_eq!(refusal, None);
+        self.file(entry).await
+    }
+}
+
+const POINTS: [(&str, &str); 4] =
+    [("setpoint", "holding:17"), ("speed", "holding:20"), ("lamp", "coil:3"), ("fixed", "holding:30")];
+
+/// The device answers: else every write would be refused for another reason than the one tested.
+async fn connected(site: &Site, device: &str) {
+    eventually("the device to be read", async || (site.readings(device).await > 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_is_carried_out_once_and_everything_else_is_turned_away_on_record() {
+    let port = free_port();
+    let mut slave = Pymodbus::start(port).await;
+    let (plant, _node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
+    let _agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+
+    // Written, read back, on the ledger; once.
+    let id = plant.permit("press-01", "setpoint", int(42), &[]).await;
+    let file = plant.file(id).await;
+    let report = plant.bring(&file).await.unwrap();
+    assert_eq!((&report["how"], &report["found"]), (&Json::from("done"), &Json::from(42)), "{report}");
+    let used = plant.event("access.permit-used", Some(id)).await;
+    assert_eq!((&used["data"]["found"], &used["subject"]), (&Json::from(42), &Json::from("press-01")));
+    slave.tell("set holding 17 0007").await;
+    assert_eq!(plant.bring(&file).await, Err("replayed".into()));
+    assert_eq!(plant.value("press-01", "setpoint").await, 7, "not written again");
+    let attempt = plant.event("access.attempt-refused", Some(id)).await;
+    assert_eq!(attempt["data"]["code"], "replayed");
+    // Two registers, and a coil.
+    let id = plant.permit("press-01", "speed", Cbor::Float(12.5), &[]).await;
+    assert_eq!(plant.bring(&plant.file(id).await).await.unwrap()["found"], 12.5);
+    let id = plant.permit("press-01", "lamp", Cbor::Bool(true), &[]).await;
+    assert_eq!(plant.bring(&plant.file(id).await).await.unwrap()["found"], true);
+
+    // Widened in every field; sealed by a thief; of another ledger; cut; nonsense.
+    let id = plant.permit("press-01", "setpoint", int(41), &[]).await;
+    let file = plant.file(id).await;
+    let widened: [fn(&mut Permit); 8] = [
+        |permit| permit.value = Some(Value::Integer(60)),
+        |permit| permit.point = PointId::try_new("speed").unwrap(),
+        |permit| permit.address = "holding:30".into(),
+        |permit| permit.device = DeviceId::try_new("press-02").unwrap(),
+        |permit| permit.until = permit.until.plus(Duration::from_secs(3600)),
+        |permit| permit.agent = PartyId::try_new("agent-02").unwrap(),
+        |permit| permit.ledger = "other".into(),
+        |permit| permit.id += 1,
+    ];
+    for widen in widened {
+        let mut permit = Permit::decode(&file.permit).unwrap();
+        widen(&mut permit);
+        let forged = PermitFile { permit: permit.encode(), ..file.clone() };
+        assert_eq!(plant.bring(&forged).await, Err("forged".into()), "{permit:?}");
+    }
+    let own = plant.site.node.get_bytes("/checkpoint").await.unwrap();
+    let mut checkpoint = tally_evidence::Checkpoint::open(&own, &plant.site.ledger_key()).unwrap();
+    checkpoint.height += 1;
+    let thief = SigningKey::from_secret(&[7; 32]).unwrap();
+    let forged = PermitFile { checkpoint: checkpoint.seal(&thief), ..file.clone() };
+    assert_eq!(plant.bring(&forged).await, Err("forged".into()));
+    let whole = file.encode();
+    assert_eq!(plant.bring_bytes(whole[..whole.len() - 1].to_vec()).await, Err("forged".into()));
+    assert_eq!(plant.bring_bytes(Vec::new()).await, Err("forged".into()));
+    plant.event("access.attempt-refused", Some(id)).await;
+    // None of that took the permit away from who has it.
+    assert_eq!(plant.bring(&file).await.unwrap()["found"], 41);
+
+    // Before its time, after it, revoked.
+    let later = |seconds: i64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        int(i64::try_from(now.as_micros()).unwrap() + seconds * 1_000_000)
+    };
+    let early = plant.permit("press-01", "setpoint", int(1), &[("from", later(300))]).await;
+    assert_eq!(plant.bring(&plant.file(early).await).await, Err("too-early".into()));
+    let short = plant.permit("press-01", "setpoint", int(1), &[("lasts", int(1))]).await;
+    assert_eq!(plant.bring(&plant.file(short).await).await, Err("expired".into()));
+    let id = plant.permit("press-01", "setpoint", int(1), &[]).await;
+    let file = plant.file(id).await;
+    assert_eq!(plant.call(&plant.acme, "revoke", &[("permit", int(id))]).await.1, None);
+    assert_eq!(plant.bring(&file).await, Err("revoked".into()));
+
+    // What the mapping does not let through is burnt: out of its bounds, not writable at all.
+    let id = plant.permit("press-01", "setpoint", int(70), &[]).await;
+    let file = plant.file(id).await;
+    assert_eq!(plant.bring(&file).await, Err("out-of-bounds".into()));
+    assert_eq!(plant.event("access.permit-used", Some(id)).await["data"]["code"], "out-of-bounds");
+    assert_eq!(plant.bring(&file).await, Err("replayed".into()));
+    let id = plant.permit("press-01", "fixed", int(1), &[]).await;
+    assert_eq!(plant.bring(&plant.file(id).await).await, Err("not-writable".into()));
+    assert_eq!(plant.value("press-01", "setpoint").await, 41, "nothing of all that was written");
+    // A policy that names another register than the mapping.
+    plant.policy("press-01", &[("setpoint", "holding:18")]).await;
+    let id = plant.permit("press-01", "setpoint", int(1), &[]).await;
+    assert_eq!(plant.bring(&plant.file(id).await).await, Err("wrong-address".into()));
+
+    assert!(plant.site.counter("permit_attempts").await >= 16);
+    assert_eq!(plant.site.counter("permits_refused").await, 3);
+    assert_eq!(plant.site.counter("permits_unknown").await, 0);
+    slave.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_does_at_once_what_it_hears_and_hears_a_revocation_within_a_moment() {
+    let port = free_port();
+    let slave = Pymodbus::start(port).await;
+    let (plant, mut node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
+    // Granted before the agent ran: it asks for what is open.
+    let args = |value: i64| {
+        [("device", text("press-01")), ("point", text("setpoint")), ("right", text("write")), ("value", int(value))]
+    };
+    let (before, refusal) = plant.call(&plant.tina, "request", &args(11)).await;
+    assert_eq!(refusal, None);
+    let _agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+    plant.event("access.permit-used", Some(before)).await;
+    let (heard, _) = plant.call(&plant.tina, "request", &args(12)).await;
+    let used = plant.event("access.permit-used", Some(heard)).await;
+    assert_eq!((&used["data"]["how"], &used["data"]["found"]), (&Json::from("done"), &Json::from(12)));
+
+    // Revoked while the agent listens; then the node goes away, and the proof is young enough to be believed.
+    let id = plant.permit("press-01", "setpoint", int(33), &[]).await;
+    let other = plant.permit("press-01", "setpoint", int(34), &[]).await;
+    let (file, other_file) = (plant.file(id).await, plant.file(other).await);
+    let revoked = plant.site.counter("permits_revoked").await;
+    let begun = std::time::Instant::now();
+    assert_eq!(plant.call(&plant.acme, "revoke", &[("permit", int(id))]).await.1, None);
+    let acknowledged = begun.elapsed();
+    while plant.site.counter("permits_revoked").await == revoked {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the revocation was not heard");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    println!("revoked: acknowledged after {acknowledged:?}, known to the gate after {:?}", begun.elapsed());
+    node.kill().await;
+    assert_eq!(plant.bring(&file).await, Err("revoked".into()), "the agent remembers");
+    assert_eq!(plant.bring(&other_file).await.unwrap()["found"], 34, "cut off, and the proof is young");
+    slave.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_an_old_proof_is_refused_unless_the_site_says_otherwise() {
+    let port = free_port();
+    let slave = Pymodbus::start(port).await;
+    let (plant, mut node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
+    plant.site.append("agent.yaml", "gate: {proof_age: 1ms}");
+    let mut agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+    let id = plant.permit("press-01", "setpoint", int(33), &[]).await;
+    let file = plant.file(id).await;
+    node.kill().await;
+    assert_eq!(plant.bring(&file).await, Err("stale".into()));
+    agent.kill().await;
+    plant.site.edit("agent.yaml", "proof_age: 1ms", "proof_age: 1ms, past_age: allow");
+    let _agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+    assert_eq!(plant.bring(&file).await.unwrap()["found"], 33);
+    // The report waits for the node.
+    let _node = plant.site.start_node().await;
+    assert_eq!(plant.event("access.permit-used", Some(id)).await["data"]["how"], "done");
+    slave.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_killed_at_any_moment_writes_at_most_once_and_says_so() {
+    let port = free_port();
+    let mut slave = Pymodbus::start(port).await;
+    let (plant, _node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
+    let mut agent = plant.site.start_agent().await;
+    let mut seed = 42_u64;
+    for round in 1..=6_i64 {
+        connected(&plant.site, "press-01").await;
+        let id = plant.permit("press-01", "setpoint", int(round), &[]).await;
+        let file = plant.file(id).await;
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let delay = Duration::from_micros(seed >> 33) % 12_000;
+        // Killed somewhere between the intention, the write, the read-back, the report and the answer.
+        let killed = tokio::time::timeout(delay, plant.site.agent.post_bytes("/permits/use", file.encode())).await;
+        agent.kill().await;
+        // Whoever writes it again is seen.
+        slave.tell("set holding 17 00ff").await;
+        agent = plant.site.start_agent().await;
+        connected(&plant.site, "press-01").await;
+        let again = plant.bring(&file).await;
+        println!("round {round}: killed after {delay:?}, answered before: {}, again: {again:?}", killed.is_ok());
+        match again {
+            // The kill came before the intention: nothing had been sent.
+            Ok(report) => assert_eq!(report["found"], round),
+            Err(code) => {
+                assert!(code == "replayed" || code == "revoked", "{code}");
+                assert_eq!(plant.value("press-01", "setpoint").await, 0xff, "never a second write");
+            }
+        }
+        let used = plant.event("access.permit-used", Some(id)).await;
+        assert!(["done", "unknown"].contains(&used["data"]["how"].as_str().unwrap()), "{used}");
+    }
+    slave.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_an_opc_ua_server_is_written_and_read_back() {
+    let port = free_port();
+    let mut server = Asyncua::rich(port, &[]).await;
+    let mapping = format!(
+        r#"plant: line
+devices:
+  - id: cnc-01
+    connect: "opc.tcp://127.0.0.1:{port}"
+    every: 200ms
+    timeout: 2s
+    security: {{policy: none}}
+    points:
+      - {{id: speed, at: "nsu=urn:tallystick:rich;s=Speed", unit: "1", type: f64, writable: true, write_range: [0, 50]}}
+      - {{id: mode, at: "nsu=urn:tallystick:rich;s=Mode", unit: "1", writable: true, write_range: [0, 50]}}
+triggers:
+  - id: too-fast
+    device: cnc-01
+    when: "speed > 900.0"
+"#
+    );
+    let points = [("speed", "nsu=urn:tallystick:rich;s=Speed"), ("mode", "nsu=urn:tallystick:rich;s=Mode")];
+    let (plant, _node) = Plant::new(&mapping, "cnc-01", &points).await;
+    let _agent = plant.site.start_agent().await;
+    connected(&plant.site, "cnc-01").await;
+    let id = plant.permit("cnc-01", "speed", Cbor::Float(12.5), &[]).await;
+    let file = plant.file(id).await;
+    assert_eq!(plant.bring(&file).await.unwrap()["found"], 12.5);
+    server.tell("set Speed 3").await;
+    assert_eq!(plant.bring(&file).await, Err("replayed".into()));
+    assert_eq!(plant.value("cnc-01", "speed").await, 3.0);
+    // The server itself says no.
+    let id = plant.permit("cnc-01", "mode", int(1), &[]).await;
+    let report = plant.bring(&plant.file(id).await).await.unwrap();
+    assert_eq!((&report["how"], &report["code"]), (&Json::from("refused"), &Json::from("device-refused")), "{report}");
+    server.kill().await;
+}
