@@ -115,7 +115,7 @@ impl Plant {
     async fn event(&self, kind: &str, permit: Option<u64>) -> Json {
         eventually(&format!("{kind} of permit {permit:?}"), async || {
             let entries = self.site.node.get_json("/entries?limit=200").await.ok()?;
-            for entry in entries.as_array()?.iter() {
+            for entry in entries["entries"].as_array()? {
                 let id = entry["statement"].as_str()?;
                 if entry["events"].to_string().contains(kind) {
                     let outcome = self.site.node.get_json(&format!("/entries/{id}/outcome")).await.ok()?;
@@ -318,7 +318,7 @@ async fn an_agent_killed_at_any_moment_writes_at_most_once_and_says_so() {
         let id = plant.permit("press-01", "setpoint", int(round), &[]).await;
         let file = plant.file(id).await;
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let delay = Duration::from_micros(seed >> 33) % 12_000;
+        let delay = Duration::from_micros((seed >> 33) % 12_000);
         // Killed somewhere between the intention, the write, the read-back, the report and the answer.
         let killed = tokio::time::timeout(delay, plant.site.agent.post_bytes("/permits/use", file.encode())).await;
         agent.kill().await;
