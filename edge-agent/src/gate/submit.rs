@@ -54,6 +54,8 @@ impl<S: Storage + Send + 'static> Gate<S> {
                 Ok(submitted.refusal.unwrap_or(0))
             }
             Err(SubmitError::NotNow { retry_after, .. }) => Err(retry_after.unwrap_or_default()),
+            // In the ledger, and waiting for its witnesses: the receipt is asked for again.
+            Err(SubmitError::NotFinal { .. }) => Err(Duration::from_secs(1)),
             Err(SubmitError::Refused { code, .. }) if CODES_ABOUT_US.contains(&code.as_str()) => Err(Duration::ZERO),
             Err(SubmitError::Refused { code, text }) => {
                 tracing::error!(%code, "the node turns a report of the gate away for good: {text}");
