@@ -265,7 +265,12 @@ impl<S: Storage + Send + 'static> Gate<S> {
 
     /// A permit with an intention and no report: killed in between. Nobody knows whether it was done, so it is looked at, and
     /// never done again.
+    ///
+    /// # Errors
+    /// None today: what cannot be kept is in the log.
     pub async fn recover(&self) -> Result<(), StoreError> {
+        // A permit that is being carried out right now has no report yet, either.
+        let _turn = self.turn.lock().await;
         let unfinished = self.book().unfinished();
         for permit in unfinished {
             let order = check::order(&permit, &self.devices.borrow());
