@@ -122,6 +122,21 @@ fn a_broker_over_tls_needs_somebody_to_trust() {
 }
 
 #[test]
+fn the_gate_is_closed_past_the_age_unless_somebody_says_allow() {
+    use crate::gate::{GateSetting, PastAge};
+    let dir = site();
+    let with = |gate: &str| parse(dir.path(), &format!("{GOOD}gate: {{{gate}}}\n"));
+    assert_eq!(parse(dir.path(), GOOD).unwrap().gate, GateSetting::default());
+    assert_eq!(GateSetting::default().past_age, PastAge::Refuse);
+    let opened = GateSetting { proof_age: std::time::Duration::from_secs(300), past_age: PastAge::Allow };
+    assert_eq!(with("proof_age: 5min, past_age: allow").unwrap().gate, opened);
+    for slip in ["past_age: allowed", "past_age: 'yes'", "proof_age: 2d", "proof_age: 60", "proof_age: 0s", "age: 60s"]
+    {
+        assert!(with(slip).is_err(), "{slip}");
+    }
+}
+
+#[test]
 fn anchors_are_on_unless_somebody_says_off() {
     let dir = site();
     let with = |every: &str| parse(dir.path(), &format!("{GOOD}anchors: {{every: {every}}}\n"));
