@@ -49,7 +49,7 @@ pub(super) enum Done {
     /// The device took it; what it held afterwards, or why that cannot be said.
     Taken(Result<Found, String>),
     /// Nothing was done: the device said no, or could not be reached.
-    NotDone(&'static str, String),
+    Left(&'static str, String),
     /// Sent, and nobody knows; what the point holds now.
     Unknown(String, Found),
 }
@@ -80,7 +80,7 @@ impl Hands {
         match &order.device.endpoint {
             Endpoint::Modbus { .. } => self.by_modbus(order).await,
             Endpoint::OpcUa { .. } => self.by_opcua(order).await,
-            _ => Done::NotDone("no-way", format!("devices like `{}` can only be heard, not written", order.device.id)),
+            _ => Done::Left("no-way", format!("devices like `{}` can only be heard, not written", order.device.id)),
         }
     }
 
@@ -113,16 +113,16 @@ impl Hands {
         let Some(writer) = self.writer(device) else { return no_link(order) };
         let write = match modbus_write(order) {
             Ok(write) => write,
-            Err(reason) => return Done::NotDone("wrong-type", reason),
+            Err(reason) => return Done::Left("wrong-type", reason),
         };
         // Never dropped half-way: the line answers within the device's own timeout.
         match writer.write(device, write).await {
             Ok(_) => Done::Taken(self.look(order).await.map(Some)),
             Err(modbus::WriteFault::Unknown(reason)) => Done::Unknown(reason, self.look(order).await.ok()),
             Err(modbus::WriteFault::Refused { code, reason }) => {
-                Done::NotDone("device-refused", format!("the device said no: exception {code:#04x}, {reason}"))
+                Done::Left("device-refused", format!("the device said no: exception {code:#04x}, {reason}"))
             }
-            Err(fault) => Done::NotDone("not-sent", fault.to_string()),
+            Err(fault) => Done::Left("not-sent", fault.to_string()),
         }
     }
 
@@ -139,7 +139,7 @@ impl Hands {
     async fn only_read(&self, order: &Order) -> Done {
         match self.look(order).await {
             Ok(value) => Done::Taken(Ok(Some(value))),
-            Err(reason) => Done::NotDone("no-value", format!("`{}` cannot be read: {reason}", order.point.id)),
+            Err(reason) => Done::Left("no-value", format!("`{}` cannot be read: {reason}", order.point.id)),
         }
     }
 
@@ -158,7 +158,7 @@ impl Hands {
         let opened = tokio::time::timeout(ORDER_TIME_MAX, self.open(order)).await;
         let hand = match opened.unwrap_or_else(|_| Err("no session within 6 s".to_owned())) {
             Ok(hand) => hand,
-            Err(reason) => return Done::NotDone("not-sent", reason),
+            Err(reason) => return Done::Left("not-sent", reason),
         };
         let address = &order.point.address;
         let done = match (&order.right, &order.value) {
@@ -167,7 +167,7 @@ impl Hands {
                 let comment = comment.as_ref().map_or_else(|| COMMENT.to_owned(), ToString::to_string);
                 hand.acknowledge(address, &comment).await
             }
-            _ => return Done::NotDone("wrong-type", "the permit says no value".to_owned()),
+            _ => return Done::Left("wrong-type", "the permit says no value".to_owned()),
         };
         let done = after_opcua(&hand, order, done).await;
         hand.close().await;
@@ -176,7 +176,7 @@ impl Hands {
 }
 
 fn no_link(order: &Order) -> Done {
-    Done::NotDone("not-sent", format!("the link of `{}` does not run", order.device.id))
+    Done::Left("not-sent", format!("the link of `{}` does not run", order.device.id))
 }
 
 async fn look_opcua(hand: &opcua::Hand, order: &Order) -> Result<Value, Trouble> {
@@ -193,8 +193,8 @@ async fn after_opcua(hand: &opcua::Hand, order: &Order, done: Result<(), opcua::
         Ok(()) if is_call => Done::Taken(Ok(None)),
         Ok(()) => Done::Taken(look_opcua(hand, order).await.map(Some)),
         Err(opcua::HandFault::Link(fault)) => Done::Unknown(fault.to_string(), look_opcua(hand, order).await.ok()),
-        Err(fault @ opcua::HandFault::Refused { .. }) => Done::NotDone("device-refused", fault.to_string()),
-        Err(fault) => Done::NotDone("wrong-type", fault.to_string()),
+        Err(fault @ opcua::HandFault::Refused { .. }) => Done::Left("device-refused", fault.to_string()),
+        Err(fault) => Done::Left("wrong-type", fault.to_string()),
     }
 }
 

@@ -107,7 +107,7 @@ impl Report {
                 let reason = format!("the device took it, and cannot be read back: {reason}");
                 said(How::Done, "not-read-back", reason, None)
             }
-            Done::NotDone(code, reason) => said(How::Refused, code, reason, None),
+            Done::Left(code, reason) => said(How::Refused, code, reason, None),
             Done::Unknown(reason, found) => {
                 let reason = format!("it was sent, and nobody knows whether it was done: {reason}");
                 said(How::Unknown, "no-answer", reason, found)
