@@ -19,6 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key, load_pem_public_key
 from verifier.formats import (
+    BATCH,
     BYTES,
     CALL,
     CHECKPOINT,
@@ -70,7 +71,7 @@ class Chain:
         self.file, self.trusted, self.links = file, trusted, []
         self.witnesses, self.needed = dict(witnesses), need
         self.parties, self.devices, self.rules = {}, {}, {}
-        self.last_index, self.checkpoints, self.events = -1, {}, []
+        self.last, self.checkpoints, self.events = (-1, 0), {}, []
 
     def link(self, about, step, check, *given, silent=False):
         """Does a check; records its detail, or why it does not hold and ends the entry."""
@@ -132,11 +133,14 @@ class Chain:
         return "is the key you gave"
 
     def entry(self, entry):
-        statement = self.link("an entry", "statement", open_statement, entry["statement"], silent=True)
+        statement = self.link("an entry", "statement", open_statement, entry, silent=True)
         receipt = self.link("an entry", "inclusion", open_receipt, entry["receipt"], silent=True)
         body, is_trigger = statement["body"], statement["is_trigger"]
         words = "trigger {trigger} {transition}" if is_trigger else "call {contract}/{action}"
-        about = f"entry {receipt['index']} ({words.format_map(body)})"
+        item = statement["item"]
+        place = receipt["index"] if item is None else f"{receipt['index']}.{item}"
+        receipt["place"] = (receipt["index"], 0 if item is None else item + 1)
+        about = f"entry {place} ({words.format_map(body)})"
         self.link(about, "statement", self.meant, statement, silent=True)
         root = self.link(about, "inclusion", self.included, statement, receipt, silent=True)
         self.links.append((about, "inclusion", True, f"entry {receipt['index']} of {receipt['size']}"))
@@ -145,7 +149,9 @@ class Chain:
         self.link(about, "outcome", self.belongs, outcome, entry, checkpoint, receipt, statement)
         key = self.link(about, "device-binding", self.signer, statement, silent=True)
         self.link(about, "seal", self.sealed, statement, key)
-        self.last_index = receipt["index"]
+        if item is not None:
+            self.link(about, "batch", self.batched, statement, entry["batched"])
+        self.last = receipt["place"]
         self.events.append((outcome["height"], entry["outcome-index"], outcome["events"]))
         if is_trigger:
             self.trigger(about, statement, entry)
@@ -158,12 +164,13 @@ class Chain:
         body, claims = statement["body"], statement["claims"]
         need(claims[3] == self.file["ledger"], f"was made for ledger {claims[3]}")
         about = body["device"] if statement["is_trigger"] else body.get("agreement", body["contract"])
+        about = about if statement["batch"] is None else claims[1]
         need(claims[2] == about, f"its subject is {claims[2]}, its body is about {about}")
 
     def included(self, statement, receipt):
         claims = receipt["header"][15]
         need(claims == {1: self.file["ledger"], 2: statement["claims"][2]}, "the receipt is for another ledger or subject")
-        need(receipt["index"] > self.last_index, "the entries are not in ledger order")
+        need(receipt["place"] > self.last, "the entries are not in ledger order")
         root = root_of_path(leaf_hash(statement["id"]), receipt["index"], receipt["size"], receipt["path"])
         check_seal(self.file["key"], receipt["header"][4], receipt["protected"], root, receipt["signature"])
         return root
@@ -207,10 +214,11 @@ class Chain:
         return f"height {checkpoint['height']}"
 
     def belongs(self, outcome, proof, checkpoint, receipt, statement):
-        place = (outcome.get("entry"), outcome.get("statement"))
-        need(place == (receipt["index"], statement["id"]), "the outcome belongs to another entry")
+        place = (outcome.get("entry"), outcome.get("statement"), outcome.get("item"))
+        need(place == (receipt["index"], statement["id"], statement["item"]), "the outcome belongs to another entry")
         behind = checkpoint["outcome-count"] - proof["outcome-index"]
-        need(behind == receipt["size"] - receipt["index"], "the outcome stands in another entry's place")  # besides
+        # Besides: one of each entry, and behind that of a batch those of its triggers.
+        need(behind >= receipt["size"] - receipt["index"], "the outcome stands in another entry's place")
         if outcome["refusal"]:
             return f"refused ({outcome['refusal']})"
         return "done: " + ", ".join(event["kind"] for event in outcome["events"])
@@ -224,6 +232,13 @@ class Chain:
     def sealed(self, statement, key):
         check_seal(key, statement["kid"], statement["protected"], statement["payload"], statement["signature"])
         return f"sealed by {statement['claims'][1]}"
+
+    def batched(self, statement, batched):
+        batch, item, number = statement["batch"], batched["item"], statement["body"]["number"]
+        root = root_of_path(leaf_hash(batched["body"]), item, batch["count"], batched["path"])
+        need(root == batch["root"], "the trigger is not one of those that the batch seals")
+        need(number == batch["first"] + item, f"trigger {item} of the batch has number {number}")
+        return f"trigger {item} of {batch['count']} under one seal"
 
     def register(self, statement):
         args, action = statement["body"]["args"], statement["body"]["action"]
@@ -305,13 +320,16 @@ class Chain:
         return f"without a hole, now {state}"
 
 
-def open_statement(data):
-    protected, _, payload, signature = decode(data, "statement", SIGN1).value
+def open_statement(entry):
+    protected, _, payload, signature = decode(entry["statement"], "statement", SIGN1).value
     header = decode(protected, "statement header", STATEMENT_HEADER)
-    is_trigger = header[3] == STATEMENT_TYPES[0]
-    body = decode(payload, "body", TRIGGER if is_trigger else CALL)
+    batched, is_batch = entry.get("batched"), header[3] == STATEMENT_TYPES[2]
+    need(is_batch == (batched is not None), "a batch is shown with one trigger of it, and nothing else is")
+    is_trigger = is_batch or header[3] == STATEMENT_TYPES[0]
+    batch = decode(payload, "batch", BATCH) if is_batch else None
+    body = decode(batched["body"] if is_batch else payload, "body", TRIGGER if is_trigger else CALL)
     need(not is_trigger or body["readings"]["first"] <= body["readings"]["last"], "the readings run backwards")
-    return {"is_trigger": is_trigger, "kid": header[4], "claims": header[15], "body": body, "protected": protected,
+    return {"is_trigger": is_trigger, "batch": batch, "item": batched["item"] if is_batch else None, "kid": header[4], "claims": header[15], "body": body, "protected": protected,
             "payload": payload, "signature": signature, "id": sha256(signed_bytes(protected, payload))}  # fmt: skip
 
 

@@ -27,7 +27,17 @@ async fn theirs(file: &Path, more: &[&str]) -> (Option<i32>, Value) {
 
 #[tokio::test]
 async fn both_accept_the_frozen_file_and_neither_a_flipped_bit() {
-    let (file, key_file) = (frozen("mo-1.tally"), frozen("mo-1.ledger.pub.pem"));
+    agree_on("mo-1").await;
+}
+
+/// A file about an order that one trigger of a batch opened.
+#[tokio::test]
+async fn a_trigger_of_a_batch_is_verified_by_both_without_the_others() {
+    agree_on("mo-1-batched").await;
+}
+
+async fn agree_on(name: &str) {
+    let (file, key_file) = (frozen(&format!("{name}.tally")), frozen(&format!("{name}.ledger.pub.pem")));
     let bytes = std::fs::read(&file).unwrap();
     let key = VerifyingKey::from_pem(&std::fs::read_to_string(&key_file).unwrap()).unwrap();
     let ours = verify(&bytes, Some(&key));

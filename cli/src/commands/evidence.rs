@@ -5,7 +5,7 @@ use crate::args::{EvidenceArgs, FileForm};
 use crate::shutdown::runtime;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tally_evidence::{EvidenceFile, SignedStatement, StatementKind, json};
+use tally_evidence::{EvidenceFile, SignedStatement, StatementKind, StatementName, json};
 use tally_ledger_client::{Client, RequestError};
 use tally_verifier::verify;
 
@@ -39,8 +39,9 @@ pub async fn collect(id: &str, node: &Client, agent: &Client) -> Result<Vec<u8>,
     let mut file = EvidenceFile::decode(&bytes).context("the node's proofs")?;
     for entry in &mut file.entries {
         let statement = SignedStatement::parse(&entry.statement).context("a statement in the node's proofs")?;
-        if statement.kind == StatementKind::Trigger {
-            let path = format!("/disclosures/{}", statement.id);
+        if matches!(statement.kind, StatementKind::Trigger | StatementKind::Batch) {
+            let item = entry.batched.as_ref().map(|batched| batched.item);
+            let path = format!("/disclosures/{}", StatementName { statement: statement.id, item });
             let disclosure = agent.get_bytes(&path).await.context("asking the agent for the readings of a trigger")?;
             entry.disclosure = Some(disclosure);
         }

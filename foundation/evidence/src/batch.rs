@@ -140,6 +140,15 @@ impl BatchBody {
     }
 }
 
+/// The field `item`, if there is one: a place in a batch.
+pub(crate) fn item_in(fields: &mut Fields) -> Result<Option<u32>, CborFault> {
+    let expected = "a place in a batch, below 1000";
+    match fields.int_opt("item")? {
+        Some(item) if item >= BATCH_TRIGGERS_MAX => Err(CborFault::Type { field: "item".to_owned(), expected }),
+        item => Ok(item),
+    }
+}
+
 fn root_over<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> Hash {
     let mut tree = Frontier::default();
     bodies.for_each(|body| tree.push(leaf_hash(body)));
@@ -265,7 +274,8 @@ impl BatchedTrigger {
 
     pub(crate) fn from_cbor(value: Cbor) -> Result<Self, CborFault> {
         let mut fields = Fields::new(value, "batched")?;
-        let batched = Self { item: fields.int("item")?, body: fields.bytes("body")?, path: fields.hashes("path")? };
+        let item = item_in(&mut fields)?.ok_or(CborFault::Missing("item"))?;
+        let batched = Self { item, body: fields.bytes("body")?, path: fields.hashes("path")? };
         fields.finish()?;
         Ok(batched)
     }

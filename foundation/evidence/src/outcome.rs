@@ -110,7 +110,7 @@ impl OutcomeRecord {
             Some(agreement) => Place::Term { agreement, due: fields.int("due")? },
             None => {
                 let (index, statement) = (fields.int("entry")?, StatementId(fields.bytes_exact("statement")?));
-                match fields.int_opt("item")? {
+                match crate::batch::item_in(&mut fields)? {
                     Some(item) => Place::Item { index, statement, item },
                     None => Place::Entry { index, statement },
                 }

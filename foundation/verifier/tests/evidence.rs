@@ -144,16 +144,20 @@ fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceF
             None => Place::Entry { index, statement: parsed.id },
         };
         let outcome = OutcomeRecord { place, height: index, refusal: 0, events: events.clone() }.encode();
-        // A neighbour in the outcome tree, so that the path is not empty.
-        let neighbour = leaf_hash(b"another outcome");
+        // Neighbours in the outcome tree, so that the path is not empty: a term's, or a batch's and its other triggers'.
+        let mut outcomes = vec![leaf_hash(b"another outcome"); if batched.is_some() { 7 } else { 2 }];
+        let outcome_index = if batched.is_some() { u64::from(ITEM) + 1 } else { 1 };
+        outcomes[usize::try_from(outcome_index).unwrap()] = leaf_hash(&outcome);
+        let mut outcome_tree = Tree::default();
+        outcomes.iter().for_each(|leaf| outcome_tree.push(*leaf));
         let checkpoint = Checkpoint {
             ledger: LEDGER.into(),
             height: index,
             size: tree.size(),
             root: tree.root(),
             state: [0; 32],
-            outcomes: root_of(&[leaf_hash(&outcome), neighbour]),
-            outcome_count: 2,
+            outcomes: outcome_tree.root(),
+            outcome_count: outcome_tree.size(),
             time: Timestamp::from_micros(1_790_000_020_000_000),
             previous,
         };
@@ -164,8 +168,8 @@ fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceF
             batched,
             receipt: Receipt::issue(&key(1), LEDGER, &parsed.subject, tree.size(), index, &path, &tree.root()),
             outcome,
-            outcome_index: 0,
-            outcome_path: vec![neighbour],
+            outcome_index,
+            outcome_path: outcome_tree.inclusion_path(outcome_index, outcome_tree.size()).unwrap(),
             checkpoint: checkpoint.seal(&key(1)),
             disclosure: disclosure.as_ref().map(Disclosure::encode),
         });
@@ -326,6 +330,18 @@ fn a_trigger_of_a_batch_holds_without_the_others() {
     let batched = file.entries[1].batched.clone().unwrap();
     assert_eq!(batched.path.len(), 3, "of six triggers one and three hashes");
     assert!(file.entries[1].statement.len() < 500);
+}
+
+/// The file that other people's verifiers are tried on. Signing is deterministic, so it is the same bytes each time.
+#[test]
+fn the_frozen_file_of_a_batched_trigger_is_this_one() {
+    let frozen = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/formats/mo-1-batched.tally");
+    let bytes = batched_evidence().encode();
+    if std::env::var_os("TALLY_UPDATE").is_some() {
+        std::fs::write(&frozen, &bytes).unwrap();
+        std::fs::write(frozen.with_extension("ledger.pub.pem"), key(1).public().to_pem().unwrap()).unwrap();
+    }
+    assert!(std::fs::read(&frozen).unwrap() == bytes, "the format has changed; if on purpose, run with TALLY_UPDATE=1");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Lane<'_> {
     }
 
     fn settled(&mut self, submitted: Instant, committed: &Committed) -> Result<(), BenchError> {
-        is_done(committed.refusal)?;
+        is_done(committed)?;
         if self.receipts == Receipts::Signed {
             std::hint::black_box(self.engine.receipt(committed)?);
         }
@@ -103,6 +103,10 @@ impl Lane<'_> {
 }
 
 /// Every trigger of the bench is one that the contract does.
-pub(super) const fn is_done(refusal: u16) -> Result<(), BenchError> {
-    if refusal == 0 { Ok(()) } else { Err(BenchError::Refused(refusal)) }
+pub(super) fn is_done(committed: &Committed) -> Result<(), BenchError> {
+    match committed {
+        Committed { refusal: 0, refused: 0, .. } => Ok(()),
+        Committed { refusal: 0, refused, .. } => Err(BenchError::RefusedTriggers(*refused)),
+        Committed { refusal, .. } => Err(BenchError::Refused(*refusal)),
+    }
 }

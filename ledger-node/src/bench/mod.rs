@@ -8,6 +8,7 @@
 //! else, and calls that all hit one account against calls that do not ([`Contention`]).
 
 mod baseline;
+mod batches;
 mod contention;
 mod evidence;
 mod fast;
@@ -17,6 +18,7 @@ mod options;
 mod paced;
 mod report;
 
+pub use batches::{BatchFigures, BatchReport, bench_batches};
 pub use contention::Contention;
 pub use evidence::evidence_files;
 pub use options::{BenchError, BenchOptions};

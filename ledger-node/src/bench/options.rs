@@ -51,6 +51,9 @@ pub enum BenchError {
     /// A trigger was refused by the contract, so no order was opened.
     #[error("the contract refused a trigger: {0}")]
     Refused(u16),
+    /// Triggers of a batch were refused.
+    #[error("the contract refused {0} triggers of a batch")]
+    RefusedTriggers(u32),
     /// The folder is in use.
     #[error("{} is not empty; the bench wants a folder of its own", .0.display())]
     NotEmpty(PathBuf),

@@ -85,7 +85,7 @@ fn collect(engine: &Engine, answers: &Receiver<Answer>) -> Result<Vec<f64>, Benc
     let mut waits = Vec::new();
     for (due, answer) in answers {
         let committed = answer.blocking_recv().map_err(|_| SubmitError::from(engine.gone()))?;
-        is_done(committed.refusal)?;
+        is_done(&committed)?;
         std::hint::black_box(engine.receipt(&committed)?);
         waits.push(due.elapsed().as_secs_f64() * 1e3);
     }

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (SEC 2, 2.4.2)
-STATEMENT_TYPES = [f"application/vnd.tallystick.{kind}+cbor" for kind in ("trigger", "call")]
+STATEMENT_TYPES = [f"application/vnd.tallystick.{kind}+cbor" for kind in ("trigger", "call", "batch")]
 DEPTH_MAX = 32
 
 
@@ -121,18 +121,22 @@ HASH, KEY, SALT = sized(32), sized(65), sized(16)
 ID, PARTY_ID, POINT_ID = like("[A-Za-z0-9_.-]{1,64}"), like("[A-Za-z0-9_.@-]{1,64}"), like("[A-Za-z_][A-Za-z0-9_]{0,63}")
 UNIT, ES256 = like("[!-~]{1,32}"), one_of(-7)
 PRIORITY = one_of("low", "medium", "high", "critical")
+ITEM = integer(0, 999)
 PROOF = {"outcome": BYTES, "outcome-index": UINT, "outcome-path": each(HASH), "checkpoint": BYTES}
 WITNESSED = fields({
     "note": TEXT, "paths": each(each(HASH)), "witnesses": each(fields({"name": like(r"[^\s+\x00-\x1f\x7f]+"), "key": BYTES})),
 })  # fmt: skip
 FILE = fields({
     "tallystick-evidence": one_of(1), "ledger": TEXT, "key": KEY, "agreement": TEXT, "terms": each(fields(PROOF)),
-    "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES}, {"disclosure": BYTES})),
+    "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES}, {
+        "disclosure": BYTES, "batched": fields({"item": ITEM, "body": BYTES, "path": each(HASH)}),
+    })),
 }, {"witnessed": WITNESSED})  # fmt: skip
 SIGN1 = sign1(fields({}), BYTES)
 STATEMENT_HEADER = fields({
     1: ES256, 3: one_of(*STATEMENT_TYPES), 4: HASH, 15: fields({1: PARTY_ID, 2: TEXT, 3: TEXT, 6: INT}),
 })  # fmt: skip
+BATCH = fields({"root": HASH, "count": integer(1, 1000), "first": UINT})
 CALL = fields(
     {"contract": ID, "action": ID, "args": table(TEXT, any_item), "nonce": SALT, "at": INT}, {"agreement": ID}
 )
@@ -159,7 +163,7 @@ CHECKPOINT = fields({
 })  # fmt: skip
 EVENT = fields({"kind": TEXT, "subject": TEXT, "data": table(TEXT, any_item)})
 MADE = {"height": UINT, "refusal": UINT, "events": each(EVENT)}
-ENTRY_OUTCOME, TERM_OUTCOME = fields(MADE | {"entry": UINT, "statement": HASH}), fields(MADE | {"agreement": TEXT, "due": INT})
+ENTRY_OUTCOME, TERM_OUTCOME = fields(MADE | {"entry": UINT, "statement": HASH}, {"item": ITEM}), fields(MADE | {"agreement": TEXT, "due": INT})
 SHOWN, HIDDEN = row(SALT, BYTES), row(integer(1, 2**24), HASH)
 
 

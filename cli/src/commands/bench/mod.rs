@@ -1,6 +1,7 @@
 //! `tally bench`: figures of this machine, each with its method, durability and a baseline of the same run.
 
 mod anchors;
+mod batches;
 mod field;
 mod ledger;
 mod links;
@@ -91,6 +92,7 @@ fn field(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
 /// The node's engine, how fast its evidence is checked, then what the agent's anchors cover.
 fn ledger(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
     let mut figures = ledger::measure(dir, sizes.seconds)?;
+    figures.extend(batches::measure(dir, sizes.seconds)?);
     figures.extend(links::measure(dir, sizes.seconds)?);
     figures.extend(anchors::measure(dir, sizes.seconds)?);
     Ok(figures)
