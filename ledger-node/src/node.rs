@@ -190,7 +190,7 @@ fn open_engine(config: &NodeConfig) -> Result<Engine, NodeError> {
 fn open_witnesses(config: &NodeConfig, engine: &Engine) -> Result<Option<Arc<Finality>>, NodeError> {
     let Some(policy) = config.witnesses.clone() else { return Ok(None) };
     let log = LogKey::new(engine.ledger().to_owned(), engine.key().clone().into());
-    let is_ours = |tree: &TreeNote| engine.store().root_at(tree.size) == Some(tree.root);
+    let is_ours = |tree: &TreeNote| engine.store().root_at(tree.size).is_ok_and(|root| root == Some(tree.root));
     let known = Finality::open(policy, log, &config.data, is_ours).map_err(NodeError::Witnesses)?;
     Ok(Some(Arc::new(known)))
 }

@@ -26,7 +26,7 @@ fn open_on(plant: &Plant, log: MemStorage, index: &IndexDisk) -> Result<Engine, 
 }
 
 fn fresh_index() -> IndexDisk {
-    IndexDisk::Backend(Box::new(|| Box::new(InMemoryBackend::new())))
+    IndexDisk::Backend(Box::new(|_| Box::new(InMemoryBackend::new())))
 }
 
 fn statements(plant: &Plant) -> Vec<Vec<u8>> {
@@ -160,7 +160,7 @@ struct Failing {
 impl Failing {
     fn disk(left: &Arc<AtomicI64>) -> IndexDisk {
         let left = Arc::clone(left);
-        let make = move || -> Box<dyn StorageBackend> {
+        let make = move |_: &str| -> Box<dyn StorageBackend> {
             Box::new(Self { inner: InMemoryBackend::new(), left: Arc::clone(&left) })
         };
         IndexDisk::Backend(Box::new(make))

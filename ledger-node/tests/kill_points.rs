@@ -1,5 +1,5 @@
-//! The process dies at each of its writes in turn: before every create, write, length change, sync and delete of log and
-//! index, and half-way through every write, on real files in a real process. After each death the folder is opened again and
+//! The process dies at each of its writes in turn: before every create, write, length change, sync and delete of log,
+//! index and trees, and half-way through every write, on real files in a real process. After each death the folder is opened again and
 //! looked at from outside.
 //!
 //! The dying process is this test program once more, told by its environment to play the node ([`the_one_that_dies`]).
@@ -154,9 +154,11 @@ fn open_mortal(plant: &Plant, folder: &Path, fate: &Arc<Fate>) -> Engine {
     config.clock = TestClock::at(START);
     config.flush = FlushLimits { blocks: 2, entries: 1_000 };
     let log = DirStorage::open(folder.join("log")).unwrap();
-    let (file, at) = (folder.join("state.redb"), Arc::clone(fate));
-    let index = IndexDisk::Backend(Box::new(move || {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file).unwrap();
+    std::fs::create_dir_all(folder.join("tree")).unwrap();
+    let (folder, at) = (folder.to_owned(), Arc::clone(fate));
+    let index = IndexDisk::Backend(Box::new(move |name| {
+        let file = folder.join(name);
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(file).unwrap();
         Box::new(MortalIndex(FileBackend::new(file).unwrap(), Arc::clone(&at)))
     }));
     Engine::open_on(config, LogDisk::new(MortalLog(log, Arc::clone(fate))), &index).unwrap()
@@ -212,7 +214,7 @@ fn every_write_is_the_last_one_once() {
     });
     let points = end.into_inner() - 1;
     println!("died at each of {points} writes; {} receipts were out", told.into_inner());
-    assert!(points > 60, "{points} writes are too few for a log and an index");
+    assert!(points > 60, "{points} writes are too few for a log, an index and trees");
 }
 
 /// Whether it outlived its last write, and how many receipts were out.

@@ -31,6 +31,7 @@ mod receipt;
 mod registration;
 mod rule;
 mod split;
+mod state_page;
 mod state_tree;
 mod statement;
 
@@ -46,7 +47,8 @@ pub use disclosure::{Disclosure, DisclosureFault, Part};
 pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault, WitnessedNote};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
 pub use merkle::{
-    EMPTY_ROOT, Frontier, Hash, Tree, leaf_hash, node_hash, root_from_consistency_path, root_from_path, root_of,
+    EMPTY_ROOT, Frontier, Hash, Tree, consistency_ranges, inclusion_ranges, leaf_hash, node_hash, range_root,
+    root_from_consistency_path, root_from_path, root_of,
 };
 pub use note::{LogKey, NOTE_BYTES_MAX, NoteFault, SignatureLine, SignedNote, TreeNote, is_key_name};
 pub use note_key::{Algorithm, Ed25519Key, NoteSigningKey, NoteVerifyingKey};
@@ -60,7 +62,10 @@ pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
 pub use split::{Split, SplitFault, SplitFile};
-pub use state_tree::{StateProof, StateProofFault, StateTree, state_root};
+pub use state_page::{PageWay, StateChange, StatePage};
+pub use state_tree::{
+    EMPTY_STATE, StateProof, StateProofFault, StateTree, inner_hash as state_node_hash, state_changes, state_root,
+};
 pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
 
 /// SHA-256 of `bytes`.

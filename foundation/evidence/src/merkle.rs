@@ -1,6 +1,7 @@
 //! The append-only Merkle tree of RFC 9162 §2.1: roots, inclusion and consistency paths for any earlier size.
 
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
@@ -41,6 +42,11 @@ pub(crate) const fn split(count: usize) -> usize {
     1 << (count - 1).ilog2()
 }
 
+/// Likewise.
+const fn split_at(count: u64) -> u64 {
+    1 << (count - 1).ilog2()
+}
+
 /// The right edge of a growing tree: its root at any time, and nothing else. One hash for each leaf on average, 32 bytes for
 /// each level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,6 +57,13 @@ pub struct Frontier {
 }
 
 impl Frontier {
+    /// The edge of a tree of `count` leaves, when `roots` are as many as there are 1s in `count`: the roots of its complete subtrees,
+    /// largest first.
+    #[must_use]
+    pub fn of(count: u64, roots: Vec<Hash>) -> Option<Self> {
+        (roots.len() as u64 == u64::from(count.count_ones())).then_some(Self { count, roots })
+    }
+
     /// Number of leaves.
     #[must_use]
     pub const fn count(&self) -> u64 {
@@ -118,7 +131,7 @@ impl Tree {
         if size == 0 {
             return Some(EMPTY_ROOT);
         }
-        (size <= self.size()).then(|| self.range(0, usize::try_from(size).unwrap_or(usize::MAX)))
+        (size <= self.size()).then(|| self.range(0..size))
     }
 
     /// Root of all leaves.
@@ -130,49 +143,19 @@ impl Tree {
     /// Inclusion path of leaf `index` in the tree of the first `size` leaves (RFC 9162 §2.1.3.1), from the leaf up.
     #[must_use]
     pub fn inclusion_path(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
-        if index >= size || size > self.size() {
+        if size > self.size() {
             return None;
         }
-        let (mut start, mut end, index) = (0, usize::try_from(size).ok()?, usize::try_from(index).ok()?);
-        let mut path = Vec::new();
-        while end - start > 1 {
-            let middle = start + split(end - start);
-            if index < middle {
-                path.push(self.range(middle, end));
-                end = middle;
-            } else {
-                path.push(self.range(start, middle));
-                start = middle;
-            }
-        }
-        path.reverse();
-        Some(path)
+        Some(inclusion_ranges(index, size)?.into_iter().map(|range| self.range(range)).collect())
     }
 
     /// Consistency path from the first `old` to the first `size` leaves (RFC 9162 §2.1.4.1).
     #[must_use]
     pub fn consistency_path(&self, old: u64, size: u64) -> Option<Vec<Hash>> {
-        if old == 0 || old > size || size > self.size() {
+        if size > self.size() {
             return None;
         }
-        let (mut start, mut end, old) = (0, usize::try_from(size).ok()?, usize::try_from(old).ok()?);
-        let mut path = Vec::new();
-        while end != old {
-            let middle = start + split(end - start);
-            if old <= middle {
-                path.push(self.range(middle, end));
-                end = middle;
-            } else {
-                path.push(self.range(start, middle));
-                start = middle;
-            }
-        }
-        // SUBPROOF(m, D[m], b): the old root itself is sent only when the recursion turned right at least once.
-        if start > 0 {
-            path.push(self.range(start, end));
-        }
-        path.reverse();
-        Some(path)
+        Some(consistency_ranges(old, size)?.into_iter().map(|range| self.range(range)).collect())
     }
 
     /// `count` hashes of level `level` from `first` on, concatenated: roots of complete subtrees of `2^level` leaves each (level 0:
@@ -185,17 +168,79 @@ impl Tree {
         Some(nodes.get(first..end)?.concat())
     }
 
-    /// Root of leaves `start..end`, where `start` is a multiple of the range's subtree size, as in every path.
-    fn range(&self, start: usize, end: usize) -> Hash {
-        let count = end - start;
-        if count.is_power_of_two() {
-            let level = count.ilog2() as usize;
-            if let Some(hash) = self.levels.get(level).and_then(|nodes| nodes.get(start >> level)) {
-                return *hash;
-            }
+    /// Root of leaves that are a subtree of some size's tree, as in every path.
+    fn range(&self, range: Range<u64>) -> Hash {
+        let node = |level: u32, index: u64| {
+            let nodes = self.levels.get(usize::try_from(level).ok()?)?;
+            nodes.get(usize::try_from(index).ok()?).copied()
+        };
+        range_root(range, &mut |level, index| node(level, index).ok_or(())).unwrap_or(EMPTY_ROOT)
+    }
+}
+
+/// The leaves below each hash of the inclusion path of leaf `index` in the tree of the first `size` leaves (RFC 9162 §2.1.3.1), from
+/// the leaf up; [`range_root`] hashes them. `None` when there is no such leaf.
+#[must_use]
+pub fn inclusion_ranges(index: u64, size: u64) -> Option<Vec<Range<u64>>> {
+    if index >= size {
+        return None;
+    }
+    let (mut start, mut end, mut path) = (0, size, Vec::new());
+    while end - start > 1 {
+        let middle = start + split_at(end - start);
+        if index < middle {
+            path.push(middle..end);
+            end = middle;
+        } else {
+            path.push(start..middle);
+            start = middle;
         }
-        let middle = start + split(count);
-        node_hash(&self.range(start, middle), &self.range(middle, end))
+    }
+    path.reverse();
+    Some(path)
+}
+
+/// The leaves below each hash of the consistency path from the first `old` to the first `size` leaves (RFC 9162 §2.1.4.1); [`range_root`]
+/// hashes them. `None` when there is no such path.
+#[must_use]
+pub fn consistency_ranges(old: u64, size: u64) -> Option<Vec<Range<u64>>> {
+    if old == 0 || old > size {
+        return None;
+    }
+    let (mut start, mut end, mut path) = (0, size, Vec::new());
+    while end != old {
+        let middle = start + split_at(end - start);
+        if old <= middle {
+            path.push(middle..end);
+            end = middle;
+        } else {
+            path.push(start..middle);
+            start = middle;
+        }
+    }
+    // SUBPROOF(m, D[m], b): the old root itself is sent only when the recursion turned right at least once.
+    if start > 0 {
+        path.push(start..end);
+    }
+    path.reverse();
+    Some(path)
+}
+
+/// Root of a range of leaves that is a subtree: all leaves of a tree, or one of the ranges of a path. `node` gives roots of complete
+/// subtrees: of `2^level` leaves, the how manieth of its level.
+///
+/// # Errors
+/// What `node` says.
+pub fn range_root<E>(range: Range<u64>, node: &mut impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Hash, E> {
+    let Range { start, end } = range;
+    let count = end.saturating_sub(start);
+    match count {
+        0 => Ok(EMPTY_ROOT),
+        _ if count.is_power_of_two() => node(count.ilog2(), start >> count.ilog2()),
+        _ => {
+            let middle = start + split_at(count);
+            Ok(node_hash(&range_root(start..middle, node)?, &range_root(middle..end, node)?))
+        }
     }
 }
 

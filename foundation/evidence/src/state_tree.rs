@@ -13,14 +13,16 @@
 //! Because the bit is hashed along, the way to a key is fixed at every node: a way that ends in another key's leaf proves
 //! that the key is not there.
 //!
-//! In memory: some 230 bytes a key. Changes are made in place; a batch costs less than its changes one by one.
+//! [`StateTree`] keeps all of it in memory, some 230 bytes a key: for tests, and to hold others against. What a ledger keeps on
+//! disk is made of [`StatePage`](crate::StatePage)s.
 
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map};
+use crate::state_page::StateChange;
 use crate::{Hash, sha256};
 use sha2::{Digest, Sha256};
 
 /// Root of the state without keys; SHA-256 gives it for no input anyone knows.
-const EMPTY_STATE: Hash = [0; 32];
+pub const EMPTY_STATE: Hash = [0; 32];
 
 /// The tree.
 #[derive(Debug, Default)]
@@ -53,13 +55,10 @@ struct Inner {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Leaf {
-    key: Hash,
-    value: Hash,
+pub(crate) struct Leaf {
+    pub key: Hash,
+    pub value: Hash,
 }
-
-/// A key hash with its new value hash, or `None` to delete.
-type Change = (Hash, Option<Hash>);
 
 impl StateTree {
     /// The root that the checkpoint binds.
@@ -70,14 +69,7 @@ impl StateTree {
 
     /// Sets (`Some`) or deletes (`None`) keys. Of two changes of one key the later one counts.
     pub fn apply<'a>(&mut self, changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) {
-        let hashed = changes.into_iter().map(|(key, value)| (sha256(key), value.map(sha256)));
-        let mut hashed: Vec<Change> = hashed.collect();
-        // Stable, so that the last of several changes of one key is the last of its run.
-        hashed.sort_by_key(|change| change.0);
-        hashed.reverse();
-        hashed.dedup_by_key(|change| change.0);
-        hashed.reverse();
-        self.root = apply(self.root.take(), &hashed);
+        self.root = apply(self.root.take(), &state_changes(changes));
     }
 
     /// Proves what `key` is, or that it is not.
@@ -101,6 +93,18 @@ impl StateTree {
     }
 }
 
+/// Changes as the tree takes them: hashed, sorted by key hash, of two changes of one key the later one.
+pub fn state_changes<'a>(changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec<StateChange> {
+    let hashed = changes.into_iter().map(|(key, value)| (sha256(key), value.map(sha256)));
+    let mut hashed: Vec<StateChange> = hashed.collect();
+    // Stable, so that the last of several changes of one key is the last of its run.
+    hashed.sort_by_key(|change| change.0);
+    hashed.reverse();
+    hashed.dedup_by_key(|change| change.0);
+    hashed.reverse();
+    hashed
+}
+
 impl Child {
     fn leaf(leaf: Leaf) -> Self {
         Self { hash: leaf_hash(&leaf), node: Node::Leaf(Box::new(leaf)) }
@@ -114,27 +118,29 @@ impl Child {
     }
 }
 
-fn leaf_hash(leaf: &Leaf) -> Hash {
+pub(crate) fn leaf_hash(leaf: &Leaf) -> Hash {
     Sha256::new().chain_update([0x00]).chain_update(leaf.key).chain_update(leaf.value).finalize().into()
 }
 
-fn inner_hash(bit: u8, left: &Hash, right: &Hash) -> Hash {
+/// Hash of the inner node where the keys part at `bit`.
+#[must_use]
+pub fn inner_hash(bit: u8, left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([0x01, bit]).chain_update(left).chain_update(right).finalize().into()
 }
 
-const fn bit_of(key: &Hash, bit: u8) -> bool {
+pub(crate) const fn bit_of(key: &Hash, bit: u8) -> bool {
     key[bit as usize / 8] & (0x80 >> (bit % 8)) != 0
 }
 
 /// The first bit in which two different keys differ.
-fn parting(a: &Hash, b: &Hash) -> Option<u8> {
+pub(crate) fn parting(a: &Hash, b: &Hash) -> Option<u8> {
     let byte = a.iter().zip(b).position(|(a, b)| a != b)?;
     let bit = (a[byte] ^ b[byte]).leading_zeros();
     u8::try_from(byte * 8 + bit as usize).ok()
 }
 
 /// `changes` are sorted, no key twice, and all belong below `child`'s place.
-fn apply(child: Option<Child>, changes: &[Change]) -> Option<Child> {
+fn apply(child: Option<Child>, changes: &[StateChange]) -> Option<Child> {
     let ([first, ..], [.., last]) = (changes, changes) else { return child };
     let Some(child) = child else { return build(&leaves_of(changes)) };
     // Where the first of the changed keys leaves this child's common way; between `first` and `last` none leaves it earlier,
@@ -162,7 +168,7 @@ fn apply(child: Option<Child>, changes: &[Change]) -> Option<Child> {
 }
 
 /// Those with a 0 at `bit`, and those with a 1.
-fn part(changes: &[Change], bit: u8) -> (&[Change], &[Change]) {
+fn part(changes: &[StateChange], bit: u8) -> (&[StateChange], &[StateChange]) {
     changes.split_at(changes.partition_point(|change| !bit_of(&change.0, bit)))
 }
 
@@ -177,12 +183,12 @@ fn settle(mut inner: Box<Inner>) -> Option<Child> {
     }
 }
 
-fn leaves_of(changes: &[Change]) -> Vec<Leaf> {
+fn leaves_of(changes: &[StateChange]) -> Vec<Leaf> {
     changes.iter().filter_map(|(key, value)| value.map(|value| Leaf { key: *key, value })).collect()
 }
 
 /// The leaves that stand where only `leaf` stood.
-fn with_leaf(leaf: &Leaf, changes: &[Change]) -> Vec<Leaf> {
+fn with_leaf(leaf: &Leaf, changes: &[StateChange]) -> Vec<Leaf> {
     let mut leaves = leaves_of(changes);
     if changes.binary_search_by_key(&leaf.key, |change| change.0).is_err() {
         let place = leaves.partition_point(|other| other.key < leaf.key);
@@ -251,6 +257,13 @@ pub struct StateProof {
 }
 
 impl StateProof {
+    /// The proof of a way: the leaf (key hash, value hash) where it ends, and the steps from the root down. It shows nothing
+    /// that [`verify`](Self::verify) does not find in it.
+    #[must_use]
+    pub const fn new(leaf: Option<(Hash, Hash)>, steps: Vec<(u8, Hash)>) -> Self {
+        Self { leaf, steps }
+    }
+
     /// Checks that in the state with this `root` the value of `key` is `value`; `None`: that it is not there.
     ///
     /// # Errors

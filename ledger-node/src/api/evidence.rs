@@ -65,7 +65,10 @@ type Shown = (TreeNote, WitnessedNote);
 
 /// The witnesses' word on these entries; none when it does not cover all of them.
 fn witnessed(engine: &Engine, statements: &Statements, (tree, note): Shown) -> Option<WitnessedNote> {
-    let inclusion = |(origin, _): (&Origin, _)| engine.store().inclusion(origin.entry, tree.size).map(|(path, _)| path);
+    let inclusion = |(origin, _): (&Origin, _)| {
+        let proof = engine.store().inclusion_of(origin.entry, tree.size).ok().flatten();
+        proof.map(|(path, _)| path)
+    };
     let paths = statements.iter().map(inclusion).collect::<Option<_>>()?;
     Some(WitnessedNote { paths, ..note })
 }

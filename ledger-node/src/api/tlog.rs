@@ -37,7 +37,7 @@ pub async fn tile(State(api): State<Api>, Path(path): Path<String>) -> Result<Re
         let store = engine.store();
         let size = store.head().map_or(0, |head| head.checkpoint.size);
         Ok(match asked.level {
-            Some(level) => store.tile_nodes(level * TILE_HEIGHT, asked.first, asked.width, size),
+            Some(level) => store.tile_nodes(level * TILE_HEIGHT, asked.first, asked.width, size)?,
             None if asked.first + asked.width <= size => {
                 let ids = store.ids(asked.first, asked.width)?;
                 Some(ids.iter().flat_map(|id| [&[0, 32][..], &id.0].concat()).collect())
@@ -62,9 +62,8 @@ pub async fn consistency(
     let engine = &api.engine;
     let head = engine.store().head().map_or(0, |head| head.checkpoint.size);
     let size = to.size.unwrap_or(head);
-    let path = engine.store().consistency(old, size).filter(|_| size <= head);
-    let root = engine.store().root_at(size);
-    let (Some(path), Some(root)) = (path, root) else { return Err(wrong(format!("{old} to {size}"))) };
+    let proof = on_disk(engine, move |engine| Ok(engine.store().consistency(old, size)?)).await?;
+    let Some((path, root)) = proof else { return Err(wrong(format!("{old} to {size}"))) };
     let receipt = engine.sign_consistency(old, size, &path, &root);
     Ok(([(header::CONTENT_TYPE, "application/cose")], receipt).into_response())
 }

@@ -147,7 +147,7 @@ fn prove_once(engine: &Engine, keys: &[Vec<u8>]) -> Result<Option<ProvedState>, 
     let values: Vec<_> = keys.iter().map(|key| state.get(key)).collect();
     state.check()?;
     for (key, value) in keys.iter().zip(values) {
-        let Some((proof, head)) = engine.store().prove_state(key) else { return Ok(None) };
+        let Some((proof, head)) = engine.store().prove_state(key)? else { return Ok(None) };
         let is_other = sealed.as_ref().is_some_and(|before| *before != head.sealed);
         if is_other || proof.verify(&head.checkpoint.state, key, value.as_deref()).is_err() {
             return Ok(None);

@@ -17,6 +17,7 @@ mod numbers;
 mod options;
 mod paced;
 mod report;
+mod scale;
 
 pub use batches::{BatchFigures, BatchReport, bench_batches};
 pub use contention::Contention;
@@ -24,6 +25,7 @@ pub use evidence::evidence_files;
 pub use options::{BenchError, BenchOptions};
 pub use paced::Paced;
 pub use report::BenchReport;
+pub use scale::{ScalePart, ScaleReport, bench_scale};
 
 use crate::engine::{Engine, EngineConfig};
 use crate::order::Phases;

@@ -30,8 +30,9 @@ impl Engine {
     /// # Errors
     /// [`ReadError::Entry`] when the tree does not hold it.
     pub fn receipt(&self, committed: &Committed) -> Result<Vec<u8>, ReadError> {
-        let Committed { entry, size, subject, .. } = committed;
-        let (path, root) = self.inner.store.inclusion(*entry, *size).ok_or(ReadError::Entry(*entry))?;
+        let Committed { id, entry, size, subject, .. } = committed;
+        let proof = self.inner.store.inclusion(id, *entry, *size)?;
+        let (path, root) = proof.ok_or(ReadError::Entry(*entry))?;
         let Inner { key, ledger, seals, .. } = &*self.inner;
         let sign = |message: &[u8]| seals.seal(key, message);
         Ok(Receipt::issue_with(key.public(), sign, ledger, subject, *size, *entry, &path, &root))

@@ -8,7 +8,9 @@ use crate::store::{BlockRecord, CommitError, Head, NewBlock, ProvenState, Span, 
 use std::sync::Arc;
 use std::time::Instant;
 use tally_contracts::{Block, Genesis, Kernel, Refusal, genesis_body};
-use tally_evidence::{Checkpoint, Hash, SigningKey, StatementId, StatementKind, leaf_hash, root_of, sign};
+use tally_evidence::{
+    Checkpoint, Hash, SigningKey, StateChange, StatementId, StatementKind, leaf_hash, root_of, sign, state_changes,
+};
 use tally_model::{PartyId, Timestamp};
 
 /// Refusals from here on do not concern the statement but the state: it cannot be read, or money came or went.
@@ -62,6 +64,8 @@ struct Draft {
     seconds: Phases,
     checkpoint: Checkpoint,
     executed: Executed,
+    /// What it changes in the state tree.
+    tree: Vec<StateChange>,
 }
 
 /// Which part of a block came out differently.
@@ -194,6 +198,7 @@ impl Builder {
             return Err(OpenLedgerError::GenesisRefused { number: *refused, text });
         }
         let Logged { block, spans, .. } = self.log(draft, &mut proven, Instant::now())?;
+        drop(proven);
         self.store.apply(block, spans, &mut WriterState::default())?;
         // So that a ledger that was only begun opens without executing anything.
         self.flush().map_err(OpenLedgerError::from)
@@ -234,8 +239,8 @@ impl Builder {
         }
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
-        let block = new_block(draft.executed, Arc::new(head)).0;
-        self.logged(&block, &mut proven);
+        let mut block = new_block(draft.executed, draft.tree, Arc::new(head)).0;
+        self.logged(&mut block, &mut proven)?;
         Ok(self.store.apply(block, spans, writer)?)
     }
 
@@ -256,13 +261,14 @@ impl Builder {
         })?;
         let execute = began.elapsed().as_secs_f64();
         let leaves: Vec<Hash> = executed.outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
-        proven.tree.apply(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
-        let (size, root) = self.store.grow(executed.entries.iter().map(|entry| entry.id));
+        let tree = state_changes(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+        proven.tree.apply(&tree)?;
+        executed.entries.iter().for_each(|entry| proven.edge.push(leaf_hash(&entry.id.0)));
         let checkpoint = Checkpoint {
             ledger: self.ledger.clone(),
             height,
-            size,
-            root,
+            size: proven.edge.count(),
+            root: proven.edge.root(),
             state: proven.tree.root(),
             outcomes: root_of(&leaves),
             outcome_count: executed.outcomes.len() as u64,
@@ -271,24 +277,26 @@ impl Builder {
         };
         let prove = began.elapsed().as_secs_f64() - execute;
         let seconds = Phases { execute, prove, ..Phases::default() };
-        Ok(Draft { seconds, checkpoint, executed })
+        Ok(Draft { seconds, checkpoint, executed, tree })
     }
 
     fn log(&mut self, draft: Draft, proven: &mut ProvenState, began: Instant) -> Result<Logged, CommitError> {
-        let Draft { mut seconds, checkpoint, executed } = draft;
+        let Draft { mut seconds, checkpoint, executed, tree } = draft;
         let touches_registry = executed.touches_registry;
         let head = Arc::new(Head { sealed: checkpoint.seal(&self.key), checkpoint });
-        let (block, entries) = new_block(executed, head);
+        let (mut block, entries) = new_block(executed, tree, head);
         let logging = Instant::now();
         let spans = self.store.log(&block)?;
         seconds.log = logging.elapsed().as_secs_f64();
-        self.logged(&block, proven);
+        self.logged(&mut block, proven)?;
         Ok(Logged { block, spans, entries, touches_registry, seconds, began })
     }
 
-    fn logged(&mut self, block: &NewBlock, proven: &mut ProvenState) {
+    fn logged(&mut self, block: &mut NewBlock, proven: &mut ProvenState) -> Result<(), CommitError> {
         proven.head = Some(Arc::clone(&block.head));
         self.behind.push(Arc::clone(&block.head), Arc::clone(&block.changes));
+        block.commit = proven.tree.commit_if_due(block.head.checkpoint.height)?;
+        Ok(())
     }
 
     fn block_time(&self) -> Timestamp {
@@ -302,12 +310,12 @@ impl Builder {
     }
 }
 
-fn new_block(executed: Executed, head: Arc<Head>) -> (NewBlock, Vec<ExecutedEntry>) {
+fn new_block(executed: Executed, tree: Vec<StateChange>, head: Arc<Head>) -> (NewBlock, Vec<ExecutedEntry>) {
     let Executed { terms, entries, outcomes, changes, .. } = executed;
     let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
     let triggers = |entry: &ExecutedEntry| u32::try_from(entry.triggers.len()).unwrap_or(u32::MAX);
     let batches = (0..).zip(entries.iter().map(triggers)).filter(|(_, triggers)| *triggers > 0).collect();
-    (NewBlock { head, statements, batches, terms, outcomes, changes: Arc::new(changes) }, entries)
+    (NewBlock { head, statements, batches, terms, outcomes, changes: Arc::new(changes), tree, commit: None }, entries)
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

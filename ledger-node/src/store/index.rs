@@ -8,6 +8,7 @@
 //!
 //! **Limits.** Page cache 32 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
+use super::disk::IndexDisk;
 use super::rows::{self, BlockRow};
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
@@ -16,14 +17,15 @@ use redb::{
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 use tally_contracts::{Changes, StateRead};
-use tally_evidence::{Hash, StatementId};
+use tally_evidence::{Hash, StateChange, StatementId};
 use tally_model::{AgreementId, Timestamp};
 
 /// Bytes of pages kept in memory; redb's default of 1 GiB would look like a leak.
 const CACHE_BYTES: usize = 32 << 20;
+/// Bytes of the largest index that is read through when it is opened: some tenths of a second.
+const CHECKED_BYTES_MAX: u64 = 256 << 20;
 /// Version of the tables below; another one found means: rebuild.
 const FORMAT: u64 = 1;
 
@@ -39,6 +41,9 @@ pub(super) const ENTRIES: TableDefinition<'_, u64, u64> = TableDefinition::new("
 pub(super) const STATEMENTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("statements");
 /// Agreement ‖ 0x00 ‖ due (big-endian) to height and place among the block's outcomes, for terms that ran out.
 pub(super) const TERMS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("terms");
+/// Height to what the block changed in the state tree: key hash, 0 or 1, and for 1 the value hash. Only of blocks that the tree on
+/// disk may not have yet.
+const TREE_CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tree_changes");
 /// `format` to (version, –), `applied` to (height, checkpoint digest), `statements` to (height up to which their ids are in, –).
 pub(super) const META: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("meta");
 
@@ -48,6 +53,14 @@ pub enum IndexFault {
     /// redb says so: disk, file, memory.
     #[error("the index: {0}")]
     Redb(Box<redb::Error>),
+    /// A file of the trees cannot be read or written.
+    #[error("{file}: {source}")]
+    File {
+        /// Which, from the data folder.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A row is missing or makes no sense.
     #[error("the index is damaged: {0}")]
     Damaged(String),
@@ -66,6 +79,10 @@ pub struct IndexChange<'a> {
     pub outcomes: &'a [Vec<u8>],
     pub terms: &'a [(AgreementId, Timestamp)],
     pub state: &'a Changes,
+    /// The same for the state tree.
+    pub tree: &'a [StateChange],
+    /// The block up to which the state tree is durable, when that is news.
+    pub tree_durable: Option<u64>,
     /// Digest of the block's checkpoint.
     pub digest: Hash,
 }
@@ -96,13 +113,13 @@ impl Index {
     pub fn open(disk: &IndexDisk) -> Result<Self, IndexFault> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let mut db = match disk {
-            IndexDisk::File(path) => builder.create(path)?,
-            IndexDisk::Backend(make) => builder.create_with_backend(AnyBackend(make()))?,
+        let (length, mut db) = match disk.index() {
+            Ok(path) => (std::fs::metadata(path).map_or(0, |meta| meta.len()), builder.create(path)?),
+            Err(backend) => (backend.len().unwrap_or(0), builder.create_with_backend(AnyBackend(backend))?),
         };
-        // Every page against its checksum. Without this a rotten page would be found when it is read, and a statement whose
-        // row cannot be found would be taken for a new one. It costs what reading the log costs, which opening does anyway.
-        if !db.check_integrity()? {
+        // Every page against its checksum, as long as that takes no minutes. A rotten page that is not found here is found when it
+        // is read: redb says so, or the contracts and the trees come to something else than what was sealed.
+        if length <= CHECKED_BYTES_MAX && !db.check_integrity()? {
             return Err(IndexFault::Damaged("a page is not what was written".to_owned()));
         }
         let write = db.begin_write()?;
@@ -160,6 +177,7 @@ impl Index {
         }
         write_state(&write, change.state)?;
         write_block(&write, &change)?;
+        write_tree(&write, &change)?;
         write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
         let new = change.row.entries.iter().map(|(_, id)| id.0).zip(change.row.first_entry..);
         if is_durable {
@@ -212,6 +230,31 @@ impl Index {
         self.write_statements(&write, Vec::new(), height)?;
         write.commit()?;
         self.reopen_statements()
+    }
+
+    /// The state tree is durable up to block `height`: what it may have lacked is not needed any more.
+    pub fn forget_tree_changes(&self, height: u64) -> Result<(), IndexFault> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let write = self.db.begin_write()?;
+        write.open_table(TREE_CHANGES)?.retain_in(..=height, |_, _| false)?;
+        Ok(write.commit()?)
+    }
+
+    /// Gives what blocks behind `height` changed in the state tree, block by block.
+    pub fn each_tree_change(
+        &self,
+        height: u64,
+        mut take: impl FnMut(Vec<StateChange>) -> Result<(), IndexFault>,
+    ) -> Result<(), IndexFault> {
+        let mut next = height + 1;
+        for item in self.db.begin_read()?.open_table(TREE_CHANGES)?.range(next..)? {
+            let (found, row) = item?;
+            let changes = rows::decode_changes(row.value()).filter(|_| found.value() == next);
+            let damaged = || IndexFault::Damaged(format!("what block {next} changed in the state tree"));
+            take(changes.ok_or_else(damaged)?)?;
+            next += 1;
+        }
+        Ok(())
     }
 
     /// The state after the last applied block; stays at it.
@@ -274,13 +317,24 @@ impl Index {
             size("statement → entry", read.open_table(STATEMENTS)?.stats()?),
             size("what is kept of blocks that were pruned", read.open_table(super::forget::KEPT)?.stats()?),
             size("terms that ran out", read.open_table(TERMS)?.stats()?),
+            size("changes that the state tree may not have yet", read.open_table(TREE_CHANGES)?.stats()?),
             size("format and height of the index", read.open_table(META)?.stats()?),
         ])
     }
 
-    /// Gives every block row, in order.
-    pub fn each_block(&self, mut take: impl FnMut(u64, BlockRow) -> Result<(), IndexFault>) -> Result<(), IndexFault> {
-        for item in self.db.begin_read()?.open_table(BLOCKS)?.range::<u64>(..)? {
+    /// The last block whose ids were written in the durable transaction that has it; before that transaction the tree of entries
+    /// was synced.
+    pub fn written_behind(&self) -> Result<Option<u64>, IndexFault> {
+        Ok(self.db.begin_read()?.open_table(META)?.get("statements")?.map(|row| row.value().0))
+    }
+
+    /// Gives the block rows from `first` on, in order.
+    pub fn each_block(
+        &self,
+        first: u64,
+        mut take: impl FnMut(u64, BlockRow) -> Result<(), IndexFault>,
+    ) -> Result<(), IndexFault> {
+        for item in self.db.begin_read()?.open_table(BLOCKS)?.range(first..)? {
             let (height, row) = item?;
             take(height.value(), decode_block(height.value(), row.value())?)?;
         }
@@ -288,17 +342,20 @@ impl Index {
     }
 
     /// Gives the whole state in pieces of at most `piece` pairs.
-    pub fn each_state(&self, piece: usize, mut take: impl FnMut(Vec<(Vec<u8>, Vec<u8>)>)) -> Result<(), IndexFault> {
+    pub fn each_state(
+        &self,
+        piece: usize,
+        mut take: impl FnMut(Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), IndexFault>,
+    ) -> Result<(), IndexFault> {
         let mut pairs = Vec::with_capacity(piece);
         for item in self.db.begin_read()?.open_table(STATE)?.range::<&[u8]>(..)? {
             let (key, value) = item?;
             pairs.push((key.value().to_vec(), value.value().to_vec()));
             if pairs.len() == piece {
-                take(std::mem::take(&mut pairs));
+                take(std::mem::take(&mut pairs))?;
             }
         }
-        take(pairs);
-        Ok(())
+        take(pairs)
     }
 }
 
@@ -346,6 +403,7 @@ fn make_tables(write: &WriteTransaction) -> Result<(), IndexFault> {
     write.open_table(STATEMENTS)?;
     write.open_table(TERMS)?;
     write.open_table(super::forget::KEPT)?;
+    write.open_table(TREE_CHANGES)?;
     let mut meta = write.open_table(META)?;
     if meta.get("format")?.is_none() {
         meta.insert("format", (FORMAT, &[][..]))?;
@@ -374,6 +432,15 @@ fn write_block(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(),
     let mut terms = write.open_table(TERMS)?;
     for ((agreement, due), place) in change.terms.iter().zip(0u32..) {
         terms.insert(term_key(agreement, *due).as_slice(), (change.height, place))?;
+    }
+    Ok(())
+}
+
+fn write_tree(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(), IndexFault> {
+    let mut table = write.open_table(TREE_CHANGES)?;
+    table.insert(change.height, rows::encode_changes(change.tree).as_slice())?;
+    if let Some(height) = change.tree_durable {
+        table.retain_in(..=height, |_, _| false)?;
     }
     Ok(())
 }
@@ -432,39 +499,6 @@ impl StateRead for StateView {
     }
 }
 
-/// The disk under the index.
-pub enum IndexDisk {
-    /// A file; thrown away and rebuilt when it is no good.
-    File(PathBuf),
-    /// Anything, for tests with disks that fail; asked for again when the first one is no good.
-    Backend(Box<dyn Fn() -> Box<dyn StorageBackend> + Send + Sync>),
-}
-
-impl IndexDisk {
-    /// The folder of the file.
-    pub fn folder(&self) -> Option<PathBuf> {
-        match self {
-            Self::File(path) => path.parent().map(Path::to_path_buf),
-            Self::Backend(_) => None,
-        }
-    }
-
-    /// Throws away what is there.
-    pub fn discard(&self) -> io::Result<()> {
-        match self {
-            Self::File(path) => remove(path),
-            Self::Backend(_) => Ok(()),
-        }
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[derive(Debug)]
 struct AnyBackend(Box<dyn StorageBackend>);
 
@@ -512,7 +546,16 @@ mod tests {
                 batches: Vec::new(),
             };
             let state = Changes::new();
-            let change = IndexChange { height, row: &row, outcomes: &[], terms: &[], state: &state, digest: [0; 32] };
+            let change = IndexChange {
+                height,
+                row: &row,
+                outcomes: &[],
+                terms: &[],
+                state: &state,
+                tree: &[],
+                tree_durable: None,
+                digest: [0; 32],
+            };
             index.apply(change, height == 2).unwrap();
             drop(index);
             let index = Index::open(&disk).unwrap();

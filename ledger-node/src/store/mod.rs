@@ -1,8 +1,8 @@
-//! What the node keeps: the log (the only truth), the index (rebuilt from it), and in memory the tree over all entries and
-//! the tree over the state.
+//! What the node keeps: the log (the only truth), and what is rebuilt from it: the index, the tree over the state, the tree
+//! over all entries.
 //!
 //! **Who writes.** The order thread the log ([`Store::log`]), the index thread the index ([`Store::apply`]). Everyone else reads;
-//! what they read was committed. **Memory.** 64 bytes an entry (tree), some 230 bytes a state key (state tree), 32 MiB of index pages.
+//! what they read was committed. **Memory.** Some 5 bytes a state key and 24 MiB (state tree), 32 MiB of index pages.
 //!
 //! **Order of a commit**, and what is true if we die behind each step:
 //! 1. log appended and synced: the block is there for ever; opening executes it again
@@ -11,11 +11,14 @@
 
 mod audit;
 mod block;
+mod disk;
+mod entry_tree;
 mod forget;
 mod index;
 mod log;
 mod open;
 mod rows;
+mod state_tree;
 mod usage;
 mod version;
 
@@ -23,10 +26,11 @@ pub(crate) use audit::{audit, audit_from};
 pub use block::BlockRecord;
 pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
+pub use disk::IndexDisk;
 pub use forget::IndexView;
 pub(crate) use forget::{Seed, SeedOutcomes};
 pub(crate) use index::Index;
-pub use index::{FlushLimits, IndexDisk, IndexFault, StateView};
+pub use index::{FlushLimits, IndexFault, StateView};
 pub(crate) use log::Log;
 pub use log::{LogDisk, RECORD_BYTES_MAX};
 pub use open::StoreOpenError;
@@ -37,12 +41,18 @@ pub(crate) use usage::folder_bytes;
 pub use usage::{Part, Usage, UsageFault};
 pub(crate) use version::{check as check_format, raise as raise_format};
 
+use entry_tree::EntryTree;
 use index::{FlushPolicy, IndexChange};
+use state_tree::{Commit, Committing, StateTree};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use tally_contracts::Changes;
-use tally_evidence::{Checkpoint, Hash, StateProof, StateTree, StatementId, Tree, leaf_hash};
+use tally_evidence::{
+    Checkpoint, Frontier, Hash, StateChange, StateProof, StatementId, leaf_hash, root_from_consistency_path,
+    root_from_path,
+};
 use tally_journal::{JournalError, SegmentName};
 use tally_model::{AgreementId, Timestamp};
 use tokio::sync::watch;
@@ -51,11 +61,15 @@ use tokio::sync::watch;
 pub struct Store {
     log: Log,
     index: Index,
-    /// All entries. Grows before the log has them, so only sizes up to the head's are anyone's business.
-    tree: RwLock<Tree>,
+    /// All entries. Has them before the head is published, so only sizes up to the head's are anyone's business.
+    entries: EntryTree,
+    /// Roots that were followed to that of a head, with their sizes: those asked for last. Many receipts are made for one size.
+    known_roots: Mutex<VecDeque<(u64, Hash)>>,
     /// The order thread holds its lock from the first change until the block is logged, so for readers its tree and its head
     /// always belong together. It may be ahead of the published head.
     proven: RwLock<ProvenState>,
+    /// The state tree on its way to the disk.
+    committing: Committing,
     head: watch::Sender<Option<Arc<Head>>>,
     flush: FlushLimits,
     /// The data folder, where there is one.
@@ -64,10 +78,12 @@ pub struct Store {
     kept_below: AtomicU64,
 }
 
-/// The tree over the state behind the last logged block, and that block.
-#[derive(Debug, Default)]
+/// The trees behind the last logged block, and that block.
+#[derive(Debug)]
 pub(crate) struct ProvenState {
     pub tree: StateTree,
+    /// The right edge of the tree over all entries.
+    pub edge: Frontier,
     pub head: Option<Arc<Head>>,
 }
 
@@ -126,6 +142,10 @@ pub struct NewBlock {
     pub outcomes: Vec<Vec<u8>>,
     /// What it changes in the state.
     pub changes: Arc<Changes>,
+    /// The same for the state tree: hashed, sorted, no key twice.
+    pub tree: Vec<StateChange>,
+    /// What makes the state tree durable behind this block, when that is due.
+    pub commit: Option<Commit>,
 }
 
 /// Where an entry is.
@@ -279,33 +299,84 @@ impl Store {
         CommitError::Pruned(Pruned { what, segment })
     }
 
-    /// Inclusion path and root of an entry for the tree of the first `size` entries.
-    #[must_use]
-    pub fn inclusion(&self, entry: u64, size: u64) -> Option<(Vec<Hash>, Hash)> {
-        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
-        Some((tree.inclusion_path(entry, size)?, tree.root_at(size)?))
-    }
-
-    /// Consistency path between two sizes.
-    #[must_use]
-    pub fn consistency(&self, old: u64, size: u64) -> Option<Vec<Hash>> {
-        self.tree.read().unwrap_or_else(PoisonError::into_inner).consistency_path(old, size)
-    }
-
-    /// Root of the first `size` entries.
-    #[must_use]
-    pub fn root_at(&self, size: u64) -> Option<Hash> {
-        self.tree.read().unwrap_or_else(PoisonError::into_inner).root_at(size)
-    }
-
-    /// `count` hashes of a level of the tree of the first `size` entries, from `first` on; `None` when it has not that many.
-    #[must_use]
-    pub fn tile_nodes(&self, level: u32, first: u64, count: u64, size: u64) -> Option<Vec<u8>> {
-        let complete = size.checked_shr(level).unwrap_or(0);
-        if first.checked_add(count)? > complete {
-            return None;
+    /// Inclusion path and root of entry `entry`, which is the statement `id`, for the tree of the first `size` entries. The path was
+    /// followed from the statement to the root, and that to the head's.
+    ///
+    /// # Errors
+    /// [`IndexFault::Damaged`] when it leads elsewhere: nothing is proved with it.
+    pub fn inclusion(&self, id: &StatementId, entry: u64, size: u64) -> Result<Option<(Vec<Hash>, Hash)>, IndexFault> {
+        let Some(root) = self.root_at(size)? else { return Ok(None) };
+        let Some(path) = self.entries.inclusion_path(entry, size)? else { return Ok(None) };
+        if root_from_path(leaf_hash(&id.0), entry, size, &path) != Some(root) {
+            return Err(self.entries.damaged(&format!("the path of entry {entry} among {size}")));
         }
-        self.tree.read().unwrap_or_else(PoisonError::into_inner).nodes(level, first, count)
+        Ok(Some((path, root)))
+    }
+
+    /// The same for an entry whose statement the index names.
+    ///
+    /// # Errors
+    /// As [`inclusion`](Self::inclusion).
+    pub fn inclusion_of(&self, entry: u64, size: u64) -> Result<Option<(Vec<Hash>, Hash)>, IndexFault> {
+        let place = self.place_of(entry)?;
+        let id = place.as_ref().and_then(|place| place.row.entries.get(place.place)).map(|(_, id)| *id);
+        id.map_or(Ok(None), |id| self.inclusion(&id, entry, size))
+    }
+
+    /// Consistency path between two sizes and the root of the second one; followed from one known root to the other.
+    ///
+    /// # Errors
+    /// As [`inclusion`](Self::inclusion).
+    pub fn consistency(&self, old: u64, size: u64) -> Result<Option<(Vec<Hash>, Hash)>, IndexFault> {
+        let (Some(old_root), Some(root)) = (self.root_at(old)?, self.root_at(size)?) else { return Ok(None) };
+        let Some(path) = self.entries.consistency_path(old, size)? else { return Ok(None) };
+        if root_from_consistency_path(old, size, old_root, &path) != Some((old_root, root)) {
+            return Err(self.entries.damaged(&format!("the path from {old} to {size}")));
+        }
+        Ok(Some((path, root)))
+    }
+
+    /// Root of the first `size` entries, at most the head's; followed to the head's root.
+    ///
+    /// # Errors
+    /// As [`inclusion`](Self::inclusion).
+    pub fn root_at(&self, size: u64) -> Result<Option<Hash>, IndexFault> {
+        /// Sizes remembered.
+        const KNOWN_MAX: usize = 16;
+        let Some(head) = self.head() else { return Ok(None) };
+        let (head_size, head_root) = (head.checkpoint.size, head.checkpoint.root);
+        if size >= head_size {
+            return Ok((size == head_size).then_some(head_root));
+        }
+        let known = || self.known_roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, root)) = known().iter().find(|(known, _)| *known == size) {
+            return Ok(Some(*root));
+        }
+        let Some(root) = self.entries.root_at(size)? else { return Ok(None) };
+        // Every tree begins with the empty one, to which no path leads.
+        if size > 0 {
+            let path = self.entries.consistency_path(size, head_size)?.unwrap_or_default();
+            if root_from_consistency_path(size, head_size, root, &path) != Some((root, head_root)) {
+                return Err(self.entries.damaged(&format!("the root of {size} entries")));
+            }
+        }
+        let mut known = known();
+        known.truncate(KNOWN_MAX - 1);
+        known.push_front((size, root));
+        Ok(Some(root))
+    }
+
+    /// `count` hashes of a level of the tree of the first `size` entries, from `first` on; `None` when it has not that many. They
+    /// are as the disk has them: whoever puts them together to a tree compares its root.
+    ///
+    /// # Errors
+    /// [`IndexFault`] when the disk cannot be read.
+    pub fn tile_nodes(&self, level: u32, first: u64, count: u64, size: u64) -> Result<Option<Vec<u8>>, IndexFault> {
+        let complete = size.checked_shr(level).unwrap_or(0);
+        match first.checked_add(count) {
+            Some(end) if end <= complete => self.entries.nodes(level, first, count).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The ids of `count` entries from `first` on; all must be committed.
@@ -325,11 +396,13 @@ impl Store {
     }
 
     /// Proof of what a state key is behind the last logged block, and that block. Readers of the index may not see it yet.
-    #[must_use]
-    pub fn prove_state(&self, key: &[u8]) -> Option<(StateProof, Arc<Head>)> {
+    ///
+    /// # Errors
+    /// [`IndexFault`] when the state tree cannot be read or is damaged.
+    pub fn prove_state(&self, key: &[u8]) -> Result<Option<(StateProof, Arc<Head>)>, IndexFault> {
         let proven = self.proven.read().unwrap_or_else(PoisonError::into_inner);
-        let head = proven.head.clone()?;
-        Some((proven.tree.prove(key), head))
+        let Some(head) = proven.head.clone() else { return Ok(None) };
+        Ok(Some((proven.tree.prove(key)?, head)))
     }
 
     /// Bytes of the log on disk.
@@ -338,14 +411,7 @@ impl Store {
         self.log.bytes()
     }
 
-    /// The tree's root behind `leaves` more entries. They stay in the tree: if the block is not committed, the node stops.
-    pub(crate) fn grow(&self, leaves: impl Iterator<Item = StatementId>) -> (u64, Hash) {
-        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
-        leaves.for_each(|id| tree.push(leaf_hash(&id.0)));
-        (tree.size(), tree.root())
-    }
-
-    /// The state tree, for the order thread alone. If its changes are not committed, the node stops.
+    /// The trees' heads, for the order thread alone. If its changes are not committed, the node stops.
     pub(crate) fn proven_state(&self) -> RwLockWriteGuard<'_, ProvenState> {
         self.proven.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -366,7 +432,7 @@ impl Store {
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.
     pub(crate) fn apply(&self, block: NewBlock, spans: Vec<Span>, writer: &mut WriterState) -> Result<(), CommitError> {
-        let NewBlock { head, statements, batches, terms, outcomes, changes } = block;
+        let NewBlock { head, statements, batches, terms, outcomes, changes, tree, commit } = block;
         let ids = statements.iter().map(|(_, id)| *id);
         let row = BlockRow {
             first_entry: head.checkpoint.size - statements.len() as u64,
@@ -378,14 +444,42 @@ impl Store {
         };
         let height = head.checkpoint.height;
         let digest = head.checkpoint.digest();
-        let change = IndexChange { height, row: &row, outcomes: &outcomes, terms: &terms, state: &changes, digest };
-        self.index.apply(change, writer.0.is_due(outcomes.len() as u64, self.flush))?;
+        let change = IndexChange {
+            height,
+            row: &row,
+            outcomes: &outcomes,
+            terms: &terms,
+            state: &changes,
+            tree: &tree,
+            tree_durable: self.committing.look()?,
+            digest,
+        };
+        let is_due = writer.0.is_due(outcomes.len() as u64, self.flush);
+        let is_durable = is_due || commit.is_some();
+        self.entries.append(row.entries.iter().map(|(_, id)| leaf_hash(&id.0)).collect())?;
+        if is_durable {
+            // What a durable index has, the tree of entries has.
+            self.entries.sync()?;
+        }
+        self.index.apply(change, is_durable)?;
+        if let Some(commit) = commit {
+            self.committing.begin(commit)?;
+        }
         self.head.send_replace(Some(head));
         Ok(())
     }
 
-    /// Makes the index durable, so that the next opening has nothing to execute again.
+    /// Makes index and state tree durable, so that the next opening has nothing to do again. Everything logged must be applied.
     pub(crate) fn flush(&self) -> Result<(), IndexFault> {
-        self.index.flush()
+        self.committing.finish()?;
+        self.entries.sync()?;
+        self.index.flush()?;
+        let mut proven = self.proven_state();
+        let Some(height) = proven.head.as_ref().map(|head| head.checkpoint.height) else { return Ok(()) };
+        if !proven.tree.is_changed() {
+            return Ok(());
+        }
+        proven.tree.commit(height)?.write()?;
+        self.index.forget_tree_changes(height)
     }
 }

@@ -1,14 +1,16 @@
 //! Opening: which of log and index to believe, and what to say when they contradict each other.
 
+use super::entry_tree::EntryTree;
 use super::index::Index;
 use super::log::Log;
+use super::state_tree::{Committing, StateTree};
 use super::{BlockRecord, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store};
 use crate::retain::FileFault;
 use crate::retain::rebuild::{self, Whose};
 use std::io;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use tally_evidence::cbor::CborFault;
-use tally_evidence::{Checkpoint, CheckpointFault, Hash, StateTree, Tree, VerifyingKey, leaf_hash};
+use tally_evidence::{Checkpoint, CheckpointFault, Frontier, Hash, VerifyingKey, leaf_hash, state_changes};
 use tally_journal::{JournalError, OpenError};
 use tokio::sync::watch;
 
@@ -168,8 +170,10 @@ impl Store {
         let store = Self {
             log: log.log,
             index,
-            tree: RwLock::new(loaded.tree),
-            proven: RwLock::new(ProvenState { tree: loaded.state, head: head.clone() }),
+            entries: loaded.entries,
+            known_roots: Mutex::default(),
+            proven: RwLock::new(ProvenState { tree: loaded.state, edge: loaded.edge, head: head.clone() }),
+            committing: Committing::default(),
             head: watch::Sender::new(head),
             flush: FlushLimits::default(),
             folder,
@@ -209,7 +213,7 @@ impl LogReader<'_> {
         }
         disk.discard().map_err(StoreOpenError::Discard)?;
         if !is_pruned {
-            return Ok((Index::open(disk)?, Loaded::default()));
+            return Ok((Index::open(disk)?, Loaded::empty(disk)?));
         }
         let data = disk.folder().ok_or_else(|| StoreOpenError::NoSnapshot {
             first: self.log.first(),
@@ -241,12 +245,21 @@ fn unwinding<T>(
     opened.unwrap_or_else(|_| Ok(Err(IndexFault::Damaged("reading it panics".to_owned()))))
 }
 
-/// What the index gives back to memory.
-#[derive(Default)]
+/// What goes with the index.
 struct Loaded {
-    tree: Tree,
+    entries: EntryTree,
+    edge: Frontier,
     state: StateTree,
     head: Option<Head>,
+}
+
+impl Loaded {
+    fn empty(disk: &IndexDisk) -> Result<Self, IndexFault> {
+        let entries = EntryTree::open(disk, 0)?;
+        entries.clear()?;
+        entries.mended()?;
+        Ok(Self { entries, edge: Frontier::default(), state: StateTree::create(disk)?, head: None })
+    }
 }
 
 /// The index with what it holds, or the fault for which it has to be rebuilt. The outer error is for people to decide.
@@ -256,7 +269,7 @@ fn try_index(disk: &IndexDisk, log: &LogReader<'_>) -> Result<Result<(Index, Loa
         Err(fault) => return Ok(Err(fault)),
     };
     let applied = match index.applied() {
-        Ok(None) => return Ok(Ok((index, Loaded::default()))),
+        Ok(None) => return Ok(Loaded::empty(disk).map(|loaded| (index, loaded))),
         Ok(Some(applied)) => applied,
         Err(fault) => return Ok(Err(fault)),
     };
@@ -272,27 +285,85 @@ fn try_index(disk: &IndexDisk, log: &LogReader<'_>) -> Result<Result<(Index, Loa
     if head.checkpoint.digest() != digest || head.checkpoint.ledger != log.ledger {
         return Err(StoreOpenError::OtherLog { height });
     }
-    Ok(load(&index, head).map(|loaded| (index, loaded)))
+    Ok(load(disk, &index, head).map(|loaded| (index, loaded)))
 }
 
-/// Rebuilds both trees from the index and compares them with the log's word.
-fn load(index: &Index, head: Head) -> Result<Loaded, IndexFault> {
-    let (mut tree, mut state, mut next) = (Tree::default(), StateTree::default(), 0);
-    index.each_block(|height, row| {
+/// The trees as they belong to the index, compared with the log's word.
+fn load(disk: &IndexDisk, index: &Index, head: Head) -> Result<Loaded, IndexFault> {
+    let (entries, edge) = load_entries(disk, index, &head.checkpoint)?;
+    let state = load_state(disk, index, &head.checkpoint)?;
+    Ok(Loaded { entries, edge, state, head: Some(head) })
+}
+
+/// The tree of entries from its own files, when they are good, otherwise from the rows of all blocks.
+fn load_entries(disk: &IndexDisk, index: &Index, checkpoint: &Checkpoint) -> Result<(EntryTree, Frontier), IndexFault> {
+    match kept_entries(disk, index) {
+        Ok(Some((tree, edge))) if edge.root() == checkpoint.root => return Ok((tree, edge)),
+        Ok(Some(_)) => tracing::warn!("the tree of entries on disk is another one; it is built again from the blocks"),
+        Ok(None) => tracing::info!("there is no whole tree of entries on disk; it is built from the blocks"),
+        Err(fault) => tracing::warn!(%fault, "the tree of entries is of no use; it is built again from the blocks"),
+    }
+    let tree = EntryTree::open(disk, 0)?;
+    tree.clear()?;
+    append_blocks(&tree, index, 0)?;
+    tree.sync()?;
+    let edge = tree.frontier()?;
+    same("entries", edge.root(), checkpoint.root)?;
+    tree.mended()?;
+    Ok((tree, edge))
+}
+
+/// The tree on disk, brought up to the index; `None` when it is not whole.
+fn kept_entries(disk: &IndexDisk, index: &Index) -> Result<Option<(EntryTree, Frontier)>, IndexFault> {
+    let (size, next) = match index.written_behind()? {
+        Some(height) => (index.block(height)?.map_or(0, |row| row.size()), height + 1),
+        None => (0, 0),
+    };
+    let tree = EntryTree::open(disk, size)?;
+    if tree.size() != size {
+        return Ok(None);
+    }
+    append_blocks(&tree, index, next)?;
+    tree.sync()?;
+    let edge = tree.frontier()?;
+    Ok(Some((tree, edge)))
+}
+
+/// Adds the entries of the blocks from `next` on.
+fn append_blocks(tree: &EntryTree, index: &Index, mut next: u64) -> Result<(), IndexFault> {
+    index.each_block(next, |height, row| {
         if height != next || row.first_entry != tree.size() {
             return Err(IndexFault::Damaged(format!("the row of block {height} does not follow the one before")));
         }
         next = height + 1;
-        row.entries.iter().for_each(|(_, id)| tree.push(leaf_hash(&id.0)));
-        Ok(())
-    })?;
+        tree.append(row.entries.iter().map(|(_, id)| leaf_hash(&id.0)).collect())
+    })
+}
+
+/// The state tree from its own files, when they are good, otherwise from the state.
+fn load_state(disk: &IndexDisk, index: &Index, checkpoint: &Checkpoint) -> Result<StateTree, IndexFault> {
+    match kept_state(disk, index, checkpoint.height) {
+        Ok(Some(tree)) if tree.root() == checkpoint.state => return Ok(tree),
+        Ok(Some(_)) => tracing::warn!("the state tree on disk is another one; it is built again from the state"),
+        Ok(None) => tracing::info!("there is no state tree on disk; it is built from the state"),
+        Err(fault) => tracing::warn!(%fault, "the state tree is of no use; it is built again from the state"),
+    }
+    let mut tree = StateTree::create(disk)?;
     index.each_state(STATE_PIECE, |pairs| {
-        state.apply(pairs.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice()))));
+        tree.apply(&state_changes(pairs.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice())))))
     })?;
-    let checkpoint = &head.checkpoint;
-    same("entries", tree.root(), checkpoint.root)?;
-    same("state", state.root(), checkpoint.state)?;
-    Ok(Loaded { tree, state, head: Some(head) })
+    same("state", tree.root(), checkpoint.state)?;
+    // The index is durable at this block: it was just opened.
+    tree.commit(checkpoint.height)?.write()?;
+    index.forget_tree_changes(checkpoint.height)?;
+    Ok(tree)
+}
+
+/// The tree on disk, brought up to block `height`; `None` when there is none.
+fn kept_state(disk: &IndexDisk, index: &Index, height: u64) -> Result<Option<StateTree>, IndexFault> {
+    let Some((mut tree, from)) = StateTree::open(disk, height)? else { return Ok(None) };
+    index.each_tree_change(from, |changes| tree.apply(&changes))?;
+    Ok(Some(tree))
 }
 
 fn same(what: &str, found: Hash, logged: Hash) -> Result<(), IndexFault> {

@@ -6,11 +6,12 @@
 //!               then per entry: offset u32 │ length u32 │ statement id [32]
 //!               and when the highest bit of `entries` is set: batches u32, per batch its place among the entries u32 │ triggers u32
 //! outcome row   count u32 │ per outcome: end u32 (offset behind it, from the first outcome's start) │ all outcomes
+//! change row    per change: key hash [32] │ 0, or 1 │ value hash [32]
 //! ```
 //! In the outcome row the terms come first, then the entries, each batch followed by its triggers, as in the block's outcome tree.
 
 use super::block::Span;
-use tally_evidence::StatementId;
+use tally_evidence::{Hash, StateChange, StatementId};
 use tally_model::Timestamp;
 
 /// Set in the number of entries when some of them are batches.
@@ -127,6 +128,32 @@ pub fn decode_outcomes(row: &[u8]) -> Option<Vec<Vec<u8>>> {
     (from == row.0.len()).then_some(outcomes)
 }
 
+/// What a block changes in the state tree.
+pub fn encode_changes(changes: &[StateChange]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(changes.len() * 65);
+    for (key, value) in changes {
+        row.extend_from_slice(key);
+        row.push(u8::from(value.is_some()));
+        row.extend_from_slice(value.as_ref().map_or(&[][..], |value| &value[..]));
+    }
+    row
+}
+
+/// `None` when the row is damaged.
+pub fn decode_changes(row: &[u8]) -> Option<Vec<StateChange>> {
+    let (mut row, mut changes) = (Cut(row), Vec::with_capacity(row.len() / 65));
+    while !row.0.is_empty() {
+        let key: Hash = row.take()?;
+        let value = match row.take()? {
+            [0] => None,
+            [1] => Some(row.take()?),
+            _ => return None,
+        };
+        changes.push((key, value));
+    }
+    changes.is_sorted_by(|a, b| a.0 < b.0).then_some(changes)
+}
+
 fn length(bytes: usize) -> [u8; 4] {
     number(bytes).to_le_bytes()
 }
@@ -184,6 +211,10 @@ mod tests {
         let bytes = encode_outcomes(&outcomes);
         assert_eq!(decode_outcomes(&bytes), Some(outcomes));
         assert!((0..bytes.len()).all(|cut| decode_outcomes(&bytes[..cut]).is_none()));
+        let changes = vec![([1; 32], Some([2; 32])), ([3; 32], None), ([4; 32], Some([0; 32]))];
+        let bytes = encode_changes(&changes);
+        assert_eq!(decode_changes(&bytes), Some(changes));
+        assert!((0..bytes.len()).filter(|cut| decode_changes(&bytes[..*cut]).is_some()).eq([0, 65, 98]));
     }
 
     proptest! {
@@ -191,6 +222,7 @@ mod tests {
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = BlockRow::decode(&bytes);
             let _ = decode_outcomes(&bytes);
+            let _ = decode_changes(&bytes);
         }
     }
 }

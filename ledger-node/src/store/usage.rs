@@ -91,6 +91,10 @@ fn what_is(name: &str) -> &'static str {
         _ if name.starts_with("snapshot/") => "the state behind a block, to rebuild the index from",
         "projection.sqlite" => "the ledger as tables, for questions; may be removed at any time",
         "projection.sqlite-wal" | "projection.sqlite-shm" => "what was written to these tables last",
+        "tree/state.pages" => "tree over the state: its pages, and room for those that are being written",
+        "tree/state.top.0" | "tree/state.top.1" => "tree over the state: where its pages are",
+        "tree/entries.damaged" => "not empty when the tree of entries is to be built again",
+        _ if name.starts_with("tree/entries.") => "tree over the entries: the hashes of a level",
         _ => "nothing of the node's: somebody put it here",
     }
 }
@@ -140,10 +144,7 @@ struct Blocks {
 /// Of the blocks from `first` on: those before were pruned.
 fn blocks(index: &Index, first: u64) -> Result<Blocks, IndexFault> {
     let mut sums = Blocks::default();
-    index.each_block(|height, row| {
-        if height < first {
-            return Ok(());
-        }
+    index.each_block(first, |height, row| {
         let statements: u64 = row.entries.iter().map(|((_, length), _)| u64::from(*length)).sum();
         sums.count += 1;
         sums.entries += row.entries.len() as u64;

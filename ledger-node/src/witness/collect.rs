@@ -146,8 +146,11 @@ impl Asker {
     async fn post(&mut self, round: &Round) -> Result<Answered, NotSigned> {
         let old = self.old.min(round.tree.size);
         let path = match old {
-            0 => Some(Vec::new()),
-            _ => self.engine.store().consistency(old, round.tree.size),
+            0 => None,
+            _ => {
+                let proof = self.engine.store().consistency(old, round.tree.size);
+                proof.map_err(|fault| ("damaged", fault.to_string()))?.map(|(path, _)| path)
+            }
         };
         let request = AddCheckpoint { old, path: path.unwrap_or_default(), note: round.note.clone() };
         self.line.ask(Method::POST, "/add-checkpoint", request.write()).await.map_err(|fault| ("away", fault))
@@ -204,7 +207,11 @@ impl Asker {
     async fn is_apart(&mut self, round: &Round) -> NotSigned {
         let words = "it has other hashes of this ledger".to_owned();
         let Some((tree, note)) = self.shown().await else { return ("conflict", words) };
-        let ours = self.engine.store().root_at(tree.size).filter(|_| tree.size <= round.tree.size);
+        // A tree of our own that is damaged is no second history.
+        let ours = match self.engine.store().root_at(tree.size) {
+            Ok(root) => root.filter(|_| tree.size <= round.tree.size),
+            Err(fault) => return ("damaged", fault.to_string()),
+        };
         if let Some(root) = ours.filter(|root| *root != tree.root) {
             // Our note of the same size: two roots of one size prove it without any path.
             let own = TreeNote { origin: tree.origin.clone(), size: tree.size, root };

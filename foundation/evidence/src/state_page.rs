@@ -1,0 +1,263 @@
+//! A part of the state tree that is kept as a whole: all leaves whose key hashes begin with the same bits, and the hashes of
+//! the inner nodes between them. What a ledger of many keys keeps on disk; the tree itself stands in [`crate::state_tree`].
+//!
+//! Between sorted leaves lie as many gaps as there are inner nodes: the two sides of each part in exactly one gap. So the
+//! leaves are an array, the inner hashes another, and no pointers are kept. A change costs the hashes on the way to its leaf.
+//!
+//! **Bytes** ([`StatePage::encode`]): all leaves, sorted (key hash [32] ‖ value hash [32]), then the inner hashes, gap by gap
+//! ([32] each): 96 × leaves − 32 bytes.
+
+use crate::Hash;
+use crate::state_tree::{Leaf, bit_of, inner_hash, leaf_hash, parting};
+
+/// A key hash with its new value hash, or `None` to delete.
+pub type StateChange = (Hash, Option<Hash>);
+
+/// Bytes of a leaf and of an inner hash.
+const LEAF_BYTES: usize = 64;
+const INNER_BYTES: usize = 32;
+
+/// Leaves and the inner nodes between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatePage {
+    /// Sorted by key hash, none twice.
+    leaves: Vec<Leaf>,
+    /// `inner[i]` is the hash of the inner node whose sides part between leaf `i` and leaf `i + 1`.
+    inner: Vec<Hash>,
+}
+
+/// Where the way to a key ends inside a page: the leaf (key hash, value hash), and the steps down to it.
+pub type PageWay = (Option<(Hash, Hash)>, Vec<(u8, Hash)>);
+
+impl StatePage {
+    /// Number of leaves.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.leaves.len()
+    }
+
+    /// Whether there are no leaves.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// Hash of the node that stands for all leaves; `None` when there are none.
+    #[must_use]
+    pub fn root(&self) -> Option<Hash> {
+        let last = self.leaves.len().checked_sub(1)?;
+        Some(self.hash(0, last))
+    }
+
+    /// Makes `changes`, which are sorted by key hash, no key twice, all in this page.
+    pub fn apply(&mut self, changes: &[StateChange]) {
+        let old = std::mem::take(self);
+        let mut merging = Merging::new(&old, changes.len());
+        let mut next = 0;
+        for (key, value) in changes {
+            while old.leaves.get(next).is_some_and(|leaf| leaf.key < *key) {
+                merging.keep(next);
+                next += 1;
+            }
+            let is_there = old.leaves.get(next).is_some_and(|leaf| leaf.key == *key);
+            match value {
+                Some(value) => merging.push(Leaf { key: *key, value: *value }, is_there.then_some(next)),
+                None if is_there => merging.cut(),
+                None => {}
+            }
+            next += usize::from(is_there);
+        }
+        (next..old.leaves.len()).for_each(|place| merging.keep(place));
+        *self = merging.finish();
+    }
+
+    /// The leaves with a 0 at `bit` and those with a 1, where `bit` is the first in which the leaves may differ.
+    #[must_use]
+    pub fn split(mut self, bit: u8) -> (Self, Self) {
+        let middle = self.leaves.partition_point(|leaf| !bit_of(&leaf.key, bit));
+        let leaves = self.leaves.split_off(middle);
+        // The gap in the middle goes: its node now stands above both.
+        let inner = self.inner.split_off(middle.min(self.inner.len()));
+        if !leaves.is_empty() {
+            self.inner.truncate(middle.saturating_sub(1));
+        }
+        (self, Self { leaves, inner })
+    }
+
+    /// The way to a key hash, from this page's root down.
+    #[must_use]
+    pub fn way(&self, key: &Hash) -> PageWay {
+        let (mut from, mut steps) = (0, Vec::new());
+        let Some(mut to) = self.leaves.len().checked_sub(1) else { return (None, steps) };
+        while from < to {
+            let (bit, gap) = self.gap(from, to);
+            if bit_of(key, bit) {
+                steps.push((bit, self.hash(from, gap)));
+                from = gap + 1;
+            } else {
+                steps.push((bit, self.hash(gap + 1, to)));
+                to = gap;
+            }
+        }
+        let leaf = &self.leaves[from];
+        (Some((leaf.key, leaf.value)), steps)
+    }
+
+    /// Appends the bytes of the page.
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.reserve(self.leaves.len() * (LEAF_BYTES + INNER_BYTES));
+        for leaf in &self.leaves {
+            bytes.extend_from_slice(&leaf.key);
+            bytes.extend_from_slice(&leaf.value);
+        }
+        bytes.extend_from_slice(self.inner.as_flattened());
+    }
+
+    /// Reads the bytes of a page; `None` when they are none. The inner hashes are taken as they are: whoever keeps pages must
+    /// be able to tell whether they are what was written.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        let count = (bytes.len() + INNER_BYTES) / (LEAF_BYTES + INNER_BYTES);
+        let (leaves, inner) = bytes.split_at_checked(count * LEAF_BYTES)?;
+        let (leaves, []) = leaves.as_chunks::<LEAF_BYTES>() else { return None };
+        let (inner, []) = inner.as_chunks::<INNER_BYTES>() else { return None };
+        let leaf = |bytes: &[u8; LEAF_BYTES]| {
+            let (key, value) = bytes.split_at(INNER_BYTES);
+            Some(Leaf { key: key.try_into().ok()?, value: value.try_into().ok()? })
+        };
+        let leaves = leaves.iter().map(leaf).collect::<Option<Vec<_>>>()?;
+        let is_sorted = leaves.windows(2).all(|pair| pair[0].key < pair[1].key);
+        (is_sorted && inner.len() + 1 == leaves.len()).then(|| Self { leaves, inner: inner.to_vec() })
+    }
+
+    /// Hash of the node over leaves `from..=to`, which are all below one node.
+    fn hash(&self, from: usize, to: usize) -> Hash {
+        if from == to { leaf_hash(&self.leaves[from]) } else { self.inner[self.gap(from, to).1] }
+    }
+
+    /// Where leaves `from..=to` part: the bit, and the last leaf on the left. There are two at least.
+    fn gap(&self, from: usize, to: usize) -> (u8, usize) {
+        let leaves = &self.leaves[from..=to];
+        // Different keys part somewhere.
+        let bit = parting(&self.leaves[from].key, &self.leaves[to].key).unwrap_or(u8::MAX);
+        (bit, from + leaves.partition_point(|leaf| !bit_of(&leaf.key, bit)).max(1) - 1)
+    }
+}
+
+/// A page while changes are merged into it.
+struct Merging<'a> {
+    old: &'a StatePage,
+    new: StatePage,
+    /// Whether a leaf is new, or has lost a neighbour: no node above it keeps its hash.
+    is_stale: Vec<bool>,
+    /// Place of the last leaf in the old page, when it was there.
+    last: Option<usize>,
+    was_cut: bool,
+}
+
+impl<'a> Merging<'a> {
+    fn new(old: &'a StatePage, changes: usize) -> Self {
+        let count = old.leaves.len() + changes;
+        let new = StatePage { leaves: Vec::with_capacity(count), inner: Vec::with_capacity(count) };
+        Self { old, new, is_stale: Vec::with_capacity(count), last: None, was_cut: false }
+    }
+
+    fn keep(&mut self, place: usize) {
+        self.add(self.old.leaves[place], Some(place), false);
+    }
+
+    /// A leaf that is new, or has a new value.
+    fn push(&mut self, leaf: Leaf, place: Option<usize>) {
+        self.add(leaf, place, true);
+    }
+
+    /// A leaf is left out. Every node that was above it has one of its neighbours below it.
+    fn cut(&mut self) {
+        if let Some(last) = self.is_stale.last_mut() {
+            *last = true;
+        }
+        self.was_cut = true;
+    }
+
+    fn add(&mut self, leaf: Leaf, place: Option<usize>, is_stale: bool) {
+        if !self.new.leaves.is_empty() {
+            // A node without a stale leaf below it has the leaves it had, and parts in the gap where it did.
+            let gap = place.filter(|place| *place > 0 && self.last == place.checked_sub(1));
+            let known = gap.and_then(|place| self.old.inner.get(place - 1));
+            self.new.inner.push(known.copied().unwrap_or_default());
+        }
+        self.new.leaves.push(leaf);
+        self.is_stale.push(is_stale || self.was_cut);
+        (self.last, self.was_cut) = (place, false);
+    }
+
+    fn finish(mut self) -> StatePage {
+        if let Some(last) = self.new.leaves.len().checked_sub(1) {
+            self.settle(0, last);
+        }
+        self.new
+    }
+
+    /// Hashes what is stale at or below the node over leaves `from..=to`.
+    fn settle(&mut self, from: usize, to: usize) -> Hash {
+        if from == to || !self.is_stale[from..=to].contains(&true) {
+            return self.new.hash(from, to);
+        }
+        let (bit, gap) = self.new.gap(from, to);
+        let hash = inner_hash(bit, &self.settle(from, gap), &self.settle(gap + 1, to));
+        self.new.inner[gap] = hash;
+        hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{StateProof, StateTree, sha256, state_changes};
+    use proptest::prelude::*;
+
+    fn batches() -> impl Strategy<Value = Vec<Vec<(u8, Option<u8>)>>> {
+        let change = (any::<u8>(), proptest::option::weighted(0.6, any::<u8>()));
+        proptest::collection::vec(proptest::collection::vec(change, 0..30), 0..12)
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_is_the_tree_of_its_leaves(batches in batches()) {
+            let (mut page, mut tree) = (StatePage::default(), StateTree::default());
+            for batch in &batches {
+                let batch: Vec<_> = batch.iter().map(|(key, value)| ([*key], value.map(|value| [value]))).collect();
+                let pairs = || batch.iter().map(|(key, value)| (&key[..], value.as_ref().map(|value| &value[..])));
+                page.apply(&state_changes(pairs()));
+                tree.apply(pairs());
+                prop_assert_eq!(page.root().unwrap_or_default(), tree.root());
+                let mut bytes = Vec::new();
+                page.encode(&mut bytes);
+                prop_assert_eq!(StatePage::decode(&bytes), Some(page.clone()));
+                prop_assert!(bytes.is_empty() || StatePage::decode(&bytes[1..]).is_none());
+            }
+            for key in 0..=u8::MAX {
+                let (leaf, steps) = page.way(&sha256(&[key]));
+                prop_assert_eq!(StateProof::new(leaf, steps), tree.prove(&[key]));
+            }
+            let count = page.len();
+            let (left, right) = page.clone().split(0);
+            prop_assert_eq!(left.len() + right.len(), count);
+            let both = match (left.root(), right.root()) {
+                (Some(left), Some(right)) => Some(inner_hash(0, &left, &right)),
+                (only, None) | (None, only) => only,
+            };
+            prop_assert_eq!(both, page.root());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+            if let Some(page) = StatePage::decode(&bytes) {
+                let _ = (page.root(), page.way(&[7; 32]));
+            }
+        }
+    }
+}
