@@ -542,3 +542,15 @@ pub fn address(text: &str) -> Result<NodeAddress, String> {
     };
     absolute.parse().map_err(|fault: tally_ledger_client::AddressFault| fault.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    /// Two arguments under one name, a group of what is not there: clap looks at a subcommand only when it is called.
+    #[test]
+    fn every_subcommand_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

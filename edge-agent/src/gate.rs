@@ -288,7 +288,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
 
     /// The ledger revoked it: remembered, also when the ledger cannot be asked later.
     fn heard_revoked(&self, id: u64) {
-        if let Err(fault) = self.book().revoked(id) {
+        if let Err(fault) = self.book().revoked(id, self.clock.now()) {
             tracing::error!(%fault, permit = id, "a revocation cannot be kept");
         }
         self.status.count.permits_revoked.add(1);

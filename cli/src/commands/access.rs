@@ -55,7 +55,7 @@ enum AccessCommand {
 #[derive(Debug, Args)]
 struct Caller {
     /// Who is asking
-    #[arg(long = "as", value_name = "PARTY")]
+    #[arg(id = "as", long = "as", value_name = "PARTY")]
     party: String,
     /// Key of that party (PKCS#8 PEM)
     #[arg(long, value_name = "FILE")]
@@ -221,11 +221,12 @@ fn set_policy(args: &PolicyArgs, json: bool) -> Result<Answer, Fault> {
 
 /// As it is meant: a flag, a number, else a text.
 fn value(text: &str) -> Value {
-    match (text, text.parse::<i64>(), text.parse::<f64>()) {
+    match (text, text.parse::<i64>(), text.parse::<u64>(), text.parse::<f64>()) {
         ("true", ..) => Value::Bool(true),
         ("false", ..) => Value::Bool(false),
-        (_, Ok(number), _) => Value::Integer(number),
-        (_, _, Ok(number)) if number.is_finite() => Value::Float(number),
+        (_, Ok(number), ..) => Value::Integer(number),
+        (_, _, Ok(number), _) => Value::Unsigned(number),
+        (.., Ok(number)) if number.is_finite() => Value::Float(number),
         _ => Value::Text(text.to_owned()),
     }
 }
@@ -363,6 +364,7 @@ mod tests {
         assert_eq!(value("true"), Value::Bool(true));
         assert_eq!(value("-7"), Value::Integer(-7));
         assert_eq!(value("4.5"), Value::Float(4.5));
+        assert_eq!(value("18446744073709551615"), Value::Unsigned(u64::MAX));
         for text in ["on", "nan", "inf", "1e999", ""] {
             assert_eq!(value(text), Value::Text(text.to_owned()));
         }

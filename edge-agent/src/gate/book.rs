@@ -1,6 +1,6 @@
 //! The gate's memory on disk: what it intended, what came of it, what the ledger was told, what was revoked.
 //!
-//! Records (integers little-endian, `bytes` with a u32 length in front):
+//! Records (`docs/formats/agent-folder.md`; integers little-endian, `bytes` with a u32 length in front):
 //! ```text
 //! intention  1 u8, at i64 µs, permit bytes
 //! report     2 u8, has a permit? u8, permit u64, statement bytes
@@ -176,13 +176,12 @@ impl<S: Storage> Book<S> {
         self.write(Record::Report(permit, statement.to_vec()))
     }
 
-    pub(super) fn revoked(&mut self, permit: u64) -> Result<(), StoreError> {
+    /// The ledger took it back. Durable when this returns.
+    pub(super) fn revoked(&mut self, permit: u64, now: Timestamp) -> Result<(), StoreError> {
         if self.known(permit) != Known::Nothing {
             return Ok(());
         }
-        // The journal's own records give the time: the latest one there is, good enough to forget after days.
-        let at = self.revoked.values().map(|(_, at)| *at).max().unwrap_or_default();
-        self.write(Record::Revoked(permit, at.max(crate::gate::book::wall())))
+        self.write(Record::Revoked(permit, now))
     }
 
     /// Permits with an intention and no report.
@@ -229,12 +228,6 @@ impl<S: Storage> Book<S> {
         }
         Ok(())
     }
-}
-
-/// The wall clock: only for forgetting after days.
-fn wall() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -299,7 +292,7 @@ mod tests {
     fn revocations_are_remembered() {
         let disk = MemStorage::new();
         let mut book = open(&disk);
-        book.revoked(5).unwrap();
+        book.revoked(5, Timestamp::default()).unwrap();
         assert_eq!(open(&disk.power_cut(3)).known(5), Known::Revoked);
     }
 
@@ -317,6 +310,25 @@ mod tests {
         }
         assert_eq!((book.known(199), book.known(198)), (Known::Used, Known::Used));
         assert!(book.used.len() < 50, "{}", book.used.len());
+    }
+
+    /// Golden bytes: a change here is a change of format.
+    #[test]
+    fn records_have_the_bytes_that_the_page_says() {
+        let (at, permit) = (Timestamp::from_micros(2), permit(1, 9));
+        let length = u32::try_from(permit.encode().len()).unwrap().to_le_bytes();
+        let intention = [&b"\x01\x02\0\0\0\0\0\0\0"[..], &length, &permit.encode()].concat();
+        for (record, bytes) in [
+            (Record::Intention(at, Box::new(permit)), &intention[..]),
+            (Record::Report(Some(3), b"said".to_vec()), b"\x02\x01\x03\0\0\0\0\0\0\0\x04\0\0\0said"),
+            (Record::Report(None, b"said".to_vec()), b"\x02\0\0\0\0\0\0\0\0\0\x04\0\0\0said"),
+            (Record::Answer(5, TURNED_AWAY), b"\x03\x05\0\0\0\0\0\0\0\xff\xff"),
+            (Record::Revoked(6, at), b"\x04\x06\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0"),
+        ] {
+            assert_eq!(record.encode(), bytes);
+            assert_eq!(Record::decode(bytes), Some(record));
+            assert_eq!(Record::decode(&[bytes, b"\0"].concat()), None, "nothing behind the end");
+        }
     }
 
     proptest! {

@@ -273,17 +273,15 @@ mod tests {
         assert_eq!(code(order(&permit(), &devices(Some(open)))), "fine");
         assert_eq!(code(order(&permit(), &devices(None))), "not-writable");
         assert_eq!(code(order(&permit(), &[])), "unknown-device");
-        let widened: [(&str, fn(&mut Permit)); 6] = [
-            ("wrong-address", |permit| permit.address = "holding:18".into()),
-            ("unknown-point", |permit| permit.point = PointId::try_new("other").unwrap()),
-            ("out-of-bounds", |permit| permit.value = Some(Value::Integer(81))),
-            ("out-of-bounds", |permit| permit.value = Some(Value::Text("hot".into()))),
-            ("wrong-type", |permit| permit.value = None),
-            ("not-writable", |permit| permit.right = Right::Call),
-        ];
-        for (expected, widen) in widened {
-            let mut permit = permit();
-            widen(&mut permit);
+        let point = PointId::try_new("other").unwrap();
+        for (expected, permit) in [
+            ("wrong-address", Permit { address: "holding:18".into(), ..permit() }),
+            ("unknown-point", Permit { point, ..permit() }),
+            ("out-of-bounds", Permit { value: Some(Value::Integer(81)), ..permit() }),
+            ("out-of-bounds", Permit { value: Some(Value::Text("hot".into())), ..permit() }),
+            ("wrong-type", Permit { value: None, ..permit() }),
+            ("not-writable", Permit { right: Right::Call, ..permit() }),
+        ] {
             assert_eq!(code(order(&permit, &devices(Some(open)))), expected);
         }
         let half = Permit { value: Some(Value::Integer(70_000)), ..permit() };

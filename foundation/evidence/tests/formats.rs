@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tally_evidence::{
-    AnchorBody, BatchBody, BatchEnvelope, CallBody, ChainHead, Checkpoint, Gap, GapReason, OutcomeRecord, Place,
-    Question, ReadingsClaim, Receipt, SignedStatement, SigningKey, StatementId, StatementKind, Transition, TriggerBody,
-    encode_reading, leaf_hash, reading_leaf, sha256, sign,
+    Allowed, AnchorBody, BatchBody, BatchEnvelope, CallBody, ChainHead, Checkpoint, Gap, GapReason, OutcomeRecord,
+    Permit, PermitFile, Place, Policy, Question, ReadingsClaim, Receipt, Right, SignedStatement, SigningKey,
+    StatementId, StatementKind, Transition, TriggerBody, Who, encode_reading, leaf_hash, permit_state_key,
+    reading_leaf, sha256, sign,
 };
 use tally_model::{
-    AgreementId, DeviceId, NoValue, PartyId, PointId, Priority, Quality, Reading, Sample, Timestamp, TriggerId, Unit,
-    Value,
+    AgreementId, DeviceId, NoValue, PartyId, PointId, PolicyId, Priority, Quality, Reading, Sample, Timestamp,
+    TriggerId, Unit, Value,
 };
 
 const NOON: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
@@ -151,6 +153,74 @@ fn receipt_checkpoint_outcome() {
     frozen("outcome", &outcome.encode(), OUTCOME);
 }
 
+fn permit() -> Permit {
+    Permit {
+        id: 17,
+        ledger: "press-line".into(),
+        requester: PartyId::try_new("tina").unwrap(),
+        agent: PartyId::try_new("agent-01").unwrap(),
+        device: DeviceId::try_new("press-01").unwrap(),
+        point: PointId::try_new("setpoint").unwrap(),
+        address: "holding:17".into(),
+        right: Right::Write,
+        value: Some(Value::Integer(42)),
+        from: NOON,
+        until: NOON.plus(Duration::from_secs(600)),
+        policy: PolicyId::try_new("service").unwrap(),
+        carried: true,
+    }
+}
+
+#[test]
+fn permit_with_its_key_and_file() {
+    frozen("permit to write", &permit().encode(), PERMIT_WRITE);
+    let read = Permit { right: Right::Read, value: None, carried: false, ..permit() };
+    frozen("permit to read", &sha256(&read.encode()), PERMIT_READ);
+    let call = Permit { right: Right::Call, value: Some(Value::Text("seen".into())), ..permit() };
+    frozen("permit to call", &sha256(&call.encode()), PERMIT_CALL);
+    frozen("key of a permit", &permit_state_key(17), PERMIT_KEY);
+    let file = PermitFile { permit: permit().encode(), proof: vec![1; 5], checkpoint: vec![2; 5] };
+    frozen("permit file", &sha256(&file.encode()), PERMIT_FILE);
+}
+
+#[test]
+fn policy_with_everything_and_with_nothing() {
+    let firm = PartyId::try_new("fixit").unwrap();
+    let policy = Policy {
+        id: PolicyId::try_new("service").unwrap(),
+        devices: vec![DeviceId::try_new("press-01").unwrap()],
+        who: vec![
+            Who { firm: Some(firm), skill: Some("oil".into()), ..Who::default() },
+            Who { party: Some(PartyId::try_new("olga").unwrap()), ..Who::default() },
+        ],
+        points: [
+            ("setpoint", "holding:17", vec![Right::Read, Right::Write], Some((0.0, 80.5))),
+            ("lamp", "coil:3", vec![Right::Call], None),
+        ]
+        .map(|(id, at, rights, range)| (PointId::try_new(id).unwrap(), Allowed { address: at.into(), rights, range }))
+        .into(),
+        rate: Some((3, Duration::from_secs(3600))),
+        hours: Some((300, 780)),
+        days: Some(vec![1, 2, 7]),
+        from: Some(NOON),
+        until: Some(NOON.plus(Duration::from_secs(86_400))),
+        lasts: Duration::from_secs(600),
+    };
+    frozen("policy", &sha256(&policy.encode()), POLICY);
+    let nothing = Policy {
+        devices: Vec::new(),
+        who: Vec::new(),
+        points: BTreeMap::new(),
+        rate: None,
+        hours: None,
+        days: None,
+        from: None,
+        until: None,
+        ..policy
+    };
+    frozen("policy that allows nothing", &nothing.encode(), NO_POLICY);
+}
+
 const KID: &str = "f2c8698cbab8fd69ff6ac1dfc07ab2ebde820bfbcdfc95732867d365efa40a66";
 const TRIGGER: &str = "2ceb91cae574da520028a1888af924bc6a91d21005f5fbc4b865de058e8fb3cf";
 const STATEMENT: &str = "48ede01c840d882b0213d502daa410736a6b072b391b3d1ba9bc0aa0ec9e495a";
@@ -162,6 +232,14 @@ const ITEM_OUTCOME: &str = "a6646974656d0265656e74727903666576656e74738066686569
 const ANCHOR: &str = "cd0d9d9ee53dd54ae35bcaaa0ec13e6ef290c6f9f425806a782e00d2b9e51e4c";
 const QUESTION: &str = "b2a6b8fbd525d882f5ec70e834c324cb601f9568219d76c033eef0336e9dd20a";
 const CALL: &str = "a66261741b00065bfeda25e0006461726773a0656e6f6e6365500404040404040404040404040404040466616374696f6e6661636365707468636f6e7472616374716d61696e74656e616e63652d6f726465726961677265656d656e74646d6f2d31";
+const PERMIT_WRITE: &str = "ad6466726f6d1b00065bfeda25e000656167656e74686167656e742d303165706f696e7468736574706f696e7465726967687465777269746565756e74696c1b00065bfefde926006576616c7565182a666465766963656870726573732d3031666c65646765726a70726573732d6c696e65667065726d69741166706f6c696379677365727669636567616464726573736a686f6c64696e673a31376763617272696564f5697265717565737465726474696e61";
+const PERMIT_READ: &str = "291dc366e3bf7d6e253fade2da79145803af6aad1e4024218145ae8d006992e5";
+const PERMIT_CALL: &str = "08624589dd22343c6698817950d8e353135cb3b670d2878b40e517db5fda088c";
+const PERMIT_KEY: &str = "790000000000000011";
+const PERMIT_FILE: &str = "854802e24c8c4198c9700f03cf09026d7b2f33bb8ffff18f872ac7fa394397b1";
+const POLICY: &str = "26975774670163ca9904948ec59c7962ec7e71db58b4123df2399a0301e838d6";
+const NO_POLICY: &str =
+    "a56377686f80656c617374731a23c3460066706f696e7473a066706f6c6963796773657276696365676465766963657380";
 const READING: &str = "880569766962726174696f6e02f94740646d6d2f73001b00065bfeda25e0001b00065bfeda25e000";
 const NO_VALUE: &str = "880669766962726174696f6e038101646d6d2f73021b00065bfeda25e0001b00065bfeda25e000";
 const LEAF: &str = "20a783299496677808ade3b300d0859fff2711530873fd7ccd24638e78e3656a";
