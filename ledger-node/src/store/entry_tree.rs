@@ -18,7 +18,7 @@ use tally_evidence::{EMPTY_ROOT, Frontier, Hash, consistency_ranges, inclusion_r
 /// Levels from one file to the next.
 const STEP: u32 = 4;
 /// Hashes of one that make one of the next.
-const WIDTH: u64 = 1 << STEP;
+const WIDTH: usize = 1 << STEP;
 const HASH_BYTES: u64 = 32;
 /// Files: enough for 2^32 leaves; for more, the levels above the last file are hashed from more than 8.
 const FILES: u32 = 8;
@@ -109,10 +109,10 @@ impl EntryTree {
             is_dirty.store(true, Ordering::SeqCst);
             file.write(first * HASH_BYTES, new.as_flattened())?;
             // The subtrees that are complete now begin with hashes that are here already.
-            let begun = first % WIDTH;
+            let begun = first % WIDTH as u64;
             let mut hashes = read_hashes(file, first - begun, begun)?;
             hashes.append(&mut new);
-            let (complete, _) = hashes.as_chunks::<{ WIDTH as usize }>();
+            let (complete, _) = hashes.as_chunks::<WIDTH>();
             new = complete.iter().map(|hashes| root_of(hashes)).collect();
         }
         self.size.store(size, Ordering::SeqCst);
@@ -172,7 +172,7 @@ impl EntryTree {
     /// `count` hashes of a level from `first` on, concatenated. They must be there.
     pub fn nodes(&self, level: u32, first: u64, count: u64) -> Result<Vec<u8>, IndexFault> {
         let kept = level / STEP;
-        if level % STEP == 0 && kept < FILES {
+        if level.is_multiple_of(STEP) && kept < FILES {
             return Ok(read_hashes(&self.files[kept as usize].file, first, count)?.into_flattened());
         }
         let mut nodes = Vec::new();

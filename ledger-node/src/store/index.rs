@@ -246,13 +246,12 @@ impl Index {
         height: u64,
         mut take: impl FnMut(Vec<StateChange>) -> Result<(), IndexFault>,
     ) -> Result<(), IndexFault> {
-        let mut next = height + 1;
-        for item in self.db.begin_read()?.open_table(TREE_CHANGES)?.range(next..)? {
+        let table = self.db.begin_read()?.open_table(TREE_CHANGES)?;
+        for (item, next) in table.range(height + 1..)?.zip(height + 1..) {
             let (found, row) = item?;
             let changes = rows::decode_changes(row.value()).filter(|_| found.value() == next);
             let damaged = || IndexFault::Damaged(format!("what block {next} changed in the state tree"));
             take(changes.ok_or_else(damaged)?)?;
-            next += 1;
         }
         Ok(())
     }

@@ -218,7 +218,7 @@ mod tests {
             ("{need: 1, of: [{name: a, key: no.pem, url: 'http://h:1'}]}".to_owned(), "witnesses.of[0].key", "no.pem"),
             ("{need: 1, of: [{name: a, key: w1.pem, url: 'https://h'}]}".to_owned(), "witnesses.of[0].url", "no TLS"),
             ("{need: 1, of: [{name: a, key: w1.pem, url: 'h:1'}]}".to_owned(), "witnesses.of[0].url", "neither"),
-            ("{need: -1, of: []}".to_owned(), "node.yaml", "-1"),
+            ("{need: -1, of: []}".to_owned(), "node.yaml", "u64"),
             (format!("{{need: 1, off: [{one}]}}"), "node.yaml", "off"),
         ] {
             let faults = NodeConfig::parse(&format!("{HEAD}witnesses: {policy}\n"), dir.path()).unwrap_err();
