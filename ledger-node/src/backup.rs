@@ -20,7 +20,7 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::engine::Engine;
 use crate::order::OpenLedgerError;
 use crate::retain::{FileFault, kept, snapshot};
-use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, raise_format};
+use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, is_format_raised, raise_format};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ use tally_journal::{DirStorage, OpenError, SegmentName};
 
 /// The file that makes a copy whole.
 pub const MANIFEST: &str = "MANIFEST.json";
-/// Version of the manifest; 2 is written only when there are files that version 1 does not know.
+/// Version of the manifest; 2 is written only for a data folder of version 2.
 const VERSION: u32 = 2;
 /// Bytes copied at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -45,7 +45,7 @@ const INDEX_NEW: &str = "state.redb.restoring";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this file: 1, or 2 when segments were pruned.
+    /// Version of this file: 1, or 2 when there are signed batches in the log, or segments were pruned.
     pub tallystick_backup: u32,
     /// The ledger.
     pub ledger: String,
@@ -179,7 +179,9 @@ pub fn copy(config: &NodeConfig, dir: &Path) -> Result<Copied, BackupError> {
     copy_kept(&config.data, dir, snapshot)?;
     let disk = LogDisk::dir(&target).map_err(StoreOpenError::from)?;
     let head = audit(disk, dir, &config.ledger, &key)?.ok_or_else(|| BackupError::NoLedger(config.data.clone()))?;
-    let manifest = manifest(dir, &config.ledger, &key, &head)?;
+    // After the log was copied: it is raised before anything is written that needs it.
+    let is_raised = at(&config.data, is_format_raised(&config.data))?;
+    let manifest = manifest(dir, &config.ledger, &key, &head, if is_raised { VERSION } else { 1 })?;
     Ok(Copied { manifest, is_live: lock.is_none(), dir: dir.to_owned() })
 }
 
@@ -275,7 +277,7 @@ pub fn restore(config: &NodeConfig, dir: &Path) -> Result<Manifest, BackupError>
     remove(&log, fs::remove_dir_all(&log))?;
     remove(&index, fs::remove_file(&index))?;
     at(&log, fs::create_dir(&log))?;
-    if !manifest.kept.is_empty() {
+    if manifest.tallystick_backup > 1 {
         at(data, raise_format(data))?;
     }
     for folder in [kept::FOLDER, snapshot::FOLDER] {
@@ -377,7 +379,7 @@ fn put_in_place(data: &Path) -> Result<(), BackupError> {
     at(data, sync_folder(data))
 }
 
-fn manifest(dir: &Path, ledger: &str, key: &VerifyingKey, head: &Head) -> Result<Manifest, BackupError> {
+fn manifest(dir: &Path, ledger: &str, key: &VerifyingKey, head: &Head, version: u32) -> Result<Manifest, BackupError> {
     let list = |folder: &str, names: Vec<String>| {
         let describe = |name: String| {
             let (bytes, sha256) = digest(&dir.join(folder).join(&name), &mut io::sink())?;
@@ -389,7 +391,7 @@ fn manifest(dir: &Path, ledger: &str, key: &VerifyingKey, head: &Head) -> Result
     let snapshots =
         snapshot::list(dir)?.into_iter().filter_map(|(_, file)| Some(file.file_name()?.to_str()?.to_owned()));
     Ok(Manifest {
-        tallystick_backup: if kept.is_empty() { 1 } else { VERSION },
+        tallystick_backup: version,
         ledger: ledger.to_owned(),
         key: key.id().to_string(),
         height: head.checkpoint.height,

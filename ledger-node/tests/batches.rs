@@ -5,6 +5,8 @@
 mod common;
 
 use common::{config, fingerprint, open, plant, state_of, totals_are_zero};
+use std::fs;
+use std::path::Path;
 use tally_evidence::{
     BatchBody, BatchEnvelope, EvidenceFile, OutcomeRecord, Place, Receipt, ShownTrigger, SignedStatement, SigningKey,
     StatementKind, TriggerBody, sign,
@@ -85,6 +87,41 @@ async fn a_batch_among_others_in_one_block_leaves_everyone_his_outcome() {
         let found = engine.find(&committed.id).unwrap().unwrap().0;
         assert_eq!((found.refusal, found.refused, found), (0, 0, committed));
     }
+}
+
+fn format(dir: &Path) -> String {
+    fs::read_to_string(dir.join("FORMAT")).unwrap()
+}
+
+/// A program that knows only version 1 refuses the folder by what `FORMAT` says, before it meets a record that it cannot read.
+#[tokio::test]
+async fn the_folder_says_version_2_before_the_first_batch_is_in_its_log_and_not_sooner() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), plant());
+    let (one, two) = ("tallystick node data 1\n", "tallystick node data 2\n");
+    let engine = open(&plant, dir.path());
+    engine.submit(plant.worn(0, 0, "single").unwrap()).await.unwrap();
+    assert_eq!(format(dir.path()), one);
+    let height = engine.store().head().unwrap().checkpoint.height;
+    // It cannot be raised: the batch must not be in the log then, and nothing more is taken.
+    fs::create_dir(dir.path().join("FORMAT.new")).unwrap();
+    let batch = plant.batch(0, &[body(&plant, 0, 1), body(&plant, 2, 2)]).unwrap();
+    assert!(engine.submit(batch.clone()).await.is_err());
+    engine.close();
+    drop(engine);
+    fs::remove_dir(dir.path().join("FORMAT.new")).unwrap();
+    assert_eq!(format(dir.path()), one);
+    let engine = open(&plant, dir.path());
+    assert_eq!(engine.store().head().unwrap().checkpoint.height, height);
+    let committed = engine.submit(batch.clone()).await.unwrap();
+    assert_eq!((committed.refusal, format(dir.path())), (0, two.to_owned()));
+    engine.close();
+    drop(engine);
+    // A log with batches in a folder that does not say so, as a copy of the log alone: marked when it is executed again.
+    fs::remove_file(dir.path().join("FORMAT")).unwrap();
+    fs::remove_file(dir.path().join("state.redb")).unwrap();
+    let engine = open(&plant, dir.path());
+    assert_eq!((engine.submit(batch).await.unwrap(), format(dir.path())), (committed, two.to_owned()));
+    engine.close();
 }
 
 /// A node over a socket.

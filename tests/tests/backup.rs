@@ -160,7 +160,7 @@ async fn what_is_no_whole_copy_is_refused_and_leaves_nothing() {
         (&bytes[..bytes.len() - 30], &text, "the manifest says"),
         (&flipped, &adapted, "does not hold"),
         (&bytes, "{}", "names no version"),
-        (&bytes, &text.replace("\"tallystick_backup\": 1", "\"tallystick_backup\": 2"), "has version 2"),
+        (&bytes, &text.replace("\"tallystick_backup\": 1", "\"tallystick_backup\": 3"), "has version 3"),
         (
             &bytes,
             &text.replace("\"ledger\": \"press-line\"", "\"ledger\": \"other-line\""),

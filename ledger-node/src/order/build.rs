@@ -240,6 +240,8 @@ impl Builder {
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
         let mut block = new_block(draft.executed, draft.tree, Arc::new(head)).0;
+        // In a log that came from a copy, or from a program that did not do it yet.
+        self.store.mark(&block)?;
         self.logged(&mut block, &mut proven)?;
         Ok(self.store.apply(block, spans, writer)?)
     }

@@ -39,7 +39,7 @@ pub use rows::BlockRow;
 pub(crate) use rows::{decode_outcomes, encode_outcomes};
 pub(crate) use usage::folder_bytes;
 pub use usage::{Part, Usage, UsageFault};
-pub(crate) use version::{check as check_format, raise as raise_format};
+pub(crate) use version::{check as check_format, is_raised as is_format_raised, raise as raise_format};
 
 use entry_tree::EntryTree;
 use index::{FlushPolicy, IndexChange};
@@ -102,6 +102,9 @@ pub enum CommitError {
     /// The log could not be written.
     #[error("the log cannot be written")]
     Log(#[from] JournalError),
+    /// `FORMAT` could not be raised for what the block holds; the block is not written.
+    #[error("the file FORMAT of the data folder cannot be written")]
+    Mark(#[source] std::io::Error),
     /// The index could not be read or written.
     #[error(transparent)]
     Index(#[from] IndexFault),
@@ -423,11 +426,21 @@ impl Store {
 
     /// Appends and syncs: the first half of a commit. On `Ok` the block is there for ever. Gives where its statements lie.
     pub(crate) fn log(&self, block: &NewBlock) -> Result<Vec<Span>, CommitError> {
+        self.mark(block)?;
         let checkpoint = &block.head.checkpoint;
         let statements = block.statements.iter().map(|(bytes, _)| bytes.as_ref());
         let (record, spans) = block::encode(checkpoint.height, checkpoint.time, &block.head.sealed, statements);
         self.log.append(checkpoint.height, &record)?;
         Ok(spans)
+    }
+
+    /// Before a signed batch is in the log the folder says so: a program that knows none refuses it by rule, and does not call it
+    /// damaged.
+    pub(crate) fn mark(&self, block: &NewBlock) -> Result<(), CommitError> {
+        match &self.folder {
+            Some(folder) if !block.batches.is_empty() => version::raise(folder).map_err(CommitError::Mark),
+            _ => Ok(()),
+        }
     }
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.

@@ -3,15 +3,16 @@
 //!
 //! **Bytes**: `tallystick node data 1` (or 2) and a line feed. A folder without the file is version 1: it was written before there was
 //! the file, or the power went before it was synced. A later version must have the file synced before it writes anything else.
-//! **Who writes**: the node, when it opens a folder that has none, and again before the first segment is pruned, holding the lock of
-//! the log.
+//! **Who writes**: the node, when it opens a folder that has none, and again before the first signed batch is logged or the first
+//! segment pruned, holding the lock of the log.
 
 use super::StoreOpenError;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The last version this program reads: 2 has a log that begins behind block 0, with `kept/` and `snapshot/` beside it.
+/// The last version this program reads: 2 may have signed batches in its log, and a log that begins behind block 0, with `kept/`
+/// and `snapshot/` beside it.
 pub const FORMAT: u32 = 2;
 /// The version of a folder that holds nothing that version 1 does not know.
 const FIRST: u32 = 1;
@@ -50,15 +51,24 @@ fn parse(bytes: &[u8]) -> Option<u32> {
     is_plain.then(|| number.parse().unwrap_or(u32::MAX))
 }
 
+/// Whether the folder is marked as one that may hold what version 1 does not know.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn is_raised(data: &Path) -> io::Result<bool> {
+    match fs::read(data.join(FILE)) {
+        Ok(bytes) => Ok(parse(&bytes).is_some_and(|found| found > FIRST)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Marks the folder as version [`FORMAT`], before anything of that version is written into it.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn raise(data: &Path) -> io::Result<()> {
-    match fs::read(data.join(FILE)) {
-        Ok(bytes) if parse(&bytes).is_some_and(|found| found >= FORMAT) => Ok(()),
-        _ => write(data, FORMAT),
-    }
+    if is_raised(data)? { Ok(()) } else { write(data, FORMAT) }
 }
 
 fn write(data: &Path, version: u32) -> io::Result<()> {
@@ -83,7 +93,9 @@ mod tests {
         assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 1\n");
         check(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(!is_raised(dir.path()).unwrap());
         raise(dir.path()).unwrap();
+        assert!(is_raised(dir.path()).unwrap());
         raise(dir.path()).unwrap();
         check(dir.path()).unwrap();
         assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 2\n");
