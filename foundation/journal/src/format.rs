@@ -133,15 +133,15 @@ impl Link {
     }
 }
 
-/// `bytes` must reach to `at + 4`: all callers pass arrays.
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+/// `bytes` must reach to `at + 4`: all callers pass arrays or chunks of that length.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(word)
 }
 
 /// `bytes` must reach to `at + 8`: all callers pass arrays.
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)

@@ -39,6 +39,16 @@ impl Index {
         Some(Block { first, start, end })
     }
 
+    /// Record number and offset of each block.
+    pub fn blocks(&self) -> &[(u64, u64)] {
+        &self.0
+    }
+
+    /// The index of blocks that ascend in both.
+    pub fn from_blocks(blocks: Vec<(u64, u64)>) -> Self {
+        Index(blocks)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 
-use crate::Options;
 use crate::error::JournalError;
 use crate::format::{self, ChainHash, FRAME_BYTES, HEADER_BYTES, Link, MARK_BYTES, MARK_LENGTH};
 use crate::index::Index;
 use crate::open::{Repair, create_segment};
 use crate::storage::{DirStorage, SegmentName, Storage};
+use crate::summary;
+use crate::{Check, Options};
 
 /// Frames are collected in memory up to this many bytes and then written in one call. Bounds memory for those who append
 /// much and sync seldom; below it, everything between two syncs is one write.
@@ -274,6 +275,13 @@ impl<S: Storage> Journal<S> {
         // If the power goes in here: opening removes the unfinished segment, see `create_segment`.
         create_segment(&mut self.storage, name, &head)
             .map_err(|source| JournalError::Create { file: self.describe(name), source })?;
+        // If the power goes in here: the summary is torn or missing, and opening makes it anew.
+        if let (Check::LastSegment, Some(sealed)) = (self.options.check, self.segments.back()) {
+            summary::keep(&mut self.storage, sealed, name.0).map_err(|source| JournalError::Write {
+                file: self.storage.describe(&sealed.name.summary()),
+                source,
+            })?;
+        }
         self.segments.push_back(Segment { name, bytes: HEADER_BYTES as u64, head, index: Index::default() });
         self.mark_due = false;
         Ok(())

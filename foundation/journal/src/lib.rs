@@ -9,7 +9,7 @@
 //!
 //! **Limits.** Record: 0 bytes to [`Options::record_bytes_max`] (16 MiB by default, never above 2³² − 2). Numbers: below 2⁶³.
 //! Memory: 16 bytes of index for each 4 KiB on disk, plus up to 1 MiB of records not yet written. Opening reads and checks
-//! every byte kept (checksum and hash chain), through a window of 256 KiB.
+//! every byte kept (checksum and hash chain), through a window of 256 KiB; with [`Check::LastSegment`] the last segment only.
 //!
 //! # Bytes
 //!
@@ -67,7 +67,9 @@ mod format;
 mod index;
 mod scan;
 mod storage;
+mod summary;
 pub mod testing;
+mod whole;
 
 pub use error::{Damage, Fault, JournalError, OpenError};
 pub use journal::Journal;
@@ -83,10 +85,25 @@ pub struct Options {
     pub segment_bytes_max: u64,
     /// Bytes of the largest record [`Journal::append`] accepts. Default 16 MiB.
     pub record_bytes_max: u32,
+    /// What opening reads. Default [`Check::Everything`].
+    pub check: Check,
+}
+
+/// What opening reads and checks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Check {
+    /// Every byte kept: each checksum and the whole hash chain.
+    #[default]
+    Everything,
+    /// Every byte of the last segment, the only one that can be torn. Of each sealed segment its length and header, held
+    /// against a summary that was kept when it was sealed ([`Storage::put_summary`]), and against the header of the next one;
+    /// a segment whose summary is missing or does not fit is read, and its summary made anew. A damaged record of a sealed
+    /// segment is found when it is read, or by [`Journal::check_everything`].
+    LastSegment,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { segment_bytes_max: 64 << 20, record_bytes_max: 16 << 20 }
+        Options { segment_bytes_max: 64 << 20, record_bytes_max: 16 << 20, check: Check::Everything }
     }
 }

@@ -1,15 +1,16 @@
-//! Opening: check every byte kept, cut a torn tail, make durable what is found.
+//! Opening: check what is kept, cut a torn tail, make durable what is found.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-use crate::Options;
 use crate::error::{Damage, Fault, OpenError};
 use crate::format::{CHAIN_START, ChainHash, HEADER_BYTES, Header, HeaderFault};
 use crate::journal::{Journal, Segment};
 use crate::scan::{Scan, WINDOW_BYTES, Window, scan};
 use crate::storage::{DirStorage, SegmentName, Storage};
+use crate::summary;
+use crate::{Check, Options};
 
 /// What opening cut off. Never part of a record that [`Journal::sync`] had confirmed (see the crate head for the one case
 /// that cannot be told apart), still worth a line in the log: after a clean stop there is none.
@@ -28,7 +29,7 @@ pub struct Repair {
 impl Journal<DirStorage> {
     /// Opens the journal in folder `dir`, creating it if need be, and locks it until dropped.
     ///
-    /// Reads everything kept once, to check it. What is found counts as durable: it is synced before this returns.
+    /// Reads everything kept once, to check it, or less: [`Check`]. What is found counts as durable: it is synced before this returns.
     ///
     /// # Errors
     /// See [`OpenError`]. Damage to acknowledged records is an error and changes nothing on disk; only a torn tail is
@@ -48,7 +49,7 @@ impl<S: Storage> Journal<S> {
         let stillborn = find_stillborn(&storage, &names)?;
         // Checked before anything is changed: damage leaves the folder as it was found.
         let kept = &names[..names.len() - usize::from(stillborn.is_some())];
-        let mut checked = check(&storage, kept, stillborn.is_some())?;
+        let mut checked = check(&storage, kept, stillborn.is_some(), options.check)?;
         let mut repaired = None;
         if let Some(stillborn) = stillborn {
             names.pop();
@@ -58,9 +59,10 @@ impl<S: Storage> Journal<S> {
             let first = SegmentName(0);
             create_segment(&mut storage, first, &CHAIN_START)
                 .map_err(|source| OpenError::Create { file: storage.describe(&first.to_string()), source })?;
-            checked = check(&storage, &[first], false)?;
+            checked = check(&storage, &[first], false, options.check)?;
         }
-        let Some(last) = checked.last else { return Err(no_segment(&storage)) };
+        let Some(last) = checked.last.take() else { return Err(no_segment(&storage)) };
+        checked.keep_summaries(&mut storage, last.name);
         repaired = last.mend(&mut storage)?.or(repaired);
         Ok(last.into_journal(storage, options, checked.segments, repaired))
     }
@@ -141,32 +143,56 @@ impl Stillborn {
 /// All segments but the last, and the last.
 struct Checked {
     segments: VecDeque<Segment>,
+    /// Places in `segments` of those that were read because no summary fits.
+    without_summary: Vec<usize>,
     last: Option<Last>,
 }
 
+impl Checked {
+    /// Of the segments that were read, so that the next opening need not. A failure costs only that: a journal on a full disk
+    /// must open, or nothing could be discarded.
+    fn keep_summaries<S: Storage>(&self, storage: &mut S, last: SegmentName) {
+        for &place in &self.without_summary {
+            let next = self.segments.get(place + 1).map_or(last, |segment| segment.name);
+            if let Some(segment) = self.segments.get(place) {
+                summary::keep(storage, segment, next.0).ok();
+            }
+        }
+    }
+}
+
 /// The segment that takes appends from now on.
-struct Last {
+pub(crate) struct Last {
     name: SegmentName,
     length: u64,
-    scan: Scan,
+    pub(crate) scan: Scan,
 }
 
 /// Checks headers, frames, and that each segment continues the one before. `sealed`: not even the last may have a torn tail.
-fn check<S: Storage>(storage: &S, names: &[SegmentName], sealed: bool) -> Result<Checked, OpenError> {
-    let mut checked = Checked { segments: VecDeque::with_capacity(names.len() + 1), last: None };
-    for &name in names {
-        if let Some(last) = checked.last.take() {
-            last.continues_in(storage, name)?;
-            checked.segments.push_back(last.into_segment());
-        }
-        let may_be_torn = !sealed && Some(&name) == names.last();
+fn check<S: Storage>(storage: &S, names: &[SegmentName], sealed: bool, check: Check) -> Result<Checked, OpenError> {
+    let segments = VecDeque::with_capacity(names.len() + 1);
+    let mut checked = Checked { segments, without_summary: Vec::new(), last: None };
+    for (place, &name) in names.iter().enumerate() {
         let before = checked.segments.back().map(|segment| segment.head);
-        checked.last = Some(check_segment(storage, name, before, may_be_torn)?);
+        let Some(&following) = names.get(place + 1) else {
+            checked.last = Some(check_segment(storage, name, before, !sealed)?);
+            break;
+        };
+        if check == Check::LastSegment {
+            if let Some(segment) = summary::sealed(storage, name, before, following) {
+                checked.segments.push_back(segment);
+                continue;
+            }
+            checked.without_summary.push(place);
+        }
+        let read = check_segment(storage, name, before, false)?;
+        read.continues_in(storage, following)?;
+        checked.segments.push_back(read.into_segment());
     }
     Ok(checked)
 }
 
-fn check_segment<S: Storage>(
+pub(crate) fn check_segment<S: Storage>(
     storage: &S,
     name: SegmentName,
     chain_before: Option<ChainHash>,

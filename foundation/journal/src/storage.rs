@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +36,18 @@ pub trait Storage {
     fn delete(&mut self, segment: SegmentName) -> io::Result<()>;
     /// Length of the segment in bytes.
     fn len(&self, segment: SegmentName) -> io::Result<u64>;
+
+    /// Keeps the summary of a sealed segment in place of any older one. It is gone when the segment is deleted. It need not survive a
+    /// power cut, not even in one piece: it carries its own checksum. A storage that keeps none has sealed segments read again.
+    fn put_summary(&mut self, segment: SegmentName, summary: &[u8]) -> io::Result<()> {
+        let _ = (segment, summary);
+        Ok(())
+    }
+    /// The bytes last given to [`put_summary`](Self::put_summary), or what is left of them; `None` when there are none.
+    fn summary(&self, segment: SegmentName) -> io::Result<Option<Vec<u8>>> {
+        let _ = segment;
+        Ok(None)
+    }
 
     /// How to name a file to the operator.
     fn describe(&self, file: &str) -> String {
@@ -71,6 +83,12 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     fn len(&self, segment: SegmentName) -> io::Result<u64> {
         (**self).len(segment)
     }
+    fn put_summary(&mut self, segment: SegmentName, summary: &[u8]) -> io::Result<()> {
+        (**self).put_summary(segment, summary)
+    }
+    fn summary(&self, segment: SegmentName) -> io::Result<Option<Vec<u8>>> {
+        (**self).summary(segment)
+    }
     fn describe(&self, file: &str) -> String {
         (**self).describe(file)
     }
@@ -88,6 +106,11 @@ impl SegmentName {
         let number = digits.parse().ok().filter(|&number| ours && number < NUMBER_MAX)?;
         Some(SegmentName(number))
     }
+
+    /// Name of the file that keeps the summary of this segment: `00000000000000000042.sum`.
+    pub fn summary(self) -> String {
+        format!("{:020}{SUMMARY}", self.0)
+    }
 }
 
 impl fmt::Display for SegmentName {
@@ -98,6 +121,10 @@ impl fmt::Display for SegmentName {
 
 /// File in the folder that carries the lock. The lock is the kernel's, so it is gone when the process is.
 const LOCK: &str = "LOCK";
+/// More than a summary has besides its blocks.
+const SUMMARY_BYTES_LEAST: u64 = 4096;
+/// How the names of summaries end.
+const SUMMARY: &str = ".sum";
 /// Read handles kept open. Above this all are closed: a vault can have thousands of segments, a process 1024 files.
 const READERS_MAX: usize = 64;
 
@@ -105,6 +132,8 @@ const READERS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct DirStorage {
     dir: PathBuf,
+    /// Folder of the summaries; `None` keeps none.
+    summaries: Option<PathBuf>,
     /// The segment that takes writes. Kept open from its first write on: the kernel reports a failed write-back to handles
     /// that were open when it happened.
     writer: Option<(SegmentName, File)>,
@@ -133,11 +162,23 @@ impl DirStorage {
         match lock.try_lock() {
             Ok(()) => {
                 sign(&lock);
-                Ok(DirStorage { dir, writer: None, readers: Mutex::default(), _lock: lock })
+                Ok(DirStorage { dir, summaries: None, writer: None, readers: Mutex::default(), _lock: lock })
             }
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir, holder: holder(&lock) }),
             Err(TryLockError::Error(source)) => Err(OpenError::Folder { dir, source }),
         }
+    }
+
+    /// Keeps summaries of sealed segments in the folder `dir`, which is made when the first is kept. Not the folder of the
+    /// segments: a program that knows no summaries opens that one as well.
+    #[must_use]
+    pub fn with_summaries(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.summaries = Some(dir.into());
+        self
+    }
+
+    fn summary_path(&self, segment: SegmentName) -> Option<PathBuf> {
+        Some(self.summaries.as_ref()?.join(segment.summary()))
     }
 
     fn path(&self, segment: SegmentName) -> PathBuf {
@@ -203,7 +244,30 @@ impl Storage for DirStorage {
     fn delete(&mut self, segment: SegmentName) -> io::Result<()> {
         self.writer.take_if(|(name, _)| *name == segment);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment);
+        if let Some(file) = self.summary_path(segment) {
+            // One that stays behind takes room until its number comes again, and then it does not fit.
+            fs::remove_file(file).ok();
+        }
         fs::remove_file(self.path(segment))
+    }
+
+    fn put_summary(&mut self, segment: SegmentName, summary: &[u8]) -> io::Result<()> {
+        let (Some(dir), Some(file)) = (&self.summaries, self.summary_path(segment)) else { return Ok(()) };
+        fs::create_dir_all(dir)?;
+        fs::write(file, summary)
+    }
+
+    fn summary(&self, segment: SegmentName) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.summary_path(segment) else { return Ok(None) };
+        let mut file = match File::open(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        // A summary has 16 bytes for 4 KiB of its segment, or for a record; whatever is longer than the segment is none.
+        let bytes_max = self.len(segment)?.saturating_add(SUMMARY_BYTES_LEAST);
+        let mut bytes = Vec::new();
+        (&mut file).take(bytes_max).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     fn len(&self, segment: SegmentName) -> io::Result<u64> {
@@ -211,7 +275,8 @@ impl Storage for DirStorage {
     }
 
     fn describe(&self, file: &str) -> String {
-        self.dir.join(file).display().to_string()
+        let dir = self.summaries.as_ref().filter(|_| file.ends_with(SUMMARY)).unwrap_or(&self.dir);
+        dir.join(file).display().to_string()
     }
 }
 

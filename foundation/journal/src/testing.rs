@@ -235,12 +235,27 @@ impl Storage for MemStorage {
         if !matches!(fault, Some(DiskFault::Io | DiskFault::NoSpace)) {
             disk.names.remove(&name).ok_or(io::ErrorKind::NotFound)?;
             disk.names_unsynced.push(NameChange::Deleted(name));
+            let summary = segment.summary();
+            if disk.names.remove(&summary).is_some() {
+                disk.names_unsynced.push(NameChange::Deleted(summary));
+            }
         }
         fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     fn len(&self, segment: SegmentName) -> io::Result<u64> {
         Ok(self.alive()?.file(segment)?.seen.len() as u64)
+    }
+
+    fn put_summary(&mut self, segment: SegmentName, summary: &[u8]) -> io::Result<()> {
+        let file = self.file(&segment.summary());
+        file.set_len(0)?;
+        file.write_at(0, summary)
+    }
+
+    fn summary(&self, segment: SegmentName) -> io::Result<Option<Vec<u8>>> {
+        drop(self.alive()?);
+        Ok(self.contents(&segment.summary()))
     }
 }
 

@@ -67,4 +67,10 @@ impl Storage for Careless {
     fn len(&self, segment: SegmentName) -> io::Result<u64> {
         self.disk.len(segment)
     }
+    fn put_summary(&mut self, segment: SegmentName, summary: &[u8]) -> io::Result<()> {
+        self.disk.put_summary(segment, summary)
+    }
+    fn summary(&self, segment: SegmentName) -> io::Result<Option<Vec<u8>>> {
+        self.disk.summary(segment)
+    }
 }
