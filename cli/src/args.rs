@@ -506,6 +506,9 @@ pub struct BenchArgs {
     /// Modbus points of the field side, a quarter of them as OPC UA variables; 20000 when not said, which is what is promised
     #[arg(long, value_name = "POINTS", value_parser = points)]
     pub points: Option<usize>,
+    /// Entries that `scale` fills the ledger with; 1000000 when not said. 2 to 3 GB of disk a million
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(10..=100_000_000))]
+    pub entries: Option<u64>,
 }
 
 /// What `bench` measures.
@@ -521,6 +524,9 @@ pub enum BenchWhat {
     Path,
     /// Resident memory of the agent at 1,000 points
     Memory,
+    /// A ledger filled with `--entries` orders: throughput, latency and memory on the way, bytes on disk, opening it again. Minutes;
+    /// not part of `all`
+    Scale,
 }
 
 /// As many as fit the gateways of the bench.

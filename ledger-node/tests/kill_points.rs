@@ -97,6 +97,13 @@ impl Storage for MortalLog {
     fn len(&self, segment: SegmentName) -> io::Result<u64> {
         self.0.len(segment)
     }
+    fn put_summary(&mut self, segment: SegmentName, summary: &[u8]) -> io::Result<()> {
+        let Self(files, fate) = self;
+        fate.write(summary, |summary| files.put_summary(segment, summary))
+    }
+    fn summary(&self, segment: SegmentName) -> io::Result<Option<Vec<u8>>> {
+        self.0.summary(segment)
+    }
 }
 
 #[derive(Debug)]
@@ -153,7 +160,7 @@ fn open_mortal(plant: &Plant, folder: &Path, fate: &Arc<Fate>) -> Engine {
     let mut config = config(plant, folder);
     config.clock = TestClock::at(START);
     config.flush = FlushLimits { blocks: 2, entries: 1_000 };
-    let log = DirStorage::open(folder.join("log")).unwrap();
+    let log = DirStorage::open(folder.join("log")).unwrap().with_summaries(folder.join("summary"));
     std::fs::create_dir_all(folder.join("tree")).unwrap();
     let (folder, at) = (folder.to_owned(), Arc::clone(fate));
     let index = IndexDisk::Backend(Box::new(move |name| {
@@ -161,7 +168,9 @@ fn open_mortal(plant: &Plant, folder: &Path, fate: &Arc<Fate>) -> Engine {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(file).unwrap();
         Box::new(MortalIndex(FileBackend::new(file).unwrap(), Arc::clone(&at)))
     }));
-    Engine::open_on(config, LogDisk::new(MortalLog(log, Arc::clone(fate))), &index).unwrap()
+    // Each block has a segment of its own.
+    let log = LogDisk::new(MortalLog(log, Arc::clone(fate))).with_segments(100).reading_last_segment();
+    Engine::open_on(config, log, &index).unwrap()
 }
 
 /// What the dead one had told, by statement id: entry and receipt; and whether it reached its end.

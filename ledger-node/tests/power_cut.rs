@@ -31,6 +31,9 @@ const RUNS: u64 = 30;
 /// So that the index is made durable while statements come, not only at the end.
 const FLUSH: FlushLimits = FlushLimits { blocks: 3, entries: 1_000 };
 
+/// Bytes of a segment of the log.
+const SEGMENT_BYTES: u64 = 6_000;
+
 /// A node's machine: its disk, what its users were told, and what they still want.
 struct Machine {
     plant: Plant,
@@ -71,6 +74,8 @@ impl Machine {
             Box::new(OnMem(disk.file(name)))
         }));
         let log = LogDisk::new(Careless::new(self.disk.clone(), self.slip));
+        // Segments of a few blocks: cuts fall into sealing them, and into keeping and reading what is known of them.
+        let log = log.with_segments(SEGMENT_BYTES).reading_last_segment();
         Engine::open_on(config, log, &index)
     }
 

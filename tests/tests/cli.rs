@@ -72,7 +72,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("restore", &["--config"]),
     ("status", &["--agent"]),
     ("reload", &["--agent"]),
-    ("bench", &["--dir", "--seconds"]),
+    ("bench", &["--dir", "--seconds", "--points", "--entries"]),
 ];
 
 #[tokio::test]
@@ -110,6 +110,7 @@ async fn wrong_usage_is_2() {
         &["call", "accounts"],
         &["orders", "--node", "http://localhost"],
         &["bench", "--seconds", "0"],
+        &["bench", "scale", "--entries", "9"],
         &["evidence", "mo-1"],
     ] {
         tally(arguments).await.is(2);
@@ -411,6 +412,26 @@ async fn bench_measures_nothing_in_a_debug_build() {
         Some(0) => assert!(answer.json().is_object() || answer.json().is_array()),
         _ => drop(answer.is(2).says("debug build")),
     }
+}
+
+/// A rehearsal in little: the figures mean nothing, what they are about does.
+#[tokio::test]
+async fn bench_scale_fills_a_ledger_and_tells_of_each_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = dir.path().display().to_string();
+    let found = tally(&["bench", "scale", "--entries", "100", "--dir", &shown, "--json"]).await.is(0).json();
+    assert!(found["machine"]["cores"].as_u64().unwrap() > 0, "{found}");
+    let figures = found["figures"].as_array().unwrap();
+    let text = |figure: usize, key: &str| figures[figure][key].as_str().unwrap().to_owned();
+    assert_eq!(figures.len(), 5, "{found}");
+    assert_eq!(text(0, "value").matches("entries:").count(), 10, "a look for each tenth: {found}");
+    assert!(text(1, "value").contains("p99") && text(1, "promise").contains("20 %"), "{found}");
+    assert!(text(2, "value").contains("RssAnon") && text(2, "promise").contains("150 MB"), "{found}");
+    for part in ["log:", "state.redb:", "tree/"] {
+        assert!(text(3, "value").contains(part), "{part}: {found}");
+    }
+    assert!(text(4, "name").contains("101 entries") && text(4, "promise").contains("2 s"), "{found}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it takes its ledger away again");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub use evidence::evidence_files;
 pub use options::{BenchError, BenchOptions};
 pub use paced::Paced;
 pub use report::BenchReport;
-pub use scale::{ScalePart, ScaleReport, bench_scale};
+pub use scale::{Memory, ScalePart, ScaleReport, bench_scale};
 
 use crate::engine::{Engine, EngineConfig};
 use crate::order::Phases;

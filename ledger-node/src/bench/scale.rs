@@ -34,8 +34,17 @@ pub struct ScalePart {
     pub p99_ms: f64,
     /// Processor time of the process for each trigger, in microseconds.
     pub cpu_us_per_trigger: f64,
-    /// Memory of the process (`VmRSS`), in bytes.
-    pub resident_bytes: u64,
+    /// Memory of the process.
+    pub memory: Memory,
+}
+
+/// Memory of this process, in bytes (`proc_pid_status(5)`); 0 where the system does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// `VmRSS`: all that is in memory.
+    pub resident: u64,
+    /// `RssAnon`: that of it which is no page of a file and cannot be dropped.
+    pub anonymous: u64,
 }
 
 /// What came out.
@@ -49,8 +58,8 @@ pub struct ScaleReport {
     pub close_seconds: f64,
     /// From the start of opening to the first answer, in seconds.
     pub open_seconds: f64,
-    /// Memory of the process behind opening, in bytes.
-    pub open_resident_bytes: u64,
+    /// Memory of the process behind opening. What was freed when the first engine closed may still be in it.
+    pub open_memory: Memory,
 }
 
 /// Fills a ledger in the empty folder `dir` with so many entries, and leaves its files there.
@@ -83,9 +92,9 @@ pub fn bench_scale(dir: &Path, entries: u64, options: &BenchOptions) -> Result<S
     run_fast(&engine, vec![vec![plant.next()?]], Receipts::NotAskedFor)?;
     let open_seconds = opening.elapsed().as_secs_f64();
     let folder = usage.into_iter().map(|Part { place, what, bytes }| (place, what, bytes)).collect();
-    let open_resident_bytes = resident_bytes();
+    let open_memory = Memory::now();
     engine.close();
-    Ok(ScaleReport { parts, folder, close_seconds, open_seconds, open_resident_bytes })
+    Ok(ScaleReport { parts, folder, close_seconds, open_seconds, open_memory })
 }
 
 /// The plant, and how far its agents have counted.
@@ -147,16 +156,20 @@ impl Filling {
             p50_ms: percentile(&waits, 0.50),
             p99_ms: percentile(&waits, 0.99),
             cpu_us_per_trigger: cpu * 1e6 / count,
-            resident_bytes: resident_bytes(),
+            memory: Memory::now(),
         })
     }
 }
 
-/// Memory of this process (`proc_pid_status(5)`, `VmRSS`); 0 where the system does not say.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse().map_or(0, |kib: u64| kib * 1024)
+impl Memory {
+    fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.trim().trim_end_matches(" kB").parse().map_or(0, |kib: u64| kib * 1024)
+        };
+        Self { resident: bytes("VmRSS:"), anonymous: bytes("RssAnon:") }
+    }
 }
 
 /// Bytes in millions.
@@ -168,16 +181,20 @@ impl fmt::Display for ScaleReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:>10} {:>11} {:>9} {:>9} {:>10} {:>11}",
-            "entries", "triggers/s", "p50 ms", "p99 ms", "cpu µs", "memory MB"
+            "{:>10} {:>11} {:>9} {:>9} {:>10} {:>9} {:>11}",
+            "entries", "triggers/s", "p50 ms", "p99 ms", "cpu µs", "VmRSS MB", "RssAnon MB"
         )?;
         for part in &self.parts {
-            let ScalePart { entries, per_second, p50_ms, p99_ms, cpu_us_per_trigger: cpu, resident_bytes } = part;
-            let memory = mb(*resident_bytes);
-            writeln!(f, "{entries:>10} {per_second:>11.0} {p50_ms:>9.1} {p99_ms:>9.1} {cpu:>10.1} {memory:>11.1}")?;
+            let ScalePart { entries, per_second, p50_ms, p99_ms, cpu_us_per_trigger: cpu, memory } = part;
+            let (all, own) = (mb(memory.resident), mb(memory.anonymous));
+            writeln!(
+                f,
+                "{entries:>10} {per_second:>11.0} {p50_ms:>9.1} {p99_ms:>9.1} {cpu:>10.1} {all:>9.1} {own:>11.1}"
+            )?;
         }
         writeln!(f, "closed in {:.2} s, open again in {:.2} s", self.close_seconds, self.open_seconds)?;
-        writeln!(f, "memory then {:.1} MB", mb(self.open_resident_bytes))?;
+        let Memory { resident, anonymous } = self.open_memory;
+        writeln!(f, "memory then {:.1} MB, RssAnon {:.1} MB", mb(resident), mb(anonymous))?;
         for (place, what, bytes) in &self.folder {
             writeln!(f, "{:>10.1} MB  {place}: {what}", mb(*bytes))?;
         }
@@ -197,7 +214,7 @@ mod tests {
         let report = bench_scale(dir.path(), 60, &options).unwrap();
         let entries: Vec<_> = report.parts.iter().map(|part| part.entries).collect();
         assert_eq!(entries, (1..=PARTS).map(|part| part * 6 + 1).collect::<Vec<_>>());
-        assert!(report.parts.iter().all(|part| part.per_second > 0.0 && part.resident_bytes > 0));
+        assert!(report.parts.iter().all(|part| part.per_second > 0.0 && part.memory.resident > part.memory.anonymous));
         assert!(report.folder.iter().any(|(place, ..)| place.starts_with("tree/")), "{report}");
         assert!(matches!(bench_scale(dir.path(), 60, &options), Err(BenchError::NotEmpty(_))));
     }

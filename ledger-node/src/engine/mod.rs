@@ -28,6 +28,8 @@ use tokio::sync::watch;
 
 /// Folder of the log inside the data folder.
 const LOG_DIR: &str = "log";
+/// Folder of what is known of the complete segments of the log, so that opening need not read them.
+const SUMMARIES_DIR: &str = "summary";
 /// File of the index inside the data folder.
 const INDEX_FILE: &str = "state.redb";
 
@@ -114,7 +116,8 @@ impl Engine {
     /// [`OpenLedgerError`]; nothing is running then.
     pub fn open(config: EngineConfig) -> Result<Self, OpenLedgerError> {
         // The lock first: nobody else is at the folder from here on.
-        let log = LogDisk::dir(&config.data.join(LOG_DIR)).map_err(crate::store::StoreOpenError::from)?;
+        let (folder, summaries) = (config.data.join(LOG_DIR), config.data.join(SUMMARIES_DIR));
+        let log = LogDisk::dir_with_summaries(&folder, &summaries).map_err(crate::store::StoreOpenError::from)?;
         check_format(&config.data)?;
         let index = IndexDisk::File(config.data.join(INDEX_FILE));
         Self::open_on(config, log, &index)

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
-use tally_journal::{DirStorage, Journal, JournalError, OpenError, Options, Repair, Storage};
+use tally_journal::{Check, DirStorage, Journal, JournalError, OpenError, Options, Repair, Storage};
 
 /// Bytes of the largest block record.
 pub const RECORD_BYTES_MAX: u32 = 16 << 20;
@@ -13,21 +13,34 @@ pub const RECORD_BYTES_MAX: u32 = 16 << 20;
 type AnyDisk = Box<dyn Storage + Send + Sync>;
 
 /// The disk under the log: a folder in production, a disk that fails on demand in tests.
-pub struct LogDisk(AnyDisk, u64);
+pub struct LogDisk {
+    disk: AnyDisk,
+    options: Options,
+}
 
 /// Bytes after which a segment is full.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 impl LogDisk {
-    /// Any storage.
+    /// Any storage, all of which is read and checked when the log opens.
     pub fn new(storage: impl Storage + Send + Sync + 'static) -> Self {
-        Self(Box::new(storage), SEGMENT_BYTES)
+        let options =
+            Options { record_bytes_max: RECORD_BYTES_MAX, segment_bytes_max: SEGMENT_BYTES, check: Check::Everything };
+        Self { disk: Box::new(storage), options }
+    }
+
+    /// The same, of which only the last segment is read when the log opens, where the storage keeps summaries of the others.
+    #[must_use]
+    pub fn reading_last_segment(mut self) -> Self {
+        self.options.check = Check::LastSegment;
+        self
     }
 
     /// The same with segments of so many bytes.
     #[must_use]
-    pub fn with_segments(self, bytes: u64) -> Self {
-        Self(self.0, bytes)
+    pub fn with_segments(mut self, bytes: u64) -> Self {
+        self.options.segment_bytes_max = bytes;
+        self
     }
 
     /// The folder `dir`, made when missing, locked as long as this lives.
@@ -36,6 +49,14 @@ impl LogDisk {
     /// [`OpenError::InUse`] when another node has it open.
     pub fn dir(dir: &Path) -> Result<Self, OpenError> {
         Ok(Self::new(DirStorage::open(dir)?))
+    }
+
+    /// The same, opened by its last segment: summaries of the others are in the folder `summaries`.
+    ///
+    /// # Errors
+    /// As [`dir`](Self::dir).
+    pub fn dir_with_summaries(dir: &Path, summaries: &Path) -> Result<Self, OpenError> {
+        Ok(Self::new(DirStorage::open(dir)?.with_summaries(summaries)).reading_last_segment())
     }
 }
 
@@ -47,8 +68,7 @@ pub struct Log {
 
 impl Log {
     pub fn open(disk: LogDisk) -> Result<Self, OpenError> {
-        let options = Options { record_bytes_max: RECORD_BYTES_MAX, segment_bytes_max: disk.1 };
-        Ok(Self { journal: RwLock::new(Journal::open_on(disk.0, options)?) })
+        Ok(Self { journal: RwLock::new(Journal::open_on(disk.disk, disk.options)?) })
     }
 
     /// Appends block `height` and syncs. On `Ok` it is there for ever.

@@ -89,6 +89,7 @@ fn what_is(name: &str) -> &'static str {
         _ if name.ends_with(".new") => "unfinished; removed by the next retention pass",
         _ if name.starts_with("kept/") => "what is kept of a segment of the log that was pruned",
         _ if name.starts_with("snapshot/") => "the state behind a block, to rebuild the index from",
+        _ if name.starts_with("summary/") => "what is known of a file of the log, so that opening need not read it",
         "projection.sqlite" => "the ledger as tables, for questions; may be removed at any time",
         "projection.sqlite-wal" | "projection.sqlite-shm" => "what was written to these tables last",
         "tree/state.pages" => "tree over the state: its pages, and room for those that are being written",

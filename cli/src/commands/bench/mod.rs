@@ -8,6 +8,7 @@ mod links;
 mod machine;
 mod path;
 mod plant;
+mod scale;
 mod stats;
 
 use crate::answer::{Answer, Context, Fault, print_json};
@@ -38,12 +39,14 @@ pub struct Sizes {
     pub seconds: u64,
     /// Modbus points of the field side; the promise's when nobody says otherwise.
     pub points: Option<usize>,
+    /// Entries of the ledger that is filled; a million when nobody says otherwise.
+    pub entries: Option<u64>,
 }
 
 pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
-    let sizes = Sizes { seconds: args.seconds, points: args.points };
+    let sizes = Sizes { seconds: args.seconds, points: args.points, entries: args.entries };
     // A rehearsal in little is what a test of the bench itself needs; whoever forgot `--release` did not ask for one.
-    if cfg!(debug_assertions) && sizes.points.is_none() {
+    if cfg!(debug_assertions) && sizes.points.is_none() && sizes.entries.is_none() {
         return Err("this is a debug build, its figures would mean nothing: `cargo run --release -- bench`".into());
     }
     let temporary = tempfile::tempdir().context("making a folder for test data")?;
@@ -58,9 +61,11 @@ pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
         (BenchWhat::Ledger, |dir, sizes| ledger(dir, sizes)),
         (BenchWhat::Path, |dir, sizes| path::measure(dir, sizes.seconds)),
         (BenchWhat::Memory, |dir, sizes| path::measure_memory(dir, sizes.seconds)),
+        (BenchWhat::Scale, |dir, sizes| scale::measure(dir, sizes.entries.unwrap_or(scale::ENTRIES))),
     ] {
-        // `path` shows the memory of its agent as well: once is enough.
-        let wanted = args.what == what || (args.what == BenchWhat::All && what != BenchWhat::Memory);
+        // `path` shows the memory of its agent as well: once is enough. `scale` takes minutes and gigabytes.
+        let is_common = !matches!(what, BenchWhat::Memory | BenchWhat::Scale);
+        let wanted = args.what == what || (args.what == BenchWhat::All && is_common);
         if wanted {
             if !json {
                 eprintln!("measuring {what:?} …");
