@@ -148,7 +148,7 @@ fn a_summary_that_is_lost_torn_stale_or_of_another_segment_is_made_anew() {
         },
         // Whole, of the same records, but of a time when the segment was shorter.
         |storage, names| {
-            names[..4].iter().for_each(|name| change(storage, &name.summary(), three_records_earlier));
+            names[..4].iter().for_each(|name| change(storage, &name.summary(), |bytes| three_records_earlier(bytes)));
         },
     ];
     for (how, spoil) in spoil.into_iter().enumerate() {
@@ -160,7 +160,7 @@ fn a_summary_that_is_lost_torn_stale_or_of_another_segment_is_made_anew() {
 }
 
 /// Makes of a summary one of fewer records, with a right checksum.
-fn three_records_earlier(summary: &mut Vec<u8>) {
+fn three_records_earlier(summary: &mut [u8]) {
     let length = u64::from_le_bytes(summary[56..64].try_into().unwrap()) - 3 * 904;
     let number = u64::from_le_bytes(summary[64..72].try_into().unwrap()) - 3;
     summary[56..64].copy_from_slice(&length.to_le_bytes());
