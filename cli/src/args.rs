@@ -87,6 +87,8 @@ pub enum Command {
     Evidence(EvidenceArgs),
     /// Prove that no reading of a device is missing between two times, or name the gaps
     Prove(crate::commands::prove::ProveArgs),
+    /// Have an authority put its time to an evidence or coverage file (RFC 3161), over the network or on a stick
+    Timestamp(crate::commands::timestamp::TimestampArgs),
     /// Check an evidence or coverage file offline, link by link
     Verify(VerifyArgs),
     /// Turn an evidence or coverage file into JSON for people, or back, without losing a byte
@@ -446,6 +448,12 @@ pub struct EvidenceArgs {
     /// How the file is written; `tally verify` reads both
     #[arg(long, value_enum, default_value = "cbor")]
     pub format: FileForm,
+    /// Have this authority put its time to the file (RFC 3161); `tally timestamp` does it later, or without a network
+    #[arg(long, value_name = "URL")]
+    pub timestamp: Option<crate::commands::timestamp::AuthorityUrl>,
+    /// Whose time-stamps count.
+    #[command(flatten)]
+    pub authority: crate::commands::timestamp::AuthorityFlags,
     /// The agent that keeps the readings: unix:/path/to/socket or tcp:host:port
     #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
     pub agent: NodeAddress,
@@ -478,6 +486,10 @@ pub struct VerifyArgs {
     /// How many witnesses must have signed; all that are named when not said
     #[arg(long, value_name = "N")]
     pub need: Option<usize>,
+    /// Authorities of time-stamps you trust (PEM): the file must have a time-stamp by one that they vouch for. Without it, one that is
+    /// there is shown, but who made it is not checked
+    #[arg(long, value_name = "PEM")]
+    pub tsa_ca: Option<PathBuf>,
 }
 
 /// Arguments of `status` and `reload`.

@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Restore(args) => commands::backup::bring_back(&args, json),
         Command::Evidence(args) => commands::evidence::run(&args, json),
         Command::Prove(args) => commands::prove::run(&args, json),
+        Command::Timestamp(args) => commands::timestamp::run(&args, json),
         Command::Verify(args) => commands::verify::run(&args, json),
         Command::Convert(args) => commands::convert::run(&args, json),
         Command::Status(args) => commands::status::run(&args, json),

@@ -22,6 +22,7 @@ from verifier.formats import (
     PROOF,
     SIGN1,
     TEXT,
+    TIMESTAMP,
     UINT,
     Fault,
     decode,
@@ -54,7 +55,7 @@ FILE = fields({
     "question": fields({"device": ID, "from": INT, "to": INT, "digest": HASH}),
     "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES}, {"disclosure": BYTES})),
     "state": each(fields({"key": BYTES, "proof": BYTES}, {"value": BYTES})),
-})  # fmt: skip
+}, {"timestamp": TIMESTAMP})  # fmt: skip
 
 
 def open_statement(data):
@@ -111,6 +112,7 @@ class Coverage(Chain):
             self.links.append((self.file["question"]["device"], "coverage", False, gap))
         if all(step != "coverage" for _, step, _, _ in self.links):
             self.links.append((self.file["question"]["device"], "coverage", True, "nothing is missing"))
+        self.time_stamp()
 
     def question(self):
         asked = {name: value for name, value in self.file["question"].items() if name != "digest"}

@@ -94,6 +94,16 @@ class Chain:
         self.attempt(self.link, self.file["agreement"], "history", self.history)
         if "witnessed" in self.file or self.needed:
             self.attempt(self.link, "the witnesses", "witness", self.witnessed)
+        self.time_stamp()
+
+    def time_stamp(self):
+        """Its digest alone: the token itself is for `openssl ts -verify` (verifying.md)."""
+        if "timestamp" in self.file:
+            self.attempt(self.link, "the time-stamp", "timestamp", self.whole, self.file["timestamp"])
+
+    def whole(self, given):
+        need(sha256(given["token"]) == given["digest"], "the token is not the one whose digest stands beside it")
+        return "present, not checked"
 
     def witnessed(self):
         """What witnesses signed covers every entry, and enough of those the reader knows signed it."""
@@ -398,7 +408,7 @@ def verify(data, trusted=None, witnesses=(), need_witnesses=0):
 
 
 def holds(links):
-    return len(links) > 2 and all(link[2] for link in links)
+    return sum(link[1] != "timestamp" for link in links) > 2 and all(link[2] for link in links)
 
 
 def as_json(links):

@@ -36,6 +36,12 @@ async fn a_trigger_of_a_batch_is_verified_by_both_without_the_others() {
     agree_on("mo-1-batched").await;
 }
 
+/// What a time-stamp says only ours checks; that it is the one that was put there, both.
+#[tokio::test]
+async fn a_time_stamp_is_covered_in_both() {
+    agree_on("timestamped").await;
+}
+
 async fn agree_on(name: &str) {
     let (file, key_file) = (frozen(&format!("{name}.tally")), frozen(&format!("{name}.ledger.pub.pem")));
     let bytes = std::fs::read(&file).unwrap();

@@ -2,10 +2,11 @@
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::{EvidenceArgs, FileForm};
+use crate::commands::timestamp::{from_authority, in_words};
 use crate::shutdown::runtime;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tally_evidence::{EvidenceFile, SignedStatement, StatementKind, StatementName, json};
+use tally_evidence::{EvidenceFile, SignedStatement, Stamped, StatementKind, StatementName, json};
 use tally_ledger_client::{Client, RequestError};
 use tally_verifier::verify;
 
@@ -18,7 +19,17 @@ pub fn run(args: &EvidenceArgs, is_json: bool) -> Result<Answer, Fault> {
         eprintln!("there is no order {}; `tally orders` lists them", args.id);
         return Ok(Answer::No);
     }
-    let bytes = in_form(runtime.block_on(collect(&args.id, &node, &agent))?, args.format)?;
+    let mut bytes = runtime.block_on(collect(&args.id, &node, &agent))?;
+    drop(runtime);
+    if let Some(url) = &args.timestamp {
+        let mut stamped = Stamped::split(&bytes).context("the evidence file")?;
+        let Some(stamp) = from_authority(&mut stamped, url, &args.authority)? else { return Ok(Answer::No) };
+        if !is_json {
+            println!("{}", in_words(&stamp));
+        }
+        bytes = stamped.encode().context("the evidence file")?;
+    }
+    let bytes = in_form(bytes, args.format)?;
     write_whole(&args.output, &bytes)?;
     let report = verify(&bytes, None);
     if is_json {

@@ -22,6 +22,7 @@ pub mod query;
 pub mod reload;
 pub mod sim;
 pub mod status;
+pub mod timestamp;
 pub mod trust;
 pub mod verify;
 pub mod witness;

@@ -4,7 +4,7 @@ use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::VerifyArgs;
 use std::path::Path;
 use tally_evidence::{Cosigner, VerifyingKey};
-use tally_verifier::{Report, Witnesses, verify_witnessed};
+use tally_verifier::{Reader, Report, Step, Witnesses, verify_for};
 
 /// Largest evidence file read: a careful auditor's program does not swallow a disk image.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -14,7 +14,10 @@ pub fn run(args: &VerifyArgs, json: bool) -> Result<Answer, Fault> {
     let bytes = read_file(&args.file)?;
     let known = args.witnesses.iter().map(|text| read_witness(text)).collect::<Result<Vec<_>, _>>()?;
     let witnesses = Witnesses { need: args.need.unwrap_or(known.len()), known };
-    let report = verify_witnessed(&bytes, pinned.as_ref(), &witnesses);
+    let authorities = super::timestamp::read_authorities(args.tsa_ca.as_deref())?;
+    let reader =
+        Reader { ledger_key: pinned.as_ref(), witnesses: Some(&witnesses), time_authorities: authorities.as_ref() };
+    let report = verify_for(&bytes, &reader);
     if json {
         print_json(&serde_json::json!({"file": args.file, "holds": report.all_hold(), "report": report}))?;
     } else {
@@ -62,12 +65,17 @@ pub fn render(report: &Report) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     let mut about = "";
+    let is_unchecked = report.timestamp.as_ref().is_some_and(|stamp| !stamp.is_trusted);
     for link in &report.links {
         if link.about != about {
             about = &link.about;
             let _ = writeln!(text, "{about}");
         }
-        let verdict = if link.holds { "holds        " } else { "DOES NOT HOLD" };
+        let verdict = match link.holds {
+            true if link.step == Step::Timestamp && is_unchecked => "NOT CHECKED  ",
+            true => "holds        ",
+            false => "DOES NOT HOLD",
+        };
         let _ = writeln!(text, "  {:<18} {verdict}  {}", link.step.to_string(), link.detail);
     }
     if !report.story.is_empty() {
@@ -77,6 +85,9 @@ pub fn render(report: &Report) -> String {
         let _ = writeln!(text, "  {line}");
     }
     let _ = match report.first_broken() {
+        None if report.all_hold() && is_unchecked => {
+            writeln!(text, "\nEvery link holds; who made the time-stamp was not checked.")
+        }
         None if report.all_hold() => writeln!(text, "\nEvery link holds."),
         None => writeln!(text, "\nNothing in this file could be checked."),
         Some(link) => writeln!(text, "\nDoes not hold: {} of {}: {}", link.step, link.about, link.detail),

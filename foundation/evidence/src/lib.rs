@@ -34,6 +34,7 @@ mod split;
 mod state_page;
 mod state_tree;
 mod statement;
+mod timestamp;
 
 pub use anchor::{ANCHOR_GAPS_MAX, ANCHOR_READINGS_MAX, AnchorBody, AnchorFault, AnchorLink, Gap, GapReason};
 pub use batch::{
@@ -67,6 +68,7 @@ pub use state_tree::{
     EMPTY_STATE, StateProof, StateProofFault, StateTree, inner_hash as state_node_hash, state_changes, state_root,
 };
 pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
+pub use timestamp::{Stamped, TOKEN_BYTES_MAX, TimeStampToken};
 
 /// SHA-256 of `bytes`.
 #[must_use]

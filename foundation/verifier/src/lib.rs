@@ -10,16 +10,30 @@ mod entry;
 mod known;
 mod report;
 mod story;
+pub mod timestamp;
 mod trigger;
 mod witness;
 
 pub use report::{Coverage, Hole, Link, Report, Step};
+pub use timestamp::{TimeAuthorities, TimeStamp};
 pub use witness::Witnesses;
 
 use entry::Ledger;
 use known::Known;
 use story::Story;
-use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, VerifyingKey, json};
+use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, FileFault, Stamped, VerifyingKey, json};
+
+/// What a reader knows from elsewhere, and whose word he wants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reader<'a> {
+    /// The ledger's key; without it the key in the file is used, and the report says so.
+    pub ledger_key: Option<&'a VerifyingKey>,
+    /// The witnesses; without any, those in the file are shown.
+    pub witnesses: Option<&'a Witnesses>,
+    /// The authorities that vouch for time-stamps. With them the file must have one; without them one that is there is shown,
+    /// and the report says that its authority was not checked.
+    pub time_authorities: Option<&'a TimeAuthorities>,
+}
 
 /// Checks an evidence file, or a coverage file: what it is stands in it. `pinned` is the ledger's key as the reader knows
 /// it from elsewhere; without it the key in the file is used, and the report says so.
@@ -28,47 +42,63 @@ use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, VerifyingKey, jso
 /// whether what it shows is what they say.
 #[must_use]
 pub fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
-    verify_witnessed(file, pinned, &Witnesses::default())
+    verify_for(file, &Reader { ledger_key: pinned, ..Reader::default() })
 }
 
 /// The same for a reader who also wants the word of witnesses he knows.
 #[must_use]
 pub fn verify_witnessed(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witnesses) -> Report {
+    verify_for(file, &Reader { ledger_key: pinned, witnesses: Some(witnesses), ..Reader::default() })
+}
+
+/// The same for a reader who knows more.
+#[must_use]
+pub fn verify_for(file: &[u8], reader: &Reader<'_>) -> Report {
     if !json::is_json(file) {
-        return verify_cbor(file, pinned, witnesses);
+        return verify_cbor(file, reader);
     }
     match json::from_json(file) {
         Ok(read) => {
-            let mut report = verify_cbor(&read.cbor, pinned, witnesses);
+            let mut report = verify_cbor(&read.cbor, reader);
             report.shows(&read.mismatches);
             report
         }
-        Err(fault) => {
-            let mut report = Report::default();
-            report.fails("the file", Step::File, fault);
-            report
-        }
+        Err(fault) => not_a_file(&fault),
     }
 }
 
-fn verify_cbor(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witnesses) -> Report {
-    if !CoverageFile::is_one(file) {
-        return verify_agreement(file, pinned, witnesses);
+fn not_a_file(fault: &dyn std::fmt::Display) -> Report {
+    let mut report = Report::default();
+    report.fails("the file", Step::File, fault);
+    report
+}
+
+fn verify_cbor(file: &[u8], reader: &Reader<'_>) -> Report {
+    let stamped = match Stamped::split(file).map_err(FileFault::from) {
+        Ok(stamped) => stamped,
+        Err(fault) => return not_a_file(&fault),
+    };
+    let mut report = verify_content(&stamped.content, reader);
+    if report.links.first().is_some_and(|link| link.holds) {
+        timestamp::check(stamped.token.as_ref(), &stamped.digest(), reader.time_authorities, &mut report);
     }
-    let mut report = coverage::verify(file, pinned);
+    report
+}
+
+fn verify_content(file: &[u8], reader: &Reader<'_>) -> Report {
+    let nobody = Witnesses::default();
+    let witnesses = reader.witnesses.unwrap_or(&nobody);
+    if !CoverageFile::is_one(file) {
+        return verify_agreement(file, reader.ledger_key, witnesses);
+    }
+    let mut report = coverage::verify(file, reader.ledger_key);
     witness::absent(witnesses, &mut report);
     report
 }
 
 fn verify_agreement(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witnesses) -> Report {
     let mut report = Report::default();
-    let file = match EvidenceFile::decode(file) {
-        Ok(file) => file,
-        Err(fault) => {
-            report.fails("the file", Step::File, fault);
-            return report;
-        }
-    };
+    let Some(file) = report.record("the file", Step::File, EvidenceFile::decode(file)) else { return report };
     report.holds("the file", Step::File, format!("evidence about {} on ledger {}", file.agreement, file.ledger));
     report.agreement = Some(file.agreement.clone());
     let ledger = Ledger { name: &file.ledger, key: &file.key };

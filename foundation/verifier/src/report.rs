@@ -1,5 +1,6 @@
 //! The result of a check: a list of links, each holding or not.
 
+use crate::TimeStamp;
 use serde::Serialize;
 use std::fmt;
 use tally_evidence::json::Mismatch;
@@ -37,6 +38,8 @@ pub enum Step {
     Recomputed,
     /// Others saw the tree that the entries are in.
     Witness,
+    /// An authority outside the plant put its time to the whole file.
+    Timestamp,
     /// The outcomes follow each other without a hole.
     History,
     /// What was asked is what the file answers.
@@ -66,6 +69,7 @@ impl fmt::Display for Step {
             Self::Rule => "rule version",
             Self::Recomputed => "trigger recomputed",
             Self::Witness => "witnesses",
+            Self::Timestamp => "time-stamp",
             Self::History => "history",
             Self::Question => "question",
             Self::Anchor => "anchor",
@@ -132,6 +136,9 @@ pub struct Report {
     pub ledger: Option<String>,
     /// Thumbprint (RFC 9679) of the ledger key in the file.
     pub ledger_key: Option<String>,
+    /// What the file's time-stamp says, when it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<TimeStamp>,
     /// The links, in order of trust.
     pub links: Vec<Link>,
     /// What happened, in order, as far as the outcomes are proved.
@@ -139,10 +146,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every link holds (and there is more than the file itself).
+    /// Whether every link holds (and there is more than the file itself). A time-stamp proves nothing of what the file says, only
+    /// when it was there: it does not count as such.
     #[must_use]
     pub fn all_hold(&self) -> bool {
-        let proofs = self.links.iter().filter(|link| link.step != Step::Readable).count();
+        let proofs = self.links.iter().filter(|link| ![Step::Readable, Step::Timestamp].contains(&link.step)).count();
         proofs > 2 && self.links.iter().all(|link| link.holds)
     }
 

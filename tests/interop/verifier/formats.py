@@ -126,12 +126,13 @@ PROOF = {"outcome": BYTES, "outcome-index": UINT, "outcome-path": each(HASH), "c
 WITNESSED = fields({
     "note": TEXT, "paths": each(each(HASH)), "witnesses": each(fields({"name": like(r"[^\s+\x00-\x1f\x7f]+"), "key": BYTES})),
 })  # fmt: skip
+TIMESTAMP = fields({"token": BYTES, "digest": HASH})
 FILE = fields({
     "tallystick-evidence": one_of(1), "ledger": TEXT, "key": KEY, "agreement": TEXT, "terms": each(fields(PROOF)),
     "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES}, {
         "disclosure": BYTES, "batched": fields({"item": ITEM, "body": BYTES, "path": each(HASH)}),
     })),
-}, {"witnessed": WITNESSED})  # fmt: skip
+}, {"witnessed": WITNESSED, "timestamp": TIMESTAMP})  # fmt: skip
 SIGN1 = sign1(fields({}), BYTES)
 STATEMENT_HEADER = fields({
     1: ES256, 3: one_of(*STATEMENT_TYPES), 4: HASH, 15: fields({1: PARTY_ID, 2: TEXT, 3: TEXT, 6: INT}),
