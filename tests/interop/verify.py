@@ -122,7 +122,7 @@ class Chain:
             raise Fault(str(fault)) from fault
         need(len(given["paths"]) == len(self.file["entries"]), "not one path for each entry")
         for entry, path in zip(self.file["entries"], given["paths"]):
-            statement, receipt = open_statement(entry["statement"]), open_receipt(entry["receipt"])
+            statement, receipt = open_statement(entry), open_receipt(entry["receipt"])
             reached = root_of_path(leaf_hash(statement["id"]), receipt["index"], size, path)
             need(reached == root, f"entry {receipt['index']} is not in the tree that they signed")
         keys = {notes.spki(asked[name]) for name in asked if times[name]} - {notes.spki(own[1])}
