@@ -379,6 +379,12 @@ async fn an_order_is_shown_accepted_and_proved() {
     let evidence = ["evidence", "mo-99", "--node", &node, "--agent", &agent, "-o", &nothing.display().to_string()];
     tally(&evidence).await.is(1).says("mo-99");
     assert!(!nothing.exists());
+    // Nor a file without the time-stamp that was asked for.
+    let nowhere = nothing.display().to_string();
+    let evidence = ["evidence", "mo-1", "--node", &node, "--agent", &agent, "-o", &nowhere];
+    let stamped = [&evidence[..], &["--timestamp", "http://127.0.0.1:1/tsr"]].concat();
+    tally(&stamped).await.is(2).says("asking http://127.0.0.1:1/tsr");
+    assert!(!nothing.exists());
 }
 
 #[tokio::test]
