@@ -163,6 +163,8 @@ pub(crate) fn quarantine(kind: u8, name: &str) -> Vec<u8> {
 pub(crate) const PERMITS: &[u8] = b"y";
 /// All policies.
 pub(crate) const POLICIES: &[u8] = b"A";
+/// All parties that an owner barred.
+pub(crate) const BARS: &[u8] = b"B";
 /// All quarantines.
 pub(crate) const QUARANTINES: &[u8] = b"Q";
 

@@ -222,7 +222,11 @@ fn a_barred_party_gets_nothing_until_it_is_lifted() {
     plant.call("acme", "revoke", &[("party", text("tina"))]).unwrap();
     assert_eq!(plant.request("tina", "press-01", int(1)), Err(125));
     assert_eq!(plant.call("fixit", "lift", &[("party", text("tina"))]), Err(140));
+    let barred = quarantines(&plant.world.state, 9);
+    let shown = (barred[0].kind.as_str(), barred[0].name.as_str(), barred[0].by.as_str());
+    assert_eq!((barred.len(), shown), (1, ("party", "tina", "acme")));
     plant.call("acme", "lift", &[("party", text("tina"))]).unwrap();
+    assert!(quarantines(&plant.world.state, 9).is_empty());
     assert!(plant.request("tina", "press-01", int(1)).is_ok());
 }
 

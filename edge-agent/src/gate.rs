@@ -86,6 +86,8 @@ pub struct Gate<S: Storage> {
     setting: GateSetting,
     /// One permit at a time.
     turn: tokio::sync::Mutex<()>,
+    /// One permit that was heard of at a time.
+    heard: tokio::sync::Mutex<()>,
     waiting: Semaphore,
     attempts: Mutex<report::Attempts>,
     shown: Mutex<VecDeque<Report>>,
@@ -137,6 +139,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
             status,
             setting,
             turn: tokio::sync::Mutex::new(()),
+            heard: tokio::sync::Mutex::new(()),
             waiting: Semaphore::new(WAITING_MAX),
             attempts: Mutex::default(),
             shown: Mutex::default(),

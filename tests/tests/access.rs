@@ -9,7 +9,7 @@ use tally_evidence::cbor::{Cbor, bytes, int, text};
 use tally_evidence::{Allowed, Permit, PermitFile, Policy, Right, SigningKey, Who, permit_state_key};
 use tally_ledger_client::RequestError;
 use tally_model::{DeviceId, PartyId, PointId, PolicyId, Value};
-use tally_tests::{Asyncua, Party, Process, Pymodbus, Site, eventually, free_port};
+use tally_tests::{Asyncua, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, tally_command};
 
 fn modbus(port: u16) -> String {
     format!(
@@ -264,6 +264,14 @@ async fn the_agent_does_at_once_what_it_hears_and_hears_a_revocation_within_a_mo
     let used = plant.event("access.permit-used", Some(heard)).await;
     assert_eq!((&used["data"]["how"], &used["data"]["found"]), (&Json::from("done"), &Json::from(12)));
 
+    // Granted for later: done when its time has come, and nobody is accused of having tried before.
+    let from = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap() + Duration::from_secs(2);
+    let later = [&args(13)[..], &[("from", int(i64::try_from(from.as_micros()).unwrap()))]].concat();
+    let (later, refusal) = plant.call(&plant.tina, "request", &later).await;
+    assert_eq!(refusal, None);
+    assert_eq!(plant.event("access.permit-used", Some(later)).await["data"]["found"], 13);
+    assert_eq!(plant.site.counter("permit_attempts").await, 0);
+
     // Revoked while the agent listens; then the node goes away, and the proof is young enough to be believed.
     let id = plant.permit("press-01", "setpoint", int(33), &[]).await;
     let other = plant.permit("press-01", "setpoint", int(34), &[]).await;
@@ -280,6 +288,63 @@ async fn the_agent_does_at_once_what_it_hears_and_hears_a_revocation_within_a_mo
     node.kill().await;
     assert_eq!(plant.bring(&file).await, Err("revoked".into()), "the agent remembers");
     assert_eq!(plant.bring(&other_file).await.unwrap()["found"], 34, "cut off, and the proof is young");
+    slave.kill().await;
+}
+
+/// `tally access …` with its exit code, as JSON or text.
+async fn tally(arguments: &[&str]) -> (i32, String) {
+    let output = Process::run(tally_command(&[&["access"], arguments].concat()), PATIENCE).await;
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_have_a_value_written_taken_back_and_cut_off_at_the_command_line() {
+    let port = free_port();
+    let slave = Pymodbus::start(port).await;
+    let (plant, _node) = Plant::new(&modbus(port), "press-01", &[]).await;
+    let _agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+    let at = |name: &str| plant.site.dir().join(name).display().to_string();
+    let (node, agent) = (format!("--node=unix:{}", at("node.sock")), format!("--agent=unix:{}", at("agent.sock")));
+    let key = |who: &str| [format!("--as={who}"), format!("--key={}", at(&format!("keys/{who}.key")))];
+    let (acme, tina) = (key("acme"), key("tina"));
+    let ask = async |who: &[String], words: &[&str]| {
+        let who: Vec<_> = who.iter().map(String::as_str).collect();
+        tally(&[words, &who, &[&node]].concat()).await
+    };
+    let text = "policy: mine\ndevices: [press-01]\nwho: [{party: tina}]\npoints: {setpoint: {may: [read, write], range: [0, 80]}}\nlasts: 5min\n";
+    std::fs::write(at("mine.yaml"), text).unwrap();
+    let mapping = plant.site.outside().join("line.yaml");
+    let (code, said) = ask(&acme, &["policy", &at("mine.yaml"), "--mapping", &mapping.display().to_string()]).await;
+    assert_eq!(code, 0, "{said}");
+
+    let request = ["request", "--device=press-01", "--point=setpoint"];
+    let write =
+        async |who, value: &str, more: &[&str]| ask(who, &[&request[..], &["--write", value], more].concat()).await;
+    let (code, said) = write(&tina, "42", &[]).await;
+    assert!(code == 0 && said.contains("it holds 42 now"), "{said}");
+    let (code, said) = write(&tina, "61", &["--json"]).await;
+    assert!(code == 1 && said.contains("out-of-bounds"), "the mapping says no: {said}");
+    let (code, said) = write(&tina, "81", &[]).await;
+    assert!(code == 1 && said.contains("refused (154)"), "the policy says no: {said}");
+
+    let out = at("permit.tally");
+    assert_eq!(write(&tina, "7", &["--out", &out]).await.0, 0);
+    let (code, said) = tally(&["use", &out, &agent]).await;
+    assert!(code == 0 && said.contains("it holds 7 now"), "{said}");
+    assert_eq!(tally(&["use", &out, &agent]).await.0, 1, "once");
+
+    assert_eq!(ask(&acme, &["revoke", "--party", "tina"]).await.0, 0);
+    assert_eq!(ask(&acme, &["quarantine", "--device", "press-01", "--reason", "moves by itself"]).await.0, 0);
+    let (_, said) = ask(&[], &["permits"]).await;
+    for line in ["may ask: tina", "acme barred tina", "quarantine of device press-01 by acme: moves by itself"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(write(&tina, "8", &[]).await.1.contains("refused (12"), "barred, or in quarantine");
+    assert_eq!(ask(&acme, &["revoke", "--party", "tina", "--lift"]).await.0, 0);
+    assert_eq!(ask(&acme, &["quarantine", "--device", "press-01", "--lift"]).await.0, 0);
+    assert_eq!(write(&tina, "8", &[]).await.0, 0);
     slave.kill().await;
 }
 

@@ -1,6 +1,7 @@
 //! `tally access`: who may have what read, written or called on a device; one-time permits; revocation; quarantine.
 
 mod file;
+mod outcome;
 mod show;
 
 use crate::answer::{Answer, Context, Fault, print_json};
@@ -25,7 +26,8 @@ The four steps:
   1. The people at the machine open a point in the mapping: `writable: true` with `write_range:`; then `tally reload`.
   2. The owner says who may:      tally access policy service.yaml --mapping press-line.yaml --as acme --key keys/acme.key
   3. Somebody asks for one thing: tally access request --device press-01 --point setpoint --write 42 --as tina --key keys/tina.key
-     The agent does it at once, reads back, and reports it to the ledger. With --out FILE it waits until you bring the file:
+     The agent does it at once, reads back, and reports it to the ledger; you are told what it found. With --out FILE the
+     agent waits until you bring the file:
                                   tally access use permit.tally
   4. Whoever has second thoughts: tally access revoke --permit 17 --as acme --key keys/acme.key
 A permit is for one value on one point, works once, and is over after some minutes. docs/operator/access.md has the whole story.")]
@@ -257,9 +259,15 @@ fn request(args: &RequestArgs, json: bool) -> Result<Answer, Fault> {
     let arguments = request_arguments(args)?;
     runtime()?.block_on(async {
         let (done, client) = call(&args.caller, "request", arguments).await?;
-        let Some(out) = args.out.as_deref().filter(|_| done.refusal.is_none()) else {
-            return tell_request(&done, json);
-        };
+        if done.refusal.is_some() {
+            if json {
+                print_json(&done)?;
+            } else {
+                show::done(&done);
+            }
+            return Ok(Answer::No);
+        }
+        let Some(out) = &args.out else { return tell_outcome(&client, args, &done, json).await };
         fetch(&client, done.entry, out).await?;
         if json {
             print_json(&serde_json::json!({"permit": done.entry, "file": out}))?;
@@ -270,19 +278,32 @@ fn request(args: &RequestArgs, json: bool) -> Result<Answer, Fault> {
     })
 }
 
-fn tell_request(done: &Done, json: bool) -> Result<Answer, Fault> {
-    if json {
-        print_json(done)?;
-    } else if done.refusal.is_none() {
-        println!(
-            "permit {}  the agent does it as soon as it hears of it; what came of it stands in the ledger:",
-            done.entry
-        );
-        println!("  tally ledger entries");
-    } else {
-        show::done(done);
+/// The agent hears of the permit and does it: its report is waited for, unless the permit is for later.
+async fn tell_outcome(client: &Client, args: &RequestArgs, done: &Done, json: bool) -> Result<Answer, Fault> {
+    let is_for_later = args.from.is_some_and(|from| from > now());
+    if !json {
+        let when = if is_for_later { "when its time has come" } else { "as soon as it hears of it" };
+        println!("permit {}  the agent does it {when}", done.entry);
     }
-    Ok(done.refusal.is_none().into())
+    let end = if is_for_later { None } else { outcome::of(client, done.entry).await? };
+    if json {
+        let mut shown = serde_json::to_value(done)?;
+        shown["result"] = end.clone().unwrap_or_default();
+        print_json(&shown)?;
+    } else if let Some(end) = &end {
+        show::report(end);
+    } else {
+        let patience = outcome::PATIENCE.as_secs();
+        let fault = format!("the agent has not reported within {patience} s: is it running (`tally status`)? ");
+        let fault = if is_for_later { String::new() } else { fault };
+        println!("  {fault}What came of it: tally ledger state burnt:{}", done.entry);
+    }
+    Ok((is_for_later || end.is_some_and(|end| end["how"] == "done")).into())
+}
+
+fn now() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A permit with a proof of this moment.

@@ -47,10 +47,10 @@ pub struct PolicyView {
     pub policy: Policy,
 }
 
-/// A quarantine.
+/// A quarantine, or a party that an owner barred from its devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct QuarantineView {
-    /// `device` or `agent`.
+    /// `device`, `agent` or `party`.
     pub kind: String,
     /// Which.
     pub name: String,
@@ -58,7 +58,7 @@ pub struct QuarantineView {
     pub entry: u64,
     /// Who.
     pub by: String,
-    /// Why.
+    /// Why; empty for a party.
     pub reason: String,
 }
 
@@ -98,7 +98,7 @@ pub fn policies(state: &dyn StateRead, limit: usize) -> Vec<PolicyView> {
     state.scan(keys::POLICIES, limit).into_iter().filter_map(row).collect()
 }
 
-/// What is cut off.
+/// What is cut off: devices and agents, then parties, at most `limit` in all.
 #[must_use]
 pub fn quarantines(state: &dyn StateRead, limit: usize) -> Vec<QuarantineView> {
     let row = |(key, bytes): (Vec<u8>, Vec<u8>)| {
@@ -107,5 +107,13 @@ pub fn quarantines(state: &dyn StateRead, limit: usize) -> Vec<QuarantineView> {
         let name = String::from_utf8(key.get(2..)?.to_vec()).ok()?;
         Some(QuarantineView { kind, name, entry, by: by.to_string(), reason })
     };
-    state.scan(keys::QUARANTINES, limit).into_iter().filter_map(row).collect()
+    let bar = |(key, bytes): (Vec<u8>, Vec<u8>)| {
+        let key = String::from_utf8(key.get(1..)?.to_vec()).ok()?;
+        let (by, name) = key.split_once('\0')?;
+        let (kind, reason, entry) = ("party".to_owned(), String::new(), u64::from_bytes(&bytes)?);
+        Some(QuarantineView { kind, name: name.to_owned(), entry, by: by.to_owned(), reason })
+    };
+    let mut rows: Vec<_> = state.scan(keys::QUARANTINES, limit).into_iter().filter_map(row).collect();
+    rows.extend(state.scan(keys::BARS, limit - rows.len().min(limit)).into_iter().filter_map(bar));
+    rows
 }

@@ -4,7 +4,7 @@ use super::{GateSetting, PastAge};
 use std::time::Duration;
 use tally_connector_api::ClockHealth;
 use tally_evidence::{Permit, PermitFile, ProvenPermit, Right, VerifyingKey};
-use tally_model::{Address, DeviceSpec, PartyId, PointSpec, Timestamp, Value};
+use tally_model::{Address, DeviceSpec, PartyId, PointSpec, Timestamp, Unit, Value};
 
 /// How far the agent's clock may be behind the block that proves a permit: clocks of two computers, kept right.
 const CLOCK_SLACK: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ const fn hint(code: &str) -> &'static str {
         b"forged" => {
             "bring the file that `tally access request` wrote, unchanged; permits are made by the ledger alone"
         }
-        b"replayed" => "a permit works once; request a new one",
+        b"replayed" => "request a new one",
         b"revoked" => "ask the owner of the device why; then request a new one",
         b"too-early" => "bring it again when its time has come",
         b"expired" => "request a new one",
@@ -203,10 +203,9 @@ fn check_write(permit: &Permit, point: &PointSpec) -> Result<(), Refusal> {
     let value = value.ok_or_else(|| Refusal::new("wrong-type", format!("permit {} says no value", permit.id)))?;
     if !writable.takes(value) {
         let (low, high) = writable.range.unwrap_or_default();
-        let text = format!(
-            "{value} for `{id}` of `{device}` is outside of {low} to {high} {}, which the mapping allows",
-            point.unit
-        );
+        let unit = if point.unit == Unit::one() { String::new() } else { format!(" {}", point.unit) };
+        let text =
+            format!("{value} for `{id}` of `{device}` is outside of {low} to {high}{unit}, which the mapping allows");
         return Err(Refusal::new("out-of-bounds", text));
     }
     if matches!(point.address, Address::Modbus { .. })
@@ -233,7 +232,7 @@ fn check_call(permit: &Permit, point: &PointSpec) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tally_model::{DeviceId, Encoding, Endpoint, PointId, PolicyId, Unit, Writable};
+    use tally_model::{DeviceId, Encoding, Endpoint, PointId, PolicyId, Writable};
 
     fn permit() -> Permit {
         Permit {

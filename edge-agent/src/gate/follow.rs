@@ -9,12 +9,16 @@ use tally_connector_api::Backoff;
 use tally_evidence::{PermitFile, permit_state_key};
 use tally_journal::Storage;
 use tally_ledger_client::LedgerEvent;
+use tally_model::Timestamp;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How often the open permits are asked for.
 const ASK_EVERY: Duration = Duration::from_secs(20);
 /// The stream is open by then: what was granted before it is asked for.
 const FIRST_ASK: Duration = Duration::from_millis(300);
+/// A permit whose time comes within this is waited for, to begin on time.
+const EARLY_MAX: Duration = Duration::from_secs(3600);
 
 impl<S: Storage + Send + 'static> Gate<S> {
     /// Follows until `quit`. Begins with what an earlier run left unfinished.
@@ -37,6 +41,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
     async fn follow_once(self: &Arc<Self>, backoff: &mut Backoff) -> String {
         let mut events = self.client.events(None);
         let mut ask = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_ASK, ASK_EVERY);
+        let mut asking: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -49,8 +54,11 @@ impl<S: Storage + Send + 'static> Gate<S> {
                 },
                 _ = ask.tick() => {
                     self.sum_up();
-                    let gate = Arc::clone(self);
-                    tokio::spawn(async move { gate.ask_for_open().await });
+                    // A slow device must not make them pile up.
+                    if asking.as_ref().is_none_or(JoinHandle::is_finished) {
+                        let gate = Arc::clone(self);
+                        asking = Some(tokio::spawn(async move { gate.ask_for_open().await }));
+                    }
                 }
             }
         }
@@ -63,9 +71,17 @@ impl<S: Storage + Send + 'static> Gate<S> {
         match kind {
             "access.permit-revoked" => self.heard_revoked(permit),
             "access.permit-granted" if data["carried"] == false => {
-                // Aside: a revocation must be heard while a device is slow.
-                let gate = Arc::clone(self);
-                tokio::spawn(async move { gate.fetch_and_use(permit).await });
+                let from = Timestamp::from_micros(data["from"].as_i64().unwrap_or_default());
+                let early = from.since(self.clock.now());
+                // What is for later than that is found by asking, when its time has come.
+                if early <= EARLY_MAX {
+                    // Aside: a revocation must be heard while a device is slow.
+                    let gate = Arc::clone(self);
+                    tokio::spawn(async move {
+                        tokio::time::sleep(early).await;
+                        gate.fetch_and_use(permit).await;
+                    });
+                }
             }
             _ => {}
         }
@@ -73,6 +89,8 @@ impl<S: Storage + Send + 'static> Gate<S> {
 
     /// What the node says is not believed: the proof is, which the gate checks like one that somebody brought.
     async fn fetch_and_use(&self, permit: u64) {
+        // An event and a look at what is open may name the same permit: whoever comes second must not look like a replay.
+        let _heard = self.heard.lock().await;
         if self.book().known(permit) != super::check::Known::Nothing {
             return;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// Nobody answered: no socket, connection refused or broken, time over.
-    #[error("no answer from the node at {address} to `{asked}`: {cause}; is it running, and is this its address?")]
+    #[error("no answer from {address} to `{asked}`: {cause}; is it running, and is this its address?")]
     NoAnswer {
         /// Where.
         address: NodeAddress,

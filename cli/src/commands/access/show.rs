@@ -31,7 +31,11 @@ pub(super) fn report(report: &Value) {
 /// Permits, policies and quarantines.
 pub(super) fn all(all: &Value) {
     let rows = |what: &str| all[what].as_array().cloned().unwrap_or_default();
-    println!("{:>8}  {:<12} {:<28} {:<10} {:<14} until", "permit", "for", "what", "policy", "agent");
+    if rows("permits").is_empty() {
+        println!("no permit is open");
+    } else {
+        println!("{:>8}  {:<12} {:<28} {:<10} {:<14} until", "permit", "for", "what", "policy", "agent");
+    }
     for row in rows("permits") {
         let value = if row["value"].is_null() { String::new() } else { format!(" {}", word(&row["value"])) };
         let what = format!("{} {}/{}{value}", word(&row["right"]), word(&row["device"]), word(&row["point"]));
@@ -44,6 +48,9 @@ pub(super) fn all(all: &Value) {
             word(&row["agent"])
         );
     }
+    if rows("policies").is_empty() {
+        println!("no policy is in force: nobody may have anything written");
+    }
     for row in rows("policies") {
         let lasts = row["lasts_us"].as_i64().map_or_else(String::new, duration);
         println!(
@@ -52,21 +59,32 @@ pub(super) fn all(all: &Value) {
             word(&row["owner"]),
             word(&row["devices"])
         );
+        println!("  may ask: {}", who(&row["who"]));
         for (point, allowed) in row["points"].as_object().into_iter().flatten() {
-            println!("  {point} at {}: {} {}", word(&allowed["at"]), word(&allowed["may"]), range(&allowed["range"]));
+            println!("  {point} at {}: {}{}", word(&allowed["at"]), word(&allowed["may"]), range(&allowed["range"]));
         }
     }
     for row in rows("quarantines") {
-        println!(
-            "quarantine of {} {} by {}: {}",
-            word(&row["kind"]),
-            word(&row["name"]),
-            word(&row["by"]),
-            word(&row["reason"])
-        );
+        let (name, by) = (word(&row["name"]), word(&row["by"]));
+        match row["kind"].as_str() {
+            Some("party") => println!("{by} barred {name} from its devices"),
+            _ => println!("quarantine of {} {name} by {by}: {}", word(&row["kind"]), word(&row["reason"])),
+        }
     }
 }
 
+/// `firm fixit with skill oil; olga`
+fn who(clauses: &Value) -> String {
+    let one = |clause: &Value| {
+        let party = clause["party"].as_str().map(ToOwned::to_owned);
+        let firm = clause["firm"].as_str().map(|firm| format!("firm {firm}"));
+        let skill = clause["skill"].as_str().map(|skill| format!("skill {skill}"));
+        [party, firm, skill].into_iter().flatten().collect::<Vec<_>>().join(" with ")
+    };
+    let clauses: Vec<_> = clauses.as_array().into_iter().flatten().map(one).collect();
+    if clauses.is_empty() { "nobody".to_owned() } else { clauses.join("; ") }
+}
+
 fn range(range: &Value) -> String {
-    if range.is_null() { String::new() } else { format!("{} to {}", range[0], range[1]) }
+    if range.is_null() { String::new() } else { format!(", {} to {}", range[0], range[1]) }
 }

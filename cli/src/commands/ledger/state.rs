@@ -17,6 +17,7 @@ use tally_ledger_client::Client;
 KEY is one of
   party:ID  revoked:PARTY  device:ID  anchor:DEVICE  account:ID  agreement:ID
   open:CONTRACT/VALUE/…   the open agreement with these values of the contract's `key:`
+  permit:NUMBER  burnt:NUMBER  policy:OWNER/ID  barred:OWNER/PARTY  quarantine:device/ID  quarantine:agent/ID
   hex:BYTES               any other (docs/formats/state.md)
 Examples:
   tally ledger state --absent revoked:agent-01
