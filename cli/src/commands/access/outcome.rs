@@ -40,7 +40,7 @@ fn burnt_by(answer: &[u8]) -> Option<u64> {
 }
 
 fn end(event: &Value, permit: u64) -> Option<Value> {
-    let mut data = event["data"].as_object().filter(|data| data["permit"] == permit)?.clone();
+    let mut data = event["data"].as_object().filter(|data| data.get("permit").is_some_and(|id| *id == permit))?.clone();
     data.insert("device".to_owned(), event["subject"].clone());
     if event["kind"] != "access.permit-used" {
         data.insert("how".to_owned(), "revoked".into());
