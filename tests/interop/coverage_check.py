@@ -65,7 +65,8 @@ def open_statement(data):
     body = decode(payload, "body", ANCHOR if is_anchor else CALL)
     if is_anchor:
         check_form(body)
-    return {"is_anchor": is_anchor, "kid": header[4], "claims": header[15], "body": body, "protected": protected,
+    # Never one of a batch, as verify.py asks.
+    return {"is_anchor": is_anchor, "batch": None, "item": None, "kid": header[4], "claims": header[15], "body": body, "protected": protected,
             "payload": payload, "signature": signature, "id": sha256(signed_bytes(protected, payload))}  # fmt: skip
 
 
@@ -124,6 +125,7 @@ class Coverage(Chain):
     def entry(self, entry):
         statement = self.link("an entry", "statement", open_statement, entry["statement"], silent=True)
         receipt = self.link("an entry", "inclusion", open_receipt, entry["receipt"], silent=True)
+        receipt["place"] = (receipt["index"], 0)
         body, is_anchor = statement["body"], statement["is_anchor"]
         words = "anchor {number} of {device}" if is_anchor else "call {contract}/{action}"
         about = f"entry {receipt['index']} ({words.format_map(body)})"
@@ -136,7 +138,7 @@ class Coverage(Chain):
         self.link(about, "outcome", self.belongs, outcome, entry, checkpoint, receipt, statement)
         key = self.link(about, "device-binding", self.signer, statement, silent=True)
         self.link(about, "seal", self.sealed, statement, key)
-        self.last_index, self.height = receipt["index"], max(self.height, checkpoint["height"])
+        self.last, self.height = receipt["place"], max(self.height, checkpoint["height"])
         if is_anchor:
             self.link(about, "device-binding", self.bound, body["device"], statement["claims"][1])
             self.link(about, "anchor", self.anchor, statement, outcome)

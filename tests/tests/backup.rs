@@ -86,6 +86,14 @@ async fn a_copy_under_load_is_the_same_ledger() {
     assert_eq!(node.terminate().await.code(), Some(0), "{}", node.tail());
 }
 
+fn bytes_below(folder: &Path) -> u64 {
+    let size = |entry: std::fs::DirEntry| {
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() { bytes_below(&entry.path()) } else { meta.len() }
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| size(entry.unwrap())).sum()
+}
+
 /// The parts of `tally ledger du` add up to the files, byte by byte.
 async fn explained(site: &Site) {
     let data = site.dir().join("node");
@@ -99,13 +107,7 @@ async fn explained(site: &Site) {
         let of = parts.iter().filter(|part| part["place"].as_str().unwrap().starts_with(place));
         of.map(|part| part["bytes"].as_u64().unwrap()).sum()
     };
-    let mut files = 0;
-    for folder in [data.clone(), data.join("log")] {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let meta = entry.unwrap().metadata().unwrap();
-            files += if meta.is_file() { meta.len() } else { 0 };
-        }
-    }
+    let files = bytes_below(&data);
     assert_eq!((sum(""), usage["bytes"].as_u64().unwrap()), (files, files), "{said}");
     assert_eq!(sum("notes.txt"), 20);
     assert_eq!(sum("state.redb"), std::fs::metadata(data.join("state.redb")).unwrap().len());
