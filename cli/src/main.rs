@@ -5,6 +5,7 @@
 mod answer;
 mod args;
 mod child;
+mod clock_state;
 mod commands;
 mod demo;
 mod footprint;

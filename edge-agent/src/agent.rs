@@ -17,11 +17,11 @@ use crate::systemd;
 use crate::watch::Watches;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, Clock, HistoricalBatch, SINK_BATCHES_MAX, SystemClock};
+use tally_connector_api::{Batch, Clock, HistoricalBatch, ReadClockState, SINK_BATCHES_MAX, SystemClock};
 use tally_journal::DirStorage;
 use tally_ledger_client::{Client, NodeAddress};
 use tally_mappings::{reserved_device, reserved_point};
-use tally_model::{DeviceSpec, Timestamp};
+use tally_model::{ClockState, DeviceSpec, Timestamp};
 use tally_rules::Rule;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,11 +67,11 @@ pub struct AgentPlant {
     pub rules: Vec<Arc<Rule>>,
 }
 
-/// Loads the mapping and runs until `stop` is cancelled.
+/// Loads the mapping and runs until `stop` is cancelled. `clock_state` says how good the computer's clock is; triggers repeat it.
 ///
 /// # Errors
 /// [`AgentError`].
-pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), AgentError> {
+pub async fn run(config: AgentConfig, clock_state: ReadClockState, stop: CancellationToken) -> Result<(), AgentError> {
     let load = reload::load_from(config.mapping.clone());
     let Loaded { plant, warnings } = load().map_err(|refused| AgentError::Mapping(refused.text))?;
     for warning in &warnings {
@@ -80,7 +80,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Age
     let (requests, reloads) = mpsc::channel(1);
     let hangups = tokio::spawn(reload_on_hangup(requests.clone()));
     let reloading = Reloading { load: Some(load), requests, reloads };
-    let ended = start(config, plant, reloading, system_clock(), stop).await;
+    let ended = start(config, plant, reloading, system_clock(clock_state), stop).await;
     hangups.abort();
     ended
 }
@@ -116,7 +116,7 @@ pub async fn run_plant_with(
     stop: CancellationToken,
 ) -> Result<(), AgentError> {
     let (requests, reloads) = mpsc::channel(1);
-    start(config, plant, Reloading { load, requests, reloads }, system_clock(), stop).await
+    start(config, plant, Reloading { load, requests, reloads }, system_clock(Box::new(ClockState::default)), stop).await
 }
 
 /// [`run_plant`] by another clock: `clock` is given the latest receive time on disk, and must not begin before it.
@@ -136,8 +136,8 @@ pub async fn run_plant_by(
 /// Makes the clock that receive times come from, which must not begin before the latest one on disk.
 pub type MakeClock = Box<dyn FnOnce(Timestamp) -> Arc<dyn Clock> + Send>;
 
-fn system_clock() -> MakeClock {
-    Box::new(|latest| Arc::new(SystemClock::starting_at(latest)))
+fn system_clock(state: ReadClockState) -> MakeClock {
+    Box::new(|latest| Arc::new(SystemClock::starting_at(latest).with_state(state)))
 }
 
 /// How a changed mapping comes in.

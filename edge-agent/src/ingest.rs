@@ -93,6 +93,8 @@ impl<S: Storage> Ingest<S> {
     /// [`StoreError`]: a store failed, nothing more may be sealed before it was opened anew.
     pub fn run(mut self, mut source: mpsc::Receiver<Batch>, runtime: &Handle) -> Result<(), StoreError> {
         let (mut group, mut recorded) = (Vec::with_capacity(GROUP_BATCHES_MAX), Vec::new());
+        // Later on with each sync: a trigger says what was seen of the clock within the last second.
+        self.status.clock(self.clock.health());
         let (mut sync_at, mut retain_at) = (Instant::now() + SYNC_EVERY, Instant::now() + RETAIN_EVERY_FULL);
         loop {
             let wait = sync_at.saturating_duration_since(Instant::now());
@@ -128,7 +130,7 @@ impl<S: Storage> Ingest<S> {
     /// # Errors
     /// [`StoreError`]; nothing more may be sealed before the stores were opened anew.
     pub fn take(&mut self, group: impl IntoIterator<Item = Batch>) -> Result<(), StoreError> {
-        let mut sealing = Sealing::default();
+        let mut sealing = Sealing::at(self.status.clock_state());
         self.keep_and_watch(group, &mut sealing)?;
         let sealed = sealing.sealed();
         if sealed.is_empty() {

@@ -6,7 +6,7 @@ use tally_evidence::{
     SignedStatement, SigningKey, StatementFault, StatementId, StatementKind, Transition, TriggerBody, TriggerCall,
     rule_digest, sign,
 };
-use tally_model::{DeviceId, PartyId, Priority, Timestamp, TriggerId};
+use tally_model::{ClockState, DeviceId, PartyId, Priority, Timestamp, TriggerId};
 
 /// Format of a record: the first byte of everything the outbox keeps.
 const SEALED: u8 = 1;
@@ -50,11 +50,11 @@ pub struct Sealed {
 }
 
 impl Sealer {
-    /// Seals. Deterministic: the same firing under the same number gives the same bytes, also after a crash.
+    /// Seals, with how good the agent's clock is now. Deterministic: the same gives the same bytes.
     ///
     /// # Errors
     /// [`StatementFault`] when our own statement does not parse, which would be a fault of this program.
-    pub fn seal(&self, number: u64, decided: Decided) -> Result<Sealed, StatementFault> {
+    pub fn seal(&self, number: u64, decided: Decided, clock: ClockState) -> Result<Sealed, StatementFault> {
         let Decided { rule, firing, claim, places } = decided;
         let source = rule.source();
         let transition = match firing.transition {
@@ -76,6 +76,7 @@ impl Sealer {
                 with: firing.with,
             }),
             readings: claim,
+            clock: Some(clock),
         };
         let (kind, subject) = (StatementKind::Trigger, source.device.as_str());
         let issued_at = firing.at.as_seconds();

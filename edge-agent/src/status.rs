@@ -1,6 +1,7 @@
 //! How the agent is doing: counters, and the last word of every part. Written by the parts, read by [`crate::api`]: whether
 //! it is alive and ready ([`health`]), numbers for Prometheus ([`metrics`]), everything in words ([`words`]).
 
+mod clock;
 mod devices;
 mod health;
 mod metrics;
@@ -14,9 +15,9 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tally_connector_api::{ClockHealth, LEAP, LinkState, LinkStatus};
+use tally_connector_api::{LinkState, LinkStatus};
 use tally_journal::Storage;
-use tally_model::{DeviceId, DeviceSpec};
+use tally_model::{ClockState, DeviceId, DeviceSpec};
 use tally_rules::Watch;
 use tokio::sync::watch;
 
@@ -185,6 +186,8 @@ struct State {
     alarms: std::collections::BTreeMap<Alarm, String>,
     node: Option<Word>,
     broker: Option<watch::Receiver<LinkStatus>>,
+    /// `None` before the first look.
+    clock: Option<ClockState>,
 }
 
 struct LinkLine {
@@ -334,30 +337,6 @@ impl Status {
                     "the vault is above its limits, because triggers that the node does not take stand on old readings";
                 self.raise(Alarm::VaultHeldBack, text);
             }
-        }
-    }
-
-    /// How the computer's clock does.
-    pub fn clock(&self, health: ClockHealth) {
-        self.count.clock_ahead_seconds.set(health.ahead.as_secs());
-        self.count.clock_leapt_seconds.set(health.leapt.as_secs());
-        if health.ahead > LEAP {
-            let text = format!(
-                "the clock of this computer is {} s behind the readings on disk: receive times run on from there until it has caught \
-                 up; see that it is right (NTP, battery)",
-                health.ahead.as_secs()
-            );
-            self.raise(Alarm::ClockBehind, text);
-        } else {
-            self.clear(Alarm::ClockBehind);
-        }
-        if !health.leapt.is_zero() {
-            let text = format!(
-                "the clock of this computer leapt forward by {} s: receive times followed, and nothing is deleted for its age before so \
-                 much time has passed; see that it is right now, then restart the agent",
-                health.leapt.as_secs()
-            );
-            self.raise(Alarm::ClockLeapt, text);
         }
     }
 

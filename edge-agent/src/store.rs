@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tally_journal::{DirStorage, Journal, Options, Storage};
+use tally_model::ClockState;
 use zeroize::Zeroizing;
 
 /// The open stores.
@@ -102,7 +103,9 @@ impl<S: Storage> Stores<S> {
             answered.note(&sealed.device, &sealed.trigger, sealed.last, sealed.transition, from);
         })?;
         watches.restore(&answered.before, from);
-        let mut missed = Sealing::default();
+        // How good the clock was then, nobody knows any more. A statement that was lost before its sync may have said more: nobody was
+        // told of it.
+        let mut missed = Sealing::at(ClockState::Unknown);
         let mut seal = |decided: Decided| missed.seal(decided, &outbox, sealer);
         let vault = opening.replay(|vault, kept, place, is_open| {
             watches.observe(vault, kept, place, &answered.before, is_open, &mut seal)
@@ -157,19 +160,26 @@ impl<S: Storage> Stores<S> {
 }
 
 /// Triggers sealed together, on their way into the outbox.
-#[derive(Default)]
 pub struct Sealing {
     sealed: Vec<Sealed>,
     /// What they will take there.
     bytes: u64,
+    /// How good the agent's clock is.
+    clock: ClockState,
 }
 
 impl Sealing {
+    /// Nothing sealed yet; what will be says how good the clock is.
+    #[must_use]
+    pub const fn at(clock: ClockState) -> Self {
+        Self { sealed: Vec::new(), bytes: 0, clock }
+    }
+
     /// Seals a decided firing under the next number, when there is room for it.
     pub fn seal<S: Storage>(&mut self, decided: Decided, outbox: &Outbox<S>, sealer: &Sealer) -> Verdict {
         let (trigger, priority) = (decided.rule.source().id.clone(), decided.rule.source().priority);
         let number = outbox.next_number() + self.sealed.len() as u64;
-        let made = match sealer.seal(number, decided) {
+        let made = match sealer.seal(number, decided, self.clock) {
             Ok(made) => made,
             Err(fault) => {
                 tracing::error!(%trigger, %fault, "our own statement does not parse; this is a fault of the program");

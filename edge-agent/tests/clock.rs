@@ -6,10 +6,11 @@
 mod common;
 
 use common::{Node, Site, agent_key, check_disclosure, check_story, rule};
-use std::sync::Arc;
+use serde_json::json;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tally_connector_api::{Batch, SystemClock};
+use tally_connector_api::{Batch, Clock, ClockHealth, SystemClock};
 use tally_edge_agent::MakeClock;
 use tally_edge_agent::ingest::{Ingest, VaultLimits};
 use tally_edge_agent::seal::Sealer;
@@ -19,7 +20,7 @@ use tally_edge_agent::watch::Watches;
 use tally_journal::Options;
 use tally_journal::testing::MemStorage;
 use tally_ledger_client::Client;
-use tally_model::{DeviceId, PartyId, PointId, Priority, Quality, Sample, Timestamp, Unit, Value};
+use tally_model::{ClockState, DeviceId, PartyId, PointId, Priority, Quality, Sample, Timestamp, Unit, Value};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +49,12 @@ impl Wall {
 }
 
 fn start(site: &Site, wall: &Wall) -> common::Agent {
+    start_by(site, wall.clock())
+}
+
+fn start_by(site: &Site, clock: MakeClock) -> common::Agent {
     let (stop, config, plant) = (CancellationToken::new(), site.config.clone(), site.plant.clone());
-    let task = tokio::spawn(tally_edge_agent::run_plant_by(config, plant, wall.clock(), stop.clone()));
+    let task = tokio::spawn(tally_edge_agent::run_plant_by(config, plant, clock, stop.clone()));
     common::Agent { stop, task, client: Client::new(site.config.listen.clone()) }
 }
 
@@ -92,6 +97,67 @@ async fn whatever_the_clock_does_the_story_is_one() {
         let disclosure = agent.client.get_bytes(&format!("/disclosures/{id}")).await.unwrap();
         check_disclosure(body, &disclosure, &rule(Priority::High));
     }
+    agent.stop().await;
+}
+
+/// The computer's clock, and what a test says of it.
+struct Told(SystemClock, Arc<Mutex<ClockState>>);
+
+impl Clock for Told {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn health(&self) -> ClockHealth {
+        ClockHealth { wall: *self.1.lock().unwrap(), ..ClockHealth::default() }
+    }
+}
+
+/// A trigger that is sealed while the clock is so.
+async fn sealed_while(node: &Node, state: ClockState) {
+    let before = node.bodies().len();
+    for more in 1.. {
+        node.wait_for(before + more).await;
+        // What was sealed before the agent looked again says what was true then.
+        if node.bodies()[before..].iter().any(|body| body.clock == Some(state)) {
+            return;
+        }
+        assert!(more < 20, "{more} triggers say something else than {state}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_trigger_says_how_good_the_clock_was() {
+    let (node, told) = (Node::start().await, Arc::new(Mutex::new(ClockState::Synchronised { error_us: 1_250 })));
+    let site = Site::new(&node.address);
+    let asked = told.clone();
+    let agent = start_by(&site, Box::new(|latest| Arc::new(Told(SystemClock::starting_at(latest), asked))));
+    let metrics = async || String::from_utf8(agent.client.get_bytes("/metrics").await.unwrap()).unwrap();
+
+    node.wait_for(1).await;
+    // The first one too: the agent looks before it takes anything in.
+    assert_eq!(node.bodies()[0].clock, Some(ClockState::Synchronised { error_us: 1_250 }));
+    let clock = agent.status().await["clock"].clone();
+    assert_eq!(clock, json!({"state": "synchronised", "error_us": 1_250, "text": "synchronised, ± 1.250 ms"}));
+    let text = metrics().await;
+    assert!(text.contains("\ntally_agent_clock_synchronised 1\n"), "{text}");
+    assert!(text.contains("\ntally_agent_clock_error_seconds 0.00125\n"), "{text}");
+
+    *told.lock().unwrap() = ClockState::FreeRunning;
+    sealed_while(&node, ClockState::FreeRunning).await;
+    assert_eq!(agent.status().await["clock"]["state"], "free-running");
+    let text = metrics().await;
+    assert!(text.contains("\ntally_agent_clock_synchronised 0\n"), "{text}");
+    assert!(!text.contains("clock_error_seconds"), "nobody promises a bound\n{text}");
+
+    *told.lock().unwrap() = ClockState::Unknown;
+    sealed_while(&node, ClockState::Unknown).await;
+    assert_eq!(agent.status().await["clock"]["state"], "unknown");
+    assert!(metrics().await.contains("\ntally_agent_clock_synchronised 0\n"), "nobody says that it is kept right");
+
+    *told.lock().unwrap() = ClockState::Synchronised { error_us: 7 };
+    sealed_while(&node, ClockState::Synchronised { error_us: 7 }).await;
+    check_story(&node.bodies());
     agent.stop().await;
 }
 

@@ -10,8 +10,9 @@ mod common;
 use common::{LEDGER, agent_key};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tally_connector_api::{Batch, Clock, HistoricalBatch};
+use tally_connector_api::{Batch, Clock, ClockHealth, HistoricalBatch};
 use tally_edge_agent::disclose::disclose;
 use tally_edge_agent::error::StoreError;
 use tally_edge_agent::ingest::{Ingest, VaultLimits};
@@ -25,8 +26,8 @@ use tally_evidence::{Disclosure, SignedStatement, StatementId, Transition, Trigg
 use tally_journal::Options;
 use tally_journal::testing::{DiskFault, MemStorage};
 use tally_model::{
-    DeviceId, NoValue, PartyId, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId, Unit,
-    Value, ValueKind,
+    ClockState, DeviceId, NoValue, PartyId, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp,
+    TriggerId, Unit, Value, ValueKind,
 };
 use tally_rules::{Firing, Rule, Watch, recompute};
 use tokio::sync::watch;
@@ -119,11 +120,18 @@ impl Disks {
     }
 }
 
-struct NoClock;
+/// Never says the same twice of how good it is: what a restart seals anew differs from what was lost.
+#[derive(Default)]
+struct NoClock(AtomicU64);
 
 impl Clock for NoClock {
     fn now(&self) -> Timestamp {
         Timestamp::default()
+    }
+
+    fn health(&self) -> ClockHealth {
+        let error_us = self.0.fetch_add(1, Ordering::Relaxed);
+        ClockHealth { wall: ClockState::Synchronised { error_us }, ..ClockHealth::default() }
     }
 }
 
@@ -237,7 +245,7 @@ fn open(disks: &Disks) -> Result<Ingest<MemStorage>, StoreError> {
     let (stores, _) = Stores::recover(disks.journals()?, SIZES, &mut watches, &sealer)?;
     let (sealed, _) = watch::channel(0);
     let limits = VaultLimits { days: 90, bytes_max: 1 << 30 };
-    let (status, clock) = (Arc::new(Status::default()), Arc::new(NoClock));
+    let (status, clock) = (Arc::new(Status::default()), Arc::new(NoClock::default()));
     let (_, changes) = tokio::sync::mpsc::channel(1);
     let (_, late) = tokio::sync::mpsc::channel(1);
     Ok(Ingest { stores: Arc::new(stores), watches, sealer, status, sealed, live: None, clock, limits, changes, late })

@@ -221,6 +221,7 @@ impl Plant {
             },
             number,
             call,
+            clock: None,
         })
     }
 

@@ -362,7 +362,21 @@ async fn an_order_is_shown_accepted_and_proved() {
     let evidence = ["evidence", "mo-1", "--node", &node, "--agent", &agent, "-o", &file];
     tally(&evidence).await.is(0).says("tally verify");
     let ledger_key = site.dir().join("keys/node.pub.pem").display().to_string();
-    tally(&["verify", &file, "--ledger-key", &ledger_key]).await.is(0).says("Every link holds");
+    let shown = tally(&["verify", &file, "--ledger-key", &ledger_key]).await;
+    shown
+        .is(0)
+        .says("Every link holds")
+        .says("by the device's clock")
+        .says("by the agent's clock")
+        .says("by the ledger's clock");
+    let checked = tally(&["verify", &file, "--ledger-key", &ledger_key, "--json"]).await.is(0).json();
+    // A real agent, on whatever clock this computer has.
+    let times = &checked["report"]["times"][0];
+    let state = times["agent_clock"]["state"].as_str().unwrap();
+    assert!(["synchronised", "free-running", "unknown"].contains(&state), "{times:#}");
+    assert_eq!(times["agent_clock"]["error_us"].is_u64(), state == "synchronised", "{times:#}");
+    assert!(["source", "received", "block"].iter().all(|time| times[time].is_i64()), "{times:#}");
+    shown.says(&format!("agent's clock    {state}"));
     // For people as JSON, which verifies too and turns back into the same bytes.
     let (readable, back) = (format!("{file}.json"), format!("{file}.back"));
     let as_json = ["evidence", "mo-1", "--node", &node, "--agent", &agent, "--format", "json", "-o", &readable];

@@ -176,6 +176,7 @@ async fn well_sealed_lies_are_recorded_with_their_refusal_and_change_nothing() {
             readings: ReadingsClaim { first: 0, last: 9, root: [1; 32], head: [2; 32], points: BTreeMap::new() },
             number,
             call: None,
+            clock: None,
         };
         sign(StatementKind::Trigger, &party.key, &party.id, device, &party.ledger, at.as_seconds(), body.encode())
     };

@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, Context, Fault};
 use crate::args::AgentArgs;
+use crate::clock_state::clock_state;
 use crate::footprint::keep_small;
 use crate::shutdown::{on_signal, runtime};
 use std::os::unix::process::CommandExt;
@@ -17,7 +18,7 @@ pub fn run(args: &AgentArgs) -> Result<Answer, Fault> {
     let config = AgentConfig::load(&args.config).context(args.config.display())?;
     runtime()?.block_on(async {
         tokio::spawn(keep_small());
-        tally_edge_agent::run(config, on_signal()?).await.context("the agent stopped")?;
+        tally_edge_agent::run(config, Box::new(clock_state), on_signal()?).await.context("the agent stopped")?;
         Ok(Answer::Yes)
     })
 }

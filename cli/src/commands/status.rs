@@ -34,6 +34,8 @@ fn lines(status: &Value) -> Vec<String> {
     }
     lines.extend(broker(status));
     lines.push(line("node", &node(&status["node"])));
+    // An agent of before does not say it.
+    lines.extend(status["clock"]["text"].as_str().map(|text| line("clock", text)));
     lines.extend(waiting(&status["counters"]).into_iter().map(|text| line("", &text)));
     for rule in items(&status["triggers"]) {
         let name = format!("{}/{}", word(&rule["device"]), word(&rule["trigger"]));

@@ -4,7 +4,8 @@ use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::VerifyArgs;
 use std::path::Path;
 use tally_evidence::{Cosigner, VerifyingKey};
-use tally_verifier::{Reader, Report, Step, Witnesses, verify_for};
+use tally_model::Timestamp;
+use tally_verifier::{Reader, Report, Step, Times, Witnesses, verify_for};
 
 /// Largest evidence file read: a careful auditor's program does not swallow a disk image.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -84,6 +85,9 @@ pub fn render(report: &Report) -> String {
     for line in &report.story {
         let _ = writeln!(text, "  {line}");
     }
+    for times in &report.times {
+        text += &times_lines(times);
+    }
     let _ = match report.first_broken() {
         None if report.all_hold() && is_unchecked => {
             writeln!(text, "\nEvery link holds; who made the time-stamp was not checked.")
@@ -93,4 +97,18 @@ pub fn render(report: &Report) -> String {
         Some(link) => writeln!(text, "\nDoes not hold: {} of {}: {}", link.step, link.about, link.detail),
     };
     text
+}
+
+/// Each time of a trigger beside the clock it is from, so that nobody takes one for another.
+fn times_lines(times: &Times) -> String {
+    let shown = |time: Option<Timestamp>| time.map_or_else(|| "not proved".to_owned(), |time| time.to_string());
+    let state = times.agent_clock.as_ref().map_or("not said by this agent", |clock| clock.text.as_str());
+    format!(
+        "\nTimes of {}:\n  source time      {}  by the device's clock\n  receive time     {}  by the agent's clock\n  agent's clock    \
+         {state}\n  block time       {}  by the ledger's clock\n",
+        times.about,
+        shown(times.source),
+        shown(times.received),
+        times.block
+    )
 }

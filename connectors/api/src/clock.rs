@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tally_model::Timestamp;
+use tally_model::{ClockState, Timestamp};
 
 /// Where a connector gets the receive time from.
 pub trait Clock: Send + Sync {
@@ -28,6 +28,24 @@ pub struct ClockHealth {
     pub ahead: Duration,
     /// Steps forward of more than [`LEAP`] in all: at once, and not because time passed.
     pub leapt: Duration,
+    /// Whether the wall clock is kept right, and how well.
+    pub wall: ClockState,
+}
+
+impl ClockHealth {
+    /// The same of the times that [`Clock::now`] gives: they are off by what the wall clock is and by what they run ahead of it.
+    /// More than [`LEAP`] ahead they go at their own pace, whoever keeps the wall clock right.
+    #[must_use]
+    pub fn state(&self) -> ClockState {
+        let ahead = u64::try_from(self.ahead.as_micros()).unwrap_or(u64::MAX);
+        match self.wall {
+            ClockState::Synchronised { .. } if self.ahead > LEAP => ClockState::FreeRunning,
+            ClockState::Synchronised { error_us } => {
+                ClockState::Synchronised { error_us: error_us.saturating_add(ahead) }
+            }
+            state => state,
+        }
+    }
 }
 
 /// A larger step forward of the wall clock is a leap: a clock that was wrong and is right now, or the other way round; nobody can
@@ -39,7 +57,11 @@ pub const LEAP: Duration = Duration::from_secs(60);
 pub struct SystemClock {
     anchor: Mutex<Anchor>,
     wall: Wall,
+    state: ReadClockState,
 }
+
+/// Asks the computer how good its clock is. Called about once a second.
+pub type ReadClockState = Box<dyn Fn() -> ClockState + Send + Sync>;
 
 /// The lock guards replacing all of it together.
 struct Anchor {
@@ -63,7 +85,17 @@ impl SystemClock {
     #[must_use]
     pub fn on_wall(wall: Box<dyn Fn() -> i64 + Send + Sync>, not_before: Timestamp) -> Self {
         let micros = wall().max(not_before.as_micros());
-        Self { anchor: Mutex::new(Anchor { at: Instant::now(), micros, leapt: Duration::ZERO }), wall }
+        Self {
+            anchor: Mutex::new(Anchor { at: Instant::now(), micros, leapt: Duration::ZERO }),
+            wall,
+            state: Box::new(ClockState::default),
+        }
+    }
+
+    /// The same clock, of which `state` knows how good it is; otherwise nobody does.
+    #[must_use]
+    pub fn with_state(self, state: ReadClockState) -> Self {
+        Self { state, ..self }
     }
 
     fn anchor(&self) -> MutexGuard<'_, Anchor> {
@@ -97,7 +129,8 @@ impl Clock for SystemClock {
 
     fn health(&self) -> ClockHealth {
         let now = self.now().as_micros();
-        ClockHealth { ahead: micros(now.saturating_sub((self.wall)())), leapt: self.anchor().leapt }
+        let ahead = micros(now.saturating_sub((self.wall)()));
+        ClockHealth { ahead, leapt: self.anchor().leapt, wall: (self.state)() }
     }
 }
 
@@ -128,6 +161,21 @@ mod tests {
     }
 
     #[test]
+    fn receive_times_are_as_good_as_the_wall_clock_and_what_they_run_ahead_of_it() {
+        let kept = ClockState::Synchronised { error_us: 300 };
+        let of =
+            |seconds, wall| ClockHealth { ahead: Duration::from_secs(seconds), leapt: Duration::ZERO, wall }.state();
+        assert_eq!(of(0, kept), kept);
+        assert_eq!(of(2, kept), ClockState::Synchronised { error_us: 2_000_300 });
+        assert_eq!(of(3_600, kept), ClockState::FreeRunning, "they go at their own pace");
+        assert_eq!(of(0, ClockState::FreeRunning), ClockState::FreeRunning);
+        assert_eq!(of(3_600, ClockState::Unknown), ClockState::Unknown);
+        assert_eq!(SystemClock::default().health().wall, ClockState::Unknown, "nobody was asked");
+        let clock = SystemClock::default().with_state(Box::new(move || kept));
+        assert_eq!(clock.health().wall, kept);
+    }
+
+    #[test]
     fn steps_forward_are_followed_and_steps_back_are_not() {
         const HOUR: i64 = 3_600_000_000;
         let wall = Arc::new(AtomicI64::new(HOUR));
@@ -142,7 +190,7 @@ mod tests {
             assert!(now.as_micros() <= set.max(before.as_micros() + HOUR), "{now} when it is {set}");
             before = now;
         }
-        let ClockHealth { ahead, leapt } = clock.health();
+        let ClockHealth { ahead, leapt, .. } = clock.health();
         assert!(ahead < Duration::from_secs(3_600));
         // From 1 h to 2, to 500, and from a little behind 500 to 501; that it was set back undoes nothing.
         let hours = Duration::from_secs(500 * 3_600);

@@ -15,7 +15,7 @@ mod link;
 pub mod tls;
 
 pub use backoff::{Backoff, BackoffFault};
-pub use clock::{Clock, ClockHealth, LEAP, SystemClock};
+pub use clock::{Clock, ClockHealth, LEAP, ReadClockState, SystemClock};
 pub use link::{
     Batch, HistoricalBatch, Link, LinkContext, LinkFault, LinkState, LinkStatus, SINK_BATCHES_MAX, StatusReporter,
     down_batch,

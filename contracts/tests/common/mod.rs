@@ -252,6 +252,7 @@ pub fn trigger_body(
         readings: ReadingsClaim { first: last, last, root: [1; 32], head: [2; 32], points: BTreeMap::new() },
         number,
         call: call.map(|call| TriggerCall { contract: call.contract.clone(), action: call.action.clone(), with }),
+        clock: None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::anchor::book::Summary;
 use prometheus::{Error, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::time::Instant;
 use tally_connector_api::{LinkState, LinkStatus};
-use tally_model::{DeviceId, Timestamp};
+use tally_model::{ClockState, DeviceId, Timestamp};
 
 /// Where the families of one scrape are put together.
 struct Scrape {
@@ -61,6 +61,7 @@ impl Status {
         }
         let ready = if self.not_ready().is_empty() { 1.0 } else { 0.0 };
         scrape.gauge("ready", "1 when /ready says yes.", ready)?;
+        clock_metrics(scrape, self.clock_state())?;
         scrape.gauge("up_seconds", "Seconds since the agent started.", self.started.elapsed().as_secs_f64())?;
         let sync_age = self.sync_age().as_secs_f64();
         scrape.gauge("vault_sync_age_seconds", "Seconds since readings were made durable; about 1 at most.", sync_age)
@@ -161,6 +162,16 @@ impl GroupFamilies {
             }
         }
     }
+}
+
+/// The bound is there only while somebody promises one.
+#[allow(clippy::cast_precision_loss)] // µs
+fn clock_metrics(scrape: &Scrape, clock: ClockState) -> Result<(), Error> {
+    let synchronised = if matches!(clock, ClockState::Synchronised { .. }) { 1.0 } else { 0.0 };
+    scrape.gauge("clock_synchronised", "1 when the clock that receive times are from is kept right.", synchronised)?;
+    let Some(error) = clock.error_us() else { return Ok(()) };
+    let help = "Seconds that receive times are off at most, while the clock is synchronised.";
+    scrape.gauge("clock_error_seconds", help, error as f64 / 1e6)
 }
 
 fn is_up(status: &LinkStatus) -> f64 {

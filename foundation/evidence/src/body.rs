@@ -5,7 +5,9 @@ use crate::Hash;
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
 use crate::cursor::Cursor;
 use std::collections::BTreeMap;
-use tally_model::{ActionName, AgreementId, ContractName, DeviceId, PointId, Priority, Timestamp, TriggerId, Value};
+use tally_model::{
+    ActionName, AgreementId, ClockState, ContractName, DeviceId, PointId, Priority, Timestamp, TriggerId, Value,
+};
 
 /// Most arguments a call may carry; contracts name a handful.
 const ARGUMENTS_MAX: usize = 64;
@@ -27,6 +29,9 @@ pub enum BodyFault {
         /// Last reading number.
         last: u64,
     },
+    /// A state of a clock that is none, or whose bound is missing or one too many.
+    #[error("`{0}` is no state of a clock, or goes with an error where it must not, or without one where it must")]
+    Clock(String),
     /// More arguments than any contract takes.
     #[error("more than {ARGUMENTS_MAX} arguments")]
     TooManyArguments,
@@ -108,6 +113,8 @@ pub struct TriggerBody {
     pub number: u64,
     /// The contract call, only when raised and only when the rule has one.
     pub call: Option<TriggerCall>,
+    /// How good the clock that gave the receive times was when the trigger was sealed. `None`: the agent did not say yet.
+    pub clock: Option<ClockState>,
 }
 
 impl TriggerBody {
@@ -138,6 +145,7 @@ impl TriggerBody {
                 [("contract", text(call.contract.as_str())), ("action", text(call.action.as_str())), ("with", with)];
             fields.push(("call", map(call)));
         }
+        fields.extend(self.clock.map(|clock| ("clock", clock_to_cbor(clock))));
         cbor::encode(&map(fields))
     }
 
@@ -162,6 +170,7 @@ impl TriggerBody {
             readings: decode_claim(fields.fields("readings")?)?,
             number: fields.int("number")?,
             call: fields.take("call").map(|call| decode_call(Fields::new(call, "call")?)).transpose()?,
+            clock: fields.take("clock").map(|clock| decode_clock(Fields::new(clock, "clock")?)).transpose()?,
         };
         fields.finish()?;
         Ok(trigger)
@@ -176,6 +185,7 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     let call = if from.key_opt("call") { Some(read_call(&mut from)?) } else { None };
     from.key("rule")?;
     let rule = from.hash()?;
+    let clock = if from.key_opt("clock") { Some(read_clock(&mut from)?) } else { None };
     from.key("device")?;
     let device = from.parse()?;
     from.key("number")?;
@@ -189,8 +199,21 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     from.key("transition")?;
     let transition = Transition::from_word(from.text()?).ok()?;
     from.end()?;
-    let body = TriggerBody { trigger, device, rule, transition, priority, at, readings, number, call };
-    (count == 8 + u64::from(body.call.is_some())).then_some(body)
+    let body = TriggerBody { trigger, device, rule, transition, priority, at, readings, number, call, clock };
+    (count == 8 + u64::from(body.call.is_some()) + u64::from(body.clock.is_some())).then_some(body)
+}
+
+fn read_clock(from: &mut Cursor<'_>) -> Option<ClockState> {
+    let count = from.map()?;
+    from.key("state")?;
+    let word = from.text()?;
+    let error = if count == 2 {
+        from.key("error-us")?;
+        Some(from.uint()?)
+    } else {
+        None
+    };
+    ClockState::try_new(word, error).filter(|_| count <= 2)
 }
 
 fn read_claim(from: &mut Cursor<'_>) -> Option<ReadingsClaim> {
@@ -225,6 +248,17 @@ fn read_call(from: &mut Cursor<'_>) -> Option<TriggerCall> {
     from.key("contract")?;
     let contract = from.parse()?;
     (count == 3 && with.len() <= ARGUMENTS_MAX).then_some(TriggerCall { contract, action, with })
+}
+
+fn clock_to_cbor(clock: ClockState) -> Cbor {
+    let error = clock.error_us().map(|error| ("error-us", int(error)));
+    map(std::iter::once(("state", text(clock.word()))).chain(error))
+}
+
+fn decode_clock(mut fields: Fields) -> Result<ClockState, BodyFault> {
+    let (word, error) = (fields.text("state")?, fields.int_opt("error-us")?);
+    fields.finish()?;
+    ClockState::try_new(&word, error).ok_or(BodyFault::Clock(word))
 }
 
 fn decode_claim(mut fields: Fields) -> Result<ReadingsClaim, BodyFault> {
@@ -377,6 +411,7 @@ pub(crate) mod tests {
                 action: ActionName::try_new("report").unwrap(),
                 with: [("peak".to_owned(), Value::Float(9.25))].into(),
             }),
+            clock: Some(ClockState::Synchronised { error_us: 1_250 }),
         }
     }
 
@@ -386,6 +421,30 @@ pub(crate) mod tests {
         let mut backwards = trigger();
         backwards.readings.last = 9;
         assert_eq!(TriggerBody::decode(&backwards.encode()), Err(BodyFault::Range { first: 10, last: 9 }));
+    }
+
+    #[test]
+    fn the_state_of_the_clock_has_one_form() {
+        for clock in [None, Some(ClockState::FreeRunning), Some(ClockState::Unknown), trigger().clock] {
+            let body = TriggerBody { clock, ..trigger() };
+            assert_eq!(TriggerBody::decode(&body.encode()), Ok(body));
+        }
+        let refused = |clock: Cbor| {
+            let old = TriggerBody { clock: None, ..trigger() }.encode();
+            let Cbor::Map(mut pairs) = cbor::decode(&old).unwrap() else { panic!("a map") };
+            pairs.push((text("clock"), clock));
+            let bytes = cbor::encode(&Cbor::Map(pairs));
+            assert_eq!(read_trigger(Cursor(&bytes)), None);
+            TriggerBody::decode(&bytes).unwrap_err()
+        };
+        for word in ["good", "synchronised"] {
+            assert_eq!(refused(map([("state", text(word))])), BodyFault::Clock(word.into()));
+        }
+        let bounded = map([("state", text("free-running")), ("error-us", int(5))]);
+        assert_eq!(refused(bounded), BodyFault::Clock("free-running".into()));
+        let more = map([("state", text("unknown")), ("tip", int(5))]);
+        assert_eq!(refused(more), CborFault::Unknown("tip".into()).into());
+        assert!(matches!(refused(text("unknown")), BodyFault::Cbor(_)));
     }
 
     #[test]
@@ -414,11 +473,12 @@ pub(crate) mod tests {
 
         #[test]
         fn both_ways_read_the_same_and_refuse_the_same(
-            number in any::<u64>(), at in any::<i64>(), float in any::<f64>(), has_call: bool,
+            number in any::<u64>(), at in any::<i64>(), float in any::<f64>(), has_call: bool, error in any::<Option<u64>>(),
             points in proptest::collection::btree_map("[a-z_]{1,9}", any::<u64>(), 0..5),
             at_byte: prop::sample::Index, with_byte: u8, cut: prop::sample::Index,
         ) {
             let mut body = trigger();
+            body.clock = error.map(|error_us| ClockState::Synchronised { error_us });
             (body.number, body.at) = (number, Timestamp::from_micros(at));
             body.readings.points = points.into_iter().map(|(point, number)| (PointId::try_new(point).unwrap(), number)).collect();
             if let Some(call) = &mut body.call {

@@ -5,6 +5,7 @@
 
 mod address;
 mod alarm_part;
+mod clock;
 mod device;
 mod endpoint;
 mod id;
@@ -20,6 +21,7 @@ mod value;
 
 pub use address::{Address, AddressFault, ModbusTable};
 pub use alarm_part::AlarmPart;
+pub use clock::ClockState;
 pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security, Tls};
 pub use endpoint::{Endpoint, EndpointFault, ModbusLine, MqttBroker, Parity, SerialLine};
 pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, PolicyId, TriggerId};

@@ -1,13 +1,14 @@
 //! The links every entry has: statement, inclusion, checkpoint, outcome, seal.
 
 use crate::known::Known;
-use crate::report::{Report, Step};
+use crate::report::{Report, Step, Times};
 use crate::story::Story;
 use crate::trigger;
 use tally_evidence::{
     AnchorBody, BatchBody, BatchFault, BatchedTrigger, CallBody, Checkpoint, EvidenceEntry, Hash, OutcomeRecord, Place,
     Receipt, SignedStatement, StatementKind, TriggerBody, VerifyingKey, leaf_hash, root_from_path,
 };
+use tally_model::{Reading, Timestamp};
 
 /// The ledger a file speaks of.
 #[derive(Clone, Copy)]
@@ -35,6 +36,8 @@ pub(crate) struct Proved {
     pub(crate) body: Body,
     pub(crate) outcome: OutcomeRecord,
     pub(crate) height: u64,
+    /// When the ledger made the block.
+    pub(crate) time: Timestamp,
 }
 
 /// Checks one entry of an agreement; gives its position when its place in the ledger is proved.
@@ -47,14 +50,24 @@ pub(crate) fn check(
     report: &mut Report,
 ) -> Option<Position> {
     let proved = prove(entry, before, ledger, known, report)?;
-    let Proved { about, position, statement, body, outcome, .. } = proved;
+    let Proved { about, position, statement, body, outcome, time, .. } = proved;
     match body {
-        Body::Trigger(trigger, _) => trigger::check(&about, &trigger, &statement, entry, known, report),
+        Body::Trigger(trigger, _) => {
+            let last = trigger::check(&about, &trigger, &statement, entry, known, report);
+            report.times.push(times(about, &trigger, last.as_ref(), time));
+        }
         Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, ledger, known, report),
         Body::Anchor(_) => report.fails(&about, Step::Statement, "an anchor says nothing about an agreement"),
     }
     story.add(outcome.height, entry.outcome_index, outcome.events);
     Some(position)
+}
+
+/// Each time of a trigger with the clock it is from; `last` is the reading that decided it.
+fn times(about: String, trigger: &TriggerBody, last: Option<&Reading>, block: Timestamp) -> Times {
+    let source = last.map(|reading| reading.sample.source_time);
+    let received = last.map(|reading| reading.sample.received);
+    Times { about, source, received, agent_clock: trigger.clock.map(Into::into), block }
 }
 
 /// Checks what every entry has: statement, inclusion, checkpoint, outcome, seal; and that a trigger of a batch is in it.
@@ -92,7 +105,7 @@ pub(crate) fn prove(
         report.record(&about, Step::Batch, batched.check(batch))?;
         report.holds(&about, Step::Batch, format!("trigger {} of {} under one seal", batched.item, batch.count));
     }
-    Some(Proved { about, position, statement, body, outcome, height: checkpoint.height })
+    Some(Proved { about, position, statement, body, outcome, height: checkpoint.height, time: checkpoint.time })
 }
 
 /// An outcome with its proof.

@@ -4,7 +4,7 @@ use crate::TimeStamp;
 use serde::Serialize;
 use std::fmt;
 use tally_evidence::json::Mismatch;
-use tally_model::{DeviceId, Timestamp};
+use tally_model::{ClockState, DeviceId, Timestamp};
 
 /// The links of the chain, in the words of the manual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -124,6 +124,39 @@ pub struct Hole {
     pub is_declared: bool,
 }
 
+/// The times of a trigger, each with the clock it is from: none stands for another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Times {
+    /// The trigger: as in its links.
+    pub about: String,
+    /// When the reading that decided it arose, by the device's clock; `None` when that reading is not proved.
+    pub source: Option<Timestamp>,
+    /// When the agent received it, by the agent's clock; `None` when that reading is not proved.
+    pub received: Option<Timestamp>,
+    /// How good the agent's clock was, by its own word; `None` when it did not say.
+    pub agent_clock: Option<AgentClock>,
+    /// When the ledger made the block, by the ledger's clock.
+    pub block: Timestamp,
+}
+
+/// How good an agent's clock was when it sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AgentClock {
+    /// `synchronised`, `free-running` or `unknown`.
+    pub state: &'static str,
+    /// Microseconds that it was off at most; only when synchronised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_us: Option<u64>,
+    /// The same for people.
+    pub text: String,
+}
+
+impl From<ClockState> for AgentClock {
+    fn from(clock: ClockState) -> Self {
+        Self { state: clock.word(), error_us: clock.error_us(), text: clock.to_string() }
+    }
+}
+
 /// All links of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct Report {
@@ -143,6 +176,8 @@ pub struct Report {
     pub links: Vec<Link>,
     /// What happened, in order, as far as the outcomes are proved.
     pub story: Vec<String>,
+    /// The times of each trigger whose place in the ledger and seal are proved.
+    pub times: Vec<Times>,
 }
 
 impl Report {

@@ -6,6 +6,7 @@ use tally_evidence::{Disclosure, EvidenceEntry, RuleRecord, SignedStatement, Tra
 use tally_model::{DeviceId, Reading};
 use tally_rules::{Firing, Rule, recompute};
 
+/// Gives the reading that decided the trigger, when the readings shown are the ones it sealed.
 pub(crate) fn check(
     about: &str,
     trigger: &TriggerBody,
@@ -13,7 +14,7 @@ pub(crate) fn check(
     entry: &EvidenceEntry,
     known: &Known,
     report: &mut Report,
-) {
+) -> Option<Reading> {
     if report.record(about, Step::DeviceBinding, bound(&trigger.device, statement, known)).is_some() {
         report.holds(about, Step::DeviceBinding, format!("{} speaks for {}", statement.issuer, trigger.device));
     }
@@ -26,10 +27,13 @@ pub(crate) fn check(
         let range = format!("readings {}–{}", trigger.readings.first, trigger.readings.last);
         report.holds(about, Step::Readings, format!("{range}: {} shown, {hidden} hidden", shown.len()));
     }
-    let (Some(rule), Some((readings, _))) = (rule, readings) else { return };
-    if report.record(about, Step::Recomputed, follows(trigger, rule, &readings)).is_some() {
+    let (readings, _) = readings?;
+    if let Some(rule) = rule
+        && report.record(about, Step::Recomputed, follows(trigger, rule, &readings)).is_some()
+    {
         report.holds(about, Step::Recomputed, format!("{} at {}", rule.rule.when, trigger.at));
     }
+    readings.into_iter().find(|reading| reading.number == trigger.readings.last)
 }
 
 /// The device's registration names the signer as its agent.

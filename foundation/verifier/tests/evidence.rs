@@ -15,7 +15,8 @@ use tally_evidence::{
     WitnessedNote, cosign, encode_reading, leaf_hash, reading_leaf, root_of, rule_digest, sign,
 };
 use tally_model::{
-    CallTemplate, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId, Unit, Value, ValueKind,
+    CallTemplate, ClockState, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId, Unit,
+    Value, ValueKind,
 };
 use tally_rules::{Firing, Rule, Watch};
 use tally_verifier::{Report, Step, Witnesses, verify, verify_witnessed};
@@ -84,6 +85,10 @@ fn between(firing: &Firing, number: u64) -> bool {
 
 /// The sealed trigger and the disclosure behind it.
 fn trigger() -> (Vec<u8>, Disclosure) {
+    trigger_by(None)
+}
+
+fn trigger_by(clock: Option<ClockState>) -> (Vec<u8>, Disclosure) {
     let readings = readings();
     let firing = fire(&readings);
     let bytes: Vec<_> = readings.iter().map(|(reading, number)| encode_reading(reading, *number)).collect();
@@ -110,6 +115,7 @@ fn trigger() -> (Vec<u8>, Disclosure) {
         readings: claim,
         number: 0,
         call: Some(TriggerCall { contract: call.contract, action: call.action, with: firing.with }),
+        clock,
     };
     let open = |number: u64| {
         let place = usize::try_from(number).unwrap();
@@ -433,6 +439,29 @@ fn a_hidden_reading_of_a_shown_point_is_noticed() {
     assert!(between(&firing, hidden.unwrap()));
     let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(forged))]);
     assert_eq!(broken(&verify(&file.encode(), None)), Step::Readings);
+}
+
+#[test]
+fn each_time_of_a_trigger_stands_beside_its_clock() {
+    for clock in [None, Some(ClockState::Synchronised { error_us: 1_250 }), Some(ClockState::FreeRunning)] {
+        let (sealed, disclosure) = trigger_by(clock);
+        let entry =
+            |shown| ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed.clone(), opened(), shown)]);
+        let report = verify(&entry(Some(disclosure)).encode(), None);
+        assert!(report.all_hold(), "{report:#?}");
+        let [times] = report.times.as_slice() else { panic!("one trigger: {:?}", report.times) };
+        assert_eq!(times.about, "entry 1 (trigger bearing-worn raised)");
+        assert!(times.source.is_some() && times.received.is_some());
+        let said = times.agent_clock.as_ref().map(|clock| (clock.state, clock.error_us));
+        assert_eq!(said, clock.map(|clock| (clock.word(), clock.error_us())));
+        let unproved = verify(&entry(None).encode(), None);
+        assert_eq!(
+            (unproved.times[0].source, unproved.times[0].received),
+            (None, None),
+            "nothing shown, nothing proved"
+        );
+        assert_eq!(unproved.times[0].block, times.block);
+    }
 }
 
 #[test]

@@ -239,6 +239,7 @@ mod tests {
             readings: ReadingsClaim { first: 0, last: 0, root: [0; 32], head: [0; 32], points: BTreeMap::new() },
             number: 0,
             call: None,
+            clock: None,
         };
         statement(number, Body::Trigger(body), 10)
     }

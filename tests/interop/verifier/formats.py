@@ -141,11 +141,18 @@ BATCH = fields({"root": HASH, "count": integer(1, 1000), "first": UINT})
 CALL = fields(
     {"contract": ID, "action": ID, "args": table(TEXT, any_item), "nonce": SALT, "at": INT}, {"agreement": ID}
 )
+BOUND, UNBOUND = fields({"state": one_of("synchronised"), "error-us": UINT}), fields({"state": one_of("free-running", "unknown")})
+
+
+def CLOCK(item):
+    return BOUND(item) or UNBOUND(item)
+
+
 TRIGGER = fields({
     "trigger": ID, "device": ID, "rule": HASH, "transition": one_of("raised", "cleared"), "priority": PRIORITY,
     "at": INT, "number": UINT,
     "readings": fields({"first": UINT, "last": UINT, "root": HASH, "head": HASH, "points": table(POINT_ID, UINT)}),
-}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)})})  # fmt: skip
+}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)}), "clock": CLOCK})  # fmt: skip
 RULE = fields({
     "id": ID, "device": ID, "when": TEXT, "for": UINT, "priority": PRIORITY, "disclose": each(POINT_ID),
     "points": table(POINT_ID, row(one_of("bool", "integer", "float", "text", "any"), UNIT)),
