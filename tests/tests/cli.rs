@@ -362,9 +362,8 @@ async fn an_order_is_shown_accepted_and_proved() {
     let evidence = ["evidence", "mo-1", "--node", &node, "--agent", &agent, "-o", &file];
     tally(&evidence).await.is(0).says("tally verify");
     let ledger_key = site.dir().join("keys/node.pub.pem").display().to_string();
-    let shown = tally(&["verify", &file, "--ledger-key", &ledger_key]).await;
+    let shown = tally(&["verify", &file, "--ledger-key", &ledger_key]).await.is(0);
     shown
-        .is(0)
         .says("Every link holds")
         .says("by the device's clock")
         .says("by the agent's clock")
