@@ -10,12 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::views;
-use tally_evidence::Receipt;
+use tally_evidence::{BatchBody, BatchEnvelope, Receipt, SignedStatement, TriggerBody};
 use tally_ledger_node::backup::{copy, restore};
 use tally_ledger_node::retain::{Reason, Retention, archive, import, kept, snapshot};
 use tally_ledger_node::testing::{Plant, Terms};
 use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, NodeConfig, ReadError};
-use tally_model::AgreementId;
+use tally_model::{AgreementId, Priority};
 
 /// Bytes of a segment: some five blocks of one trigger.
 const SEGMENT: u64 = 4_096;
@@ -237,6 +237,64 @@ async fn a_lost_index_beside_damaged_files_is_refused_by_name() {
         fs::write(&file, &bytes).unwrap();
     }
     open().unwrap().close();
+}
+
+/// Two batches of equal age: the one that opened an order stays whole, every trigger with its proof; the other goes, and its receipt
+/// and what became of it stay.
+#[tokio::test]
+async fn a_batch_goes_as_a_whole_unless_an_order_rests_on_one_of_its_triggers() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), TestClock::at(START));
+    // Nobody accepts the orders: they stay open all the time.
+    let plant = plant().with_terms(Terms { respond: "300d" });
+    let body = |device, number| plant.body(device, 0, number, "worn out", Priority::High).unwrap();
+    let engine = Engine::open(forgetful(&plant, dir.path(), days(30), &clock)).unwrap();
+    // Agent 0 has the devices 0 and 2, agent 1 the devices 1 and 3.
+    let opener = plant.batch(0, &[body(0, 0), body(0, 1)]).unwrap();
+    let kept = submit(&engine, opener.clone()).await;
+    let mut told = vec![kept.clone()];
+    told.extend(live_on(&engine, &plant, &clock, body).await);
+    let gone = told[2].clone();
+    assert_eq!((kept.committed.refused, gone.committed.refused), (0, 0));
+    assert!(engine.retain().unwrap().segments > 2);
+    let (head, kept_below) = (engine.store().head().unwrap(), engine.store().kept_below());
+    assert!(kept_below > gone.committed.height, "it was old enough");
+    engine.close();
+    drop(engine);
+    for without in [false, true] {
+        if without {
+            fs::remove_file(dir.path().join("state.redb")).unwrap();
+        }
+        let engine = Engine::open(forgetful(&plant, dir.path(), days(30), &clock)).unwrap();
+        assert_eq!(engine.store().head().unwrap().sealed, head.sealed, "the same tree root and state root");
+        let pruned = [&kept, &gone].map(|told| is_pruned(&engine, told.committed.entry));
+        assert_eq!((pruned, state_of(&engine, "mo-1")), ([false, true], "reported".into()));
+        all_is_as_told(&engine, &told).await;
+        evidence_is_whole(&engine, "mo-1");
+        let (_, bytes) = engine.entry(kept.committed.entry).unwrap().unwrap();
+        assert_eq!(bytes, opener);
+        let envelope = BatchEnvelope::split(&bytes).unwrap();
+        let batch = BatchBody::decode(&SignedStatement::parse(envelope.statement).unwrap().payload).unwrap();
+        for item in [0, 1] {
+            assert_eq!(envelope.show(item).unwrap().check(&batch).unwrap(), body(0, item.into()));
+        }
+        engine.close();
+    }
+}
+
+/// An order opened alone, a batch of notes on it, and then single notes for 100 days.
+async fn live_on(
+    engine: &Engine,
+    plant: &Plant,
+    clock: &TestClock,
+    body: impl Fn(usize, u64) -> TriggerBody,
+) -> Vec<Told> {
+    let mut told = vec![submit(engine, plant.worn(1, 0, "worn out").unwrap()).await];
+    told.push(submit(engine, plant.batch(1, &[body(1, 1), body(1, 2), body(1, 3)]).unwrap()).await);
+    for number in 4..44 {
+        clock.set(START + 100 * DAY * (i64::try_from(number).unwrap() - 3) / 40);
+        told.push(submit(engine, plant.worn(1, number, "worn out").unwrap()).await);
+    }
+    told
 }
 
 /// What the auditors of a whole plant would do: archived, pruned, backed up, brought back here and there; always the same ledger.
