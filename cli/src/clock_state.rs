@@ -12,11 +12,11 @@ const UNSYNCHRONISED_US: u64 = 16_000_000;
 /// The state of the computer's clock (adjtimex(2)); unknown when the kernel does not answer, as under some sandboxes.
 pub fn clock_state() -> ClockState {
     let Some(timex) = read() else { return ClockState::Unknown };
-    state_of(timex.maxerror.into())
+    state_of(timex.maxerror)
 }
 
 /// From the kernel's `maxerror`, in µs.
-fn state_of(maxerror: i64) -> ClockState {
+fn state_of(maxerror: libc::c_long) -> ClockState {
     match u64::try_from(maxerror) {
         Ok(error_us) if error_us < UNSYNCHRONISED_US => ClockState::Synchronised { error_us },
         Ok(_) => ClockState::FreeRunning,
@@ -55,6 +55,6 @@ mod tests {
     fn the_kernel_answers_as_its_manual_says() {
         let Some(timex) = read() else { return assert_eq!(clock_state(), ClockState::Unknown) };
         assert_eq!(timex.modes, 0, "nothing was changed");
-        assert!((0..=16_000_000).contains(&i64::from(timex.maxerror)), "{}", timex.maxerror);
+        assert!((0..=16_000_000).contains(&timex.maxerror), "{}", timex.maxerror);
     }
 }
