@@ -467,6 +467,7 @@ impl Agent {
             live,
             clock,
             limits,
+            batch: self.config.batch,
             changes,
             late,
         };

@@ -27,7 +27,7 @@ use problem::Problem;
 use serde_json::json;
 use std::sync::Arc;
 use tally_connector_api::{Clock, SystemClock};
-use tally_evidence::StatementId;
+use tally_evidence::StatementName;
 use tally_journal::Storage;
 use tally_model::{DeviceId, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
@@ -181,7 +181,7 @@ async fn disclosure<S: Storage + Send + 'static>(
     let id = parse(&id)?;
     let _permit = api.disclosures.acquire().await.map_err(|_| Problem::not_now("stopping", "stopping".to_owned()))?;
     let stores = api.stores.clone();
-    let disclosed = tokio::task::spawn_blocking(move || disclose(&stores, &id)).await;
+    let disclosed = tokio::task::spawn_blocking(move || disclose(&stores, id)).await;
     let bytes = disclosed.map_err(|fault| Problem::internal(&fault))??;
     Ok(([(header::CONTENT_TYPE, "application/cbor")], bytes).into_response())
 }
@@ -193,7 +193,7 @@ async fn dead_letters<S: Storage + Send + 'static>(State(api): Shared<S>) -> Res
     let lines = letters.iter().map(|letter| {
         let sealed = &letter.sealed;
         json!({
-            "number": sealed.number, "statement": sealed.id.to_string(), "device": sealed.device,
+            "number": sealed.number, "statement": sealed.name().to_string(), "device": sealed.device,
             "trigger": sealed.trigger, "transition": sealed.transition.word(), "at": sealed.at.to_string(),
             "code": letter.code, "reason": letter.reason,
         })
@@ -214,14 +214,17 @@ async fn reload<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem> 
     }
 }
 
-fn parse(id: &str) -> Result<StatementId, Problem> {
-    id.parse().map_err(|_| Problem::bad_request("statement-id", format!("`{id}` is not 64 hexadecimal digits")))
+fn parse(name: &str) -> Result<StatementName, Problem> {
+    let text = || {
+        format!("`{name}` is not 64 hexadecimal digits, nor such with the place of a trigger in its batch behind a `.`")
+    };
+    name.parse().map_err(|_| Problem::bad_request("statement-id", text()))
 }
 
 async fn find_by<S: Storage + Send + 'static>(State(api): Shared<S>, id: &str) -> Result<Found, Problem> {
     let id = parse(id)?;
     let stores = api.stores.clone();
-    let found = tokio::task::spawn_blocking(move || find(&stores, &id)).await;
+    let found = tokio::task::spawn_blocking(move || find(&stores, id)).await;
     Ok(found.map_err(|fault| Problem::internal(&fault))??)
 }
 
@@ -231,7 +234,7 @@ async fn find_anchor<S: Storage + Send + 'static>(
     id: &str,
 ) -> Result<Option<(SealedAnchor, Option<Answer>)>, Problem> {
     let (id, stores) = (parse(id)?, api.stores.clone());
-    let find = move || stores.anchors().as_ref().map_or(Ok(None), |anchors| anchors.book().find(&id));
+    let find = move || stores.anchors().as_ref().map_or(Ok(None), |anchors| anchors.book().find(&id.statement));
     let found = tokio::task::spawn_blocking(find).await;
     Ok(found.map_err(|fault| Problem::internal(&fault))??)
 }

@@ -6,6 +6,7 @@
 mod check;
 mod written;
 
+use crate::seal::BatchLimits;
 use crate::spool::SpoolLimits;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ pub struct AgentConfig {
     pub anchors: Option<Duration>,
     /// What the gate does when it cannot ask the ledger.
     pub gate: crate::gate::GateSetting,
+    /// How triggers are sealed together; `None`: each for itself.
+    pub batch: Option<BatchLimits>,
     /// How much is kept.
     pub limits: Limits,
 }

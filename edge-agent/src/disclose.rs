@@ -11,8 +11,8 @@ use crate::store::Stores;
 use crate::vault::RECORDS_AT_ONCE;
 use std::collections::HashMap;
 use tally_evidence::{
-    AnchorBody, BodyFault, Disclosure, DisclosureFault, ReadingFault, SignedStatement, StatementFault, StatementId,
-    TriggerBody, decode_reading,
+    AnchorBody, BatchFault, BodyFault, Disclosure, DisclosureFault, ReadingFault, SignedStatement, StatementFault,
+    StatementName, decode_reading,
 };
 use tally_journal::Storage;
 use tally_model::DeviceId;
@@ -22,8 +22,8 @@ use tally_model::DeviceId;
 #[non_exhaustive]
 pub enum DiscloseError {
     /// This agent did not seal it, or no longer knows.
-    #[error("no trigger of this agent has the statement id {0}")]
-    Unknown(StatementId),
+    #[error("no trigger of this agent has the name {0}")]
+    Unknown(StatementName),
     /// No anchor in the book covers the reading.
     #[error("no anchor of this agent covers reading {number} of {device}")]
     NotAnchored {
@@ -35,12 +35,15 @@ pub enum DiscloseError {
     /// A store, or readings that are gone.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Our own statement does not parse.
+    /// Our own trigger does not parse.
     #[error("{0}")]
-    Statement(#[from] StatementFault),
-    /// Nor its body.
+    Trigger(#[from] BatchFault),
+    /// Our own anchor does not.
     #[error("{0}")]
-    Body(#[from] BodyFault),
+    Anchor(#[from] StatementFault),
+    /// Nor what it says.
+    #[error("{0}")]
+    AnchorBody(#[from] BodyFault),
     /// A reading in the vault is none.
     #[error("{0}")]
     Reading(#[from] ReadingFault),
@@ -76,11 +79,12 @@ impl Found {
 ///
 /// # Errors
 /// [`DiscloseError::Unknown`], or a store's.
-pub fn find<S: Storage>(stores: &Stores<S>, id: &StatementId) -> Result<Found, DiscloseError> {
+pub fn find<S: Storage>(stores: &Stores<S>, name: impl Into<StatementName>) -> Result<Found, DiscloseError> {
+    let name = name.into();
     let mut end = stores.receipts().end();
     loop {
         let (receipts, begin) = stores.receipts().some_before(end, RECORDS_AT_ONCE as u64)?;
-        if let Some(found) = receipts.into_iter().find(|receipted| receipted.sealed.id == *id) {
+        if let Some(found) = receipts.into_iter().find(|receipted| receipted.sealed.name() == name) {
             return Ok(Found::Receipted(Box::new(found)));
         }
         if begin >= end || begin <= stores.receipts().first() {
@@ -93,23 +97,23 @@ pub fn find<S: Storage>(stores: &Stores<S>, id: &StatementId) -> Result<Found, D
         let sealed = stores.outbox().some_from(number, RECORDS_AT_ONCE)?;
         let Some(last) = sealed.last() else { break };
         number = last.number + 1;
-        if let Some(found) = sealed.into_iter().find(|sealed| sealed.id == *id) {
+        if let Some(found) = sealed.into_iter().find(|sealed| sealed.name() == name) {
             return Ok(Found::Unanswered(found));
         }
     }
     let dead = stores.receipts().dead_letters()?;
-    let found = dead.into_iter().map(|letter| letter.sealed).find(|sealed| sealed.id == *id);
-    found.map(Found::Unanswered).ok_or(DiscloseError::Unknown(*id))
+    let found = dead.into_iter().map(|letter| letter.sealed).find(|sealed| sealed.name() == name);
+    found.map(Found::Unanswered).ok_or(DiscloseError::Unknown(name))
 }
 
 /// The disclosure of a trigger, as bytes.
 ///
 /// # Errors
 /// [`DiscloseError`].
-pub fn disclose<S: Storage>(stores: &Stores<S>, id: &StatementId) -> Result<Vec<u8>, DiscloseError> {
-    let found = find(stores, id)?;
+pub fn disclose<S: Storage>(stores: &Stores<S>, name: impl Into<StatementName>) -> Result<Vec<u8>, DiscloseError> {
+    let found = find(stores, name)?;
     let sealed = found.sealed();
-    let body = TriggerBody::decode(&SignedStatement::parse(&sealed.statement)?.payload)?;
+    let body = sealed.body()?;
     let claim = &body.readings;
     let (mut place, mut leaves, mut opened) = (sealed.places.0, Vec::new(), HashMap::new());
     while place <= sealed.places.1 {

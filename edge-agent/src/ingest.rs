@@ -12,7 +12,7 @@
 
 use crate::anchor::{Anchors, book};
 use crate::error::StoreError;
-use crate::seal::Sealer;
+use crate::seal::{BatchLimits, Sealer};
 use crate::status::{Alarm, Status};
 use crate::store::{Sealing, Stores};
 use crate::vault::{Keeping, Kept, Retained};
@@ -33,6 +33,8 @@ pub const LATE_BATCHES_MAX: usize = 16;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Batches handled between two looks at the clock. What is decided in one group shares its syncs.
 const GROUP_BATCHES_MAX: usize = 64;
+/// Batches gathered for one seal: some ten thousand readings.
+const GATHERED_BATCHES_MAX: usize = 1_024;
 /// Between two looks at what may be deleted; ten seconds when the vault is above its size.
 const RETAIN_EVERY: Duration = Duration::from_secs(600);
 const RETAIN_EVERY_FULL: Duration = Duration::from_secs(10);
@@ -64,6 +66,8 @@ pub struct Ingest<S: Storage> {
     pub clock: Arc<dyn Clock>,
     /// How much is kept.
     pub limits: VaultLimits,
+    /// How triggers are sealed together; `None`: each for itself.
+    pub batch: Option<BatchLimits>,
     /// Other rules, from a changed mapping.
     pub changes: mpsc::Receiver<NewRules>,
     /// What devices had recorded during an outage; bounded by [`LATE_BATCHES_MAX`].
@@ -107,7 +111,10 @@ impl<S: Storage> Ingest<S> {
             };
             match runtime.block_on(async { tokio::time::timeout(wait, came).await }) {
                 Ok(Came::Live(0)) => return self.close(),
-                Ok(Came::Live(_)) => self.take(group.drain(..))?,
+                Ok(Came::Live(_)) => {
+                    self.gather(&mut source, &mut group, runtime);
+                    self.take(group.drain(..))?;
+                }
                 Ok(Came::Late) => self.take_late(recorded.drain(..))?,
                 Err(_) => {}
             }
@@ -125,21 +132,35 @@ impl<S: Storage> Ingest<S> {
         }
     }
 
+    /// When triggers are sealed together: waits a moment for more readings, whose triggers then share a seal. Nothing is in
+    /// between that a crash could lose: what is not taken yet is not numbered yet.
+    fn gather(&self, source: &mut mpsc::Receiver<Batch>, group: &mut Vec<Batch>, runtime: &Handle) {
+        let Some(limits) = self.batch else { return };
+        let until = Instant::now() + limits.within;
+        while group.len() < GATHERED_BATCHES_MAX {
+            let wait = until.saturating_duration_since(Instant::now());
+            let more = async { tokio::time::timeout(wait, source.recv_many(group, GROUP_BATCHES_MAX)).await };
+            // Time is over, or the sources have stopped.
+            if wait.is_zero() || !matches!(runtime.block_on(more), Ok(1..)) {
+                break;
+            }
+        }
+    }
+
     /// Takes a group of batches through steps 4 to 7. When this returns, every trigger they gave is safe.
     ///
     /// # Errors
     /// [`StoreError`]; nothing more may be sealed before the stores were opened anew.
     pub fn take(&mut self, group: impl IntoIterator<Item = Batch>) -> Result<(), StoreError> {
-        let mut sealing = Sealing::at(self.status.clock_state());
+        let mut sealing = Sealing::new(self.batch, self.status.clock_state());
         self.keep_and_watch(group, &mut sealing)?;
+        sealing.finish(&self.sealer)?;
         let sealed = sealing.sealed();
         if sealed.is_empty() {
             return Ok(());
         }
         let mut outbox = self.stores.outbox();
-        for sealed in sealed {
-            outbox.put(sealed)?;
-        }
+        outbox.put_all(sealed)?;
         outbox.sync()?;
         self.status.outbox(&outbox);
         let next = outbox.next_number();

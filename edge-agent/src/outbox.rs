@@ -1,7 +1,10 @@
 //! Step 7: sealed triggers on disk until the ledger has them. **After [`Outbox::sync`] a power cut loses nothing.**
 //!
 //! One journal record for each trigger ([`Sealed::encode`]); its record number *is* the trigger's number, so numbers have
-//! no gaps and none is given twice, whatever happens.
+//! no gaps and none is given twice, whatever happens. Triggers that share a seal stand in one record, so that a power cut leaves
+//! all of them or none: 3 u8, statement with u32 length, count u32, and each trigger's record (without the statement) with u32
+//! length. It has the number of the first; behind it follows for each further one a record that only takes its number: 4 u8,
+//! number of the first u64. Opening adds those that a power cut took.
 //!
 //! **Who writes, who deletes.** The ingest thread puts in; the submit task marks done and discards whole segments.
 //!
@@ -13,11 +16,17 @@
 //! at the limit none: a rule that still holds when there is room again is sealed then. On disk it may take half as much
 //! again, while SCADA's broker is away: triggers the ledger has are kept for it up to that.
 
+use crate::bytes::{Put, Take};
 use crate::error::StoreError;
 use crate::seal::Sealed;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use tally_journal::{Journal, JournalError, Options, Storage};
 use tally_model::Priority;
+
+/// First byte of the record of a batch, and of those that only take a number of it.
+const BATCH: u8 = 3;
+const FURTHER: u8 = 4;
 
 /// The journal's limits: small segments, so that disk comes back soon.
 #[must_use]
@@ -36,6 +45,8 @@ pub struct Outbox<S: Storage> {
     cursor: u64,
     /// Answered triggers behind the cursor.
     answered: BTreeSet<u64>,
+    /// The batch that was read last: its triggers are mostly asked for one after the other.
+    read_last: RefCell<Vec<Sealed>>,
 }
 
 impl<S: Storage> Outbox<S> {
@@ -44,24 +55,33 @@ impl<S: Storage> Outbox<S> {
     /// # Errors
     /// [`StoreError`].
     pub fn begin(
-        journal: Journal<S>,
+        mut journal: Journal<S>,
         bytes_max: u64,
         answered: &BTreeSet<u64>,
         mut visit: impl FnMut(&Sealed),
     ) -> Result<Self, StoreError> {
-        let (mut pending_bytes, mut pending) = (0, 0);
+        let (mut pending_bytes, mut pending, mut end) = (0, 0, None);
         for record in journal.iter_from(0).map_err(fault)? {
             let (number, bytes) = record.map_err(fault)?;
-            let sealed = decode(number, &bytes)?;
-            visit(&sealed);
-            if !answered.contains(&number) {
-                pending_bytes += bytes.len() as u64;
-                pending += 1;
+            let found = match Record::decode(number, &bytes)? {
+                Record::One(sealed) => vec![*sealed],
+                Record::Batch(batch) => batch,
+                Record::Further(_) => continue,
+            };
+            end = found.last().zip(found.first()).map(|(last, first)| (first.number, last.number));
+            for sealed in found {
+                visit(&sealed);
+                if !answered.contains(&sealed.number) {
+                    pending_bytes += sealed.kept_bytes() as u64;
+                    pending += 1;
+                }
             }
         }
+        complete(&mut journal, end)?;
         let answered = answered.iter().copied().filter(|number| *number >= journal.first_number()).collect();
         let cursor = journal.first_number();
-        let mut outbox = Self { journal, bytes_max, pending_bytes, pending, cursor, answered };
+        let read_last = RefCell::default();
+        let mut outbox = Self { journal, bytes_max, pending_bytes, pending, cursor, answered, read_last };
         outbox.advance();
         Ok(outbox)
     }
@@ -87,9 +107,38 @@ impl<S: Storage> Outbox<S> {
         let bytes = sealed.encode();
         let number = self.journal.append(&bytes).map_err(fault)?;
         debug_assert_eq!(number, sealed.number);
-        self.pending_bytes += bytes.len() as u64;
-        self.pending += 1;
+        self.note(sealed);
         Ok(())
+    }
+
+    /// Puts triggers in, in number order; those of a batch as one record.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_all(&mut self, sealed: &[Sealed]) -> Result<(), StoreError> {
+        for together in sealed.chunk_by(|one, next| one.batched.is_some() && one.id == next.id) {
+            match together {
+                [one] if one.batched.is_none() => self.put(one)?,
+                batch => self.put_batch(batch)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn put_batch(&mut self, batch: &[Sealed]) -> Result<(), StoreError> {
+        let first = self.journal.append(&encode_batch(batch)).map_err(fault)?;
+        // If we die from here on: opening adds what is missing of these.
+        for _ in batch.iter().skip(1) {
+            self.journal.append(&encode_further(first)).map_err(fault)?;
+        }
+        debug_assert_eq!(Some(first), batch.first().map(|sealed| sealed.number));
+        batch.iter().for_each(|sealed| self.note(sealed));
+        Ok(())
+    }
+
+    fn note(&mut self, sealed: &Sealed) {
+        self.pending_bytes += sealed.kept_bytes() as u64;
+        self.pending += 1;
     }
 
     /// Makes what was put in durable.
@@ -128,10 +177,49 @@ impl<S: Storage> Outbox<S> {
         if number >= self.journal.durable_number() {
             return Ok(None);
         }
-        match self.journal.read(number).map_err(fault)? {
-            Some(bytes) => decode(number, &bytes).map(Some),
-            None => Ok(None),
+        let found = self.read_last.borrow().iter().find(|sealed| sealed.number == number).cloned();
+        match (found, self.record(number)?) {
+            (Some(found), Some(_)) => Ok(Some(found)),
+            (_, Some(Record::One(sealed))) => Ok(Some(*sealed)),
+            (_, Some(Record::Batch(batch))) => Ok(self.remember(batch, number)),
+            (_, Some(Record::Further(first))) => match self.record(first)? {
+                Some(Record::Batch(batch)) => Ok(self.remember(batch, number)),
+                // The record of the batch is given up already: so is all that stood in it.
+                _ => Ok(None),
+            },
+            (_, None) => Ok(None),
         }
+    }
+
+    /// All triggers that share the seal of `sealed`, in order; itself when it has one of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn together(&self, sealed: &Sealed) -> Result<Vec<Sealed>, StoreError> {
+        let Some(batched) = &sealed.batched else { return Ok(vec![sealed.clone()]) };
+        let first = sealed.number.saturating_sub(u64::from(batched.item));
+        match self.record(first)? {
+            Some(Record::Batch(batch)) => Ok(batch),
+            _ => Err(StoreError::Foreign { store: "outbox", record: first }),
+        }
+    }
+
+    /// Those of them that have no answer yet.
+    #[must_use]
+    pub fn unanswered(&self, mut sealed: Vec<Sealed>) -> Vec<Sealed> {
+        sealed.retain(|sealed| sealed.number >= self.cursor && !self.answered.contains(&sealed.number));
+        sealed
+    }
+
+    fn record(&self, number: u64) -> Result<Option<Record>, StoreError> {
+        let bytes = self.journal.read(number).map_err(fault)?;
+        bytes.map(|bytes| Record::decode(number, &bytes)).transpose()
+    }
+
+    fn remember(&self, batch: Vec<Sealed>, number: u64) -> Option<Sealed> {
+        let found = batch.iter().find(|sealed| sealed.number == number).cloned();
+        *self.read_last.borrow_mut() = batch;
+        found
     }
 
     /// The trigger has its answer.
@@ -140,7 +228,7 @@ impl<S: Storage> Outbox<S> {
         if number < self.cursor || !self.answered.insert(number) {
             return;
         }
-        self.pending_bytes = self.pending_bytes.saturating_sub(sealed.encode().len() as u64);
+        self.pending_bytes = self.pending_bytes.saturating_sub(sealed.kept_bytes() as u64);
         self.pending = self.pending.saturating_sub(1);
         self.advance();
     }
@@ -157,13 +245,23 @@ impl<S: Storage> Outbox<S> {
     /// # Errors
     /// [`StoreError`].
     pub fn discard(&mut self, published: u64) -> Result<(), StoreError> {
-        self.journal.discard_before(self.cursor.min(published)).map_err(fault)?;
+        let whole = self.whole(self.cursor.min(published))?;
+        self.journal.discard_before(whole).map_err(fault)?;
         let mut until = self.journal.first_number();
         while until < self.cursor && self.journal.bytes_on_disk() > self.pending_bytes + self.bytes_max / 2 {
             until += 1 + (self.cursor - until) / 64;
-            self.journal.discard_before(until.min(self.cursor)).map_err(fault)?;
+            let whole = self.whole(until.min(self.cursor))?;
+            self.journal.discard_before(whole).map_err(fault)?;
         }
         Ok(())
+    }
+
+    /// `number`, or the first of its batch: a batch is given up as a whole.
+    fn whole(&self, number: u64) -> Result<u64, StoreError> {
+        match self.record(number)? {
+            Some(Record::Further(first)) => Ok(first),
+            _ => Ok(number),
+        }
     }
 
     /// The first trigger still in the journal.
@@ -177,8 +275,10 @@ impl<S: Storage> Outbox<S> {
     /// # Errors
     /// [`StoreError`].
     pub fn some_from(&self, number: u64, count: usize) -> Result<Vec<Sealed>, StoreError> {
-        let records = self.journal.iter_from(number).map_err(fault)?.take(count);
-        records.map(|record| record.map_err(fault).and_then(|(number, bytes)| decode(number, &bytes))).collect()
+        let end = self.journal.durable_number();
+        let numbers = (number.max(self.journal.first_number())..end).take(count);
+        // Of a batch whose record was given up nothing is left.
+        numbers.filter_map(|number| self.get(number).transpose()).collect()
     }
 
     /// Triggers without an answer.
@@ -212,17 +312,81 @@ fn fault(source: JournalError) -> StoreError {
     StoreError::Journal { store: "outbox", source }
 }
 
-fn decode(number: u64, bytes: &[u8]) -> Result<Sealed, StoreError> {
-    let sealed = Sealed::decode(bytes).filter(|sealed| sealed.number == number);
-    sealed.ok_or(StoreError::Foreign { store: "outbox", record: number })
+/// A record of the journal.
+enum Record {
+    One(Box<Sealed>),
+    /// At least one, with rising numbers.
+    Batch(Vec<Sealed>),
+    /// In the batch that begins at this number.
+    Further(u64),
+}
+
+impl Record {
+    fn decode(number: u64, bytes: &[u8]) -> Result<Self, StoreError> {
+        let record = match bytes.first() {
+            Some(&BATCH) => decode_batch(number, bytes).map(Self::Batch),
+            Some(&FURTHER) => decode_further(bytes).filter(|first| *first < number).map(Self::Further),
+            _ => Sealed::decode(bytes).filter(|sealed| sealed.number == number).map(|one| Self::One(Box::new(one))),
+        };
+        record.ok_or(StoreError::Foreign { store: "outbox", record: number })
+    }
+}
+
+/// Takes the numbers of the last batch (first and last trigger) that a power cut took.
+fn complete<S: Storage>(journal: &mut Journal<S>, last: Option<(u64, u64)>) -> Result<(), StoreError> {
+    let Some((first, last)) = last else { return Ok(()) };
+    if journal.next_number() > last {
+        return Ok(());
+    }
+    while journal.next_number() <= last {
+        journal.append(&encode_further(first)).map_err(fault)?;
+    }
+    journal.sync().map_err(fault)
+}
+
+fn encode_batch(batch: &[Sealed]) -> Vec<u8> {
+    let mut bytes = vec![BATCH];
+    bytes.put_bytes(batch.first().map_or(&[], |first| &first.statement));
+    bytes.put_u32(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+    batch.iter().for_each(|sealed| bytes.put_bytes(&sealed.encode_with(&[])));
+    bytes
+}
+
+fn decode_batch(number: u64, bytes: &[u8]) -> Option<Vec<Sealed>> {
+    let mut take = Take(bytes);
+    take.u8()?;
+    let (statement, count) = (take.bytes()?, take.u32()?);
+    let one = |item: u32| {
+        let sealed = Sealed::decode(take.bytes()?)?;
+        let is_next = sealed.number == number.checked_add(u64::from(item))?
+            && sealed.batched.as_ref().is_some_and(|batched| batched.item == item);
+        is_next.then(|| Sealed { statement: statement.to_vec(), ..sealed })
+    };
+    let batch = (0..count).map(one).collect::<Option<Vec<_>>>()?;
+    take.end()?;
+    (!batch.is_empty()).then_some(batch)
+}
+
+fn encode_further(first: u64) -> Vec<u8> {
+    let mut bytes = vec![FURTHER];
+    bytes.put_u64(first);
+    bytes
+}
+
+fn decode_further(bytes: &[u8]) -> Option<u64> {
+    let mut take = Take(bytes);
+    take.u8()?;
+    let first = take.u64()?;
+    take.end()?;
+    Some(first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::tests::sealed;
+    use crate::seal::tests::{batch, sealed};
     use crate::store::open_journal;
-    use tally_journal::testing::MemStorage;
+    use tally_journal::testing::{DiskFault, MemStorage};
 
     fn open(disk: &MemStorage, bytes_max: u64, answered: &[u64]) -> Outbox<MemStorage> {
         let journal = open_journal("outbox", disk.clone(), journal_options(bytes_max)).unwrap();
@@ -276,6 +440,73 @@ mod tests {
         let mut outbox = open(&disk.power_cut(4), 1 << 20, &[0, 1]);
         assert_eq!((outbox.next_number(), outbox.pending()), (3, 1));
         assert_eq!(drain(&mut outbox), [2]);
+    }
+
+    #[test]
+    fn a_batch_is_there_whole_or_not_at_all_after_every_power_cut() {
+        let mut whole = 0;
+        for seed in 0..40 {
+            let disk = MemStorage::new();
+            let mut outbox = open(&disk, 1 << 20, &[]);
+            put(&mut outbox, &[Priority::Low]);
+            outbox.put_all(&batch(1, 5)).unwrap();
+            // The power goes while it is synced: any prefix of its five records may survive.
+            disk.fail_operation(1 + seed % 4, DiskFault::PowerOff);
+            let _ = outbox.sync();
+            let mut outbox = open(&disk.power_cut(seed), 1 << 20, &[]);
+            let kept = outbox.pending();
+            assert!(kept == 1 || kept == 6, "{kept}");
+            assert_eq!(outbox.next_number(), kept, "their numbers are taken");
+            whole += u64::from(kept == 6);
+            put(&mut outbox, &[Priority::Low]);
+            assert_eq!(drain(&mut outbox), (0..=kept).collect::<Vec<_>>());
+            assert_eq!((outbox.pending(), outbox.pending_bytes()), (0, 0));
+        }
+        assert!((1..40).contains(&whole), "both happened: {whole}");
+    }
+
+    #[test]
+    fn each_trigger_of_a_batch_is_found_with_all_that_share_its_seal() {
+        let disk = MemStorage::new();
+        let mut outbox = open(&disk, 1 << 20, &[]);
+        let sealed =
+            [vec![sealed(0, Priority::High)], batch(1, 3), batch(4, 2), vec![sealed(6, Priority::High)]].concat();
+        outbox.put_all(&sealed).unwrap();
+        outbox.sync().unwrap();
+        for answered in [&[][..], &[0, 1, 2]] {
+            let mut outbox = open(&disk.restart(), 1 << 20, answered);
+            for (number, expected) in (0..).zip(&sealed) {
+                assert_eq!(outbox.get(number).unwrap().as_ref(), Some(expected));
+            }
+            assert_eq!(outbox.some_from(2, 4).unwrap(), sealed[2..6]);
+            assert_eq!(outbox.together(&sealed[3]).unwrap(), sealed[1..4]);
+            assert_eq!(outbox.together(&sealed[6]).unwrap(), sealed[6..]);
+            assert_eq!(drain(&mut outbox).len(), 7 - answered.len());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_given_up_as_a_whole() {
+        let mut outbox = open(&MemStorage::new(), 8 << 20, &[]);
+        for round in 0..6 {
+            outbox.put_all(&batch(round * 300, 300)).unwrap();
+        }
+        outbox.sync().unwrap();
+        drain(&mut outbox);
+        for published in [450, 1_000, 1_799] {
+            outbox.discard(published).unwrap();
+            assert!(outbox.first_kept() <= published / 300 * 300, "{published}");
+            assert_eq!(outbox.get(published).unwrap().map(|sealed| sealed.number), Some(published));
+        }
+        assert!(outbox.first_kept() > 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn random_records_never_panic(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..300), kind in 0u8..6) {
+            bytes[0] = kind;
+            let _ = Record::decode(7, &bytes);
+        }
     }
 
     #[test]

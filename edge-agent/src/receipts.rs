@@ -143,20 +143,23 @@ impl<S: Storage> Receipts<S> {
         Ok(())
     }
 
-    /// Keeps a dead letter, durably.
+    /// Keeps dead letters, durably.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn bury(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let sealed = &letter.sealed;
-        let mut bytes = vec![RECORD];
-        bytes.put_u64(sealed.number);
-        bytes.put_bytes(letter.code.as_bytes());
-        bytes.put_bytes(letter.reason.as_bytes());
-        bytes.put_bytes(&sealed.encode());
-        self.dead.append(&bytes).map_err(dead_fault)?;
+    pub fn bury(&mut self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        for DeadLetter { sealed, code, reason } in letters {
+            let mut bytes = vec![RECORD];
+            bytes.put_u64(sealed.number);
+            bytes.put_bytes(code.as_bytes());
+            bytes.put_bytes(reason.as_bytes());
+            bytes.put_bytes(&sealed.encode());
+            self.dead.append(&bytes).map_err(dead_fault)?;
+        }
         self.dead.sync().map_err(dead_fault)?;
-        remember(&mut self.states, &sealed.device, &sealed.trigger, sealed.last, sealed.transition);
+        for DeadLetter { sealed, .. } in letters {
+            remember(&mut self.states, &sealed.device, &sealed.trigger, sealed.last, sealed.transition);
+        }
         Ok(())
     }
 
@@ -340,7 +343,7 @@ mod tests {
         }
         receipts.sync().unwrap();
         let letter = DeadLetter { sealed: sealed(40, Priority::Low), code: "bad".into(), reason: "is".into() };
-        receipts.bury(&letter).unwrap();
+        receipts.bury(std::slice::from_ref(&letter)).unwrap();
         receipts.retain(Timestamp::from_micros(35_000_000)).unwrap();
         let (receipts, answered) = open(&Disks(disks.0.power_cut(1), disks.1.power_cut(2)));
         assert!(receipts.first() > 20 && answered.numbers.contains(&39) && answered.numbers.contains(&40));

@@ -2,14 +2,29 @@
 
 use crate::bytes::{Put, Take};
 use crate::watch::Decided;
+use std::time::Duration;
 use tally_evidence::{
-    SignedStatement, SigningKey, StatementFault, StatementId, StatementKind, Transition, TriggerBody, TriggerCall,
-    rule_digest, sign,
+    BATCH_TRIGGERS_MAX, BatchBody, BatchFault, SignedStatement, SigningKey, StatementFault, StatementId, StatementKind,
+    StatementName, Transition, TriggerBody, TriggerCall, rule_digest, sign,
 };
 use tally_model::{ClockState, DeviceId, PartyId, Priority, Timestamp, TriggerId};
 
 /// Format of a record: the first byte of everything the outbox keeps.
 const SEALED: u8 = 1;
+/// The same for a trigger that was sealed in a batch.
+const BATCHED: u8 = 2;
+
+/// How triggers are sealed together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Most triggers under one seal, at most [`BATCH_TRIGGERS_MAX`].
+    pub triggers: u32,
+    /// How long readings are gathered before their triggers are sealed.
+    pub within: Duration,
+}
+
+/// Bytes of bodies under one seal: with what is around them well below what a node takes (`limits.body_bytes_max`, 1 MiB).
+const BATCH_BYTES_MAX: usize = 768 << 10;
 
 /// Who seals, and for which ledger.
 #[derive(Debug, Clone)]
@@ -43,10 +58,21 @@ pub struct Sealed {
     pub places: (u64, u64),
     /// Rule time.
     pub at: Timestamp,
-    /// Name of the statement.
+    /// Id of the statement.
     pub id: StatementId,
-    /// The signed statement.
+    /// The signed statement: the trigger's own, or that of its batch.
     pub statement: Vec<u8>,
+    /// When it was sealed in a batch: its place there, and its body.
+    pub batched: Option<Batched>,
+}
+
+/// What a trigger of a batch has of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batched {
+    /// Its place in the batch, from 0.
+    pub item: u32,
+    /// Its body ([`TriggerBody::encode`]).
+    pub body: Vec<u8>,
 }
 
 impl Sealer {
@@ -55,6 +81,59 @@ impl Sealer {
     /// # Errors
     /// [`StatementFault`] when our own statement does not parse, which would be a fault of this program.
     pub fn seal(&self, number: u64, decided: Decided, clock: ClockState) -> Result<Sealed, StatementFault> {
+        let mut sealed = Self::prepare(number, decided, clock);
+        self.seal_alone(&mut sealed)?;
+        Ok(sealed)
+    }
+
+    fn seal_alone(&self, sealed: &mut Sealed) -> Result<(), StatementFault> {
+        let body = sealed.batched.take().map(|batched| batched.body).unwrap_or_default();
+        let (kind, subject, at) = (StatementKind::Trigger, sealed.device.as_str(), sealed.at.as_seconds());
+        sealed.statement = sign(kind, &self.key, &self.agent, subject, &self.ledger, at, body);
+        sealed.id = SignedStatement::parse(&sealed.statement)?.id;
+        Ok(())
+    }
+
+    /// Seals prepared triggers, as many under one seal as the limits say; one alone as a statement of its own.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn seal_batches(&self, prepared: &mut [Sealed], limits: BatchLimits) -> Result<(), StatementFault> {
+        let mut rest = prepared;
+        while !rest.is_empty() {
+            let (batch, behind) = rest.split_at_mut(batch_length(rest, limits));
+            match batch {
+                [one] => self.seal_alone(one)?,
+                many => self.seal_together(many)?,
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn seal_together(&self, batch: &mut [Sealed]) -> Result<(), StatementFault> {
+        let bodies: Vec<_> = batch.iter().filter_map(|sealed| Some(&sealed.batched.as_ref()?.body)).collect();
+        let first = batch.first().map_or(0, |first| first.number);
+        // As many as the limits let in: never none, never too many.
+        let sealed = BatchBody::over(first, &bodies).map_err(|_| StatementFault::Header("a batch of this size"))?;
+        let at = batch.iter().map(|sealed| sealed.at.as_seconds()).max().unwrap_or_default();
+        let agent = &self.agent;
+        let kind = StatementKind::Batch;
+        let statement = sign(kind, &self.key, agent, agent.as_str(), &self.ledger, at, sealed.encode());
+        let id = SignedStatement::parse(&statement)?.id;
+        for (item, sealed) in (0..).zip(batch) {
+            sealed.id = id;
+            sealed.statement.clone_from(&statement);
+            if let Some(batched) = &mut sealed.batched {
+                batched.item = item;
+            }
+        }
+        Ok(())
+    }
+
+    /// All of a trigger but its seal.
+    #[must_use]
+    pub fn prepare(number: u64, decided: Decided, clock: ClockState) -> Sealed {
         let Decided { rule, firing, claim, places } = decided;
         let source = rule.source();
         let transition = match firing.transition {
@@ -78,11 +157,8 @@ impl Sealer {
             readings: claim,
             clock: Some(clock),
         };
-        let (kind, subject) = (StatementKind::Trigger, source.device.as_str());
-        let issued_at = firing.at.as_seconds();
-        let statement = sign(kind, &self.key, &self.agent, subject, &self.ledger, issued_at, body.encode());
-        let id = SignedStatement::parse(&statement)?.id;
-        Ok(Sealed {
+        let batched = Some(Batched { item: 0, body: body.encode() });
+        Sealed {
             number,
             device: body.device,
             trigger: body.trigger,
@@ -92,19 +168,62 @@ impl Sealer {
             last: body.readings.last,
             places,
             at: body.at,
-            id,
-            statement,
-        })
+            id: StatementId([0; 32]),
+            statement: Vec::new(),
+            batched,
+        }
     }
 }
 
+/// How many of these go under the next seal: at least one.
+fn batch_length(prepared: &[Sealed], limits: BatchLimits) -> usize {
+    let mut bytes = 0;
+    let fits = prepared.iter().take(limits.triggers.min(BATCH_TRIGGERS_MAX) as usize).take_while(|sealed| {
+        bytes += sealed.batched.as_ref().map_or(0, |batched| batched.body.len());
+        bytes <= BATCH_BYTES_MAX
+    });
+    fits.count().max(1)
+}
+
 impl Sealed {
+    /// What names it on the ledger.
+    #[must_use]
+    pub fn name(&self) -> StatementName {
+        StatementName { statement: self.id, item: self.batched.as_ref().map(|batched| batched.item) }
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// [`BatchFault`] when our own bytes do not parse, which would be a fault of this program.
+    pub fn body(&self) -> Result<TriggerBody, BatchFault> {
+        let read = |body: &[u8]| TriggerBody::decode(body).map_err(BatchFault::Payload);
+        match &self.batched {
+            Some(batched) => read(&batched.body),
+            None => read(&SignedStatement::parse(&self.statement).map_err(BatchFault::Statement)?.payload),
+        }
+    }
+
+    /// Bytes that it is counted for in the outbox: its record's; of a trigger of a batch without the seal that they share.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.encode_with(if self.batched.is_some() { &[] } else { &self.statement }).len()
+    }
+
     /// As a record: 1 u8, number u64, transition u8 (0 raised, 1 cleared), priority u8 (0 low … 3 critical), first u64,
-    /// last u64, vault records 2 × u64, at i64 µs, statement id [32], device, trigger and statement with u32 lengths.
+    /// last u64, vault records 2 × u64, at i64 µs, statement id [32], device, trigger and statement with u32 lengths. Of a trigger of a batch: 2 u8
+    /// in front, and behind it its place in the batch u32, and its body with u32 length.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.statement.len() + 200);
-        bytes.push(SEALED);
+        self.encode_with(&self.statement)
+    }
+
+    /// The record with this statement, which triggers of a batch share.
+    #[must_use]
+    pub fn encode_with(&self, statement: &[u8]) -> Vec<u8> {
+        let body = self.batched.as_ref().map_or(0, |batched| batched.body.len());
+        let mut bytes = Vec::with_capacity(statement.len() + body + 200);
+        bytes.push(if self.batched.is_some() { BATCHED } else { SEALED });
         bytes.put_u64(self.number);
         bytes.push(match self.transition {
             Transition::Raised => 0,
@@ -124,7 +243,11 @@ impl Sealed {
         bytes.extend(self.id.0);
         bytes.put_bytes(self.device.as_str().as_bytes());
         bytes.put_bytes(self.trigger.as_str().as_bytes());
-        bytes.put_bytes(&self.statement);
+        bytes.put_bytes(statement);
+        if let Some(Batched { item, body }) = &self.batched {
+            bytes.put_u32(*item);
+            bytes.put_bytes(body);
+        }
         bytes
     }
 
@@ -132,7 +255,8 @@ impl Sealed {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut take = Take(bytes);
-        if take.u8()? != SEALED {
+        let kind = take.u8()?;
+        if ![SEALED, BATCHED].contains(&kind) {
             return None;
         }
         let sealed = Self {
@@ -157,6 +281,10 @@ impl Sealed {
             device: take.parse()?,
             trigger: take.parse()?,
             statement: take.bytes()?.to_vec(),
+            batched: match kind {
+                BATCHED => Some(Batched { item: take.u32()?, body: take.bytes()?.to_vec() }),
+                _ => None,
+            },
         };
         take.end()?;
         Some(sealed)
@@ -181,7 +309,20 @@ pub(crate) mod tests {
             at: Timestamp::from_micros(1_000_000 * i64::try_from(number).unwrap()),
             id: StatementId(tally_evidence::sha256(&number.to_le_bytes())),
             statement: vec![7; 600],
+            batched: None,
         }
+    }
+
+    /// Triggers from `first` on under one seal.
+    pub(crate) fn batch(first: u64, count: u32) -> Vec<Sealed> {
+        let id = StatementId(tally_evidence::sha256(&[&first.to_le_bytes()[..], b"batch"].concat()));
+        let one = |item: u32| Sealed {
+            id,
+            statement: vec![8; 300],
+            batched: Some(Batched { item, body: vec![9; 400] }),
+            ..sealed(first + u64::from(item), Priority::Low)
+        };
+        (0..count).map(one).collect()
     }
 
     #[test]
@@ -190,6 +331,8 @@ pub(crate) mod tests {
             let mut sealed = sealed(3, priority);
             assert_eq!(Sealed::decode(&sealed.encode()), Some(sealed.clone()));
             sealed.transition = Transition::Cleared;
+            assert_eq!(Sealed::decode(&sealed.encode()), Some(sealed.clone()));
+            sealed.batched = Some(Batched { item: 7, body: vec![1; 30] });
             assert_eq!(Sealed::decode(&sealed.encode()), Some(sealed));
         }
     }
@@ -198,8 +341,10 @@ pub(crate) mod tests {
         #[test]
         fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Sealed::decode(&bytes);
-            bytes.insert(0, SEALED);
-            let _ = Sealed::decode(&bytes);
+            for kind in [SEALED, BATCHED] {
+                bytes.insert(0, kind);
+                let _ = Sealed::decode(&bytes);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::anchor::Anchors;
 use crate::error::StoreError;
 use crate::outbox::{self, Outbox};
 use crate::receipts::{self, Receipts};
-use crate::seal::{Sealed, Sealer};
+use crate::seal::{BatchLimits, Sealed, Sealer};
 use crate::vault::{self, Vault, VaultOpening, load_secret};
 use crate::watch::{Decided, Verdict, Watches};
 use std::path::Path;
@@ -105,7 +105,7 @@ impl<S: Storage> Stores<S> {
         watches.restore(&answered.before, from);
         // How good the clock was then, nobody knows any more. A statement that was lost before its sync may have said more: nobody was
         // told of it.
-        let mut missed = Sealing::at(ClockState::Unknown);
+        let mut missed = Sealing::new(None, ClockState::Unknown);
         let mut seal = |decided: Decided| missed.seal(decided, &outbox, sealer);
         let vault = opening.replay(|vault, kept, place, is_open| {
             watches.observe(vault, kept, place, &answered.before, is_open, &mut seal)
@@ -117,9 +117,7 @@ impl<S: Storage> Stores<S> {
             }
         }
         // The readings behind these are on disk: opening a journal makes durable what it finds.
-        for sealed in missed.sealed() {
-            outbox.put(sealed)?;
-        }
+        outbox.put_all(missed.sealed())?;
         outbox.sync()?;
         let count = missed.sealed().len() as u64;
         let (vault, outbox, receipts) = (Mutex::new(vault), Mutex::new(outbox), Mutex::new(receipts));
@@ -161,7 +159,9 @@ impl<S: Storage> Stores<S> {
 
 /// Triggers sealed together, on their way into the outbox.
 pub struct Sealing {
+    /// Prepared until [`Sealing::finish`] when they are sealed together.
     sealed: Vec<Sealed>,
+    batch: Option<BatchLimits>,
     /// What they will take there.
     bytes: u64,
     /// How good the agent's clock is.
@@ -169,30 +169,45 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Nothing sealed yet; what will be says how good the clock is.
+    /// Triggers that are sealed together, when there are limits; else each for itself. Each says how good the clock is.
     #[must_use]
-    pub const fn at(clock: ClockState) -> Self {
-        Self { sealed: Vec::new(), bytes: 0, clock }
+    pub const fn new(batch: Option<BatchLimits>, clock: ClockState) -> Self {
+        Self { sealed: Vec::new(), batch, bytes: 0, clock }
     }
 
     /// Seals a decided firing under the next number, when there is room for it.
     pub fn seal<S: Storage>(&mut self, decided: Decided, outbox: &Outbox<S>, sealer: &Sealer) -> Verdict {
         let (trigger, priority) = (decided.rule.source().id.clone(), decided.rule.source().priority);
         let number = outbox.next_number() + self.sealed.len() as u64;
-        let made = match sealer.seal(number, decided, self.clock) {
+        let made = match self.batch {
+            Some(_) => Ok(Sealer::prepare(number, decided, self.clock)),
+            None => sealer.seal(number, decided, self.clock),
+        };
+        let made = match made {
             Ok(made) => made,
             Err(fault) => {
                 tracing::error!(%trigger, %fault, "our own statement does not parse; this is a fault of the program");
                 return Verdict::NoRoom;
             }
         };
-        let bytes = made.encode().len();
+        let bytes = made.kept_bytes();
         if !outbox.has_room(priority, bytes, self.bytes) {
             return Verdict::NoRoom;
         }
         self.bytes += bytes as u64;
         self.sealed.push(made);
         Verdict::Sealed
+    }
+
+    /// Puts the seals under what was prepared.
+    ///
+    /// # Errors
+    /// [`StoreError::Seal`].
+    pub fn finish(&mut self, sealer: &Sealer) -> Result<(), StoreError> {
+        match self.batch {
+            Some(limits) => sealer.seal_batches(&mut self.sealed, limits).map_err(StoreError::Seal),
+            None => Ok(()),
+        }
     }
 
     /// In number order.

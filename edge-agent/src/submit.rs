@@ -19,9 +19,9 @@ use crate::store::Stores;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::Backoff;
-use tally_evidence::Receipt;
+use tally_evidence::{BatchEnvelope, Receipt, SignedStatement};
 use tally_journal::Storage;
-use tally_ledger_client::{Client, SubmitError, Submitted};
+use tally_ledger_client::{Client, RequestError, SubmitError, Submitted};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -108,12 +108,17 @@ impl<S: Storage + Send + 'static> Submit<S> {
     }
 
     async fn submit(&mut self, sealed: &Sealed, ahead: &mut u64, backoff: &mut Backoff) -> Result<Attempt, StoreError> {
-        match self.client.submit(&sealed.statement).await {
-            Ok(submitted) => self.receipted(sealed, submitted, backoff).await,
+        let first = sealed.clone();
+        let together = self.on_disk(move |stores| stores.outbox().together(&first)).await?;
+        let bodies: Vec<_> = together.iter().filter_map(|sealed| Some(&sealed.batched.as_ref()?.body)).collect();
+        let envelope = sealed.batched.as_ref().map(|_| BatchEnvelope::encode(&sealed.statement, &bodies));
+        match self.client.submit(envelope.as_deref().unwrap_or(&sealed.statement)).await {
+            Ok(submitted) => self.receipted(together, submitted, backoff).await,
             Err(SubmitError::NotFinal { cause }) => {
                 self.status.node(true, format!("taking triggers; {cause}"));
                 let is_new = sealed.number >= *ahead;
-                *ahead = (*ahead).max(sealed.number + 1);
+                let behind = together.last().map_or(sealed.number, |last| last.number) + 1;
+                *ahead = (*ahead).max(behind);
                 Ok(if is_new { Attempt::NextFirst } else { Attempt::Later(backoff.next_delay()) })
             }
             Err(SubmitError::NotNow { retry_after, cause }) => {
@@ -127,16 +132,18 @@ impl<S: Storage + Send + 'static> Submit<S> {
             Err(SubmitError::Refused { code, text }) => {
                 tracing::error!(number = sealed.number, trigger = %sealed.trigger, %code, "the node refuses a trigger for good, it goes to the dead letters: {text}");
                 self.status.node(true, "taking triggers".to_owned());
-                let letter = DeadLetter { sealed: sealed.clone(), code, reason: text };
-                let count = self
+                let (count, dead) = self
                     .on_disk(move |stores| {
-                        stores.receipts().bury(&letter)?;
-                        // If we die here: the letter is found on opening, and the trigger counts as answered.
-                        stores.outbox().done(&letter.sealed);
-                        Ok(stores.receipts().dead_letter_count())
+                        let open = stores.outbox().unanswered(together);
+                        let letter = |sealed| DeadLetter { sealed, code: code.clone(), reason: text.clone() };
+                        let letters: Vec<_> = open.into_iter().map(letter).collect();
+                        stores.receipts().bury(&letters)?;
+                        // If we die here: the letters are found on opening, and the triggers count as answered.
+                        letters.iter().for_each(|letter| stores.outbox().done(&letter.sealed));
+                        Ok((stores.receipts().dead_letter_count(), letters.len() as u64))
                     })
                     .await?;
-                self.status.count.triggers_dead.add(1);
+                self.status.count.triggers_dead.add(dead);
                 self.status.dead_letters(count);
                 self.status.outbox(&self.stores.outbox());
                 Ok(Attempt::Done)
@@ -146,10 +153,11 @@ impl<S: Storage + Send + 'static> Submit<S> {
 
     async fn receipted(
         &mut self,
-        sealed: &Sealed,
+        together: Vec<Sealed>,
         submitted: Submitted,
         backoff: &mut Backoff,
     ) -> Result<Attempt, StoreError> {
+        let Some(sealed) = together.first() else { return Ok(Attempt::Done) };
         if let Err(fault) = self.check(sealed, &submitted.receipt).await {
             match fault {
                 KeyError::Changed { .. } => self.status.raise(Alarm::LedgerKey, fault.to_string()),
@@ -159,27 +167,64 @@ impl<S: Storage + Send + 'static> Submit<S> {
         }
         self.status.clear(Alarm::LedgerKey);
         self.status.node(true, "taking triggers".to_owned());
-        let Submitted { receipt, entry, refusal, .. } = submitted;
-        if let Some(number) = refusal {
+        let refusals = match self.refusals(sealed, &submitted).await {
+            Ok(refusals) => refusals,
+            Err(cause) => {
+                // The receipt is given again; what the contracts said is asked for again then.
+                self.status.node(false, cause.to_string());
+                return Ok(Attempt::Later(backoff.next_delay()));
+            }
+        };
+        let Submitted { receipt, entry, .. } = submitted;
+        // A crash may have taken the answers of some that share the seal, and not of all.
+        let open = self.stores.outbox().unanswered(together);
+        let count = open.len() as u64;
+        let receipted: Vec<_> = open
+            .into_iter()
+            .map(|sealed| {
+                let place = sealed.batched.as_ref().map_or(0, |batched| batched.item as usize);
+                let refusal = refusals.get(place).copied().filter(|refusal| *refusal != 0);
+                Receipted { sealed, entry, refusal, receipt: receipt.clone() }
+            })
+            .collect();
+        for (receipted, number) in receipted.iter().filter_map(|receipted| Some((receipted, receipted.refusal?))) {
+            let sealed = &receipted.sealed;
             tracing::warn!(number = sealed.number, trigger = %sealed.trigger, entry, refusal = number, "the contract refused a trigger");
             self.status.count.triggers_refused.add(1);
         }
-        let receipted = Receipted { sealed: sealed.clone(), entry, refusal, receipt };
         self.on_disk(move |stores| {
-            stores.receipts().keep(&receipted)?;
-            stores.outbox().done(&receipted.sealed);
+            for receipted in &receipted {
+                stores.receipts().keep(receipted)?;
+                stores.outbox().done(&receipted.sealed);
+            }
             Ok(())
         })
         .await?;
-        self.status.count.triggers_receipted.add(1);
+        self.status.count.triggers_receipted.add(count);
         self.status.outbox(&self.stores.outbox());
         Ok(Attempt::Done)
+    }
+
+    /// What the contracts refused, in order; 0 or nothing for what they did. Of a batch the answer says only how many.
+    async fn refusals(&self, sealed: &Sealed, submitted: &Submitted) -> Result<Vec<u16>, RequestError> {
+        if sealed.batched.is_none() {
+            return Ok(submitted.refusal.into_iter().collect());
+        }
+        if submitted.refused_triggers == 0 {
+            return Ok(Vec::new());
+        }
+        let outcome = self.client.get_json(&format!("/entries/{}/outcome", sealed.id)).await?;
+        let triggers = outcome["triggers"].as_array().into_iter().flatten();
+        let number =
+            |outcome: &serde_json::Value| outcome["refusal"].as_u64().and_then(|number| u16::try_from(number).ok());
+        Ok(triggers.map(|outcome| number(outcome).unwrap_or(0)).collect())
     }
 
     /// A receipt counts only when the ledger's key seals it over this very statement.
     async fn check(&mut self, sealed: &Sealed, receipt: &[u8]) -> Result<(), KeyError> {
         let receipt = Receipt::parse(receipt)?;
-        if receipt.ledger != self.ledger || receipt.subject != sealed.device.as_str() {
+        let about = SignedStatement::parse(&sealed.statement).map(|statement| statement.subject);
+        if receipt.ledger != self.ledger || about.is_ok_and(|about| about != receipt.subject) {
             let (found, expected) = (receipt.ledger, self.ledger.clone());
             return Err(KeyError::OtherLedger { found, expected });
         }

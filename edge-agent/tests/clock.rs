@@ -188,6 +188,7 @@ fn ingest(wall: &Wall) -> Ingest<MemStorage> {
         live: None,
         clock: wall.clock()(Timestamp::default()),
         limits: VaultLimits { days: 90, bytes_max: 1 << 30 },
+        batch: None,
         changes: mpsc::channel(1).1,
         late: mpsc::channel(1).1,
     }

@@ -17,12 +17,12 @@ use tally_edge_agent::disclose::disclose;
 use tally_edge_agent::error::StoreError;
 use tally_edge_agent::ingest::{Ingest, VaultLimits};
 use tally_edge_agent::receipts::Receipted;
-use tally_edge_agent::seal::Sealer;
+use tally_edge_agent::seal::{BatchLimits, Sealed, Sealer};
 use tally_edge_agent::status::Status;
 use tally_edge_agent::store::{Journals, Sizes, Stores, open_journal};
 use tally_edge_agent::vault::Keeping;
 use tally_edge_agent::watch::Watches;
-use tally_evidence::{Disclosure, SignedStatement, StatementId, Transition, TriggerBody};
+use tally_evidence::{Disclosure, Transition};
 use tally_journal::Options;
 use tally_journal::testing::{DiskFault, MemStorage};
 use tally_model::{
@@ -91,12 +91,16 @@ struct Disks {
     outbox: MemStorage,
     receipts: MemStorage,
     dead: MemStorage,
+    /// Every other plant seals its triggers together.
+    batch: Option<BatchLimits>,
 }
 
 impl Disks {
-    fn new() -> Self {
+    fn new(seed: u64) -> Self {
         let new = MemStorage::new;
-        Self { vault: new(), outbox: new(), receipts: new(), dead: new() }
+        let limits = BatchLimits { triggers: 3, within: Duration::ZERO };
+        let batch = (seed % 2 == 1).then_some(limits);
+        Self { vault: new(), outbox: new(), receipts: new(), dead: new(), batch }
     }
 
     /// The next life: after a power cut, or after the process alone was killed.
@@ -104,7 +108,7 @@ impl Disks {
         let power_cut = random.one_in(2);
         let mut next = |disk: &MemStorage| if power_cut { disk.power_cut(random.next()) } else { disk.restart() };
         let (vault, outbox) = (next(&self.vault), next(&self.outbox));
-        Self { vault, outbox, receipts: next(&self.receipts), dead: next(&self.dead) }
+        Self { vault, outbox, receipts: next(&self.receipts), dead: next(&self.dead), batch: self.batch }
     }
 
     fn journals(&self) -> Result<Journals<MemStorage>, StoreError> {
@@ -143,7 +147,7 @@ struct World {
     /// Every reading as the vault should have numbered it.
     readings: BTreeMap<String, Vec<Reading>>,
     /// What the ledger has, by number. Never two different statements under one number.
-    ledger: BTreeMap<u64, Vec<u8>>,
+    ledger: BTreeMap<u64, Sealed>,
     /// Triggers that were safe by the agent's word.
     promised: u64,
 }
@@ -232,10 +236,6 @@ fn transition(firing: &Firing) -> Transition {
     }
 }
 
-fn body(statement: &[u8]) -> TriggerBody {
-    TriggerBody::decode(&SignedStatement::parse(statement).unwrap().payload).unwrap()
-}
-
 const SIZES: Sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 30 };
 
 fn open(disks: &Disks) -> Result<Ingest<MemStorage>, StoreError> {
@@ -248,7 +248,19 @@ fn open(disks: &Disks) -> Result<Ingest<MemStorage>, StoreError> {
     let (status, clock) = (Arc::new(Status::default()), Arc::new(NoClock::default()));
     let (_, changes) = tokio::sync::mpsc::channel(1);
     let (_, late) = tokio::sync::mpsc::channel(1);
-    Ok(Ingest { stores: Arc::new(stores), watches, sealer, status, sealed, live: None, clock, limits, changes, late })
+    Ok(Ingest {
+        stores: Arc::new(stores),
+        watches,
+        sealer,
+        status,
+        sealed,
+        live: None,
+        clock,
+        limits,
+        changes,
+        late,
+        batch: disks.batch,
+    })
 }
 
 /// What the submit task does, at random.
@@ -256,8 +268,8 @@ fn submit(ingest: &Ingest<MemStorage>, world: &mut World, random: &mut Random) -
     let stores = &ingest.stores;
     for _ in 0..random.below(4) {
         let Some(sealed) = stores.outbox().next()? else { break };
-        let known = world.ledger.entry(sealed.number).or_insert_with(|| sealed.statement.clone());
-        assert_eq!(*known, sealed.statement, "two statements under number {}", sealed.number);
+        let known = world.ledger.entry(sealed.number).or_insert_with(|| sealed.clone());
+        assert_eq!(*known, sealed, "two statements under number {}", sealed.number);
         if random.one_in(8) {
             return Ok(()); // the answer got lost
         }
@@ -333,16 +345,16 @@ fn check(disks: &Disks, world: &mut World) -> usize {
     }
     loop {
         let Some(sealed) = ingest.stores.outbox().next().unwrap() else { break };
-        let known = world.ledger.entry(sealed.number).or_insert_with(|| sealed.statement.clone());
-        assert_eq!(*known, sealed.statement);
+        let known = world.ledger.entry(sealed.number).or_insert_with(|| sealed.clone());
+        assert_eq!(*known, sealed);
         ingest.stores.outbox().done(&sealed);
     }
     let numbers: Vec<_> = world.ledger.keys().copied().collect();
     assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
     let mut found: HashMap<String, Vec<_>> =
         rules().iter().map(|rule| (rule.source().id.to_string(), vec![])).collect();
-    for statement in world.ledger.values() {
-        let body = body(statement);
+    for sealed in world.ledger.values() {
+        let body = sealed.body().unwrap();
         found.get_mut(body.trigger.as_str()).unwrap().push((body.transition, body.readings.last));
     }
     assert_eq!(found, world.reference());
@@ -360,10 +372,9 @@ fn check_watches(ingest: &Ingest<MemStorage>, found: &HashMap<String, Vec<(Trans
 /// Whatever the vault still keeps can be proved.
 fn check_evidence(ingest: &Ingest<MemStorage>, world: &World) -> usize {
     let mut proved = 0;
-    for statement in world.ledger.values() {
-        let id: StatementId = SignedStatement::parse(statement).unwrap().id;
-        let Ok(disclosure) = disclose(&ingest.stores, &id) else { continue };
-        let (body, disclosure) = (body(statement), Disclosure::decode(&disclosure).unwrap());
+    for sealed in world.ledger.values() {
+        let Ok(disclosure) = disclose(&ingest.stores, sealed.name()) else { continue };
+        let (body, disclosure) = (sealed.body().unwrap(), Disclosure::decode(&disclosure).unwrap());
         assert_eq!(disclosure.root().unwrap(), body.readings.root);
         let rule = rules().into_iter().find(|rule| rule.source().id == body.trigger).unwrap();
         let readings = disclosure.readings(&body.readings.points).unwrap();
@@ -379,15 +390,16 @@ fn check_evidence(ingest: &Ingest<MemStorage>, world: &World) -> usize {
 }
 
 /// Deaths, triggers, and how many of them could be proved.
-fn one_world(seed: u64) -> (usize, usize, usize) {
+fn one_world(seed: u64) -> (usize, usize, usize, usize) {
     let mut random = Random(seed);
-    let (mut disks, mut world, mut deaths) = (Disks::new(), World::default(), 0);
+    let (mut disks, mut world, mut deaths) = (Disks::new(seed), World::default(), 0);
     for _ in 0..LIVES {
         deaths += usize::from(live(&disks, &mut world, &mut random).is_err());
         disks = disks.again(&mut random);
     }
     let proved = check(&disks, &mut world);
-    (deaths, world.ledger.len(), proved)
+    let batched = world.ledger.values().filter(|sealed| sealed.batched.is_some()).count();
+    (deaths, world.ledger.len(), batched, proved)
 }
 
 #[test]
@@ -396,15 +408,17 @@ fn decisions_follow_from_the_surviving_readings_and_nothing_else() {
         one_world(seed.parse().unwrap());
         return;
     }
-    let (mut deaths, mut triggers, mut proved) = (0, 0, 0);
+    let (mut deaths, mut triggers, mut batched, mut proved) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
         let outcome = std::panic::catch_unwind(|| one_world(seed));
-        let (died, sealed, shown) = outcome.unwrap_or_else(|_| panic!("TALLY_TEST_SEED={seed}"));
+        let (died, sealed, together, shown) = outcome.unwrap_or_else(|_| panic!("TALLY_TEST_SEED={seed}"));
         deaths += died;
         triggers += sealed;
+        batched += together;
         proved += shown;
     }
     // A test in which nothing dies and nothing fires has tested nothing.
-    assert!(deaths > 20 && triggers > 800 && proved > 100, "{deaths} deaths, {triggers} triggers, {proved} proved");
-    println!("{deaths} deaths, {triggers} triggers, {proved} proved");
+    let words = format!("{deaths} deaths, {triggers} triggers ({batched} in batches), {proved} proved");
+    assert!(deaths > 20 && triggers > 800 && batched > 30 && proved > 100, "{words}");
+    println!("{words}");
 }

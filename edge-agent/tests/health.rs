@@ -41,6 +41,7 @@ fn ingest(vault: &MemStorage, status: &Arc<Status>) -> Ingest<MemStorage> {
         live: None,
         clock: Arc::new(SystemClock::default()),
         limits: VaultLimits { days: 90, bytes_max: 1 << 30 },
+        batch: None,
         changes: mpsc::channel(1).1,
         late: mpsc::channel(1).1,
     }

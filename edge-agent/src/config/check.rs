@@ -4,6 +4,7 @@ use super::{
     ANCHORS_EVERY, AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig, written,
 };
 use crate::gate::{GateSetting, PastAge};
+use crate::seal::BatchLimits;
 use crate::spool::SpoolLimits;
 use serde_saphyr::{Location, Spanned};
 use std::fmt::Display;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_connector_api::tls;
 use tally_connector_mqtt::sparkplug::Name;
-use tally_evidence::{SigningKey, VerifyingKey};
+use tally_evidence::{BATCH_TRIGGERS_MAX, SigningKey, VerifyingKey};
 use tally_model::{Endpoint, EndpointFault, MqttBroker, PartyId, Secret, Tls};
 use zeroize::Zeroizing;
 
@@ -25,6 +26,10 @@ const PROOF_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// yesterday.
 const ANCHORS_EVERY_MIN: Duration = Duration::from_secs(1);
 const ANCHORS_EVERY_MAX: Duration = Duration::from_secs(86_400);
+/// How long readings are gathered for one seal, when nobody says otherwise, and at most: an alarm waits as long.
+const BATCH_WITHIN: Duration = Duration::from_millis(50);
+const BATCH_WITHIN_MIN: Duration = Duration::from_millis(1);
+const BATCH_WITHIN_MAX: Duration = Duration::from_secs(10);
 /// Slowest telling of history, in values a second.
 const RATE_MIN: u32 = 100;
 /// Longest prefix of a topic in bytes; a topic is at most 65,535 (MQTT 3.1.1 §1.5.3), and ids take 64 a segment.
@@ -52,6 +57,7 @@ pub(super) fn check(
     let limits = checker.limits(&written.limits);
     let anchors = checker.anchors(&written.anchors);
     let gate = checker.gate(&written.gate);
+    let batch = written.batch.as_ref().map(|batch| checker.batch(batch));
     let pki = written.pki.map_or_else(|| checker.path("pki"), |pki| checker.path(&pki.value));
     let (mapping, data) = (checker.path(&written.mapping.value), checker.path(&written.data.value));
     if let (Some(name), Some(ledger), Some(key), Some(node), Some(listen), true) =
@@ -71,6 +77,7 @@ pub(super) fn check(
             listen,
             anchors,
             gate,
+            batch,
             limits,
         });
     }
@@ -286,6 +293,25 @@ impl Checker<'_> {
         });
         let (proof_age, past_age) = (age.unwrap_or(default.proof_age), past_age.unwrap_or(default.past_age));
         GateSetting { proof_age, past_age }
+    }
+
+    fn batch(&mut self, written: &written::Batch) -> BatchLimits {
+        let triggers = written.triggers.as_ref().map_or(BATCH_TRIGGERS_MAX, |triggers| triggers.value);
+        if let (Some(place), false) = (&written.triggers, (2..=BATCH_TRIGGERS_MAX).contains(&triggers)) {
+            let text = format!(
+                "{triggers} triggers under one seal; allowed are 2 to {BATCH_TRIGGERS_MAX}. Without `batch` each has its own"
+            );
+            self.fault(place.referenced, text);
+        }
+        let within = written.within.as_ref().and_then(|within| {
+            let read = tally_model::parse_duration(&within.value).map_err(|fault| fault.to_string());
+            let fits = read.and_then(|read| {
+                let fits = (BATCH_WITHIN_MIN..=BATCH_WITHIN_MAX).contains(&read);
+                fits.then_some(read).ok_or_else(|| format!("`{}` is not from 1ms to 10s", within.value))
+            });
+            self.keep(within, fits)
+        });
+        BatchLimits { triggers, within: within.unwrap_or(BATCH_WITHIN) }
     }
 
     fn limits(&mut self, written: &written::Limits) -> Limits {

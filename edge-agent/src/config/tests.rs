@@ -152,6 +152,26 @@ fn anchors_are_on_unless_somebody_says_off() {
 }
 
 #[test]
+fn triggers_are_sealed_together_only_when_somebody_says_so() {
+    let dir = site();
+    let with = |batch: &str| parse(dir.path(), &format!("{GOOD}batch: {batch}\n"));
+    assert_eq!(parse(dir.path(), GOOD).unwrap().batch, None);
+    let limits = |triggers, millis| Some(BatchLimits { triggers, within: std::time::Duration::from_millis(millis) });
+    assert_eq!(with("{}").unwrap().batch, limits(1_000, 50));
+    assert_eq!(with("{triggers: 20, within: 2s}").unwrap().batch, limits(20, 2_000));
+    for (wrong, says) in [
+        ("{triggers: 1}", "allowed are 2 to 1000"),
+        ("{triggers: 1001}", "allowed are 2 to 1000"),
+        ("{within: 0ms}", "from 1ms to 10s"),
+        ("{within: 1min}", "from 1ms to 10s"),
+        ("{size: 3}", "size"),
+    ] {
+        let error = with(wrong).unwrap_err();
+        assert!(error.faults.len() == 1 && error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
 fn all_slips_are_named_at_once() {
     let dir = site();
     let text =

@@ -18,6 +18,7 @@ pub(super) struct Written {
     pub listen: Spanned<String>,
     #[serde(default)]
     pub anchors: Anchors,
+    pub batch: Option<Batch>,
     #[serde(default)]
     pub gate: Gate,
     #[serde(default)]
@@ -35,6 +36,13 @@ pub(super) struct Anchors {
 pub(super) struct Gate {
     pub proof_age: Option<Spanned<String>>,
     pub past_age: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batch {
+    pub triggers: Option<Spanned<u32>>,
+    pub within: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

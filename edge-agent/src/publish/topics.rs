@@ -53,7 +53,7 @@ impl Topics {
         let payload = json!({
             "device": sealed.device, "trigger": sealed.trigger, "transition": sealed.transition.word(),
             "priority": sealed.priority, "at": sealed.at.to_string(), "number": sealed.number,
-            "readings": {"first": sealed.first, "last": sealed.last}, "statement": sealed.id.to_string(), "call": call,
+            "readings": {"first": sealed.first, "last": sealed.last}, "statement": sealed.name().to_string(), "call": call,
         });
         sure(format!("{}/{}/triggers/{}", self.root, sealed.device, sealed.trigger), &payload, false)
     }

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_mqtt::{PublishError, Publisher};
-use tally_evidence::{SignedStatement, TriggerBody};
 use tally_journal::Storage;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -104,7 +103,6 @@ impl<S: Storage + Send + 'static, P: Publisher> Triggers<S, P> {
 
 /// What the trigger asks for, for people.
 fn call(sealed: &Sealed) -> Option<Value> {
-    let statement = SignedStatement::parse(&sealed.statement).ok()?;
-    let call = TriggerBody::decode(&statement.payload).ok()?.call?;
+    let call = sealed.body().ok()?.call?;
     Some(json!({"contract": call.contract, "action": call.action, "with": call.with}))
 }

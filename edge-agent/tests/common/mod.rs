@@ -266,6 +266,7 @@ impl Site {
             listen: format!("unix:{}", dir.path().join("agent.sock").display()).parse().unwrap(),
             gate: tally_edge_agent::gate::GateSetting::default(),
             anchors: None,
+            batch: None,
             limits: Limits::default(),
         };
         let plant = AgentPlant {

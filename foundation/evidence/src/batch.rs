@@ -348,6 +348,12 @@ impl From<StatementId> for StatementName {
     }
 }
 
+impl From<&StatementId> for StatementName {
+    fn from(statement: &StatementId) -> Self {
+        Self::from(*statement)
+    }
+}
+
 impl fmt::Display for StatementName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.item {
