@@ -3,6 +3,8 @@
 //! null, arrays, and maps with text keys (written from a `BTreeMap`, re-sorted by encoded key).
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use tally_evidence::Cursor;
 
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
@@ -123,119 +125,72 @@ impl Writer {
     }
 }
 
-/// Takes CBOR items off the front; `None` for anything unexpected.
-pub(crate) struct Reader<'a>(&'a [u8]);
+/// Takes CBOR items off the front; `None` for anything unexpected. What records need beyond a [`Cursor`].
+pub(crate) struct Reader<'a>(Cursor<'a>);
+
+impl<'a> Deref for Reader<'a> {
+    type Target = Cursor<'a>;
+    fn deref(&self) -> &Cursor<'a> {
+        &self.0
+    }
+}
+
+impl<'a> DerefMut for Reader<'a> {
+    fn deref_mut(&mut self) -> &mut Cursor<'a> {
+        &mut self.0
+    }
+}
 
 impl<'a> Reader<'a> {
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self(Cursor(bytes))
     }
 
     pub(crate) const fn is_over(&self) -> bool {
-        self.0.is_empty()
+        self.0.end().is_some()
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
+    fn first(&self) -> Option<u8> {
+        self.0.0.first().copied()
     }
 
-    fn head(&mut self) -> Option<(u8, u64)> {
-        let first = self.take(1)?[0];
-        let length = match first & 0x1f {
-            short @ 0..24 => return Some((first >> 5, u64::from(short))),
-            24 => 1,
-            25 => 2,
-            26 => 4,
-            27 => 8,
-            _ => return None,
-        };
-        let number = self.take(length)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        Some((first >> 5, number))
-    }
-
-    fn expect(&mut self, major: u8) -> Option<u64> {
-        let (found, number) = self.head()?;
-        (found == major).then_some(number)
+    /// The next byte, if it is one of these simple values; gives which.
+    fn simple(&mut self, values: &[u8]) -> Option<usize> {
+        let found = values.iter().position(|value| Some(*value) == self.first())?;
+        self.0.0 = &self.0.0[1..];
+        Some(found)
     }
 
     pub(crate) fn peek_major(&self) -> Option<u8> {
-        self.0.first().map(|first| first >> 5)
-    }
-
-    pub(crate) fn uint(&mut self) -> Option<u64> {
-        self.expect(UNSIGNED)
-    }
-
-    pub(crate) fn int(&mut self) -> Option<i64> {
-        match self.head()? {
-            (UNSIGNED, number) => i64::try_from(number).ok(),
-            (NEGATIVE, number) => Some(-1 - i64::try_from(number).ok()?),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.expect(TEXT)?).ok()?;
-        std::str::from_utf8(self.take(length)?).ok()
-    }
-
-    pub(crate) fn parse<T: std::str::FromStr>(&mut self) -> Option<T> {
-        self.text()?.parse().ok()
-    }
-
-    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.expect(BYTES)?).ok()?;
-        self.take(length)
-    }
-
-    pub(crate) fn hash(&mut self) -> Option<[u8; 32]> {
-        self.bytes()?.try_into().ok()
+        self.first().map(|first| first >> 5)
     }
 
     pub(crate) fn flag(&mut self) -> Option<bool> {
-        match self.take(1)?[0] {
-            FALSE => Some(false),
-            TRUE => Some(true),
-            _ => None,
-        }
-    }
-
-    fn null(&mut self) -> bool {
-        let is_null = self.0.first() == Some(&NULL);
-        if is_null {
-            self.0 = &self.0[1..];
-        }
-        is_null
+        self.simple(&[FALSE, TRUE]).map(|place| place == 1)
     }
 
     /// Whether an array comes next.
     pub(crate) fn is_array(&self) -> bool {
-        self.0.first().is_some_and(|first| first >> 5 == ARRAY)
+        self.peek_major() == Some(ARRAY)
     }
 
     /// `Some(None)` for null.
     pub(crate) fn or_null<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        if self.null() { Some(None) } else { read(self).map(Some) }
+        if self.simple(&[NULL]).is_some() { Some(None) } else { read(self).map(Some) }
     }
 
     /// The length of an array that must have this many items.
     pub(crate) fn array_of(&mut self, length: u64) -> Option<()> {
-        (self.expect(ARRAY)? == length).then_some(())
-    }
-
-    pub(crate) fn array_length(&mut self) -> Option<u64> {
-        self.expect(ARRAY)
+        (self.array()? == length).then_some(())
     }
 
     pub(crate) fn texts(&mut self) -> Option<Vec<String>> {
-        let length = self.array_length()?;
+        let length = self.array()?;
         (0..length).map(|_| self.text().map(str::to_owned)).collect()
     }
 
     pub(crate) fn map<V>(&mut self, mut value: impl FnMut(&mut Self) -> Option<V>) -> Option<BTreeMap<String, V>> {
-        let length = self.expect(MAP)?;
+        let length = self.0.map()?;
         (0..length).map(|_| Some((self.text()?.to_owned(), value(self)?))).collect()
     }
 }
@@ -288,7 +243,7 @@ mod tests {
             let (number, text, bytes) = (from.int()?, from.text()?.to_owned(), from.bytes()?.to_vec());
             let flag = from.flag()?;
             from.or_null(|from| from.text())?;
-            Some(Self(number, text, bytes, flag, from.map(Reader::uint)?))
+            Some(Self(number, text, bytes, flag, from.map(|from| from.uint())?))
         }
     }
 

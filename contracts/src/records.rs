@@ -37,7 +37,7 @@ impl Record for Founding {
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         from.array_of(2)?;
-        let issuer = from.or_null(Reader::parse)?;
+        let issuer = from.or_null(|from| from.parse())?;
         let admins = from.texts()?.into_iter().map(|id| PartyId::try_new(id).ok()).collect::<Option<_>>()?;
         Some(Self { issuer, admins })
     }
@@ -63,7 +63,7 @@ impl Record for Party {
         Some(Self {
             kind: PartyKind::from_word(from.text()?).ok()?,
             key: KeyId(from.hash()?),
-            firm: from.or_null(Reader::parse)?,
+            firm: from.or_null(|from| from.parse())?,
             revoked: from.flag()?,
         })
     }
@@ -354,7 +354,7 @@ impl Record for Agreement {
             opened: Timestamp::from_micros(from.int()?),
             opened_by: Origin::read(from)?,
             updated: Timestamp::from_micros(from.int()?),
-            due: from.or_null(Reader::int)?.map(Timestamp::from_micros),
+            due: from.or_null(|from| from.int())?.map(Timestamp::from_micros),
             steps: from.uint()?,
             notes: from.uint()?,
             last_note: from.or_null(Origin::read)?,

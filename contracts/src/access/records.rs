@@ -62,7 +62,7 @@ impl Record for Grants {
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let length = from.array_length()?;
+        let length = from.array()?;
         (0..length).map(|_| from.int().map(Timestamp::from_micros)).collect::<Option<_>>().map(Self)
     }
 }

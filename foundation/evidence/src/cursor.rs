@@ -17,7 +17,10 @@ const SIMPLE: u8 = 7;
 
 /// What is not read yet.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Cursor<'a>(pub &'a [u8]);
+pub struct Cursor<'a>(
+    /// The bytes.
+    pub &'a [u8],
+);
 
 impl<'a> Cursor<'a> {
     /// The next `length` bytes.
@@ -47,19 +50,23 @@ impl<'a> Cursor<'a> {
         self.any_head().filter(|(found, _)| *found == major).map(|(_, number)| number)
     }
 
-    pub(crate) fn array(&mut self) -> Option<u64> {
+    /// The head of an array: how many items follow.
+    pub fn array(&mut self) -> Option<u64> {
         self.head(ARRAY)
     }
 
-    pub(crate) fn map(&mut self) -> Option<u64> {
+    /// The head of a map: how many pairs follow.
+    pub fn map(&mut self) -> Option<u64> {
         self.head(MAP)
     }
 
-    pub(crate) fn uint(&mut self) -> Option<u64> {
+    /// An unsigned integer.
+    pub fn uint(&mut self) -> Option<u64> {
         self.head(UNSIGNED)
     }
 
-    pub(crate) fn int(&mut self) -> Option<i64> {
+    /// An integer that fits 64 bits with its sign.
+    pub fn int(&mut self) -> Option<i64> {
         match self.any_head()? {
             (UNSIGNED, number) => i64::try_from(number).ok(),
             // −1−n (§3.1)
@@ -68,21 +75,25 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(crate) fn text(&mut self) -> Option<&'a str> {
+    /// A text.
+    pub fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.head(TEXT)?).ok()?;
         std::str::from_utf8(self.take(length)?).ok()
     }
 
-    pub(crate) fn parse<T: std::str::FromStr>(&mut self) -> Option<T> {
+    /// A text that means something.
+    pub fn parse<T: std::str::FromStr>(&mut self) -> Option<T> {
         self.text()?.parse().ok()
     }
 
-    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+    /// A byte string.
+    pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.head(BYTES)?).ok()?;
         self.take(length)
     }
 
-    pub(crate) fn hash(&mut self) -> Option<Hash> {
+    /// A byte string of 32 bytes.
+    pub fn hash(&mut self) -> Option<Hash> {
         self.bytes()?.try_into().ok()
     }
 
@@ -145,7 +156,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Nothing may be left.
-    pub(crate) const fn end(&self) -> Option<()> {
+    pub const fn end(&self) -> Option<()> {
         if self.0.is_empty() { Some(()) } else { None }
     }
 }

@@ -44,6 +44,7 @@ pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, Trig
 pub use checkpoint::{Checkpoint, CheckpointFault};
 pub use cosignature::{Cosigner, CosignerFault, Witnessed, cosign, witnessed};
 pub use coverage::{CoverageFile, Question, StateClaim, device_state_key, revocation_state_key};
+pub use cursor::Cursor;
 pub use disclosure::{Disclosure, DisclosureFault, Part};
 pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault, WitnessedNote};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
