@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use tally_evidence::Cursor;
+use tally_evidence::cbor::{write_head, write_text};
 
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
@@ -42,23 +43,8 @@ pub(crate) trait Record: Sized {
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    #[allow(clippy::cast_possible_truncation)] // each cast is guarded by the comparison before it
     fn head(&mut self, major: u8, number: u64) -> &mut Self {
-        let major = major << 5;
-        if number < 24 {
-            self.0.push(major | number as u8);
-        } else if number <= u64::from(u8::MAX) {
-            self.0.extend([major | 24, number as u8]);
-        } else if number <= u64::from(u16::MAX) {
-            self.0.push(major | 25);
-            self.0.extend((number as u16).to_be_bytes());
-        } else if number <= u64::from(u32::MAX) {
-            self.0.push(major | 26);
-            self.0.extend((number as u32).to_be_bytes());
-        } else {
-            self.0.push(major | 27);
-            self.0.extend(number.to_be_bytes());
-        }
+        write_head(major, number, &mut self.0);
         self
     }
 
@@ -74,7 +60,7 @@ impl Writer {
     }
 
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
-        self.head(TEXT, text.len() as u64).0.extend(text.as_bytes());
+        write_text(text, &mut self.0);
         self
     }
 

@@ -18,6 +18,7 @@
 
 use crate::config::{ConfigError, NodeConfig};
 use crate::engine::Engine;
+use crate::files::{self, sync_folder};
 use crate::order::OpenLedgerError;
 use crate::retain::{FileFault, kept, snapshot};
 use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, is_format_raised, raise_format};
@@ -234,7 +235,7 @@ impl Copied {
     /// # Errors
     /// [`BackupError::File`].
     pub fn finish(self) -> Result<Manifest, BackupError> {
-        let (file, new) = (self.dir.join(MANIFEST), self.dir.join("MANIFEST.new"));
+        let file = self.dir.join(MANIFEST);
         let text = serde_json::to_string_pretty(&self.manifest).map_err(io::Error::other);
         let text = at(&file, text)?;
         let write = || {
@@ -243,12 +244,7 @@ impl Copied {
                 File::open(self.dir.join(folder).join(&copied.name))?.sync_all()?;
                 sync_folder(&self.dir.join(folder))?;
             }
-            let mut written = File::create(&new)?;
-            written.write_all(text.as_bytes())?;
-            written.write_all(b"\n")?;
-            written.sync_all()?;
-            fs::rename(&new, &file)?;
-            sync_folder(&self.dir)
+            files::replace(&self.dir, MANIFEST, format!("{text}\n").as_bytes())
         };
         at(&file, write())?;
         Ok(self.manifest)
@@ -447,10 +443,6 @@ fn digest(file: &Path, onward: &mut impl Write) -> Result<(u64, String), BackupE
         at(file, onward.write_all(&piece[..length]))?;
         bytes += length as u64;
     }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 fn at<T>(file: &Path, done: io::Result<T>) -> Result<T, BackupError> {

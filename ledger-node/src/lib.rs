@@ -17,6 +17,7 @@ mod engine;
 mod admit;
 mod clock;
 mod execute;
+mod files;
 mod metrics;
 mod order;
 mod projection;

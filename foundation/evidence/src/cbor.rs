@@ -105,13 +105,13 @@ pub(crate) fn write_sorted(value: &Cbor, bytes: &mut Vec<u8>) {
 }
 
 /// Writes a text.
-pub(crate) fn write_text(text: &str, bytes: &mut Vec<u8>) {
+pub fn write_text(text: &str, bytes: &mut Vec<u8>) {
     write_head(3, text.len() as u64, bytes);
     bytes.extend_from_slice(text.as_bytes());
 }
 
 /// Major type and argument of an item, in the shortest form (§4.2.1).
-pub(crate) fn write_head(major: u8, argument: u64, bytes: &mut Vec<u8>) {
+pub fn write_head(major: u8, argument: u64, bytes: &mut Vec<u8>) {
     let be = argument.to_be_bytes();
     let (short, tail) = match argument {
         0..24 => (be[7], &be[8..]),

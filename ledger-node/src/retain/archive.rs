@@ -7,8 +7,9 @@
 //! Anyone with the ledger's public key can check an archive: digests, hash chain, seals, chain of checkpoints, and the roots of
 //! the tree when it reaches back to block 0. Written down in `docs/formats/retention.md`.
 
-use super::container::{FileFault, sync_folder, unfinished};
+use super::container::{FileFault, unfinished};
 use crate::config::ConfigError;
+use crate::files;
 use crate::order::OpenLedgerError;
 use crate::store::{Log, LogDisk, StoreOpenError, audit_from, read_block};
 use serde::{Deserialize, Serialize};
@@ -232,8 +233,7 @@ fn seal(file: &Path) -> Result<(), FileFault> {
 }
 
 pub(super) fn rename(new: &Path, file: &Path) -> Result<(), FileFault> {
-    let put = fs::rename(new, file).and_then(|()| sync_folder(file.parent().unwrap_or(Path::new("."))));
-    put.map_err(|source| FileFault::io(file, source))
+    files::rename(new, file).map_err(|source| FileFault::io(file, source))
 }
 
 pub(super) fn remove(file: &Path) -> Result<(), FileFault> {

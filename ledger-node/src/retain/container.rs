@@ -6,8 +6,9 @@
 //! Integers are little-endian. It is written under another name, synced, read again against its digest and only then renamed
 //! (`docs/formats/retention.md`).
 
+use crate::files;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -109,8 +110,7 @@ impl Recorder {
         written.sync_all().map_err(|source| FileFault::io(&new, source))?;
         // If the power goes before the rename is on the disk: an unfinished name, which nobody looks at.
         Records::open(&new, magic)?;
-        let put = fs::rename(&new, &file).and_then(|()| sync_folder(file.parent().unwrap_or(Path::new("."))));
-        put.map_err(|source| FileFault::io(&file, source))
+        files::rename(&new, &file).map_err(|source| FileFault::io(&file, source))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), FileFault> {
@@ -212,15 +212,11 @@ pub fn unfinished(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-/// Makes names in a folder durable.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     const MAGIC: Magic = Magic(b"TALLYTST");
 

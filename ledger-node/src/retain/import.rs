@@ -4,10 +4,11 @@
 //! only because the same roots come out that the ledger's key has sealed.
 
 use super::archive::{self, ArchiveFault, Manifest, segment_names};
-use super::container::{FileFault, sync_folder};
+use super::container::FileFault;
 use super::{kept, snapshot};
 use crate::config::NodeConfig;
 use crate::engine::Engine;
+use crate::files::sync_folder;
 use crate::store::check_format;
 use serde::Serialize;
 use std::fs;

@@ -1,6 +1,7 @@
 //! The disk under the index and the trees: files of the data folder, or a disk that fails on demand.
 
 use super::IndexFault;
+use crate::files::sync_folder;
 use redb::StorageBackend;
 use std::fs;
 use std::io;
@@ -70,13 +71,13 @@ fn open_file(data: &Path, name: &str) -> io::Result<fs::File> {
     let folder = data.join(TREE_DIR);
     if !folder.exists() {
         fs::create_dir(&folder)?;
-        fs::File::open(data)?.sync_all()?;
+        sync_folder(data)?;
     }
     let path = data.join(name);
     let is_new = !path.exists();
     let file = fs::File::options().create(true).truncate(false).read(true).write(true).open(path)?;
     if is_new {
-        fs::File::open(&folder)?.sync_all()?;
+        sync_folder(&folder)?;
     }
     Ok(file)
 }

@@ -7,8 +7,9 @@
 //! segment pruned, holding the lock of the log.
 
 use super::StoreOpenError;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use crate::files;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 /// The last version this program reads: 2 may have signed batches in its log, and a log that begins behind block 0, with `kept/`
@@ -72,13 +73,7 @@ pub fn raise(data: &Path) -> io::Result<()> {
 }
 
 fn write(data: &Path, version: u32) -> io::Result<()> {
-    let new = data.join("FORMAT.new");
-    let mut file = File::create(&new)?;
-    writeln!(file, "{TITLE}{version}")?;
-    file.sync_all()?;
-    // If the power goes here: a file that nobody looks at, written anew the next time.
-    fs::rename(&new, data.join(FILE))?;
-    File::open(data)?.sync_all()
+    files::replace(data, FILE, format!("{TITLE}{version}\n").as_bytes())
 }
 
 #[cfg(test)]

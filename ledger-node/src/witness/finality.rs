@@ -4,9 +4,9 @@
 //! signed; if they do not, a newer note takes its place after [`ROUND_TIME`], so that whoever comes back signs the newest.
 //! `DATA/witness/final.note` holds the last note that enough signed, synced before anybody is told.
 
-use super::files;
 use super::policy::WitnessPolicy;
 use super::tallies::Tallies;
+use crate::files;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

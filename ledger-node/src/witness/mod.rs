@@ -23,7 +23,6 @@ mod finality;
 mod policy;
 mod tallies;
 
-mod files;
 mod wire;
 
 pub(crate) use collect::start;

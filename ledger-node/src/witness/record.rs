@@ -10,7 +10,7 @@
 //! **Who writes, who deletes.** The witness replaces files whole and syncs them before it answers; `tally witness settle` moves alarms away,
 //! while the witness is stopped. **Limits.** Three files of at most 130 KiB a log; settled ones stay.
 
-use super::files;
+use crate::files;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -164,7 +164,7 @@ impl Records {
             fs::rename(alarm, kept).map_err(io)?;
         }
         for folder in [&settled, &self.folder] {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+            files::sync_folder(folder).map_err(io)?;
         }
         Ok(Settled { kept: kept.map(|(_, kept)| kept), is_forgotten: forget && has_note })
     }

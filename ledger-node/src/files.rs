@@ -1,4 +1,4 @@
-//! A small file is replaced whole, and is on the disk when that returns.
+//! Files and names that are on the disk when a call returns.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,7 +11,17 @@ pub fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&new, folder.join(name))?;
+    rename(&new, &folder.join(name))
+}
+
+/// Gives a file, which is on the disk already, another name in its folder.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_folder(to.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes names in a folder durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
