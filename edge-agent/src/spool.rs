@@ -42,11 +42,10 @@ pub use drain::{Drain, Gap, Teller, Told};
 use mark::Saved;
 pub use mark::{Hole, Mark, Seen};
 use std::collections::VecDeque;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tally_journal::Storage;
+use tally_journal::{Storage, files};
 
 /// Live values sent within this time before a connection broke may not have arrived: a silent broker is noticed within 6 s
 /// (two pings of the MQTT connector), and one second lies between two marks.
@@ -208,14 +207,7 @@ impl Spool {
         if self.limits.is_off() {
             return Ok(());
         }
-        let write = || {
-            let temporary = self.file.with_extension("tmp");
-            let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(&saved.encode())?;
-            file.sync_data()?;
-            std::fs::rename(&temporary, &self.file)
-        };
-        write().map_err(StoreError::file(&self.file))
+        files::replace(&self.file, &saved.encode()).map_err(StoreError::file(&self.file))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

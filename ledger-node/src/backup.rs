@@ -18,7 +18,6 @@
 
 use crate::config::{ConfigError, NodeConfig};
 use crate::engine::Engine;
-use crate::files::{self, sync_folder};
 use crate::order::OpenLedgerError;
 use crate::retain::{FileFault, kept, snapshot};
 use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, is_format_raised, raise_format};
@@ -28,6 +27,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tally_evidence::VerifyingKey;
+use tally_journal::files::{self, sync_folder};
 use tally_journal::{DirStorage, OpenError, SegmentName};
 
 /// The file that makes a copy whole.
@@ -244,7 +244,7 @@ impl Copied {
                 File::open(self.dir.join(folder).join(&copied.name))?.sync_all()?;
                 sync_folder(&self.dir.join(folder))?;
             }
-            files::replace(&self.dir, MANIFEST, format!("{text}\n").as_bytes())
+            files::replace(&self.dir.join(MANIFEST), format!("{text}\n").as_bytes())
         };
         at(&file, write())?;
         Ok(self.manifest)

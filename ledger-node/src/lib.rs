@@ -17,7 +17,6 @@ mod engine;
 mod admit;
 mod clock;
 mod execute;
-mod files;
 mod metrics;
 mod order;
 mod projection;

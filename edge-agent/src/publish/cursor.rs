@@ -1,9 +1,8 @@
 //! A place in a stream, kept in a small file: whole or not at all, synced.
 
 use crate::error::StoreError;
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
+use tally_journal::files;
 
 /// Larger than any place.
 const BYTES_MAX: usize = 256;
@@ -18,11 +17,8 @@ pub(super) struct Cursor {
 impl Cursor {
     /// Reads the place, empty when there is none yet.
     pub fn open(file: PathBuf) -> Result<Self, StoreError> {
-        match std::fs::read_to_string(&file) {
-            Ok(value) => Ok(Self { file, value: value.trim().chars().take(BYTES_MAX).collect() }),
-            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(Self { file, value: String::new() }),
-            Err(fault) => Err(StoreError::file(file)(fault)),
-        }
+        let value = files::read(&file).map_err(StoreError::file(&file))?.unwrap_or_default();
+        Ok(Self { file, value: value.trim().chars().take(BYTES_MAX).collect() })
     }
 
     pub fn value(&self) -> &str {
@@ -34,14 +30,7 @@ impl Cursor {
         if value == self.value {
             return Ok(());
         }
-        let write = || {
-            let temporary = self.file.with_extension("tmp");
-            let mut file = File::create(&temporary)?;
-            file.write_all(value.as_bytes())?;
-            file.sync_data()?;
-            std::fs::rename(&temporary, &self.file)
-        };
-        write().map_err(StoreError::file(&self.file))?;
+        files::replace(&self.file, value.as_bytes()).map_err(StoreError::file(&self.file))?;
         self.value = value;
         Ok(())
     }

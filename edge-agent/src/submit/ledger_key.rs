@@ -1,10 +1,9 @@
 //! The ledger's key: pinned in agent.yaml, or the first one seen, kept in `data/ledger.pem`. A change is refused.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tally_evidence::{KeyFault, KeyId, ReceiptFault, VerifyingKey};
+use tally_journal::files;
 use tally_ledger_client::{Client, RequestError};
 use tokio::sync::Mutex;
 
@@ -113,17 +112,9 @@ impl LedgerKey {
         let pem = client.get_bytes("/key.pem").await?;
         let pem = String::from_utf8_lossy(&pem);
         let key = VerifyingKey::from_pem(&pem)?;
-        self.write(pem.as_bytes()).map_err(|source| KeyError::File { file: self.file.clone(), source })?;
+        files::replace(&self.file, pem.as_bytes())
+            .map_err(|source| KeyError::File { file: self.file.clone(), source })?;
         tracing::info!(key = %key.id(), file = %self.file.display(), "first contact with the ledger, its key is kept; compare it with the one you were given");
         Ok(key)
-    }
-
-    /// Whole or not at all.
-    fn write(&self, pem: &[u8]) -> std::io::Result<()> {
-        let temporary = self.file.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(pem)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &self.file)
     }
 }

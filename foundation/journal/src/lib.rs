@@ -63,6 +63,7 @@ mod open;
 mod read;
 
 mod error;
+pub mod files;
 mod format;
 mod index;
 mod scan;

@@ -9,7 +9,6 @@
 
 use super::container::{FileFault, unfinished};
 use crate::config::ConfigError;
-use crate::files;
 use crate::order::OpenLedgerError;
 use crate::store::{Log, LogDisk, StoreOpenError, audit_from, read_block};
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tally_evidence::{Checkpoint, VerifyingKey};
+use tally_journal::files;
 use tally_journal::{OpenError, SegmentName, Storage};
 
 /// Version of the manifest.

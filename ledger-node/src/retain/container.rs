@@ -6,11 +6,11 @@
 //! Integers are little-endian. It is written under another name, synced, read again against its digest and only then renamed
 //! (`docs/formats/retention.md`).
 
-use crate::files;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use tally_journal::files;
 
 /// The version this program writes and reads.
 const VERSION: u32 = 1;

@@ -8,7 +8,6 @@ use super::container::FileFault;
 use super::{kept, snapshot};
 use crate::config::NodeConfig;
 use crate::engine::Engine;
-use crate::files::sync_folder;
 use crate::store::check_format;
 use serde::Serialize;
 use std::fs;
@@ -16,6 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tally_evidence::VerifyingKey;
 use tally_journal::DirStorage;
+use tally_journal::files::sync_folder;
 
 const LOG: &str = "log";
 const INDEX: &str = "state.redb";

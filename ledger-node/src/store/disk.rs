@@ -1,12 +1,12 @@
 //! The disk under the index and the trees: files of the data folder, or a disk that fails on demand.
 
 use super::IndexFault;
-use crate::files::sync_folder;
 use redb::StorageBackend;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tally_journal::files::sync_folder;
 
 /// Folder of the trees, beside the index.
 pub const TREE_DIR: &str = "tree";

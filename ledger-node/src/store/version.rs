@@ -7,10 +7,10 @@
 //! segment pruned, holding the lock of the log.
 
 use super::StoreOpenError;
-use crate::files;
 use std::fs;
 use std::io;
 use std::path::Path;
+use tally_journal::files;
 
 /// The last version this program reads: 2 may have signed batches in its log, and a log that begins behind block 0, with `kept/`
 /// and `snapshot/` beside it.
@@ -73,7 +73,7 @@ pub fn raise(data: &Path) -> io::Result<()> {
 }
 
 fn write(data: &Path, version: u32) -> io::Result<()> {
-    files::replace(data, FILE, format!("{TITLE}{version}\n").as_bytes())
+    files::replace(&data.join(FILE), format!("{TITLE}{version}\n").as_bytes())
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@
 
 use super::policy::WitnessPolicy;
 use super::tallies::Tallies;
-use crate::files;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tally_evidence::{LogKey, SignatureLine, SignedNote, SplitFile, TreeNote, WitnessedNote, witnessed};
+use tally_journal::files;
 use tokio::sync::watch;
 
 /// How long a note waits for its signatures before a newer one takes its place.
@@ -213,7 +213,7 @@ impl Finality {
         };
         let Some(note) = note.filter(|note| self.count(note) >= self.enough()) else { return Ok(()) };
         // If we die before this returns: the old or the new note is found, and nobody was told that anything is final.
-        files::replace(&self.folder, FINAL, note.to_string().as_bytes())?;
+        files::replace(&self.folder.join(FINAL), note.to_string().as_bytes())?;
         {
             let mut known = self.lock();
             known.last = Some((round.tree.clone(), note));
@@ -236,7 +236,7 @@ impl Finality {
     /// A witness has seen another history of this ledger. Kept, and said until an operator takes the file away.
     pub fn contradicted(&self, text: String, proof: Option<&SplitFile>) {
         if let Some(proof) = proof
-            && let Err(error) = files::replace(&self.folder, SPLIT, &proof.encode())
+            && let Err(error) = files::replace(&self.folder.join(SPLIT), &proof.encode())
         {
             tracing::error!(%error, "the proof of two histories cannot be kept");
         }

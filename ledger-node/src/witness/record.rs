@@ -10,11 +10,11 @@
 //! **Who writes, who deletes.** The witness replaces files whole and syncs them before it answers; `tally witness settle` moves alarms away,
 //! while the witness is stopped. **Limits.** Three files of at most 130 KiB a log; settled ones stay.
 
-use crate::files;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use tally_evidence::{LogKey, NoteFault, SignedNote, SplitFile, sha256};
+use tally_journal::files;
 
 /// Why what was remembered is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +135,7 @@ impl Records {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, RecordError> {
         let file = self.folder.join(name);
-        let replaced = files::replace(&self.folder, name, bytes);
+        let replaced = files::replace(&file, bytes);
         replaced.map(|()| file.clone()).map_err(|source| RecordError::Io { file, source })
     }
 
