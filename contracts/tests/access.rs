@@ -261,6 +261,30 @@ fn a_revoked_party_loses_its_permits() {
 }
 
 #[test]
+fn who_is_revoked_neither_allows_nor_carries_out() {
+    let mut plant = Plant::with(&service());
+    let body = call_body("registry", "revoke-party", None, args(&[("party", text("agent-01"))]));
+    plant.world.call(&plant.kernel, "acme", &body).unwrap();
+    assert_eq!(plant.request("tina", "press-01", int(1)), Err(138), "its agent is revoked");
+    let mut plant = Plant::with(&service());
+    // The last admin cannot be revoked by a call: the flag at the end of its record is set here.
+    let owner = plant.world.state.get_mut(b"pacme".as_slice()).unwrap();
+    *owner.last_mut().unwrap() = 0xf5;
+    assert_eq!(plant.request("tina", "press-01", int(1)), Err(138), "its owner is revoked");
+}
+
+#[test]
+fn a_broken_state_is_the_answer_even_when_another_policy_would_allow_it() {
+    let other = Policy { id: PolicyId::try_new("zz-other").unwrap(), rate: None, ..service() };
+    let mut plant = Plant::with(&service());
+    plant.set(&other).unwrap();
+    plant.world.state.insert(b"jacme\0service\0tina".to_vec(), vec![0xff]);
+    assert_eq!(plant.request("tina", "press-01", int(1)), Err(191));
+    plant.world.state.remove(b"jacme\0service\0tina".as_slice());
+    assert!(plant.request("tina", "press-01", int(1)).is_ok());
+}
+
+#[test]
 fn what_ran_out_is_swept_away_by_the_next_request() {
     let mut plant = Plant::with(&service());
     let id = plant.request("tina", "press-01", int(1)).unwrap();

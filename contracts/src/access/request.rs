@@ -12,7 +12,7 @@ use crate::state::StateRead;
 use crate::{Refusal, keys};
 use std::time::Duration;
 use tally_evidence::cbor::{Cbor, from_value, int, text, to_value};
-use tally_evidence::{Allowed, POLICY_ITEMS_MAX, Permit, Policy, Right, Who};
+use tally_evidence::{Allowed, POLICY_ITEMS_MAX, PartyKind, Permit, Policy, Right, Who};
 use tally_model::{DeviceId, PointId, Timestamp, Value};
 
 /// Most open permits of one requester, one device, one agent.
@@ -35,6 +35,9 @@ pub(super) fn request(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) ->
     let asked = read(run, args)?;
     let device = registry::device(run, &asked.device)?;
     check_free(run, &device.agent, &asked.device)?;
+    // Who is revoked neither allows anything any more nor carries anything out.
+    run.named(&device.agent, &[PartyKind::Agent], "the device's agent, unrevoked and")?;
+    run.named(&device.owner, &[PartyKind::Organisation], "the device's owner, unrevoked and")?;
     if run.state.get(&keys::bar(&device.owner, by.signer)).is_some() {
         return Err(Refusal::PartyBarred { party: by.signer.to_string(), owner: device.owner.to_string() });
     }
@@ -107,11 +110,17 @@ fn find_policy(run: &Run<'_, '_>, by: By<'_>, device: &Device, asked: &Asked) ->
         }
         match check(run, by, device, asked, &policy, &allowed) {
             Ok(()) => return Ok((policy, allowed)),
+            Err(refusal) if !is_of_policy(&refusal) => return Err(refusal),
             Err(refusal) if refusal.number() > nearest.number() => nearest = refusal,
             Err(_) => {}
         }
     }
     Err(nearest)
+}
+
+/// A no of one policy, after which another may still say yes. Everything else, a broken state above all, is the answer.
+const fn is_of_policy(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::OutOfBounds { .. } | Refusal::OutOfHours { .. } | Refusal::TooMany { .. })
 }
 
 fn is_meant(run: &Run<'_, '_>, by: By<'_>, policy: &Policy) -> Result<bool, Refusal> {
