@@ -5,8 +5,8 @@ use crate::registry::{self, KeyText};
 use crate::run::Run;
 use crate::{Refusal, access, keys};
 use tally_evidence::cbor::int;
-use tally_evidence::{KeyId, TriggerBody};
-use tally_model::PartyId;
+use tally_evidence::{KeyId, PartyKind, TriggerBody};
+use tally_model::{Grade, PartyId};
 
 /// Checks a trigger and remembers its number and readings as used.
 pub(crate) fn trigger(run: &mut Run<'_, '_>, signer: &PartyId, key: &KeyId, body: &TriggerBody) -> Result<(), Refusal> {
@@ -21,6 +21,7 @@ pub(crate) fn trigger(run: &mut Run<'_, '_>, signer: &PartyId, key: &KeyId, body
         return Err(Refusal::NotTheAgent { signer, device, agent });
     }
     check_rule(run, body)?;
+    check_grade(run, body)?;
     let expected = last.map_or(0, |last| last.saturating_add(1));
     if body.number != expected {
         // A lost trigger shows here for ever, though it refuses nothing.
@@ -52,6 +53,19 @@ fn check_readings(run: &Run<'_, '_>, body: &TriggerBody) -> Result<(), Refusal> 
         }),
         _ => Ok(()),
     }
+}
+
+/// A device seals for itself only with a key of its own.
+fn check_grade(run: &Run<'_, '_>, body: &TriggerBody) -> Result<(), Refusal> {
+    if body.grade != Grade::Device {
+        return Ok(());
+    }
+    let unfounded = || Refusal::GradeUnfounded { device: body.device.to_string() };
+    let party = PartyId::try_new(body.device.as_str()).map_err(|_| unfounded())?;
+    run.named(&party, &[PartyKind::Device], "a device").map(|_| ()).map_err(|refusal| match refusal {
+        Refusal::UnknownParty { .. } => unfounded(),
+        other => other,
+    })
 }
 
 /// The owner registered this version of the rule, and the trigger asks for what the rule says, or for less.

@@ -68,10 +68,12 @@ pub(crate) fn trigger(
     let contract = current(kernel, run, &call.contract)?;
     let action = call.action.as_str();
     let args = contract.read_args(action, |name| call.with.get(name).map(|value| Cow::Owned(from_value(value))))?;
-    let facts = TriggerFacts { id: body.trigger.as_str(), device: body.device.as_str(), at: body.at };
+    let facts =
+        TriggerFacts { id: body.trigger.as_str(), device: body.device.as_str(), at: body.at, grade: body.grade };
     let happening = Happening::Trigger(action, &facts);
     let Some(id) = find_open(run, &contract, &body.device, &args)? else {
         if openings(&contract, &happening).next().is_some() {
+            check_grade(&contract, body)?;
             return open(run, origin, &contract, &body.device, &happening, &args);
         }
         note_trigger(run, body, "it concerns no open agreement");
@@ -79,6 +81,7 @@ pub(crate) fn trigger(
     };
     let agreement = load(run, &call.contract, &id)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
+    check_grade(&contract, body)?;
     match step(&contract, Cow::Borrowed(&agreement), &happening, &args, run.block.time, &Registered(run.state)) {
         Ok(stepped) => book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(origin)),
         Err(Refusal::WrongState { .. } | Refusal::GuardRefused { .. }) => {
@@ -86,6 +89,17 @@ pub(crate) fn trigger(
             Ok(())
         }
         Err(other) => Err(other),
+    }
+}
+
+/// The trigger is evidence of the grade that the contract demands.
+fn check_grade(contract: &Contract, body: &TriggerBody) -> Result<(), Refusal> {
+    match contract.grade {
+        Some(needs) if body.grade < needs => {
+            let contract = contract.name.to_string();
+            Err(Refusal::GradeTooLow { contract, found: body.grade.word(), needs: needs.word() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -145,6 +145,13 @@ refusals! {
         "too many permits within the policy's period, open at a time, or policies of a device"
         "too many {what}: {limit} are allowed";
 
+    157 GradeUnfounded { device: String }
+        "the trigger says device-sealed, but no key of the device is registered"
+        "the trigger says that `{device}` sealed for itself, but no party `{device}` of kind device is registered, or it is revoked";
+    158 GradeTooLow { contract: String, found: &'static str, needs: &'static str }
+        "the contract demands a higher grade of evidence"
+        "contract `{contract}` demands {needs} evidence, the trigger is {found}; the device's mapping says how it is read";
+
     // 16x: exists.
     161 AlreadyRegistered { what: String }
         "it is already registered, open or deployed"

@@ -7,7 +7,7 @@ use tally_evidence::{
     BATCH_TRIGGERS_MAX, BatchBody, BatchFault, SignedStatement, SigningKey, StatementFault, StatementId, StatementKind,
     StatementName, Transition, TriggerBody, TriggerCall, rule_digest, sign,
 };
-use tally_model::{ClockState, DeviceId, PartyId, Priority, Timestamp, TriggerId};
+use tally_model::{ClockState, DeviceId, Grade, PartyId, Priority, Timestamp, TriggerId};
 
 /// Format of a record: the first byte of everything the outbox keeps.
 const SEALED: u8 = 1;
@@ -156,6 +156,8 @@ impl Sealer {
             }),
             readings: claim,
             clock: Some(clock),
+            grade: Grade::Agent,
+            mapping: None,
         };
         let batched = Some(Batched { item: 0, body: body.encode() });
         Sealed {

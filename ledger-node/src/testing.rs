@@ -222,6 +222,8 @@ impl Plant {
             number,
             call,
             clock: None,
+            grade: Default::default(),
+            mapping: None,
         })
     }
 

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
-use tally_evidence::{Checkpoint, ConsistencyReceipt, Hash, Receipt, SignedStatement, VerifyingKey};
+use tally_evidence::{Checkpoint, ConsistencyReceipt, Hash, Receipt, SignedStatement, StatementKind, VerifyingKey};
 use tally_ledger_client::{Client, RequestError};
+use tally_model::Grade;
 
 pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
     if let LedgerCommand::Project(args) = &args.command {
@@ -193,6 +194,11 @@ async fn entry(client: &Client, id: &str) -> Result<Found, Fault> {
         let _ = writeln!(text, "{name:<12} {}", word(&json[name]));
     }
     let _ = writeln!(text, "{:<12} {}", "body", serde_json::to_string_pretty(&body)?.replace('\n', "\n             "));
+    if statement.kind == StatementKind::Trigger {
+        // Agent-sealed is what a trigger says by saying nothing.
+        let grade = body["grade"].as_str().unwrap_or_else(|| Grade::Agent.word());
+        let _ = writeln!(text, "{:<12} {grade}", "grade");
+    }
     match outcome["refusal"].as_u64() {
         Some(0) | None => {}
         Some(number) => {

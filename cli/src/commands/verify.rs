@@ -4,7 +4,7 @@ use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::VerifyArgs;
 use std::path::Path;
 use tally_evidence::{Cosigner, VerifyingKey};
-use tally_model::Timestamp;
+use tally_model::{Grade, Timestamp};
 use tally_verifier::{Reader, Report, Step, Times, Witnesses, verify_for};
 
 /// Largest evidence file read: a careful auditor's program does not swallow a disk image.
@@ -87,6 +87,17 @@ pub fn render(report: &Report) -> String {
     }
     for times in &report.times {
         text += &times_lines(times);
+    }
+    for graded in &report.grades {
+        let meaning = match graded.grade.parse().unwrap_or_default() {
+            Grade::Device => "the device sealed for itself, by the agent's word",
+            Grade::Agent => "the device has no key: the agent read it and sealed for it",
+            Grade::Gateway => "the agent had it from a gateway, and never spoke with the sensor",
+        };
+        let _ = writeln!(text, "\nGrade of {}:\n  {}  {meaning}", graded.about, graded.grade);
+        if let Some(mapping) = &graded.mapping {
+            let _ = writeln!(text, "  mapping {mapping}");
+        }
     }
     let _ = match report.first_broken() {
         None if report.all_hold() && is_unchecked => {

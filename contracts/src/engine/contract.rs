@@ -9,7 +9,7 @@ use crate::{Fault, yaml};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::Cbor;
-use tally_model::ContractName;
+use tally_model::{ContractName, Grade};
 
 /// Longest contract text, bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -38,6 +38,8 @@ pub struct Contract {
     pub fields: BTreeMap<String, FieldType>,
     /// At most one agreement per value of these fields is open; `device` first.
     pub key: Vec<String>,
+    /// The least grade of evidence of the triggers it listens to.
+    pub grade: Option<Grade>,
     /// What the owner of the device fixes beforehand.
     pub standing: Standing,
     /// Action to arguments: type, and whether it may be absent.

@@ -160,7 +160,7 @@ impl Loader<'_> {
         match cause {
             Cause::Trigger(_) => {
                 names.add("trigger.id", Type::Text).add("trigger.device", Type::Text);
-                names.add("trigger.at", Type::Integer);
+                names.add("trigger.at", Type::Integer).add("trigger.grade", Type::Text);
             }
             Cause::Call { .. } => {
                 names.add("caller", Type::Text);

@@ -5,7 +5,7 @@ use crate::records::Agreement;
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelString};
 use cel::common::value::{CowVal, Val};
 use std::collections::BTreeMap;
-use tally_model::Timestamp;
+use tally_model::{Grade, Timestamp};
 
 /// A person who could take a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct TriggerFacts<'a> {
     pub device: &'a str,
     /// When it fired, by the agent.
     pub at: Timestamp,
+    /// Who sealed nearest the sensor.
+    pub grade: Grade,
 }
 
 /// Everything in reach of one expression.
@@ -71,6 +73,7 @@ impl<'a> Scope<'a> {
             return self.trigger.and_then(|trigger| match name {
                 "id" => Some(Found::Text(trigger.id)),
                 "device" => Some(Found::Text(trigger.device)),
+                "grade" => Some(Found::Text(trigger.grade.word())),
                 "at" => Some(Found::Integer(trigger.at.as_micros())),
                 _ => None,
             });

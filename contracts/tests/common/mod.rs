@@ -253,6 +253,8 @@ pub fn trigger_body(
         number,
         call: call.map(|call| TriggerCall { contract: call.contract.clone(), action: call.action.clone(), with }),
         clock: None,
+        grade: Default::default(),
+        mapping: None,
     }
 }
 

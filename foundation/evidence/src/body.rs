@@ -6,7 +6,7 @@ use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
 use crate::cursor::Cursor;
 use std::collections::BTreeMap;
 use tally_model::{
-    ActionName, AgreementId, ClockState, ContractName, DeviceId, PointId, Priority, Timestamp, TriggerId, Value,
+    ActionName, AgreementId, ClockState, ContractName, DeviceId, Grade, PointId, Priority, Timestamp, TriggerId, Value,
 };
 
 /// Most arguments a call may carry; contracts name a handful.
@@ -32,6 +32,9 @@ pub enum BodyFault {
     /// A state of a clock that is none, or whose bound is missing or one too many.
     #[error("`{0}` is no state of a clock, or goes with an error where it must not, or without one where it must")]
     Clock(String),
+    /// A grade outside its list, or one that is written by leaving it out.
+    #[error("`{0}` is no grade that is written; allowed: device-sealed, gateway-sealed; absent is agent-sealed")]
+    Grade(String),
     /// More arguments than any contract takes.
     #[error("more than {ARGUMENTS_MAX} arguments")]
     TooManyArguments,
@@ -115,6 +118,11 @@ pub struct TriggerBody {
     pub call: Option<TriggerCall>,
     /// How good the clock that gave the receive times was when the trigger was sealed. `None`: the agent did not say yet.
     pub clock: Option<ClockState>,
+    /// Who sealed nearest the sensor: the least of all readings of the points that the rule reads. `Agent` is written by
+    /// leaving it out, as in every trigger from before there were grades.
+    pub grade: Grade,
+    /// Fingerprint of the mapping by which the agent read the device. `None`: the agent did not say.
+    pub mapping: Option<Hash>,
 }
 
 impl TriggerBody {
@@ -146,6 +154,10 @@ impl TriggerBody {
             fields.push(("call", map(call)));
         }
         fields.extend(self.clock.map(|clock| ("clock", clock_to_cbor(clock))));
+        if self.grade != Grade::Agent {
+            fields.push(("grade", text(self.grade.word())));
+        }
+        fields.extend(self.mapping.map(|digest| ("mapping", bytes(digest))));
         cbor::encode(&map(fields))
     }
 
@@ -171,6 +183,8 @@ impl TriggerBody {
             number: fields.int("number")?,
             call: fields.take("call").map(|call| decode_call(Fields::new(call, "call")?)).transpose()?,
             clock: fields.take("clock").map(|clock| decode_clock(Fields::new(clock, "clock")?)).transpose()?,
+            grade: fields.text_opt("grade")?.map_or(Ok(Grade::Agent), |word| written_grade(&word))?,
+            mapping: fields.take("mapping").map(decode_digest).transpose()?,
         };
         fields.finish()?;
         Ok(trigger)
@@ -186,10 +200,12 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     from.key("rule")?;
     let rule = from.hash()?;
     let clock = if from.key_opt("clock") { Some(read_clock(&mut from)?) } else { None };
+    let grade = if from.key_opt("grade") { Some(written_grade(from.text()?).ok()?) } else { None };
     from.key("device")?;
     let device = from.parse()?;
     from.key("number")?;
     let number = from.uint()?;
+    let mapping = if from.key_opt("mapping") { Some(from.hash()?) } else { None };
     from.key("trigger")?;
     let trigger = from.parse()?;
     from.key("priority")?;
@@ -199,8 +215,23 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     from.key("transition")?;
     let transition = Transition::from_word(from.text()?).ok()?;
     from.end()?;
-    let body = TriggerBody { trigger, device, rule, transition, priority, at, readings, number, call, clock };
-    (count == 8 + u64::from(body.call.is_some()) + u64::from(body.clock.is_some())).then_some(body)
+    let optional = [call.is_some(), clock.is_some(), grade.is_some(), mapping.is_some()];
+    let optional = optional.into_iter().filter(|is_there| *is_there).count() as u64;
+    let grade = grade.unwrap_or_default();
+    let body =
+        TriggerBody { trigger, device, rule, transition, priority, at, readings, number, call, clock, grade, mapping };
+    (count == 8 + optional).then_some(body)
+}
+
+/// One meaning has one form: agent-sealed is not written.
+fn written_grade(word: &str) -> Result<Grade, BodyFault> {
+    let grade = word.parse().ok().filter(|grade| *grade != Grade::Agent);
+    grade.ok_or_else(|| BodyFault::Grade(word.to_owned()))
+}
+
+fn decode_digest(value: Cbor) -> Result<Hash, CborFault> {
+    let digest = value.as_bytes().and_then(|bytes| bytes.as_slice().try_into().ok());
+    digest.ok_or(CborFault::Type { field: "mapping".to_owned(), expected: "32 bytes" })
 }
 
 fn read_clock(from: &mut Cursor<'_>) -> Option<ClockState> {
@@ -412,6 +443,8 @@ pub(crate) mod tests {
                 with: [("peak".to_owned(), Value::Float(9.25))].into(),
             }),
             clock: Some(ClockState::Synchronised { error_us: 1_250 }),
+            grade: Grade::Device,
+            mapping: Some([5; 32]),
         }
     }
 
@@ -448,6 +481,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_grade_has_one_form() {
+        for (grade, mapping) in Grade::ALL.into_iter().flat_map(|grade| [(grade, None), (grade, Some([6; 32]))]) {
+            let body = TriggerBody { grade, mapping, ..trigger() };
+            assert_eq!(TriggerBody::decode(&body.encode()), Ok(body.clone()));
+            assert_eq!(read_trigger(Cursor(&body.encode())), Some(body));
+        }
+        let refused = |name: &str, value: Cbor| {
+            let bare = TriggerBody { grade: Grade::Agent, mapping: None, ..trigger() }.encode();
+            let Cbor::Map(mut pairs) = cbor::decode(&bare).unwrap() else { panic!("a map") };
+            pairs.push((text(name), value));
+            let bytes = cbor::encode(&Cbor::Map(pairs));
+            assert_eq!(read_trigger(Cursor(&bytes)), None);
+            TriggerBody::decode(&bytes).unwrap_err()
+        };
+        for word in ["agent-sealed", "sealed", ""] {
+            assert_eq!(refused("grade", text(word)), BodyFault::Grade(word.into()));
+        }
+        assert!(matches!(refused("grade", int(1)), BodyFault::Cbor(_)));
+        assert!(matches!(refused("mapping", bytes(vec![1; 31])), BodyFault::Cbor(_)));
+    }
+
+    #[test]
     fn call_round_trips_and_unknown_fields_are_refused() {
         let call = CallBody {
             contract: ContractName::try_new("maintenance-order").unwrap(),
@@ -474,10 +529,12 @@ pub(crate) mod tests {
         #[test]
         fn both_ways_read_the_same_and_refuse_the_same(
             number in any::<u64>(), at in any::<i64>(), float in any::<f64>(), has_call: bool, error in any::<Option<u64>>(),
+            grade in prop::sample::select(Grade::ALL.to_vec()), mapping in any::<Option<[u8; 32]>>(),
             points in proptest::collection::btree_map("[a-z_]{1,9}", any::<u64>(), 0..5),
             at_byte: prop::sample::Index, with_byte: u8, cut: prop::sample::Index,
         ) {
             let mut body = trigger();
+            (body.grade, body.mapping) = (grade, mapping);
             body.clock = error.map(|error_us| ClockState::Synchronised { error_us });
             (body.number, body.at) = (number, Timestamp::from_micros(at));
             body.readings.points = points.into_iter().map(|(point, number)| (PointId::try_new(point).unwrap(), number)).collect();

@@ -10,7 +10,7 @@ use tally_evidence::{
     reading_leaf, sha256, sign,
 };
 use tally_model::{
-    AgreementId, ClockState, DeviceId, NoValue, PartyId, PointId, PolicyId, Priority, Quality, Reading, Sample,
+    AgreementId, ClockState, DeviceId, Grade, NoValue, PartyId, PointId, PolicyId, Priority, Quality, Reading, Sample,
     Timestamp, TriggerId, Unit, Value,
 };
 
@@ -38,6 +38,8 @@ fn trigger() -> TriggerBody {
         number: 7,
         call: None,
         clock: None,
+        grade: Grade::Agent,
+        mapping: None,
     }
 }
 
@@ -69,6 +71,8 @@ fn trigger_body_and_statement() {
     frozen("trigger with a clock", &sha256(&TriggerBody { clock, ..trigger() }.encode()), TRIGGER_CLOCK);
     let clock = Some(ClockState::FreeRunning);
     frozen("trigger without a good one", &sha256(&TriggerBody { clock, ..trigger() }.encode()), TRIGGER_FREE);
+    let graded = TriggerBody { grade: Grade::Device, mapping: Some([9; 32]), ..trigger() };
+    frozen("trigger with grade and mapping", &sha256(&graded.encode()), TRIGGER_GRADE);
     frozen("statement", &sha256(&statement()), STATEMENT);
     frozen("statement id", &SignedStatement::parse(&statement()).unwrap().id.0, STATEMENT_ID);
 }
@@ -230,6 +234,7 @@ const KID: &str = "f2c8698cbab8fd69ff6ac1dfc07ab2ebde820bfbcdfc95732867d365efa40
 const TRIGGER: &str = "2ceb91cae574da520028a1888af924bc6a91d21005f5fbc4b865de058e8fb3cf";
 const TRIGGER_CLOCK: &str = "383f2db8c1ea3b1caa61acc033ca3a2f71ba6a1194f3acd9a86505dd0e42716e";
 const TRIGGER_FREE: &str = "de6919ae067aab6bcc5d2e9037cd53c78c4da96b4816205f074016d12a619a1c";
+const TRIGGER_GRADE: &str = "b6aef6e30f0fc352f95c9ff409c2c2cb01e784bff971b71fcf4e97c252eb6946";
 const STATEMENT: &str = "48ede01c840d882b0213d502daa410736a6b072b391b3d1ba9bc0aa0ec9e495a";
 const STATEMENT_ID: &str = "4160cc477a99e2eab67f04254c7112e0ae36133260089ab0e407e59791602214";
 const BATCH: &str =

@@ -1,7 +1,7 @@
 //! The links every entry has: statement, inclusion, checkpoint, outcome, seal.
 
 use crate::known::Known;
-use crate::report::{Report, Step, Times};
+use crate::report::{Graded, Report, Step, Times};
 use crate::story::Story;
 use crate::trigger;
 use tally_evidence::{
@@ -54,6 +54,7 @@ pub(crate) fn check(
     match body {
         Body::Trigger(trigger, _) => {
             let last = trigger::check(&about, &trigger, &statement, entry, known, report);
+            report.grades.push(graded(&about, &trigger));
             report.times.push(times(about, &trigger, last.as_ref(), time));
         }
         Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, ledger, known, report),
@@ -61,6 +62,11 @@ pub(crate) fn check(
     }
     story.add(outcome.height, entry.outcome_index, outcome.events);
     Some(position)
+}
+
+fn graded(about: &str, trigger: &TriggerBody) -> Graded {
+    let mapping = trigger.mapping.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect());
+    Graded { about: about.to_owned(), grade: trigger.grade.word(), mapping }
 }
 
 /// Each time of a trigger with the clock it is from; `last` is the reading that decided it.

@@ -139,6 +139,18 @@ pub struct Times {
     pub block: Timestamp,
 }
 
+/// Who sealed nearest the sensor, by the word of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Graded {
+    /// The trigger: as in its links.
+    pub about: String,
+    /// `device-sealed`, `agent-sealed` or `gateway-sealed`.
+    pub grade: &'static str,
+    /// Fingerprint of the mapping the agent read by, hexadecimal; absent when it did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<String>,
+}
+
 /// How good an agent's clock was when it sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AgentClock {
@@ -178,6 +190,8 @@ pub struct Report {
     pub story: Vec<String>,
     /// The times of each trigger whose place in the ledger and seal are proved.
     pub times: Vec<Times>,
+    /// The grade of each of these triggers.
+    pub grades: Vec<Graded>,
 }
 
 impl Report {

@@ -15,8 +15,8 @@ use tally_evidence::{
     WitnessedNote, cosign, encode_reading, leaf_hash, reading_leaf, root_of, rule_digest, sign,
 };
 use tally_model::{
-    CallTemplate, ClockState, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId, Unit,
-    Value, ValueKind,
+    CallTemplate, ClockState, Grade, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId,
+    Unit, Value, ValueKind,
 };
 use tally_rules::{Firing, Rule, Watch};
 use tally_verifier::{Report, Step, Witnesses, verify, verify_witnessed};
@@ -89,6 +89,10 @@ fn trigger() -> (Vec<u8>, Disclosure) {
 }
 
 fn trigger_by(clock: Option<ClockState>) -> (Vec<u8>, Disclosure) {
+    trigger_of(clock, Grade::Agent, None, 2)
+}
+
+fn trigger_of(clock: Option<ClockState>, grade: Grade, mapping: Option<Hash>, seed: u8) -> (Vec<u8>, Disclosure) {
     let readings = readings();
     let firing = fire(&readings);
     let bytes: Vec<_> = readings.iter().map(|(reading, number)| encode_reading(reading, *number)).collect();
@@ -116,6 +120,8 @@ fn trigger_by(clock: Option<ClockState>) -> (Vec<u8>, Disclosure) {
         number: 0,
         call: Some(TriggerCall { contract: call.contract, action: call.action, with: firing.with }),
         clock,
+        grade,
+        mapping,
     };
     let open = |number: u64| {
         let place = usize::try_from(number).unwrap();
@@ -124,7 +130,7 @@ fn trigger_by(clock: Option<ClockState>) -> (Vec<u8>, Disclosure) {
     let disclosure = Disclosure::build(device(), firing.first, &leaves[first..=last], &open);
     let sealed = sign(
         StatementKind::Trigger,
-        &key(2),
+        &key(seed),
         &party("agent-01"),
         "press-01",
         LEDGER,
@@ -439,6 +445,19 @@ fn a_hidden_reading_of_a_shown_point_is_noticed() {
     assert!(between(&firing, hidden.unwrap()));
     let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(forged))]);
     assert_eq!(broken(&verify(&file.encode(), None)), Step::Readings);
+}
+
+#[test]
+fn the_grade_of_a_trigger_is_shown() {
+    for (grade, mapping) in [(Grade::Agent, None), (Grade::Gateway, None), (Grade::Device, Some([0xab; 32]))] {
+        let (sealed, disclosure) = trigger_of(None, grade, mapping, 2);
+        let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(disclosure))]);
+        let report = verify(&file.encode(), None);
+        assert!(report.all_hold(), "{report:#?}");
+        let [graded] = report.grades.as_slice() else { panic!("one trigger: {:?}", report.grades) };
+        assert_eq!((graded.about.as_str(), graded.grade), ("entry 1 (trigger bearing-worn raised)", grade.word()));
+        assert_eq!(graded.mapping, mapping.map(|_| "ab".repeat(32)));
+    }
 }
 
 #[test]

@@ -240,6 +240,8 @@ mod tests {
             number: 0,
             call: None,
             clock: None,
+            grade: Default::default(),
+            mapping: None,
         };
         statement(number, Body::Trigger(body), 10)
     }

@@ -152,7 +152,7 @@ TRIGGER = fields({
     "trigger": ID, "device": ID, "rule": HASH, "transition": one_of("raised", "cleared"), "priority": PRIORITY,
     "at": INT, "number": UINT,
     "readings": fields({"first": UINT, "last": UINT, "root": HASH, "head": HASH, "points": table(POINT_ID, UINT)}),
-}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)}), "clock": CLOCK})  # fmt: skip
+}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)}), "clock": CLOCK, "grade": one_of("device-sealed", "gateway-sealed"), "mapping": HASH})  # fmt: skip
 RULE = fields({
     "id": ID, "device": ID, "when": TEXT, "for": UINT, "priority": PRIORITY, "disclose": each(POINT_ID),
     "points": table(POINT_ID, row(one_of("bool", "integer", "float", "text", "any"), UNIT)),

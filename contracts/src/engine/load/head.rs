@@ -7,7 +7,7 @@ use super::compile;
 use crate::datum::{Datum, FieldType, parse_micros};
 use crate::yaml::{Faults, Node, Section};
 use std::collections::{BTreeMap, BTreeSet};
-use tally_model::{ActionName, ContractName, PartyId, PointId};
+use tally_model::{ActionName, ContractName, Grade, PartyId, PointId};
 
 /// Most roles and fields together; they are also the arguments of `standing`, and a call carries 64.
 const NAMES_MAX: usize = 48;
@@ -33,6 +33,7 @@ pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Con
     let key = section.need("key", faults).map(|node| key(node, &fields, faults)).unwrap_or_default();
     required_names(section.node, &parties, &fields, faults);
     let standing = section.take("standing").map(|node| standing(node, &parties, &fields, faults)).unwrap_or_default();
+    let grade = section.take("requires").and_then(|node| requires(node, faults));
     let blank = blank(&parties, &fields, &standing);
     Some(Contract {
         name: name?,
@@ -42,12 +43,26 @@ pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Con
         parties,
         fields,
         key,
+        grade,
         standing,
         actions,
         ends,
         transitions: Vec::new(),
         blank,
     })
+}
+
+/// What the contract demands of every trigger, as `requires: {grade: device-sealed}`.
+fn requires(node: &Node, faults: &mut Faults) -> Option<Grade> {
+    let mut section = faults.section(node, "requires");
+    let key = "requires.grade";
+    let grade = section.need("grade", faults).and_then(|node| {
+        let word = faults.scalar(node, key, "a grade of evidence")?;
+        let allowed = "allowed: device-sealed, agent-sealed, gateway-sealed";
+        word.parse().map_err(|_| faults.add(node, key, format!("is `{word}`"), allowed)).ok()
+    });
+    section.finish(faults);
+    grade
 }
 
 fn blank(parties: &BTreeMap<String, String>, fields: &BTreeMap<String, FieldType>, standing: &Standing) -> Blank {
