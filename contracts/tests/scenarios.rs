@@ -13,7 +13,7 @@ use tally_evidence::{
     Allowed, AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, Policy, Right, TriggerBody, Who,
 };
 use tally_model::{
-    ActionName, AgreementId, ContractName, DeviceId, PointId, PolicyId, Timestamp, Value, parse_duration,
+    ActionName, AgreementId, ContractName, DeviceId, Grade, PointId, PolicyId, Timestamp, Value, parse_duration,
 };
 
 const COLUMNS: [&str; 9] = ["time", "who", "input", "args", "state", "owner", "maintainer", "escrow", "result"];
@@ -71,7 +71,7 @@ fn every_line_and_every_refusal() {
         refusals: BTreeSet::new(),
         anchors: BTreeMap::new(),
     };
-    for file in ["maintenance-order", "anchors", "access"] {
+    for file in ["maintenance-order", "anchors", "access", "identity"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("library/{file}.scenarios"));
         player.play(&std::fs::read_to_string(path).unwrap());
     }
@@ -189,9 +189,11 @@ impl Player {
         let last = args.remove("#last").map_or(world.reading + 10, |last| last.parse().unwrap());
         let device = args.remove("#device").unwrap_or_else(|| "press-01".into());
         let at = args.remove("#at").map_or(world.now, |at| world.now.plus(parse_duration(&at).unwrap()));
+        let grade = args.remove("#grade").map_or(Grade::Agent, |grade| grade.parse().unwrap());
         let overrides: Vec<_> = ["#rule", "#cleared", "#action"].map(|name| args.remove(name)).into();
         let with = args.into_iter().map(|(name, value)| (name, scalar(&value))).collect();
         let mut body: TriggerBody = trigger_body(&device, trigger, number, last, at, with);
+        body.grade = grade;
         let [rule, cleared, action] = overrides.as_slice() else { unreachable!() };
         if rule.is_some() {
             body.rule = [9; 32];
@@ -300,6 +302,9 @@ fn argument(name: &str, value: &str) -> Cbor {
             bytes(rule(device, id, Some(("maintenance-order", action, names))).digest())
         }
         ("policy", [id, rate, hours]) => bytes(policy(id, rate.parse().unwrap(), hours).encode()),
+        ("text", ["graded"]) => {
+            text(LIBRARY[0].1.replacen("\nversion: 1\n", "\nversion: 2\nrequires: {grade: device-sealed}\n", 1))
+        }
         ("text", ["minimal", version]) => text(minimal(version)),
         _ => tally_evidence::cbor::from_value(&scalar(value)),
     }
