@@ -4,6 +4,8 @@ use crate::answer::{Context, Fault};
 use crate::commands::keys;
 use crate::mapping_copy::MappingCopy;
 use crate::rehearsal::{self, password_as_written, rehearsal};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -80,6 +82,8 @@ pub struct Site {
     pub agent_address: NodeAddress,
     /// The ledger's public key.
     pub ledger_key: VerifyingKey,
+    /// Passwords that the mapping takes from the environment and that are not set yet.
+    pub unset: Vec<String>,
 }
 
 impl Site {
@@ -120,10 +124,11 @@ impl Site {
             agent: write_new(dir, "agent.yaml", &agent_yaml(options, &shown, &mapping))?,
             sim: write_sim(dir, &shown, &plant, options)?,
             pki: shown.join("pki"),
-            mapping,
             node_address: address(&shown, "node.sock")?,
             agent_address: address(&shown, "agent.sock")?,
             ledger_key,
+            unset: unset_passwords(&mapping, &options.variables),
+            mapping,
             dir: shown,
         })
     }
@@ -148,11 +153,33 @@ fn load_plant(mapping: &Path, variables: &[(String, String)]) -> Result<Plant, F
     tally_mappings::load(mapping, &lookup).map_err(|faults| faults.render(false).into())
 }
 
+/// Making a site needs names and rules, not passwords: a secret that is not set yet is no fault here.
 fn variable(name: &str, variables: &[(String, String)]) -> Option<String> {
+    let later = || is_password(name).then(|| format!("set {name} before the start"));
+    set_variable(name, variables).or_else(later)
+}
+
+fn set_variable(name: &str, variables: &[(String, String)]) -> Option<String> {
     let given = variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    // Making a site needs names and rules, not passwords: a secret that is not set yet is no fault here.
-    let later = || name.ends_with("PASSWORD").then(|| format!("set {name} before the start"));
-    given.or_else(|| std::env::var(name).ok()).or_else(later)
+    given.or_else(|| std::env::var(name).ok())
+}
+
+fn is_password(name: &str) -> bool {
+    name.ends_with("PASSWORD")
+}
+
+/// The passwords that whoever starts the agent must set, each once.
+fn unset_passwords(mapping: &Path, variables: &[(String, String)]) -> Vec<String> {
+    let missing = RefCell::new(BTreeSet::new());
+    let lookup = |name: &str| {
+        if is_password(name) && set_variable(name, variables).is_none() {
+            missing.borrow_mut().insert(name.to_owned());
+        }
+        variable(name, variables)
+    };
+    // Its faults were told when it was loaded for the site.
+    drop(tally_mappings::load(mapping, &lookup));
+    missing.into_inner().into_iter().collect()
 }
 
 /// The simulation of a given mapping, or the one that ships with the press line.

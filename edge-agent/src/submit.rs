@@ -52,6 +52,22 @@ pub struct Submit<S: Storage> {
     pub published: watch::Receiver<u64>,
 }
 
+/// What the contracts made of a trigger.
+struct Refused {
+    /// Number of the refusal; 0 when it was done.
+    number: u16,
+    /// The node's words for it, for people.
+    why: String,
+}
+
+impl Refused {
+    fn of(outcome: &serde_json::Value) -> Self {
+        let number = outcome["refusal"].as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or(0);
+        let why = outcome["refusal_detail"].as_str().or(outcome["refusal_text"].as_str()).unwrap_or_default();
+        Self { number, why: why.to_owned() }
+    }
+}
+
 /// What became of an attempt.
 enum Attempt {
     /// It has its answer.
@@ -183,15 +199,15 @@ impl<S: Storage + Send + 'static> Submit<S> {
             .into_iter()
             .map(|sealed| {
                 let place = sealed.batched.as_ref().map_or(0, |batched| batched.item as usize);
-                let refusal = refusals.get(place).copied().filter(|refusal| *refusal != 0);
+                let refused = refusals.get(place).filter(|refused| refused.number != 0);
+                if let Some(Refused { number, why }) = refused {
+                    tracing::warn!(number = sealed.number, trigger = %sealed.trigger, entry, refusal = number, why, "the contract refused a trigger");
+                    self.status.count.triggers_refused.add(1);
+                }
+                let refusal = refused.map(|refused| refused.number);
                 Receipted { sealed, entry, refusal, receipt: receipt.clone() }
             })
             .collect();
-        for (receipted, number) in receipted.iter().filter_map(|receipted| Some((receipted, receipted.refusal?))) {
-            let sealed = &receipted.sealed;
-            tracing::warn!(number = sealed.number, trigger = %sealed.trigger, entry, refusal = number, "the contract refused a trigger");
-            self.status.count.triggers_refused.add(1);
-        }
         self.on_disk(move |stores| {
             for receipted in &receipted {
                 stores.receipts().keep(receipted)?;
@@ -206,18 +222,16 @@ impl<S: Storage + Send + 'static> Submit<S> {
     }
 
     /// What the contracts refused, in order; 0 or nothing for what they did. Of a batch the answer says only how many.
-    async fn refusals(&self, sealed: &Sealed, submitted: &Submitted) -> Result<Vec<u16>, RequestError> {
-        if sealed.batched.is_none() {
-            return Ok(submitted.refusal.into_iter().collect());
-        }
-        if submitted.refused_triggers == 0 {
+    async fn refusals(&self, sealed: &Sealed, submitted: &Submitted) -> Result<Vec<Refused>, RequestError> {
+        if submitted.refusal.is_none() && submitted.refused_triggers == 0 {
             return Ok(Vec::new());
         }
-        let outcome = self.client.get_json(&format!("/entries/{}/outcome", sealed.id)).await?;
-        let triggers = outcome["triggers"].as_array().into_iter().flatten();
-        let number =
-            |outcome: &serde_json::Value| outcome["refusal"].as_u64().and_then(|number| u16::try_from(number).ok());
-        Ok(triggers.map(|outcome| number(outcome).unwrap_or(0)).collect())
+        let outcome = self.client.get_json(&format!("/entries/{}/outcome", sealed.id)).await;
+        match submitted.refusal {
+            // The number is known; that nobody can say more about it delays nothing.
+            Some(number) => Ok(vec![Refused { number, ..Refused::of(&outcome.unwrap_or_default()) }]),
+            None => Ok(outcome?["triggers"].as_array().into_iter().flatten().map(Refused::of).collect()),
+        }
     }
 
     /// A receipt counts only when the ledger's key seals it over this very statement.

@@ -4,6 +4,7 @@
 //! outcomes on every machine, which is what opening a ledger relies on when it executes the log's tail again.
 
 use crate::admit::{Body, CheckedStatement};
+use crate::store::Details;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
@@ -30,6 +31,8 @@ pub struct Executed {
     pub outcomes: Vec<Vec<u8>>,
     /// Their refusals; 0 for what was done.
     pub refusals: Vec<u16>,
+    /// Why exactly, for people.
+    pub details: Details,
     /// State keys with their new values; `None` means deleted.
     pub changes: Changes,
     /// Whether the registry was called: keys and revocations change only there.
@@ -92,6 +95,7 @@ impl Executed {
             Ok(events) => (0, events),
             Err(refusal) => {
                 tracing::debug!(?place, %refusal, "the contracts refused");
+                self.details.push(self.outcomes.len(), &refusal);
                 (refusal.number(), Vec::new())
             }
         };
@@ -213,6 +217,7 @@ pub fn execute(
         entries: Vec::with_capacity(count),
         outcomes: Vec::with_capacity(count),
         refusals: Vec::with_capacity(count),
+        details: Details::default(),
         changes: Changes::new(),
         touches_registry: false,
     };

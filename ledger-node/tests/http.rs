@@ -630,6 +630,12 @@ async fn every_state_of_a_statement_can_be_asked_for_while_many_repeat_it() {
     let refused = plant.call("tina", "accept", "mo-99", 0).unwrap();
     let (status, head, _) = node.post("application/cose", &refused).await;
     assert!(status == 201 && head.contains("tally-state: refused") && head.contains("tally-refusal: "), "{head}");
+    let refused = format!("/entries/{}/outcome", SignedStatement::parse(&refused).unwrap().id);
+    let says_which = |outcome: &[u8]| {
+        let outcome: Value = serde_json::from_slice(outcome).unwrap();
+        assert!(outcome["refusal_detail"].as_str().unwrap().contains("`mo-99`"), "{outcome}");
+    };
+    says_which(&node.get(&refused, "application/json").await.2);
 
     // The power goes while one is accepted: the node that comes back has never seen it, and has all that was final.
     log.set_hanging(true);
@@ -647,6 +653,8 @@ async fn every_state_of_a_statement_can_be_asked_for_while_many_repeat_it() {
     let engine = Engine::open_on(config, LogDisk::new(after), &backend).unwrap();
     let again = Served::on(tempfile::tempdir().unwrap(), engine).await;
     assert_eq!(until_state(&again, &id, "final").await.0, 200);
+    // Executed again, for the index was lost, and in the same words.
+    says_which(&again.get(&refused, "application/json").await.2);
     // Its unsynced block may have reached the platter or not; both are said, and the same bytes are one entry.
     let before = again.get(&format!("/entries/{lost_id}"), "*/*").await.0;
     let size = again.engine.store().head().unwrap().checkpoint.size;

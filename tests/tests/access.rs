@@ -343,6 +343,11 @@ async fn people_have_a_value_written_taken_back_and_cut_off_at_the_command_line(
     }
     assert!(write(&tina, "8", &[]).await.1.contains("refused (12"), "barred, or in quarantine");
     assert_eq!(ask(&acme, &["revoke", "--party", "tina", "--lift"]).await.0, 0);
+    let (_, said) = write(&tina, "8", &[]).await;
+    assert!(
+        said.contains("refused (124): device `press-01` is in quarantine, put there by `acme`: moves by itself"),
+        "{said}"
+    );
     assert_eq!(ask(&acme, &["quarantine", "--device", "press-01", "--lift"]).await.0, 0);
     assert_eq!(write(&tina, "8", &[]).await.0, 0);
     slave.kill().await;

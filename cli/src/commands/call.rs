@@ -73,8 +73,13 @@ pub async fn submit(client: &Client, party: &PartyId, key: &SigningKey, wish: Wi
     let entry = outcome["entry"].as_u64().ok_or("the node does not say which entry it is")?;
     let refusal =
         outcome["refusal"].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0);
-    let reason = refusal.map(|number| tally_contracts::Refusal::describe(number).to_owned());
+    let reason = refusal.map(|number| why_refused(&outcome, number));
     Ok(Done { statement: id.to_string(), entry, refusal, reason, waits_for, outcome })
+}
+
+/// The node's words for this very case; else what the number means.
+pub fn why_refused(outcome: &serde_json::Value, number: u16) -> String {
+    outcome["refusal_detail"].as_str().unwrap_or(tally_contracts::Refusal::describe(number)).to_owned()
 }
 
 fn seal(ledger: &str, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Vec<u8>, Fault> {

@@ -202,7 +202,8 @@ async fn entry(client: &Client, id: &str) -> Result<Found, Fault> {
     match outcome["refusal"].as_u64() {
         Some(0) | None => {}
         Some(number) => {
-            let words = format!("{number}: {}", word(&outcome["refusal_text"]));
+            let detail = outcome.get("refusal_detail").unwrap_or(&outcome["refusal_text"]);
+            let words = format!("{number}: {}", word(detail));
             let _ = writeln!(text, "{:<12} {}", "refused", red(&words));
         }
     }

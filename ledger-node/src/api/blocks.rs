@@ -64,8 +64,9 @@ pub async fn block(State(api): State<Api>, Path(height): Path<String>) -> Result
         let sealed =
             Checkpoint::open(&block.row.checkpoint, engine.key()).map_err(|fault| Problem::internal(&fault))?;
         let entries = (0..block.row.entries.len()).map(|place| block.entry(place)).collect::<Result<Vec<_>, _>>()?;
-        let terms = block.outcomes.iter().take(block.row.terms as usize);
-        let terms = terms.map(|outcome| outcome_json(outcome, number)).collect::<Result<Vec<_>, _>>()?;
+        let terms = (0..u64::from(block.row.terms)).zip(&block.outcomes);
+        let terms = terms.map(|(place, outcome)| outcome_json(engine, number, place, outcome));
+        let terms = terms.collect::<Result<Vec<_>, _>>()?;
         Ok(json!({
             "height": number, "time": sealed.time.to_string(), "size": sealed.size, "root": hex::encode(sealed.root),
             "state": hex::encode(sealed.state), "outcomes": hex::encode(sealed.outcomes),
@@ -76,9 +77,11 @@ pub async fn block(State(api): State<Api>, Path(height): Path<String>) -> Result
     .map(Json)
 }
 
-fn outcome_json(outcome: &[u8], height: u64) -> Result<Value, Problem> {
+fn outcome_json(engine: &Engine, height: u64, place: u64, outcome: &[u8]) -> Result<Value, Problem> {
     let damaged = || IndexFault::Damaged(format!("the outcomes of block {height}"));
-    Ok(super::entries::outcome_json(&OutcomeRecord::decode(outcome).map_err(|_| damaged())?))
+    let outcome = OutcomeRecord::decode(outcome).map_err(|_| damaged())?;
+    let detail = engine.store().detail(height, place)?;
+    Ok(super::entries::outcome_json(&outcome, detail.as_deref()))
 }
 
 /// A block with what lies in the log for it.

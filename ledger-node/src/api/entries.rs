@@ -168,10 +168,10 @@ pub async fn batch(State(api): State<Api>, Path(id): Path<String>) -> Result<Res
 pub async fn outcome(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
     let (outcome, triggers) = on_disk(&api.engine, move |engine| outcomes_of(engine, &id)).await?;
     if wants(&headers, CBOR) {
-        return Ok(([(header::CONTENT_TYPE, CBOR)], outcome).into_response());
+        return Ok(([(header::CONTENT_TYPE, CBOR)], outcome.0).into_response());
     }
-    let json = |outcome: &Vec<u8>| match OutcomeRecord::decode(outcome) {
-        Ok(outcome) => Ok(outcome_json(&outcome)),
+    let json = |(outcome, detail): &Told| match OutcomeRecord::decode(outcome) {
+        Ok(outcome) => Ok(outcome_json(&outcome, detail.as_deref())),
         Err(fault) => Err(Problem::internal(&fault)),
     };
     let mut answer = json(&outcome)?;
@@ -181,8 +181,11 @@ pub async fn outcome(State(api): State<Api>, Path(id): Path<String>, headers: He
     Ok(axum::Json(answer).into_response())
 }
 
+/// An encoded outcome, and what the node has to say of it when it is a refusal.
+type Told = (Vec<u8>, Option<String>);
+
 /// The outcome of what is asked for; behind that of a batch those of its triggers.
-fn outcomes_of(engine: &Engine, name: &str) -> Result<(Vec<u8>, Vec<Vec<u8>>), Problem> {
+fn outcomes_of(engine: &Engine, name: &str) -> Result<(Told, Vec<Told>), Problem> {
     let name = EntryName::parse(name)?;
     let entry = name.committed(engine)?.entry;
     let damaged = || Problem::from(ReadError::Entry(entry));
@@ -194,9 +197,11 @@ fn outcomes_of(engine: &Engine, name: &str) -> Result<(Vec<u8>, Vec<Vec<u8>>), P
         Some(item) => own + 1 + item..own + 2 + item,
         None => own..own + 1 + triggers,
     };
-    let mut outcomes = engine.store().outcomes_left(&place, wanted).map_err(ReadError::from)?;
-    let first = if outcomes.is_empty() { return Err(damaged()) } else { outcomes.remove(0) };
-    Ok((first, outcomes))
+    let outcomes = engine.store().outcomes_left(&place, wanted.clone()).map_err(ReadError::from)?;
+    let tell = |(index, outcome)| Ok::<Told, Problem>((outcome, engine.store().detail(place.height, index)?));
+    let mut told = wanted.zip(outcomes).map(tell);
+    let first = told.next().ok_or_else(damaged)??;
+    Ok((first, told.collect::<Result<_, _>>()?))
 }
 
 /// `GET /checkpoint`: the last one.
@@ -312,8 +317,8 @@ fn find_by_id(engine: &Engine, id: &StatementId) -> Result<Committed, Problem> {
     engine.find_committed(id)?.ok_or_else(|| Problem::not_found("entry", format!("there is no entry `{id}`"), hint))
 }
 
-/// An outcome for people.
-pub fn outcome_json(outcome: &OutcomeRecord) -> serde_json::Value {
+/// An outcome for people, with what the node has to say of a refusal.
+pub fn outcome_json(outcome: &OutcomeRecord, detail: Option<&str>) -> serde_json::Value {
     let events = outcome.events.iter().map(|event| {
         let data = event.data.iter().map(|(name, value)| (name.clone(), to_json(value)));
         json!({"kind": event.kind, "subject": event.subject, "data": data.collect::<serde_json::Map<_, _>>()})
@@ -325,6 +330,9 @@ pub fn outcome_json(outcome: &OutcomeRecord) -> serde_json::Value {
     });
     if !outcome.is_done() {
         json["refusal_text"] = Refusal::describe(outcome.refusal).into();
+        if let Some(detail) = detail {
+            json["refusal_detail"] = detail.into();
+        }
     }
     match &outcome.place {
         Place::Entry { index, statement } => {

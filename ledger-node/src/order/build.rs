@@ -194,7 +194,8 @@ impl Builder {
         let mut proven = store.proven_state();
         let draft = self.draft(self.now().max(at), vec![genesis.0], &mut proven)?;
         if let Some(refused) = draft.executed.refusals.iter().find(|refusal| **refusal != 0) {
-            let text = Refusal::describe(*refused).to_owned();
+            let detail = draft.executed.details.at(0).unwrap_or(Refusal::describe(*refused));
+            let text = detail.to_owned();
             return Err(OpenLedgerError::GenesisRefused { number: *refused, text });
         }
         let Logged { block, spans, .. } = self.log(draft, &mut proven, Instant::now())?;
@@ -313,11 +314,12 @@ impl Builder {
 }
 
 fn new_block(executed: Executed, tree: Vec<StateChange>, head: Arc<Head>) -> (NewBlock, Vec<ExecutedEntry>) {
-    let Executed { terms, entries, outcomes, changes, .. } = executed;
+    let Executed { terms, entries, outcomes, details, changes, .. } = executed;
     let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
     let triggers = |entry: &ExecutedEntry| u32::try_from(entry.triggers.len()).unwrap_or(u32::MAX);
     let batches = (0..).zip(entries.iter().map(triggers)).filter(|(_, triggers)| *triggers > 0).collect();
-    (NewBlock { head, statements, batches, terms, outcomes, changes: Arc::new(changes), tree, commit: None }, entries)
+    let changes = Arc::new(changes);
+    (NewBlock { head, statements, batches, terms, outcomes, details, changes, tree, commit: None }, entries)
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

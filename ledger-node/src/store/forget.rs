@@ -5,7 +5,7 @@
 
 use super::index::{BLOCKS, ENTRIES, Index, META, OUTCOMES, STATE, STATEMENTS, TERMS, decode_block, term_key};
 use super::rows::{self, BlockRow};
-use super::{CommitError, EntryPlace, IndexFault};
+use super::{CommitError, EntryPlace, IndexFault, details};
 use crate::engine::refused_of_batch;
 use crate::retain::KeptBlock;
 use redb::{Durability, ReadTransaction, ReadableDatabase, TableDefinition};
@@ -63,6 +63,7 @@ impl Index {
             outcomes.remove(height)?;
         }
         drop((kept, outcomes));
+        details::forget(&write, blocks.first().map_or(*last, |(first, _)| *first)..=*last)?;
         write.open_table(META)?.insert(KEPT_BELOW, (last + 1, &[][..]))?;
         Ok(write.commit()?)
     }

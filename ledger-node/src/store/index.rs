@@ -8,6 +8,7 @@
 //!
 //! **Limits.** Page cache 32 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
+use super::details::{DETAILS, Details};
 use super::disk::IndexDisk;
 use super::rows::{self, BlockRow};
 use redb::{
@@ -77,6 +78,7 @@ pub struct IndexChange<'a> {
     pub height: u64,
     pub row: &'a BlockRow,
     pub outcomes: &'a [Vec<u8>],
+    pub details: &'a Details,
     pub terms: &'a [(AgreementId, Timestamp)],
     pub state: &'a Changes,
     /// The same for the state tree.
@@ -312,6 +314,7 @@ impl Index {
             size("state of the contracts", read.open_table(STATE)?.stats()?),
             size("rows of the blocks: checkpoints, and where each statement is", read.open_table(BLOCKS)?.stats()?),
             size("outcomes", read.open_table(OUTCOMES)?.stats()?),
+            size("refusals in words", read.open_table(DETAILS)?.stats()?),
             size("entry → block", read.open_table(ENTRIES)?.stats()?),
             size("statement → entry", read.open_table(STATEMENTS)?.stats()?),
             size("what is kept of blocks that were pruned", read.open_table(super::forget::KEPT)?.stats()?),
@@ -400,6 +403,7 @@ fn make_tables(write: &WriteTransaction) -> Result<(), IndexFault> {
     write.open_table(OUTCOMES)?;
     write.open_table(ENTRIES)?;
     write.open_table(STATEMENTS)?;
+    write.open_table(DETAILS)?;
     write.open_table(TERMS)?;
     write.open_table(super::forget::KEPT)?;
     write.open_table(TREE_CHANGES)?;
@@ -425,6 +429,7 @@ fn write_block(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(),
     let row = change.row;
     write.open_table(BLOCKS)?.insert(change.height, row.encode().as_slice())?;
     write.open_table(OUTCOMES)?.insert(change.height, rows::encode_outcomes(change.outcomes).as_slice())?;
+    change.details.write(write, change.height)?;
     if !row.entries.is_empty() {
         write.open_table(ENTRIES)?.insert(row.first_entry, change.height)?;
     }
@@ -549,6 +554,7 @@ mod tests {
                 height,
                 row: &row,
                 outcomes: &[],
+                details: &Details::default(),
                 terms: &[],
                 state: &state,
                 tree: &[],

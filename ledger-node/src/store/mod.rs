@@ -11,6 +11,7 @@
 
 mod audit;
 mod block;
+mod details;
 mod disk;
 mod entry_tree;
 mod forget;
@@ -26,6 +27,7 @@ pub(crate) use audit::{audit, audit_from};
 pub use block::BlockRecord;
 pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
+pub use details::Details;
 pub use disk::IndexDisk;
 pub use forget::IndexView;
 pub(crate) use forget::{Seed, SeedOutcomes};
@@ -143,6 +145,8 @@ pub struct NewBlock {
     pub terms: Vec<(AgreementId, Timestamp)>,
     /// Encoded outcomes: of the terms, then of the entries, each batch followed by its triggers.
     pub outcomes: Vec<Vec<u8>>,
+    /// What there is to say of the refusals among them.
+    pub details: Details,
     /// What it changes in the state.
     pub changes: Arc<Changes>,
     /// The same for the state tree: hashed, sorted, no key twice.
@@ -239,6 +243,15 @@ impl Store {
     /// [`IndexFault`].
     pub fn outcomes(&self, height: u64) -> Result<Option<Vec<Vec<u8>>>, IndexFault> {
         self.index.outcomes(height)
+    }
+
+    /// Why exactly the outcome at `place` of block `height` is a refusal, in the node's own words; `None` when it is none, or they
+    /// are not kept.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn detail(&self, height: u64, place: u64) -> Result<Option<String>, IndexFault> {
+        self.index.detail(height, place)
     }
 
     /// Block and place of the outcome of a term.
@@ -445,7 +458,7 @@ impl Store {
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.
     pub(crate) fn apply(&self, block: NewBlock, spans: Vec<Span>, writer: &mut WriterState) -> Result<(), CommitError> {
-        let NewBlock { head, statements, batches, terms, outcomes, changes, tree, commit } = block;
+        let NewBlock { head, statements, batches, terms, outcomes, details, changes, tree, commit } = block;
         let ids = statements.iter().map(|(_, id)| *id);
         let row = BlockRow {
             first_entry: head.checkpoint.size - statements.len() as u64,
@@ -461,6 +474,7 @@ impl Store {
             height,
             row: &row,
             outcomes: &outcomes,
+            details: &details,
             terms: &terms,
             state: &changes,
             tree: &tree,

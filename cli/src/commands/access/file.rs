@@ -18,7 +18,7 @@ Example of a policy:
     - {firm: fixit, skill: oil}     # people of Fixit who were registered with this skill
     - {party: olga}
   points:
-    setpoint: {may: [read, write], range: [0, 80]}   # --mapping says where it is; or write `at: holding:17`
+    setpoint: {may: [read, write], range: [0, 80]}   # or `at: holding:17` instead of --mapping
     lamp: {may: [write]}
   lasts: 10min                      # a permit lives this long; at most 1d
   rate: {permits: 3, within: 1h}    # optional, for each who asks
