@@ -30,7 +30,7 @@
 //! i kind name 00 permit                  open permits of a requester (p), a device (d), an agent (a)
 //! A owner 00 policy                      a policy: entry, bytes
 //! q device 00 policy                     the same for each of its devices: bytes
-//! j owner 00 policy 00 requester         times of its latest permits, for the rate
+//! j owner 00 policy 00 requester [00 sender]  times of its latest permits, for the rate
 //! B owner 00 party                       a party that the owner barred: entry
 //! Q kind name                            quarantine of a device (d) or an agent (a): entry, by whom, why
 //! ```

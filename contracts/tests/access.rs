@@ -32,7 +32,7 @@ fn service() -> Policy {
     Policy {
         id: PolicyId::try_new("service").unwrap(),
         devices: vec![DeviceId::try_new("press-01").unwrap(), DeviceId::try_new("press-02").unwrap()],
-        who: vec![Who { firm: Some(party("fixit")), skill: Some("oil".into()), party: None }],
+        who: vec![Who { firm: Some(party("fixit")), skill: Some("oil".into()), ..Who::default() }],
         points: [(PointId::try_new("setpoint").unwrap(), setpoint)].into(),
         rate: Some((3, Duration::from_secs(3600))),
         hours: None,
@@ -307,6 +307,46 @@ fn attempts_are_recorded_and_change_nothing() {
     assert_eq!(plant.call("agent-01", "attempt", &attempt[..3]), Err(141));
 }
 
+/// Whoever may press a button at the HMI may have the setpoint written, 0 to 50, twice an hour.
+fn standing() -> Policy {
+    let mut policy = service();
+    policy.id = PolicyId::try_new("hmi").unwrap();
+    policy.who = vec![Who { sender: Some("mqtt:hmi-3".into()), ..Who::default() }];
+    policy.points.values_mut().for_each(|allowed| allowed.range = Some((0.0, 50.0)));
+    policy.rate = Some((2, Duration::from_secs(3600)));
+    policy
+}
+
+#[test]
+fn a_standing_policy_is_for_one_sender_by_the_devices_own_agent() {
+    let mut plant = Plant::with(&service());
+    let ask = |plant: &mut Plant, signer: &str, sender: &str, value: i64| {
+        let with = [("device", text("press-01")), ("point", text("setpoint")), ("right", text("write"))];
+        let how = [("sender", text(sender)), ("said", text("mqtt://broker:1883, id 7")), ("carried", Cbor::Bool(true))];
+        let done = plant.call(signer, "request", &[&with[..], &[("value", int(value))], &how].concat());
+        done.map(|events| (plant.world.entry - 1, events))
+    };
+    assert_eq!(ask(&mut plant, "agent-01", "mqtt:hmi-3", 1).unwrap_err(), 153, "nothing written down: nothing allowed");
+    plant.set(&standing()).unwrap();
+    let (id, events) = ask(&mut plant, "agent-01", "mqtt:hmi-3", 41).unwrap();
+    assert_eq!(events[0].data["sender"], text("mqtt:hmi-3"));
+    let permit = plant.open(id).unwrap();
+    assert_eq!((permit.sender.as_deref(), permit.requester.as_str()), (Some("mqtt:hmi-3"), "agent-01"));
+    assert_eq!(plant.result("agent-01", id, "done").unwrap()[0].data["sender"], text("mqtt:hmi-3"));
+    assert_eq!(ask(&mut plant, "agent-01", "mqtt:hmi-3", 51).unwrap_err(), 154, "its own bounds");
+    assert_eq!(ask(&mut plant, "agent-01", "mqtt:hmi-4", 1).unwrap_err(), 153, "another sender");
+    assert_eq!(ask(&mut plant, "tina", "mqtt:hmi-3", 1).unwrap_err(), 132, "hearsay");
+    assert_eq!(plant.request("agent-01", "press-01", int(1)), Err(153), "not for the agent itself");
+    plant.request("tina", "press-01", int(1)).unwrap();
+    ask(&mut plant, "agent-01", "mqtt:hmi-3", 1).unwrap();
+    assert_eq!(ask(&mut plant, "agent-01", "mqtt:hmi-3", 1).unwrap_err(), 156, "its own rate");
+    plant.call("acme", "revoke", &[("policy", text("hmi"))]).unwrap();
+    assert_eq!(ask(&mut plant, "agent-01", "mqtt:hmi-3", 1).unwrap_err(), 153);
+    let said =
+        [("device", text("press-01")), ("point", text("setpoint")), ("right", text("read")), ("said", text("x"))];
+    assert_eq!(plant.call("tina", "request", &said), Err(141), "an account of nobody's command");
+}
+
 #[test]
 fn keys_as_people_write_them() {
     assert_eq!(state_key("permit:7").unwrap(), permit_state_key(7));
@@ -331,6 +371,11 @@ fn calls_are_in_the_format_and_what_is_not_is_refused() {
             "request",
             [&request[..], &[("value", Cbor::Float(0.1)), ("lasts", int(1)), ("carried", Cbor::Bool(true))]].concat(),
         ),
+        ("policy", vec![("policy", bytes(standing().encode()))]),
+        (
+            "request",
+            [&request[..], &[("value", int(1)), ("sender", text("mqtt:hmi-3")), ("said", text("id 7"))]].concat(),
+        ),
         ("revoke", vec![("permit", int(1))]),
         ("revoke", vec![("party", text("tina"))]),
         ("result", vec![("permit", int(1)), ("how", text("done")), ("found", Cbor::Bool(true))]),
@@ -347,6 +392,7 @@ fn calls_are_in_the_format_and_what_is_not_is_refused() {
         ("policy", vec![("policy", bytes(vec![0xa0]))]),
         ("request", [&request[..], &[("value", Cbor::Null)]].concat()),
         ("request", [&request[..], &[("value", int(1)), ("tip", int(1))]].concat()),
+        ("request", [&request[..], &[("value", int(1)), ("sender", text(""))]].concat()),
         ("result", vec![("permit", int(1)), ("how", text("perhaps"))]),
         ("attempt", vec![("count", int(0))]),
         ("lift", vec![]),

@@ -318,7 +318,7 @@ fn policy(id: &str, rate: u64, hours: &str) -> Policy {
     Policy {
         id: PolicyId::try_new(id).unwrap(),
         devices: vec![DeviceId::try_new("press-01").unwrap()],
-        who: vec![Who { firm: Some(party("fixit")), skill: Some("oil".into()), party: None }],
+        who: vec![Who { firm: Some(party("fixit")), skill: Some("oil".into()), ..Who::default() }],
         points: [(PointId::try_new("setpoint").unwrap(), setpoint)].into(),
         rate: Some((rate, Duration::from_secs(3600))),
         hours: Some((from * 60, to * 60)),

@@ -253,7 +253,7 @@ impl Agent {
         let gate = Arc::new(self.gate(&key, &hands, devices_seen.clone()).await?);
         let api = api::routes(Arc::new(self.api(reloading.requests.clone(), &gate)));
         let api = tokio::spawn(api::serve(listener, api, quit.clone()));
-        let publishing = self.publish(sealed_seen.clone(), devices_seen, &clock, &quit)?;
+        let publishing = self.publish(&gate, sealed_seen.clone(), devices_seen, &clock, &quit)?;
         let mut ingest = self.ingest(watches, (source, late), changes, sealed, publishing.live.clone(), clock.clone());
         let mut submit_anchors = tokio::spawn(run_anchors(self.submit_anchors(&key), drain.clone()));
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
@@ -493,6 +493,7 @@ impl Agent {
 
     fn publish(
         &self,
+        gate: &Arc<Gate<Disk>>,
         sealed: watch::Receiver<u64>,
         devices: watch::Receiver<Arc<Vec<DeviceSpec>>>,
         clock: &Arc<dyn Clock>,
@@ -508,7 +509,7 @@ impl Agent {
             data: self.config.data.clone(),
             clock: clock.clone(),
         };
-        Ok(publish::start(setting, self.stores.clone(), self.status.clone(), sealed, quit.clone())?)
+        Ok(publish::start(setting, self.stores.clone(), self.status.clone(), gate.clone(), sealed, quit.clone())?)
     }
 }
 

@@ -6,6 +6,7 @@
 mod check;
 mod written;
 
+use crate::command::CommandLimits;
 use crate::seal::BatchLimits;
 use crate::spool::SpoolLimits;
 use std::fmt;
@@ -74,6 +75,8 @@ pub struct BrokerConfig {
     pub history: SpoolLimits,
     /// Live values go out as Sparkplug B instead of JSON.
     pub sparkplug: Option<SparkplugConfig>,
+    /// Commands of SCADA are heard and go through the gate; `None`: nobody listens.
+    pub commands: Option<CommandLimits>,
 }
 
 /// The agent as a Sparkplug B edge node.

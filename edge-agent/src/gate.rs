@@ -16,6 +16,7 @@
 
 mod book;
 mod check;
+mod command;
 mod follow;
 mod hands;
 mod report;
@@ -34,10 +35,11 @@ use tally_connector_api::Clock;
 use tally_evidence::{Permit, PermitFile, ProvenPermit};
 use tally_journal::{DirStorage, Storage};
 use tally_ledger_client::Client;
-use tally_model::{DeviceSpec, Value};
+use tally_model::{DeviceId, DeviceSpec, PointId, PointSpec, Value};
 use tokio::sync::{Notify, Semaphore, watch};
 
 pub use check::Refusal;
+pub use command::Command;
 pub use hands::{Hand, Hands, modbus_link};
 pub use report::{How, Report};
 
@@ -243,12 +245,18 @@ impl<S: Storage + Send + 'static> Gate<S> {
 
     /// Nothing is burnt; it is counted, and recorded once a minute at most for the same permit and reason.
     fn turned_away(&self, permit: Option<u64>, refusal: Refusal) -> Refusal {
+        self.turned_away_for(None, permit, refusal)
+    }
+
+    /// The same; attempts of different senders are counted apart.
+    fn turned_away_for(&self, sender: Option<&str>, permit: Option<u64>, refusal: Refusal) -> Refusal {
         if refusal.is_burnt || !refusal.is_worth_recording() {
             return refusal;
         }
         self.status.count.permit_attempts.add(1);
-        tracing::warn!(permit, code = refusal.code, "the gate turned a permit away: {}", refusal.text);
-        let due = self.attempts().note(permit, &refusal, self.clock.now());
+        let what = if sender.is_some() { "command" } else { "permit" };
+        tracing::warn!(permit, sender, code = refusal.code, "the gate turned a {what} away: {}", refusal.text);
+        let due = self.attempts().note(sender, permit, &refusal, self.clock.now());
         if let Some(attempt) = due {
             self.record(&attempt);
         }
@@ -330,6 +338,11 @@ impl<S: Storage + Send + 'static> Gate<S> {
         let done = done.await.unwrap_or_else(|fault| Err(StoreError::Thread(fault.to_string())));
         done.map_err(|fault| Refusal::new("disk", format!("the agent's own disk: {fault}; nothing was done")))
     }
+}
+
+/// A point of the mapping.
+fn mapped<'d>(devices: &'d [DeviceSpec], device: &DeviceId, point: &PointId) -> Option<&'d PointSpec> {
+    devices.iter().find(|known| known.id == *device)?.points.iter().find(|known| known.id == *point)
 }
 
 /// What a device said after an order, or when it was looked at.

@@ -18,6 +18,7 @@
 //! Never here: contracts, the ledger node, a decision about money.
 
 mod agent;
+mod command;
 mod config;
 pub mod gate;
 mod links;
@@ -47,5 +48,6 @@ pub mod store;
 pub use agent::{AgentError, AgentPlant, MakeClock, run, run_plant, run_plant_by, run_plant_with};
 pub use anchor::bench::bench_anchors;
 pub use bench::bench_vault;
+pub use command::CommandLimits;
 pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig};
 pub use spool::SpoolLimits;

@@ -16,8 +16,10 @@ mod sparkplug;
 mod topics;
 mod triggers;
 
-use crate::config::BrokerConfig;
+use crate::command::{Commands, Sources};
+use crate::config::{BrokerConfig, SparkplugConfig};
 use crate::error::StoreError;
+use crate::gate::Gate;
 use crate::spool::{Drain, Spool};
 use crate::status::Status;
 use crate::store::Stores;
@@ -28,18 +30,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Clock, LinkStatus, StatusReporter};
-use tally_connector_mqtt::sparkplug::{EdgeNode, EdgeNodeConfig};
-use tally_connector_mqtt::{MqttPublisher, PublisherConfig};
+use tally_connector_mqtt::sparkplug::{Commanded, EdgeNode, EdgeNodeConfig};
+use tally_connector_mqtt::{Heard, HearingConfig, MqttPublisher, PublisherConfig, hear};
 use tally_journal::Storage;
 use tally_ledger_client::Client;
 use tally_model::{DeviceSpec, PartyId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use topics::Topics;
+pub(crate) use topics::Topics;
 
 /// Batches that may wait for the live task: as many as the agent takes in at once.
 const LIVE_BATCHES_MAX: usize = 128;
+/// Commands of Sparkplug hosts that may wait.
+const COMMANDS_MAX: usize = 16;
 /// QoS 1 messages on their way: triggers, events and states take turns.
 const IN_FLIGHT_MAX: u16 = 64;
 
@@ -109,6 +113,7 @@ pub fn start<S: Storage + Send + 'static>(
     setting: Setting,
     stores: Arc<Stores<S>>,
     status: Arc<Status>,
+    gate: Arc<Gate<S>>,
     sealed: watch::Receiver<u64>,
     quit: CancellationToken,
 ) -> Result<Publishing, StoreError> {
@@ -124,7 +129,9 @@ pub fn start<S: Storage + Send + 'static>(
     let mut tasks = JoinSet::new();
     let history = history::JsonHistory::new(devices.clone(), topics.clone(), publisher.clone());
     let (spool_read, stores_read) = (spool.clone(), stores.clone());
-    match edge_node(&broker, &agent, &devices, &data, quit.clone())? {
+    let (commanded, commands) = mpsc::channel(COMMANDS_MAX);
+    let commanded = broker.commands.map(|_| commanded);
+    match edge_node(&broker, &agent, &devices, &data, commanded, quit.clone())? {
         Some((node, edge_link)) => {
             status.set_broker(edge_link);
             let values = sparkplug::Values::new(node.clone(), devices.clone(), status.clone(), spool.clone());
@@ -150,6 +157,14 @@ pub fn start<S: Storage + Send + 'static>(
                 Drain { spool: spool_read, stores: stores_read, status: status.clone(), clock, teller: history };
             tasks.spawn(drain.run(quit.clone()));
         }
+    }
+    if let Some(limits) = broker.commands {
+        let name = |node: &SparkplugConfig| format!("sparkplug:{}/{}", node.group, node.edge_node);
+        let sparkplug = broker.sparkplug.as_ref().map(|node| (name(node), commands));
+        let sources = Sources { json: hear_commands(&broker, &agent, &topics, quit.clone()), sparkplug };
+        let (topics, publisher) = (topics.clone(), publisher.clone());
+        let (agent, broker) = (agent.to_string(), broker.address.to_string());
+        tasks.spawn(Commands { gate, topics, publisher, limits, broker, agent }.run(sources, quit.clone()));
     }
     let triggers = triggers::Triggers {
         stores,
@@ -180,6 +195,7 @@ fn edge_node(
     agent: &PartyId,
     devices: &Devices,
     data: &Path,
+    commands: Option<mpsc::Sender<Commanded>>,
     quit: CancellationToken,
 ) -> Result<Option<(EdgeNode, watch::Receiver<LinkStatus>)>, StoreError> {
     let Some(sparkplug) = &broker.sparkplug else { return Ok(None) };
@@ -196,12 +212,33 @@ fn edge_node(
         bd_seq_file: bd_seq_file.clone(),
         devices: devices.borrow().to_vec(),
         history_values_per_second: broker.history.values_per_second,
+        commands,
     };
     let name = format!("sparkplug {}/{}", sparkplug.group, sparkplug.edge_node);
     let (reporter, listener) = StatusReporter::new(&name);
     let node = EdgeNode::start(config, quit, reporter)
         .map_err(|fault| StoreError::file(bd_seq_file)(std::io::Error::other(fault.to_string())))?;
     Ok(Some((node, listener)))
+}
+
+/// Commands have a connection of their own, which forgets everything when it ends.
+fn hear_commands(
+    broker: &BrokerConfig,
+    agent: &PartyId,
+    topics: &Topics,
+    quit: CancellationToken,
+) -> mpsc::Receiver<Heard> {
+    let config = HearingConfig {
+        broker: broker.address.clone(),
+        tls: broker.tls.clone(),
+        client_id: format!("tallystick-{agent}-commands"),
+        user: broker.user.clone(),
+        password: broker.password.clone(),
+        filters: vec![topics.commands(agent)],
+    };
+    // How it fares stands in the log: mostly as the connection that publishes.
+    let (reporter, _) = StatusReporter::new(&format!("commands at {}", broker.address));
+    hear(config, quit, reporter)
 }
 
 fn connect(

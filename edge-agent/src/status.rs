@@ -97,6 +97,10 @@ counters! {
     permits_unknown: Counter,
     /// Permits that the gate turned away: forged, replayed, expired, revoked, for another agent.
     permit_attempts: Counter,
+    /// Commands of SCADA that were granted a permit; what became of them the permits say.
+    commands_granted: Counter,
+    /// Commands of SCADA that were turned away, by the agent or by the ledger.
+    commands_refused: Counter,
     /// Permits of which the ledger said that they are revoked.
     permits_revoked: Counter,
     /// Triggers with a receipt.

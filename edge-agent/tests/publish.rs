@@ -75,6 +75,7 @@ fn broker(port: u16, mode: PublishMode) -> BrokerConfig {
         prefix: "tallystick".to_owned(),
         history: SpoolLimits::default(),
         sparkplug: None,
+        commands: None,
     }
 }
 

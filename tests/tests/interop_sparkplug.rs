@@ -135,6 +135,7 @@ fn start(port: u16, dir: &Path, stop: &CancellationToken) -> EdgeNode {
         bd_seq_file: dir.join("bdseq"),
         devices: vec![device()],
         history_values_per_second: 1_000,
+        commands: None,
     };
     EdgeNode::start(config, stop.clone(), StatusReporter::new("edge").0).unwrap()
 }

@@ -250,6 +250,7 @@ impl Edge {
             bd_seq_file: dir.join("bdseq"),
             devices: vec![device()],
             history_values_per_second: 1_000,
+            commands: None,
         };
         let node = EdgeNode::start(config, stop.clone(), StatusReporter::new("edge").0).unwrap();
         Self { node, place: 0 }

@@ -18,6 +18,7 @@
 mod config;
 mod decode;
 mod error;
+mod hearing;
 mod link;
 mod plan;
 mod publish;
@@ -26,6 +27,7 @@ mod wire;
 
 pub use decode::{DecodeFault, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX, decode};
 pub use error::{PlanFault, PublishError};
+pub use hearing::{Heard, HearingConfig, hear};
 pub use link::link;
 pub use plan::{Plan, PlannedNode, PlannedTemplates, PlannedTopic, plan};
 pub use publish::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};

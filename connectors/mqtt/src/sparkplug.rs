@@ -12,9 +12,13 @@
 //! - values are QoS 0, as the specification demands; what a broken connection swallowed can be told again as historical
 //!   values: [`Progress`] says up to where everything has certainly arrived.
 //!
-//! Not offered: writing (NCMD other than rebirth, DCMD), templates, DataSets.
+//! - commands: with [`EdgeNodeConfig::commands`] what hosts ask to have written (DCMD, NCMD other than rebirth) is handed on as
+//!   [`Commanded`]; nothing is written here.
+//!
+//! Not offered: templates, DataSets.
 
 mod bdseq;
+mod command;
 mod host;
 pub(crate) mod listen;
 mod names;
@@ -35,6 +39,7 @@ use task::Task;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use command::Commanded;
 pub use names::{MessageType, NAMESPACE, Name, NameFault, Topic, state_topic};
 pub use payload::{Metric, MetricValue, Payload, PayloadFault, PropertyContent, PropertySet, PropertyValue};
 pub use value::DataType;
@@ -67,6 +72,9 @@ pub struct EdgeNodeConfig {
     pub devices: Vec<DeviceSpec>,
     /// Historical values a second, at most; live values go first in any case.
     pub history_values_per_second: u32,
+    /// Where commands of hosts go; without it they are told in the log and nothing else. What comes faster than it is taken is
+    /// dropped, with a word in the log.
+    pub commands: Option<mpsc::Sender<Commanded>>,
 }
 
 /// Why an edge node cannot be.

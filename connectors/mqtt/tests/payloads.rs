@@ -92,6 +92,7 @@ impl Plc {
             bd_seq_file: dir.join("bdseq"),
             devices: vec![press],
             history_values_per_second: 1_000,
+            commands: None,
         };
         let stop = CancellationToken::new();
         let node = EdgeNode::start(config, stop.clone(), StatusReporter::new("plc").0).unwrap();

@@ -240,6 +240,7 @@ async fn an_edge_node_is_born_over_tls() {
             bd_seq_file: pki.file("bdseq"),
             devices: vec![sensor],
             history_values_per_second: 100,
+            commands: None,
         };
         let stop = CancellationToken::new();
         let node = EdgeNode::start(config, stop.clone(), StatusReporter::new("edge").0).unwrap();

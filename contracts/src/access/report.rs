@@ -36,6 +36,7 @@ pub(super) fn result(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> 
     data.insert("how".to_owned(), text(words));
     data.insert("agent".to_owned(), text(by.signer.as_str()));
     data.insert("requester".to_owned(), text(permit.requester.as_str()));
+    data.extend(permit.sender.as_ref().map(|sender| ("sender".to_owned(), text(sender.clone()))));
     data.insert("point".to_owned(), text(permit.point.as_str()));
     data.insert("right".to_owned(), text(permit.right.word()));
     data.extend(permit.value.as_ref().map(|value| ("value".to_owned(), from_value(value))));

@@ -1,8 +1,8 @@
 //! `access/request`: a permit against the policies in force.
 
-use super::burn;
 use super::quarantine::check_free;
 use super::records::Grants;
+use super::{burn, short_text};
 use crate::args::Args;
 use crate::engine::bad_argument;
 use crate::records::{Device, Skills, corrupt};
@@ -12,13 +12,15 @@ use crate::state::StateRead;
 use crate::{Refusal, keys};
 use std::time::Duration;
 use tally_evidence::cbor::{Cbor, from_value, int, text, to_value};
-use tally_evidence::{Allowed, POLICY_ITEMS_MAX, PartyKind, Permit, Policy, Right, Who};
+use tally_evidence::{Allowed, POLICY_ITEMS_MAX, PartyKind, Permit, Policy, Right, Who, is_sender};
 use tally_model::{DeviceId, PointId, Timestamp, Value};
 
 /// Most open permits of one requester, one device, one agent.
 const OPEN_MAX: usize = 256;
 /// Longest text that may be written, in bytes.
 const TEXT_BYTES_MAX: usize = 1_024;
+/// Longest account of how a command came, in bytes.
+const SAID_BYTES_MAX: usize = 1_024;
 
 /// What is asked for.
 struct Asked {
@@ -29,6 +31,8 @@ struct Asked {
     from: Timestamp,
     lasts: Option<Duration>,
     carried: bool,
+    /// For whom, when the agent asks because it was told to by somebody without a key.
+    sender: Option<String>,
 }
 
 pub(super) fn request(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> Result<(), Refusal> {
@@ -41,12 +45,22 @@ pub(super) fn request(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) ->
     if run.state.get(&keys::bar(&device.owner, by.signer)).is_some() {
         return Err(Refusal::PartyBarred { party: by.signer.to_string(), owner: device.owner.to_string() });
     }
+    check_speaks_for(by, &device, &asked)?;
     let (policy, allowed) = find_policy(run, by, &device, &asked)?;
     let permit = permit(run, by, &device, &asked, &policy, &allowed)?;
     count_open(run, by, &permit)?;
-    note_grant(run, by, &device, &policy)?;
+    note_grant(run, rate_key(by, &device, &asked, &policy), &policy)?;
     store(run, &permit);
     Ok(())
+}
+
+/// Only the device's agent hears those who have no key; anybody else's word about them would be hearsay.
+fn check_speaks_for(by: By<'_>, device: &Device, asked: &Asked) -> Result<(), Refusal> {
+    if asked.sender.is_none() || device.agent == *by.signer {
+        return Ok(());
+    }
+    let (signer, device, agent) = (by.signer.to_string(), asked.device.to_string(), device.agent.to_string());
+    Err(Refusal::NotTheAgent { signer, device, agent })
 }
 
 fn read(run: &Run<'_, '_>, args: &mut Args<'_>) -> Result<Asked, Refusal> {
@@ -65,6 +79,7 @@ fn read(run: &Run<'_, '_>, args: &mut Args<'_>) -> Result<Asked, Refusal> {
     let carried = args.take("carried").map(|value| {
         value.as_bool().ok_or_else(|| bad_argument("carried", value, "true (you bring it to the agent) or false"))
     });
+    let sender = read_sender(args)?;
     // Nobody is allowed anything in the past: the permit begins now at the earliest.
     let from = from.transpose()?.map_or(run.block.time, Timestamp::from_micros).max(run.block.time);
     Ok(Asked {
@@ -75,7 +90,19 @@ fn read(run: &Run<'_, '_>, args: &mut Args<'_>) -> Result<Asked, Refusal> {
         from,
         lasts: lasts.transpose()?,
         carried: carried.transpose()?.unwrap_or(false),
+        sender,
     })
+}
+
+/// `sender`, with `said`: how it came (broker, topic, id, time), for whoever reads the entry.
+fn read_sender(args: &mut Args<'_>) -> Result<Option<String>, Refusal> {
+    let said = short_text(args, "said", SAID_BYTES_MAX)?;
+    let Some(value) = args.take("sender") else {
+        return if said.is_some() { Err(Refusal::MissingArgument { argument: "sender".to_owned() }) } else { Ok(None) };
+    };
+    let sender = value.as_text().filter(|name| is_sender(name));
+    let sender = sender.ok_or_else(|| bad_argument("sender", value, "a name of 1 to 256 bytes"))?;
+    Ok(Some(sender.to_owned()))
 }
 
 /// A write says what, a read says nothing, a call may.
@@ -95,7 +122,7 @@ fn read_value(args: &mut Args<'_>, right: Right) -> Result<Option<Value>, Refusa
 /// The first policy, by name, that allows it. When none does, the refusal of the one that came nearest.
 fn find_policy(run: &Run<'_, '_>, by: By<'_>, device: &Device, asked: &Asked) -> Result<(Policy, Allowed), Refusal> {
     let mut nearest = Refusal::NoPolicy {
-        signer: by.signer.to_string(),
+        signer: asked.sender.clone().unwrap_or_else(|| by.signer.to_string()),
         right: asked.right.word(),
         device: asked.device.to_string(),
         point: asked.point.to_string(),
@@ -105,7 +132,7 @@ fn find_policy(run: &Run<'_, '_>, by: By<'_>, device: &Device, asked: &Asked) ->
         let policy = Policy::decode(&bytes).map_err(|_| corrupt(&key))?;
         let allowed = policy.points.get(&asked.point).filter(|allowed| allowed.rights.contains(&asked.right)).cloned();
         let Some(allowed) = allowed else { continue };
-        if !is_meant(run, by, &policy)? {
+        if !is_meant(run, by, asked, &policy)? {
             continue;
         }
         match check(run, by, device, asked, &policy, &allowed) {
@@ -125,7 +152,8 @@ const fn is_of_policy(refusal: &Refusal) -> bool {
 
 fn is_meant(run: &Run<'_, '_>, by: By<'_>, policy: &Policy) -> Result<bool, Refusal> {
     for who in &policy.who {
-        if fits(run, by, who)? {
+        // A clause for a sender is for nobody else, and one for parties is for no sender.
+        if who.sender == asked.sender && fits(run, by, who)? {
             return Ok(true);
         }
     }
@@ -167,31 +195,36 @@ fn check(
         return Err(Refusal::OutOfHours { policy: policy.id.to_string(), at: asked.from.to_string() });
     }
     let Some((count, period)) = policy.rate else { return Ok(()) };
-    let recent = recent(run, by, device, policy, period)?;
+    let recent = recent(run, &rate_key(by, device, asked, policy), period)?;
     if recent.len() as u64 >= count {
-        let what = format!("permits of policy `{}` for `{}` within {} s", policy.id, by.signer, period.as_secs());
+        let who = asked.sender.as_deref().unwrap_or(by.signer.as_str());
+        let what = format!("permits of policy `{}` for `{who}` within {} s", policy.id, period.as_secs());
         return Err(Refusal::TooMany { what, limit: count });
     }
     Ok(())
 }
 
-fn recent(
-    run: &Run<'_, '_>,
-    by: By<'_>,
-    device: &Device,
-    policy: &Policy,
-    period: Duration,
-) -> Result<Vec<Timestamp>, Refusal> {
-    let grants: Option<Grants> = run.load(&keys::rate(&device.owner, &policy.id, by.signer))?;
+/// Each who asks has a rate of his own; so has each sender behind an agent.
+fn rate_key(by: By<'_>, device: &Device, asked: &Asked, policy: &Policy) -> Vec<u8> {
+    let mut key = keys::rate(&device.owner, &policy.id, by.signer);
+    if let Some(sender) = &asked.sender {
+        key.push(0);
+        key.extend_from_slice(sender.as_bytes());
+    }
+    key
+}
+
+fn recent(run: &Run<'_, '_>, key: &[u8], period: Duration) -> Result<Vec<Timestamp>, Refusal> {
+    let grants: Option<Grants> = run.load(key)?;
     let since = run.block.time.minus(period);
     Ok(grants.unwrap_or_default().0.into_iter().filter(|at| *at > since).collect())
 }
 
-fn note_grant(run: &mut Run<'_, '_>, by: By<'_>, device: &Device, policy: &Policy) -> Result<(), Refusal> {
+fn note_grant(run: &mut Run<'_, '_>, key: Vec<u8>, policy: &Policy) -> Result<(), Refusal> {
     let Some((_, period)) = policy.rate else { return Ok(()) };
-    let mut recent = recent(run, by, device, policy, period)?;
+    let mut recent = recent(run, &key, period)?;
     recent.push(run.block.time);
-    run.store(keys::rate(&device.owner, &policy.id, by.signer), &Grants(recent));
+    run.store(key, &Grants(recent));
     Ok(())
 }
 
@@ -213,6 +246,7 @@ fn permit(
         id: by.entry,
         ledger: run.block.ledger.clone(),
         requester: by.signer.clone(),
+        sender: asked.sender.clone(),
         agent: device.agent.clone(),
         device: asked.device.clone(),
         point: asked.point.clone(),
@@ -254,6 +288,7 @@ fn store(run: &mut Run<'_, '_>, permit: &Permit) {
         ("carried", Cbor::Bool(permit.carried)),
     ];
     data.extend(permit.value.as_ref().map(|value| ("value", from_value(value))));
+    data.extend(permit.sender.as_ref().map(|sender| ("sender", text(sender.clone()))));
     let data = data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     run.emit_map("access.permit-granted", permit.device.as_str(), data);
 }

@@ -14,6 +14,8 @@ pub struct OpenPermit {
     pub permit: u64,
     /// Who requested it.
     pub requester: String,
+    /// For whom, when it was a command of SCADA.
+    pub sender: Option<String>,
     /// Who carries it out.
     pub agent: String,
     /// On which device.
@@ -73,6 +75,7 @@ fn shown(permit: Permit) -> OpenPermit {
     OpenPermit {
         permit: permit.id,
         requester: permit.requester.into(),
+        sender: permit.sender,
         agent: permit.agent.into(),
         device: permit.device.into(),
         point: permit.point.into(),

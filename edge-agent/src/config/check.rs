@@ -3,6 +3,7 @@
 use super::{
     ANCHORS_EVERY, AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig, written,
 };
+use crate::command::CommandLimits;
 use crate::gate::{GateSetting, PastAge};
 use crate::seal::BatchLimits;
 use crate::spool::SpoolLimits;
@@ -21,6 +22,9 @@ use zeroize::Zeroizing;
 const BYTES_MIN: u64 = 1 << 20;
 /// A permit lives a day at most.
 const PROOF_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How old a command of SCADA may be, when nobody says otherwise, and at most: it is remembered that long so as to be done once.
+const COMMAND_AGE: Duration = Duration::from_secs(10);
+const COMMAND_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// More often than every second, and a plant fills the ledger with anchors; less often than once a day, and nobody can ask about
 /// yesterday.
@@ -149,9 +153,10 @@ impl Checker<'_> {
             Some(sparkplug) => Some(self.sparkplug(sparkplug, name, address.as_ref(), written.mode.as_ref())?),
             None => None,
         };
+        let commands = written.commands.as_ref().map(|commands| self.commands(commands));
         let tls = self.broker_tls(&written, address.as_ref()?, sparkplug.as_ref());
         let (address, user) = (address?, written.user);
-        Some(BrokerConfig { address, tls, user, password, mode, prefix: prefix?, history, sparkplug })
+        Some(BrokerConfig { address, tls, user, password, mode, prefix: prefix?, history, sparkplug, commands })
     }
 
     /// Certificates, which are for `mqtts://` only; relative files begin beside this one.
@@ -225,6 +230,17 @@ impl Checker<'_> {
             servers.push(address);
         }
         Some(SparkplugConfig { group: group?, edge_node: edge_node?, primary_host, servers })
+    }
+
+    fn commands(&mut self, written: &written::Commands) -> CommandLimits {
+        let age = written.age.as_ref().and_then(|age| {
+            let read = tally_model::parse_duration(&age.value).map_err(|fault| fault.to_string());
+            let fits = |read: Duration| (Duration::from_secs(1)..=COMMAND_AGE_MAX).contains(&read).then_some(read);
+            let read =
+                read.and_then(|read| fits(read).ok_or_else(|| format!("`{}` is not from 1s to 5min", age.value)));
+            self.keep(age, read)
+        });
+        CommandLimits { age_max: age.unwrap_or(COMMAND_AGE) }
     }
 
     /// `hours: 0` tells nothing later; a rate of nothing would be a slip.

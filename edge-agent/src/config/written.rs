@@ -60,6 +60,13 @@ pub(super) struct Broker {
     #[serde(default)]
     pub history: History,
     pub sparkplug: Option<Sparkplug>,
+    pub commands: Option<Commands>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Commands {
+    pub age: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,7 @@
 //! report     2 u8, has a permit? u8, permit u64, statement bytes
 //! answer     3 u8, journal record of the report u64, refusal u16 (65535: turned away by the node)
 //! revoked    4 u8, permit u64, at i64 µs
+//! asked      5 u8, until i64 µs, digest of the command as bytes
 //! ```
 //! **Order.** An intention is synced before the device is touched, a report before anybody is told. **Deleted** are whole
 //! segments in which every report has its answer and every permit ran out more than a day ago: then its time alone refuses it.
@@ -17,7 +18,7 @@ use crate::store::open_journal;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
-use tally_evidence::Permit;
+use tally_evidence::{Hash, Permit};
 use tally_journal::{DirStorage, Journal, JournalError, Options, Storage};
 use tally_model::Timestamp;
 
@@ -26,6 +27,7 @@ const INTENTION: u8 = 1;
 const REPORT: u8 = 2;
 const ANSWER: u8 = 3;
 const REVOKED: u8 = 4;
+const ASKED: u8 = 5;
 /// The node turned a report away for good.
 pub(super) const TURNED_AWAY: u16 = u16::MAX;
 /// How long a permit is remembered after its time: longer than any clock of ours may be wrong without being noticed.
@@ -46,6 +48,8 @@ pub struct Book<S: Storage> {
     journal: Journal<S>,
     used: HashMap<u64, Used>,
     revoked: HashMap<u64, (u64, Timestamp)>,
+    /// Commands that were heard and might come again, by digest: their record, and until when they would count.
+    asked: HashMap<Hash, (u64, Timestamp)>,
     /// Reports without an answer, by record.
     pending: BTreeMap<u64, ()>,
 }
@@ -66,6 +70,7 @@ enum Record {
     Report(Option<u64>, Vec<u8>),
     Answer(u64, u16),
     Revoked(u64, Timestamp),
+    Asked(Timestamp, Hash),
 }
 
 impl Record {
@@ -92,6 +97,11 @@ impl Record {
                 bytes.put_u64(*permit);
                 bytes.put_time(*at);
             }
+            Self::Asked(until, digest) => {
+                bytes.push(ASKED);
+                bytes.put_time(*until);
+                bytes.put_bytes(digest);
+            }
         }
         bytes
     }
@@ -106,6 +116,7 @@ impl Record {
             }
             ANSWER => Self::Answer(take.u64()?, take.u16()?),
             REVOKED => Self::Revoked(take.u64()?, take.time()?),
+            ASKED => Self::Asked(take.time()?, take.bytes()?.try_into().ok()?),
             _ => return None,
         };
         take.end()?;
@@ -116,7 +127,8 @@ impl Record {
 impl<S: Storage> Book<S> {
     /// Reads what is there.
     pub(super) fn begin(journal: Journal<S>) -> Result<Self, StoreError> {
-        let mut book = Self { journal, used: HashMap::new(), revoked: HashMap::new(), pending: BTreeMap::new() };
+        let (used, revoked, asked) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut book = Self { journal, used, revoked, asked, pending: BTreeMap::new() };
         let mut records = Vec::new();
         for record in book.journal.iter_from(0).map_err(fault)? {
             let (number, bytes) = record.map_err(fault)?;
@@ -145,6 +157,9 @@ impl<S: Storage> Book<S> {
             }
             Record::Revoked(permit, at) => {
                 self.revoked.insert(permit, (number, at));
+            }
+            Record::Asked(until, digest) => {
+                self.asked.insert(digest, (number, until));
             }
         }
     }
@@ -184,6 +199,17 @@ impl<S: Storage> Book<S> {
         self.write(Record::Revoked(permit, now))
     }
 
+    /// A command is heard, for the first time? From here on it is never asked for again. Durable when this returns. A command is
+    /// forgotten a day after `until`: then its age alone refuses it.
+    pub(super) fn ask(&mut self, digest: Hash, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+        if self.asked.contains_key(&digest) {
+            return Ok(false);
+        }
+        self.discard(now)?;
+        self.write(Record::Asked(until, digest))?;
+        Ok(true)
+    }
+
     /// Permits with an intention and no report.
     pub(super) fn unfinished(&self) -> Vec<Permit> {
         let mut unfinished: Vec<_> = self.used.values().filter_map(|used| used.permit.clone()).collect();
@@ -219,6 +245,8 @@ impl<S: Storage> Book<S> {
         let old = |(_, at): &(u64, Timestamp)| now.since(*at) > REVOKED_REMEMBERED;
         let needed = self.used.values().filter(|used| !is_over(used)).map(|used| used.record);
         let needed = needed.chain(self.revoked.values().filter(|row| !old(row)).map(|(record, _)| *record));
+        self.asked.retain(|_, (_, until)| now.since(*until) <= REMEMBERED);
+        let needed = needed.chain(self.asked.values().map(|(record, _)| *record));
         let needed = needed.chain(self.pending.keys().copied()).min().unwrap_or_else(|| self.journal.next_number());
         if needed > self.journal.first_number() {
             self.journal.discard_before(needed).map_err(fault)?;
@@ -243,6 +271,7 @@ mod tests {
             id,
             ledger: "press-line".into(),
             requester: PartyId::try_new("tina").unwrap(),
+            sender: None,
             agent: PartyId::try_new("agent-01").unwrap(),
             device: DeviceId::try_new("press-01").unwrap(),
             point: PointId::try_new("setpoint").unwrap(),
@@ -297,6 +326,19 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_heard_once_also_after_a_power_cut() {
+        let disk = MemStorage::new();
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        assert!(open(&disk).ask([7; 32], at(10), at(1)).unwrap());
+        let mut book = open(&disk.power_cut(5));
+        assert!(!book.ask([7; 32], at(10), at(2)).unwrap());
+        assert!(book.ask([8; 32], at(10), at(2)).unwrap());
+        let day = 24 * 3600;
+        assert!(book.ask([9; 32], at(day * 3), at(day * 3)).unwrap());
+        assert_eq!(book.asked.len(), 1, "what is over is forgotten: its age refuses it");
+    }
+
+    #[test]
     fn what_is_over_is_forgotten_and_what_is_not_is_not() {
         let disk = MemStorage::new();
         let mut book = open(&disk);
@@ -324,6 +366,7 @@ mod tests {
             (Record::Report(None, b"said".to_vec()), b"\x02\0\0\0\0\0\0\0\0\0\x04\0\0\0said"),
             (Record::Answer(5, TURNED_AWAY), b"\x03\x05\0\0\0\0\0\0\0\xff\xff"),
             (Record::Revoked(6, at), b"\x04\x06\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0"),
+            (Record::Asked(at, [7; 32]), &[&b"\x05\x02\0\0\0\0\0\0\0\x20\0\0\0"[..], &[7; 32]].concat()),
         ] {
             assert_eq!(record.encode(), bytes);
             assert_eq!(Record::decode(bytes), Some(record));
@@ -333,7 +376,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 1..200), kind in 0u8..6) {
+        fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 1..200), kind in 0u8..7) {
             bytes[0] = kind;
             let _ = Record::decode(&bytes);
         }

@@ -1,6 +1,6 @@
 //! Everything that must hold before a device is touched. Pure: what is known comes in, a reason in words comes out.
 
-use super::{GateSetting, PastAge};
+use super::{Command, GateSetting, PastAge};
 use std::time::Duration;
 use tally_connector_api::ClockHealth;
 use tally_evidence::{Permit, PermitFile, ProvenPermit, Right, VerifyingKey};
@@ -24,7 +24,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(code: &'static str, text: String) -> Self {
+    pub(crate) fn new(code: &'static str, text: String) -> Self {
         Self { code, text, hint: hint(code), is_burnt: false }
     }
 
@@ -65,6 +65,21 @@ const fn hint(code: &str) -> &'static str {
         b"out-of-bounds" => "the bounds stand in the mapping as `write_range`; ask for a value within",
         b"wrong-type" => "ask for a value of the point's type",
         b"busy" => "bring it again in a moment",
+        b"malformed" => "docs/formats/topics.md says what a command looks like",
+        b"retained" => "publish commands without the retain flag, and delete the one that the broker keeps",
+        b"no-time" => "say in the command when it was sent: `at`, or the timestamp of the Sparkplug payload",
+        b"too-old" | b"from-the-future" => {
+            "set the clocks of SCADA and of the agent's computer by the same server (NTP), then send it again"
+        }
+        b"replayed-command" => "give every command an id of its own",
+        b"no-policy" => {
+            "the owner of the device seals a standing policy for this sender: `who: [{sender: …}]`, see docs/operator/access.md"
+        }
+        b"beyond-policy" => "ask for a value within the policy, or the owner for a wider one",
+        b"out-of-hours" => "wait for the shift, or ask the owner for other hours",
+        b"too-many" => "wait: the policy allows so many within its period",
+        b"quarantined" => "ask the owner why; he lifts it with `tally access quarantine --lift`",
+        b"ledger-away" => "see whether the node runs and the agent reaches it (`tally status`), then send it again",
         _ => "see docs/operator/access.md",
     }
 }
@@ -154,6 +169,58 @@ pub(super) fn is_fresh(proven: &ProvenPermit, now: Timestamp, setting: GateSetti
     Err(Refusal::new("stale", text))
 }
 
+/// A command is for now: not kept by the broker, sent within `age_max`, by clocks that agree. Until when it counts.
+pub(super) fn is_for_now(
+    command: &Command,
+    now: Timestamp,
+    health: &ClockHealth,
+    age_max: Duration,
+) -> Result<Timestamp, Refusal> {
+    let id = &command.id;
+    let refuse = |code, text| Err(Refusal::new(code, text));
+    if command.is_retained {
+        return refuse("retained", format!("the broker had kept command `{id}` from earlier; a command is for now"));
+    }
+    if health.ahead > CLOCK_SLACK || health.leapt > CLOCK_SLACK {
+        let leap = health.ahead.max(health.leapt).as_secs();
+        let text =
+            format!("the clock of the agent's computer leapt by {leap} s; how old command `{id}` is cannot be said");
+        return refuse("clock", text);
+    }
+    let Some(at) = command.at else {
+        return refuse("no-time", format!("command `{id}` does not say when it was sent"));
+    };
+    if now.since(at) > age_max {
+        let (age, most) = (now.since(at).as_secs(), age_max.as_secs_f64());
+        return refuse("too-old", format!("command `{id}` was sent {age} s ago; at most {most} s are taken"));
+    }
+    if at.since(now) > CLOCK_SLACK {
+        let ahead = at.since(now).as_secs();
+        return refuse(
+            "from-the-future",
+            format!("command `{id}` says that it is sent in {ahead} s: the clocks differ"),
+        );
+    }
+    Ok(at.plus(age_max))
+}
+
+/// A contract's number in words for whoever stands at the machine.
+pub(super) fn ledger_refusal(command: &Command, number: u16) -> Refusal {
+    let Command { sender, device, point, .. } = command;
+    let value = command.value.as_ref().map_or_else(String::new, |value| format!(" {value}"));
+    let (code, why) = match number {
+        124 => ("quarantined", "the device or this agent is in quarantine".to_owned()),
+        153 => {
+            ("no-policy", format!("no standing policy lets {sender} {} `{point}` of `{device}`", command.right.word()))
+        }
+        154 => ("beyond-policy", format!("{value} for `{point}` is outside of what the standing policy allows")),
+        155 => ("out-of-hours", "outside of the hours, days or dates of the standing policy".to_owned()),
+        156 => ("too-many", format!("{sender} has had as much done as the standing policy allows within its period")),
+        _ => ("ledger-refused", format!("the contract said no with number {number} (docs/formats/refusals.md)")),
+    };
+    Refusal::new(code, format!("refused by the ledger ({number}): {}", why.trim_start()))
+}
+
 /// What is to be done, where.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Order {
@@ -239,6 +306,7 @@ mod tests {
             id: 9,
             ledger: "press-line".into(),
             requester: PartyId::try_new("tina").unwrap(),
+            sender: None,
             agent: PartyId::try_new("agent-01").unwrap(),
             device: DeviceId::try_new("press-01").unwrap(),
             point: PointId::try_new("setpoint").unwrap(),
@@ -302,6 +370,35 @@ mod tests {
         assert_eq!(code(is_time(&proven, at(100), leapt)), "clock");
         let back = ClockHealth { ahead: Duration::from_secs(3600), ..fine };
         assert_eq!(code(is_time(&proven, at(100), back)), "clock");
+    }
+
+    #[test]
+    fn a_command_is_for_now() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let command = Command {
+            sender: "mqtt:hmi-3".into(),
+            device: "press-01".into(),
+            point: "setpoint".into(),
+            right: Right::Write,
+            value: Some(Value::Integer(42)),
+            id: "7".into(),
+            at: Some(at(100)),
+            is_retained: false,
+            said: String::new(),
+        };
+        let (fine, most) = (ClockHealth::default(), Duration::from_secs(10));
+        assert_eq!(is_for_now(&command, at(110), &fine, most).unwrap(), at(110));
+        assert_eq!(code(is_for_now(&command, at(111), &fine, most)), "too-old");
+        assert_eq!(code(is_for_now(&command, at(94), &fine, most)), "from-the-future");
+        let leapt = ClockHealth { leapt: Duration::from_secs(3600), ..fine };
+        assert_eq!(code(is_for_now(&command, at(100), &leapt, most)), "clock");
+        let kept = Command { is_retained: true, ..command.clone() };
+        assert_eq!(code(is_for_now(&kept, at(100), &fine, most)), "retained");
+        assert_eq!(code(is_for_now(&Command { at: None, ..command.clone() }, at(100), &fine, most)), "no-time");
+        for number in 100..200 {
+            let refusal = ledger_refusal(&command, number);
+            assert!(refusal.text.contains(&number.to_string()) && refusal.text.len() > 40, "{refusal}");
+        }
     }
 
     #[test]

@@ -46,6 +46,9 @@ impl How {
 pub struct Report {
     /// Which permit.
     pub permit: u64,
+    /// Whose command it was, when SCADA sent one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
     /// On which device.
     pub device: String,
     /// On which point.
@@ -75,6 +78,7 @@ impl Report {
     fn new(permit: &Permit, at: Timestamp, how: How) -> Self {
         Self {
             permit: permit.id,
+            sender: permit.sender.clone(),
             device: permit.device.to_string(),
             point: permit.point.to_string(),
             right: permit.right.word(),
@@ -149,16 +153,32 @@ fn is_same(wanted: &Value, found: &Value) -> bool {
 
 /// Cut to what a contract takes, at a whole character.
 fn short(reason: &str) -> String {
-    let mut end = reason.len().min(REASON_BYTES_MAX);
-    while !reason.is_char_boundary(end) {
+    cut(reason, REASON_BYTES_MAX)
+}
+
+/// Cut to so many bytes, at a whole character.
+pub(super) fn cut(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    reason[..end].to_owned()
+    text[..end].to_owned()
 }
 
 fn seal(sealer: &Sealer, action: &str, args: Vec<(&str, Cbor)>, at: Timestamp) -> Result<Vec<u8>, KeyFault> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(|_| KeyFault::Randomness)?;
+    seal_with(sealer, action, args, at, nonce)
+}
+
+/// A call of `access`; the same arguments, time and nonce give the same statement.
+pub(super) fn seal_with(
+    sealer: &Sealer,
+    action: &str,
+    args: Vec<(&str, Cbor)>,
+    at: Timestamp,
+    nonce: [u8; 16],
+) -> Result<Vec<u8>, KeyFault> {
     let (Ok(contract), Ok(action)) = (ContractName::try_new("access"), ActionName::try_new(action)) else {
         return Ok(Vec::new());
     };
@@ -191,13 +211,19 @@ impl Attempt {
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     /// When it was recorded last, and what came since.
-    known: HashMap<(Option<u64>, &'static str), (Timestamp, Attempt)>,
+    known: HashMap<(Option<String>, Option<u64>, &'static str), (Timestamp, Attempt)>,
 }
 
 impl Attempts {
     /// Notes an attempt; gives it back when it is to be recorded now.
-    pub(super) fn note(&mut self, permit: Option<u64>, refusal: &Refusal, now: Timestamp) -> Option<Attempt> {
-        let key = (permit, refusal.code);
+    pub(super) fn note(
+        &mut self,
+        sender: Option<&str>,
+        permit: Option<u64>,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) -> Option<Attempt> {
+        let key = (sender.map(ToOwned::to_owned), permit, refusal.code);
         if let Some((_, attempt)) = self.known.get_mut(&key) {
             attempt.count += 1;
             return None;
@@ -243,14 +269,14 @@ mod tests {
         let mut attempts = Attempts::default();
         let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
         let forged = Refusal::new("forged", "no".into());
-        assert_eq!(attempts.note(Some(1), &forged, at(0)).map(|attempt| attempt.count), Some(1));
+        assert_eq!(attempts.note(None, Some(1), &forged, at(0)).map(|attempt| attempt.count), Some(1));
         for _ in 0..500 {
-            assert_eq!(attempts.note(Some(1), &forged, at(1)), None);
+            assert_eq!(attempts.note(None, Some(1), &forged, at(1)), None);
         }
         assert!(attempts.due(at(59)).is_empty());
         assert_eq!(attempts.due(at(60))[0].count, 500);
         assert!(attempts.due(at(200)).is_empty() && attempts.known.is_empty());
-        let recorded = (0..1_000).filter(|id| attempts.note(Some(*id), &forged, at(300)).is_some()).count();
+        let recorded = (0..1_000).filter(|id| attempts.note(None, Some(*id), &forged, at(300)).is_some()).count();
         assert_eq!(recorded, ATTEMPTS_MAX, "however many numbers are tried");
     }
 

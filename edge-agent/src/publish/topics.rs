@@ -12,7 +12,7 @@ use tally_model::{DeviceId, PartyId};
 
 /// Makes messages under `{prefix}/{plant}`.
 #[derive(Debug, Clone)]
-pub(super) struct Topics {
+pub(crate) struct Topics {
     root: Arc<str>,
 }
 
@@ -34,7 +34,7 @@ impl Topics {
     }
 
     /// `{prefix}/{plant}/{device}/history`: several readings.
-    pub fn history(&self, device: &DeviceId, late: Late) -> Message {
+    pub(super) fn history(&self, device: &DeviceId, late: Late) -> Message {
         let topic = format!("{}/{device}/history", self.root);
         Message { topic, payload: late.finish(), qos: QoS::AtLeastOnce, retain: false }
     }
@@ -81,6 +81,25 @@ impl Topics {
     pub fn agent(&self, agent: &PartyId, is_online: bool) -> Message {
         let payload = json!({"state": if is_online { "online" } else { "offline" }});
         sure(format!("{}/agent/{agent}/status", self.root), &payload, true)
+    }
+
+    /// Where this agent hears commands: `{prefix}/{plant}/agent/{name}/command/{client}/{device}/{point}`
+    pub fn commands(&self, agent: &PartyId) -> String {
+        format!("{}/agent/{agent}/command/+/+/+", self.root)
+    }
+
+    /// Client, device and point of a command's topic.
+    pub fn command(&self, agent: &str, topic: &str) -> Option<[String; 3]> {
+        let rest = topic.strip_prefix(&*self.root)?.strip_prefix("/agent/")?.strip_prefix(agent)?;
+        let mut parts = rest.strip_prefix("/command/")?.split('/').map(ToOwned::to_owned);
+        let found = [parts.next()?, parts.next()?, parts.next()?];
+        parts.next().is_none().then_some(found)
+    }
+
+    /// `{prefix}/{plant}/agent/{name}/answer/{client}/{device}/{point}`
+    pub fn answer(&self, agent: &str, to: &[String; 3], payload: &Value) -> Message {
+        let [client, device, point] = to.each_ref().map(|part| segment(part));
+        sure(format!("{}/agent/{agent}/answer/{client}/{device}/{point}", self.root), payload, false)
     }
 }
 

@@ -58,7 +58,9 @@ pub use outcome::{Event, OutcomeRecord, Place};
 pub use permit::{
     ADDRESS_BYTES_MAX, Permit, PermitFault, PermitFile, ProvenPermit, Right, burnt_state_key, permit_state_key,
 };
-pub use policy::{Allowed, LASTS_MAX, POLICY_ITEMS_MAX, Policy, RATE_MAX, Who, policy_state_key};
+pub use policy::{
+    Allowed, LASTS_MAX, POLICY_ITEMS_MAX, Policy, RATE_MAX, SENDER_BYTES_MAX, Who, is_sender, policy_state_key,
+};
 pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, push_reading, reading_leaf};
 pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};

@@ -57,6 +57,8 @@ pub struct Permit {
     pub ledger: String,
     /// Who requested it.
     pub requester: PartyId,
+    /// For whom the agent requested it, when somebody without a key told it to (a command of SCADA).
+    pub sender: Option<String>,
     /// The only agent that may carry it out.
     pub agent: PartyId,
     /// On which device.
@@ -99,6 +101,7 @@ impl Permit {
             ("carried", Cbor::Bool(self.carried)),
         ];
         fields.extend(self.value.as_ref().map(|value| ("value", from_value(value))));
+        fields.extend(self.sender.as_ref().map(|sender| ("sender", text(sender.clone()))));
         cbor::encode(&map(fields))
     }
 
@@ -112,6 +115,7 @@ impl Permit {
             id: fields.int("permit")?,
             ledger: fields.text("ledger")?,
             requester: fields.parse("requester", "a party id")?,
+            sender: fields.text_opt("sender")?,
             agent: fields.parse("agent", "a party id")?,
             device: fields.parse("device", "a device id")?,
             point: fields.parse("point", "a point id")?,
@@ -273,6 +277,7 @@ mod tests {
             id: 17,
             ledger: "press-line".into(),
             requester: PartyId::try_new("tina").unwrap(),
+            sender: None,
             agent: PartyId::try_new("agent-01").unwrap(),
             device: DeviceId::try_new("press-01").unwrap(),
             point: PointId::try_new("setpoint").unwrap(),
@@ -320,7 +325,8 @@ mod tests {
 
     #[test]
     fn widened_permits_prove_nothing() {
-        let widened: [fn(&mut Permit); 9] = [
+        let widened: [fn(&mut Permit); 10] = [
+            |permit| permit.sender = Some("mqtt:hmi-3".into()),
             |permit| permit.value = Some(Value::Float(42.0)),
             |permit| permit.point = PointId::try_new("other").unwrap(),
             |permit| permit.address = "holding:40018".into(),

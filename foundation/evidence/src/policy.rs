@@ -14,6 +14,8 @@ pub const POLICY_ITEMS_MAX: usize = 64;
 pub const RATE_MAX: u64 = 1_000;
 /// Longest life of a permit: a day. What is allowed longer is asked for again.
 pub const LASTS_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Longest name of a sender of commands, in bytes.
+pub const SENDER_BYTES_MAX: usize = 256;
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
 
@@ -26,6 +28,9 @@ pub struct Who {
     pub firm: Option<PartyId>,
     /// Everybody with this skill (the role attribute of a person's registration).
     pub skill: Option<String>,
+    /// A sender of commands that has no key of its own, as the device's agent names it (`mqtt:hmi-3`). A clause with it means
+    /// requests that the agent makes for this sender, and no others; a clause without it means none of those.
+    pub sender: Option<String>,
 }
 
 /// What is allowed on a point.
@@ -154,6 +159,12 @@ impl Policy {
     }
 }
 
+/// Whether a text can name a sender of commands: 1 to [`SENDER_BYTES_MAX`] bytes, no control characters.
+#[must_use]
+pub fn is_sender(name: &str) -> bool {
+    !name.is_empty() && name.len() <= SENDER_BYTES_MAX && !name.chars().any(char::is_control)
+}
+
 /// State key of an owner's policy.
 #[must_use]
 pub fn policy_state_key(owner: &PartyId, policy: &PolicyId) -> Vec<u8> {
@@ -172,7 +183,7 @@ fn few<T>(items: Vec<Cbor>, name: &str, read: impl Fn(&Cbor) -> Option<T>) -> Re
     if items.len() > POLICY_ITEMS_MAX {
         return Err(fault(name, "a list of at most 64"));
     }
-    let expected = "a list of device ids, or of {party, firm, skill} with at least one of them";
+    let expected = "a list of device ids, or of {party, firm, skill, sender} with at least one of them";
     items.iter().map(|item| read(item).ok_or_else(|| fault(name, expected))).collect()
 }
 
@@ -181,6 +192,7 @@ fn encode_who(who: &Who) -> Cbor {
     fields.extend(who.party.as_ref().map(|party| ("party", text(party.as_str()))));
     fields.extend(who.firm.as_ref().map(|firm| ("firm", text(firm.as_str()))));
     fields.extend(who.skill.as_ref().map(|skill| ("skill", text(skill.clone()))));
+    fields.extend(who.sender.as_ref().map(|sender| ("sender", text(sender.clone()))));
     map(fields)
 }
 
@@ -194,9 +206,13 @@ fn decode_who(who: Cbor) -> Result<Who, CborFault> {
         party: party(fields.text_opt("party")?)?,
         firm: party(fields.text_opt("firm")?)?,
         skill: fields.text_opt("skill")?,
+        sender: fields.text_opt("sender")?,
     };
     fields.finish()?;
-    if who == Who::default() { Err(fault("who", "at least one of party, firm, skill")) } else { Ok(who) }
+    if who.sender.as_deref().is_some_and(|sender| !is_sender(sender)) {
+        return Err(fault("sender", "a name of 1 to 256 bytes without control characters"));
+    }
+    if who == Who::default() { Err(fault("who", "at least one of party, firm, skill, sender")) } else { Ok(who) }
 }
 
 fn encode_allowed(allowed: &Allowed) -> Cbor {
@@ -298,7 +314,11 @@ mod tests {
         Policy {
             id: PolicyId::try_new("service").unwrap(),
             devices: vec![DeviceId::try_new("press-01").unwrap()],
-            who: vec![Who { firm: Some(PartyId::try_new("fixit").unwrap()), skill: Some("oil".into()), party: None }],
+            who: vec![Who {
+                firm: Some(PartyId::try_new("fixit").unwrap()),
+                skill: Some("oil".into()),
+                ..Who::default()
+            }],
             points: [(PointId::try_new("setpoint").unwrap(), allowed)].into(),
             rate: Some((3, Duration::from_secs(3600))),
             hours: Some((6 * 60, 14 * 60)),
@@ -312,14 +332,19 @@ mod tests {
     #[test]
     fn policies_round_trip() {
         assert_eq!(Policy::decode(&policy().encode()), Ok(policy()));
+        let scada = Who { sender: Some("mqtt:hmi-3".into()), ..Who::default() };
+        let standing = Policy { who: vec![scada], ..policy() };
+        assert_eq!(Policy::decode(&standing.encode()), Ok(standing));
         assert!(!policy().is_empty());
         assert!(Policy { who: Vec::new(), ..policy() }.is_empty());
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let wrong: [fn(&mut Policy); 8] = [
+        let wrong: [fn(&mut Policy); 10] = [
             |policy| policy.who.push(Who::default()),
+            |policy| policy.who[0].sender = Some(String::new()),
+            |policy| policy.who[0].sender = Some("a\0b".into()),
             |policy| policy.hours = Some((60, 60)),
             |policy| policy.hours = Some((0, 1_440)),
             |policy| policy.days = Some(vec![8]),

@@ -167,6 +167,7 @@ fn permit() -> Permit {
         id: 17,
         ledger: "press-line".into(),
         requester: PartyId::try_new("tina").unwrap(),
+        sender: None,
         agent: PartyId::try_new("agent-01").unwrap(),
         device: DeviceId::try_new("press-01").unwrap(),
         point: PointId::try_new("setpoint").unwrap(),

@@ -41,7 +41,7 @@ fn policy(view: &PolicyView) -> Value {
 }
 
 fn who(who: &Who) -> Value {
-    json!({"party": who.party, "firm": who.firm, "skill": who.skill})
+    json!({"party": who.party, "firm": who.firm, "skill": who.skill, "sender": who.sender})
 }
 
 fn on_point(allowed: &Allowed) -> Value {

@@ -17,6 +17,7 @@ Example of a policy:
   who:                              # one of these suffices; what stands in one line must all hold
     - {firm: fixit, skill: oil}     # people of Fixit who were registered with this skill
     - {party: olga}
+    - {sender: 'mqtt:hmi-3'}        # commands of SCADA, which has no key: a standing policy, see docs/operator/access.md
   points:
     setpoint: {may: [read, write], range: [0, 80]}   # or `at: holding:17` instead of --mapping
     lamp: {may: [write]}
@@ -53,6 +54,7 @@ struct WrittenWho {
     party: Option<PartyId>,
     firm: Option<PartyId>,
     skill: Option<String>,
+    sender: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,7 +113,11 @@ fn parse(text: &str, plant: Option<&Plant>) -> Result<Policy, Fault> {
         until: time("until", &written.until)?,
         id: written.policy,
         devices: written.devices,
-        who: written.who.into_iter().map(|who| Who { party: who.party, firm: who.firm, skill: who.skill }).collect(),
+        who: written
+            .who
+            .into_iter()
+            .map(|who| Who { party: who.party, firm: who.firm, skill: who.skill, sender: who.sender })
+            .collect(),
         points,
     })
 }

@@ -43,7 +43,7 @@ pub(super) fn all(all: &Value) {
         println!(
             "{:>8}  {:<12} {what:<28} {:<10} {:<14} {until}",
             word(&row["permit"]),
-            word(&row["requester"]),
+            row["sender"].as_str().map_or_else(|| word(&row["requester"]), ToOwned::to_owned),
             word(&row["policy"]),
             word(&row["agent"])
         );
@@ -79,7 +79,8 @@ fn who(clauses: &Value) -> String {
         let party = clause["party"].as_str().map(ToOwned::to_owned);
         let firm = clause["firm"].as_str().map(|firm| format!("firm {firm}"));
         let skill = clause["skill"].as_str().map(|skill| format!("skill {skill}"));
-        [party, firm, skill].into_iter().flatten().collect::<Vec<_>>().join(" with ")
+        let sender = clause["sender"].as_str().map(|sender| format!("commands of {sender}"));
+        [party, firm, skill, sender].into_iter().flatten().collect::<Vec<_>>().join(" with ")
     };
     let clauses: Vec<_> = clauses.as_array().into_iter().flatten().map(one).collect();
     if clauses.is_empty() { "nobody".to_owned() } else { clauses.join("; ") }

@@ -126,6 +126,22 @@ impl Session {
         self.node_topic(MessageType::NodeCommand)
     }
 
+    /// All commands to devices of ours (tck-id-message-flow-device-dcmd-subscribe).
+    pub(crate) fn device_commands(&self) -> String {
+        self.topic(MessageType::DeviceCommand, Some("+"))
+    }
+
+    /// The point behind a metric of a command, by name or by the alias of its birth; and its type, which a command need not repeat.
+    pub(crate) fn metric_of(&self, device: &str, metric: &Metric) -> Option<(PointId, Option<DataType>)> {
+        let device = self.devices.iter().find(|known| known.id.as_str() == device)?;
+        let is_meant = |point: &&Point| match &metric.name {
+            Some(name) => point.name == *name,
+            None => metric.alias == Some(point.alias),
+        };
+        let point = device.points.iter().find(is_meant)?;
+        Some((PointId::try_new(point.name.clone()).ok()?, point.kind))
+    }
+
     /// A new connection begins: its NDEATH, which is the will of the CONNECT (tck-id-payloads-ndeath-will-message). It has
     /// nothing but the bdSeq (tck-id-topics-ndeath-payload).
     pub(crate) fn connect(&mut self, bd_seq: u8, now: Timestamp) -> Out {

@@ -11,6 +11,7 @@
 //! (tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath): this is how both hold.
 
 use super::bdseq::BdSeq;
+use super::command;
 use super::host::{Heard, HostWatch};
 use super::session::{Out, Session, asks_for_rebirth};
 use super::{Counts, EdgeNodeConfig, Payload, Progress, Update};
@@ -375,6 +376,9 @@ impl Task {
         connection.phase = Phase::Subscribing { since: Instant::now() };
         // tck-id-message-flow-edge-node-ncmd-subscribe: QoS 1.
         let mut filters = vec![(self.session.command_topic().to_owned(), QoS::AtLeastOnce)];
+        if self.config.commands.is_some() {
+            filters.push((self.session.device_commands(), QoS::AtLeastOnce));
+        }
         if let Some(host) = &self.hosts[self.server] {
             filters.push((host.topic().to_owned(), QoS::AtLeastOnce));
         }
@@ -399,6 +403,10 @@ impl Task {
             self.on_command(publish, connection);
             return Ok(None);
         }
+        if command::is_for_a_device(&publish.topic) {
+            self.hand_on(publish, connection);
+            return Ok(None);
+        }
         let Some(host) = &mut self.hosts[self.server] else { return Ok(None) };
         match (host.hear(&publish.topic, &publish.payload), connection.phase) {
             // A retained STATE may come before the SUBACK.
@@ -419,8 +427,25 @@ impl Task {
                 self.inputs.told.send_modify(|progress| progress.births += 1);
             }
             Ok(command) if asks_for_rebirth(&command) => tracing::debug!("a rebirth was asked for before the birth"),
-            Ok(_) => tracing::warn!(topic = %publish.topic, "a command we do not know; only `Node Control/Rebirth` is"),
-            Err(fault) => tracing::warn!(topic = %publish.topic, %fault, "a command that cannot be read"),
+            _ => self.hand_on(publish, connection),
+        }
+    }
+
+    /// What a host wants written: not our business but the gate's.
+    fn hand_on(&self, publish: &Publish, connection: &Connection) {
+        let Some(commands) = &self.config.commands else {
+            tracing::warn!(topic = %publish.topic, "a command, and this agent takes none; only `Node Control/Rebirth` is known");
+            return;
+        };
+        // Before that nobody knows our metrics.
+        if connection.phase != Phase::Born {
+            tracing::warn!(topic = %publish.topic, "a command before the birth");
+            return;
+        }
+        for command in command::read(publish, &self.session) {
+            if commands.try_send(command).is_err() {
+                tracing::warn!(topic = %publish.topic, "commands come faster than they can be carried out; this one is dropped");
+            }
         }
     }
 

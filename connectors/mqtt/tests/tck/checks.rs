@@ -474,6 +474,11 @@ checks! {
             let place = |name| connection.order.iter().position(|found| *found == name);
             asked && place("SUBSCRIBE") < place("PUBLISH")
         }, |connection| format!("{:?}", connection.filters));
+    subscribes_to_device_commands ["message-flow-device-dcmd-subscribe"]
+        |r| every(sessions(r), |connection| {
+            let topic = format!("spBv1.0/{GROUP}/DCMD/{NODE}/+");
+            connection.filters.iter().any(|filter| filter.path == topic && filter.qos == QoS::AtLeastOnce)
+        }, |connection| format!("{:?}", connection.filters));
     will ["message-flow-edge-node-birth-publish-will-message", "message-flow-edge-node-birth-publish-will-message-topic", "payloads-ndeath-will-message", "topics-ndeath-topic"]
         |r| connections(r, |connection| connection.will.as_ref().is_some_and(|(topic, ..)| *topic == format!("spBv1.0/{GROUP}/NDEATH/{NODE}")));
     will_payload ["message-flow-edge-node-birth-publish-will-message-payload", "topics-ndeath-payload", "topics-ndeath-seq", "payloads-ndeath-seq"]

@@ -7,7 +7,9 @@ use rumqttc::Packet;
 use std::path::Path;
 use std::time::Duration;
 use tally_connector_api::StatusReporter;
-use tally_connector_mqtt::sparkplug::{EdgeNode, EdgeNodeConfig, Metric, MetricValue, Name, Payload, Update};
+use tally_connector_mqtt::sparkplug::{
+    Commanded, EdgeNode, EdgeNodeConfig, Metric, MetricValue, Name, Payload, Update,
+};
 use tally_model::{DeviceId, DeviceSpec, Encoding, NoValue, Outcome, PointId, Quality, Sample, Timestamp, Unit, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +52,7 @@ pub struct Node {
     pub node: EdgeNode,
     stop: CancellationToken,
     place: u64,
+    _commands: tokio::sync::mpsc::Receiver<Commanded>,
 }
 
 impl Node {
@@ -57,6 +60,7 @@ impl Node {
         let (reporter, _) = StatusReporter::new("sparkplug");
         let stop = CancellationToken::new();
         let name = |text: &str| Name::try_new(text).unwrap();
+        let (commands, _commands) = tokio::sync::mpsc::channel(1);
         let config = EdgeNodeConfig {
             servers: ports.iter().map(|port| tally_model::MqttBroker::plain("127.0.0.1", *port)).collect(),
             tls: tally_model::Tls::default(),
@@ -69,8 +73,9 @@ impl Node {
             bd_seq_file: dir.join("bdseq"),
             devices: devices(),
             history_values_per_second: 10_000,
+            commands: Some(commands),
         };
-        Self { node: EdgeNode::start(config, stop.clone(), reporter).unwrap(), stop, place: 0 }
+        Self { node: EdgeNode::start(config, stop.clone(), reporter).unwrap(), stop, place: 0, _commands }
     }
 
     pub async fn tell(&mut self, device: &str, samples: Vec<Sample>) {

@@ -37,7 +37,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("topics-ndata-", NDATA),
     ("payloads-ndata-", NDATA),
     ("operational-behavior-data-publish-nbirth-change", NDATA),
-    ("message-flow-device-dcmd-subscribe", "not implemented: no point can be written through Sparkplug"),
     ("topics-nbirth-templates", TEMPLATES),
     ("payloads-template-", TEMPLATES),
     ("payloads-dataset-", "not used: we send no DataSet"),

@@ -1,0 +1,168 @@
+//! Commands of SCADA over its broker, as JSON and as Sparkplug B (`docs/formats/topics.md`): read here, decided by the gate
+//! ([`crate::gate`]), answered here.
+//!
+//! One at a time and at most [`PER_SECOND`] a second ([`BURST`] at once): each costs the ledger an entry.
+
+mod json;
+mod sparkplug;
+
+use crate::gate::{Command, Gate, Refusal, Report};
+use crate::publish::Topics;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tally_connector_mqtt::sparkplug::Commanded;
+use tally_connector_mqtt::{Heard, Publisher};
+use tally_journal::Storage;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Commands looked at in a second, in the long run.
+const PER_SECOND: u32 = 10;
+/// Commands looked at one behind the other after a silence.
+const BURST: u32 = 50;
+
+/// How commands are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandLimits {
+    /// An older command is refused: it was for then.
+    pub age_max: Duration,
+}
+
+/// Where commands come from.
+pub(crate) struct Sources {
+    /// JSON.
+    pub json: mpsc::Receiver<Heard>,
+    /// Sparkplug, with the sender's name for all of them; none when the agent is no edge node.
+    pub sparkplug: Option<(String, mpsc::Receiver<Commanded>)>,
+}
+
+/// Takes commands until it is stopped.
+pub(crate) struct Commands<S: Storage, P> {
+    pub gate: Arc<Gate<S>>,
+    pub topics: Topics,
+    pub publisher: P,
+    pub limits: CommandLimits,
+    /// The broker, as the ledger is told.
+    pub broker: String,
+    pub agent: String,
+}
+
+/// A command as read, or why it cannot be; and where its answer goes.
+struct Read {
+    sender: String,
+    /// Client, device and point, as they stand in the answer's topic.
+    answer: [String; 3],
+    id: Option<String>,
+    command: Result<Command, Refusal>,
+}
+
+impl<S: Storage + Send + 'static, P: Publisher> Commands<S, P> {
+    pub(crate) async fn run(self, mut sources: Sources, quit: CancellationToken) {
+        let mut pace = Pace::new(Instant::now());
+        let work = async {
+            loop {
+                let read = tokio::select! {
+                    Some(heard) = sources.json.recv() => json::read(&heard, &self.topics, &self.agent, &self.broker),
+                    Some((sender, command)) = hear(&mut sources.sparkplug) => {
+                        Some(sparkplug::read(command, &sender, &self.broker))
+                    }
+                    else => return,
+                };
+                if let Some(read) = read {
+                    let is_too_fast = !pace.takes(Instant::now());
+                    self.answer(read, is_too_fast).await;
+                }
+            }
+        };
+        quit.run_until_cancelled(work).await;
+    }
+
+    async fn answer(&self, read: Read, is_too_fast: bool) {
+        let Read { sender, answer, id, command } = read;
+        let done = match command {
+            _ if is_too_fast => {
+                let text = format!("commands come faster than {PER_SECOND} a second; nothing was done");
+                Err(self.gate.turn_command_away(&sender, Refusal::new("too-fast", text)))
+            }
+            Err(refusal) => Err(self.gate.turn_command_away(&sender, refusal)),
+            Ok(command) => self.gate.obey(&command, self.limits.age_max).await,
+        };
+        let message = self.topics.answer(&self.agent, &answer, &payload(id.as_deref(), done));
+        // Only fails when we are being stopped; whoever hears no answer looks at the machine.
+        let _ = self.publisher.publish(message).await;
+    }
+}
+
+/// Waits for ever where there is none.
+async fn hear(source: &mut Option<(String, mpsc::Receiver<Commanded>)>) -> Option<(String, Commanded)> {
+    match source {
+        Some((sender, commands)) => Some((sender.clone(), commands.recv().await?)),
+        None => std::future::pending().await,
+    }
+}
+
+fn payload(id: Option<&str>, done: Result<Report, Refusal>) -> Json {
+    match done {
+        Ok(report) => {
+            let mut answer = json!({"id": id, "how": report.how, "permit": report.permit, "at": report.at.to_string()});
+            let found = report.found.map(|found| ("found", json!(found)));
+            let code = report.code.map(|code| ("code", json!(code)));
+            let reason = report.reason.map(|reason| ("reason", json!(reason)));
+            for (name, value) in [found, code, reason].into_iter().flatten() {
+                answer[name] = value;
+            }
+            answer
+        }
+        Err(Refusal { code, text, hint, .. }) => {
+            json!({"id": id, "how": "refused", "code": code, "reason": text, "hint": hint})
+        }
+    }
+}
+
+/// A bucket of leaves to speak.
+struct Pace {
+    left: f64,
+    since: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { left: f64::from(BURST), since: now }
+    }
+
+    fn takes(&mut self, now: Instant) -> bool {
+        let refill = now.saturating_duration_since(self.since).as_secs_f64() * f64::from(PER_SECOND);
+        (self.left, self.since) = ((self.left + refill).min(f64::from(BURST)), now);
+        let takes = self.left >= 1.0;
+        if takes {
+            self.left -= 1.0;
+        }
+        takes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fifty_at_once_then_ten_a_second() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!((0..100).filter(|_| pace.takes(start)).count(), 50);
+        assert_eq!((0..100).filter(|_| pace.takes(start + Duration::from_secs(1))).count(), 10);
+        assert_eq!((0..100).filter(|_| pace.takes(start + Duration::from_secs(3600))).count(), 50);
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_what_to_do() {
+        let answer = payload(Some("7"), Err(Refusal::new("retained", "the broker had kept it".into())));
+        assert_eq!(
+            (&answer["id"], &answer["how"], &answer["code"]),
+            (&json!("7"), &json!("refused"), &json!("retained"))
+        );
+        assert!(answer["hint"].as_str().unwrap().contains("retain flag"));
+    }
+}
