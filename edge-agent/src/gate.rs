@@ -71,6 +71,8 @@ pub enum PastAge {
     /// Nothing is done: it may have been revoked.
     #[default]
     Refuse,
+    /// A read is done all the same, because it moves nothing; a write or a call is not.
+    AllowRead,
     /// It is done all the same: running on matters more.
     Allow,
 }

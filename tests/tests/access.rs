@@ -324,6 +324,8 @@ async fn people_have_a_value_written_taken_back_and_cut_off_at_the_command_line(
         async |who, value: &str, more: &[&str]| ask(who, &[&request[..], &["--write", value], more].concat()).await;
     let (code, said) = write(&tina, "42", &[]).await;
     assert!(code == 0 && said.contains("it holds 42 now"), "{said}");
+    let (code, said) = write(&tina, "42", &["--lasts", "1h"]).await;
+    assert!(code == 0 && said.contains("it lasts 5min, not 1h"), "{said}");
     let (code, said) = write(&tina, "61", &["--json"]).await;
     assert!(code == 1 && said.contains("out-of-bounds"), "the mapping says no: {said}");
     let (code, said) = write(&tina, "81", &[]).await;
@@ -362,11 +364,18 @@ async fn cut_off_an_old_proof_is_refused_unless_the_site_says_otherwise() {
     let mut agent = plant.site.start_agent().await;
     connected(&plant.site, "press-01").await;
     let id = plant.permit("press-01", "setpoint", int(33), &[]).await;
-    let file = plant.file(id).await;
+    let (file, read) = (plant.file(id).await, plant.read_permit("press-01", "setpoint").await);
     node.kill().await;
     assert_eq!(plant.bring(&file).await, Err("stale".into()));
+    assert_eq!(plant.bring(&read).await, Err("stale".into()));
     agent.kill().await;
-    plant.site.edit("agent.yaml", "proof_age: 1ms", "proof_age: 1ms, past_age: allow");
+    plant.site.edit("agent.yaml", "proof_age: 1ms", "proof_age: 1ms, past_age: allow-read");
+    let mut agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+    assert_eq!(plant.bring(&file).await, Err("stale".into()), "a write moves a machine");
+    assert_eq!(plant.bring(&read).await.unwrap()["found"], 0, "a read moves nothing");
+    agent.kill().await;
+    plant.site.edit("agent.yaml", "past_age: allow-read", "past_age: allow");
     let _agent = plant.site.start_agent().await;
     connected(&plant.site, "press-01").await;
     assert_eq!(plant.bring(&file).await.unwrap()["found"], 33);
@@ -392,6 +401,10 @@ async fn an_agent_killed_at_any_moment_writes_at_most_once_and_says_so() {
         // Killed somewhere between the intention, the write, the read-back, the report and the answer.
         let killed = tokio::time::timeout(delay, plant.site.agent.post_bytes("/permits/use", file.encode())).await;
         agent.kill().await;
+        // What was on its way when the agent died is in pymodbus by then: its loop went round since.
+        for _ in 0..5 {
+            slave.tell("unit 1").await;
+        }
         // Whoever writes it again is seen.
         slave.tell("set holding 17 00ff").await;
         agent = plant.site.start_agent().await;
@@ -409,6 +422,33 @@ async fn an_agent_killed_at_any_moment_writes_at_most_once_and_says_so() {
         let used = plant.event("access.permit-used", Some(id)).await;
         assert!(["done", "unknown"].contains(&used["data"]["how"].as_str().unwrap()), "{used}");
     }
+    slave.kill().await;
+}
+
+/// The node does not answer, so the gate waits for its word, with nothing intended yet. Killed there, the permit is as good as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_killed_before_its_intention_has_used_nothing() {
+    let port = free_port();
+    let slave = Pymodbus::start(port).await;
+    let (plant, node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
+    let mut agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+    // The agent knows the ledger's key from here on.
+    assert_eq!(plant.value("press-01", "setpoint").await, 0);
+    let id = plant.permit("press-01", "setpoint", int(44), &[]).await;
+    let file = plant.file(id).await;
+    node.signal("STOP").await;
+    let bring = plant.site.agent.post_bytes("/permits/use", file.encode());
+    let unanswered = tokio::time::timeout(Duration::from_millis(400), bring).await;
+    agent.kill().await;
+    node.signal("CONT").await;
+    assert!(unanswered.is_err(), "the gate asks the node first: {unanswered:?}");
+    let _agent = plant.site.start_agent().await;
+    connected(&plant.site, "press-01").await;
+    let report = plant.bring(&file).await.expect("nothing had been intended");
+    assert_eq!((&report["how"], &report["found"]), (&Json::from("done"), &Json::from(44)));
+    assert_eq!(plant.event("access.permit-used", Some(id)).await["data"]["how"], "done");
+    assert_eq!(plant.bring(&file).await, Err("replayed".into()));
     slave.kill().await;
 }
 

@@ -99,7 +99,7 @@ struct RequestArgs {
     /// Have an alarm acknowledged, with these words
     #[arg(long, value_name = "WORDS")]
     call: Option<String>,
-    /// How long the permit shall live; at most what the policy says
+    /// How long the permit shall live; at most what the policy says, and you are told when that is less
     #[arg(long, value_name = "DURATION")]
     lasts: Option<String>,
     /// Not before: 2026-11-21T14:00:00Z; now when not said
@@ -267,6 +267,9 @@ fn request(args: &RequestArgs, json: bool) -> Result<Answer, Fault> {
             }
             return Ok(Answer::No);
         }
+        if let Some(note) = cut_short(&done, args.lasts.as_deref()) {
+            eprintln!("{note}");
+        }
         let Some(out) = &args.out else { return tell_outcome(&client, args, &done, json).await };
         fetch(&client, done.entry, out).await?;
         if json {
@@ -275,6 +278,19 @@ fn request(args: &RequestArgs, json: bool) -> Result<Answer, Fault> {
             println!("permit {}  bring it to the agent: tally access use {}", done.entry, out.display());
         }
         Ok(Answer::Yes)
+    })
+}
+
+/// A permit that lasts less long than was asked for says so: its bearer would come too late.
+fn cut_short(done: &Done, asked: Option<&str>) -> Option<String> {
+    let asked = i64::try_from(tally_model::parse_duration(asked?).ok()?.as_micros()).ok()?;
+    let granted = done.outcome["events"].as_array()?.iter().find(|event| event["kind"] == "access.permit-granted")?;
+    let data = &granted["data"];
+    let lasts = data["until"].as_i64()?.checked_sub(data["from"].as_i64()?)?;
+    (lasts < asked).then(|| {
+        let (lasts, asked) = (crate::show::duration(lasts), crate::show::duration(asked));
+        let policy = data["policy"].as_str().unwrap_or_default();
+        format!("note: it lasts {lasts}, not {asked}: policy `{policy}` allows no more, or its shift or date ends")
     })
 }
 

@@ -150,7 +150,7 @@ const fn is_of_policy(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::OutOfBounds { .. } | Refusal::OutOfHours { .. } | Refusal::TooMany { .. })
 }
 
-fn is_meant(run: &Run<'_, '_>, by: By<'_>, policy: &Policy) -> Result<bool, Refusal> {
+fn is_meant(run: &Run<'_, '_>, by: By<'_>, asked: &Asked, policy: &Policy) -> Result<bool, Refusal> {
     for who in &policy.who {
         // A clause for a sender is for nobody else, and one for parties is for no sender.
         if who.sender == asked.sender && fits(run, by, who)? {

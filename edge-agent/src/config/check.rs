@@ -302,8 +302,9 @@ impl Checker<'_> {
         let past_age = written.past_age.as_ref().and_then(|word| {
             let read = match word.value.as_str() {
                 "refuse" => Ok(PastAge::Refuse),
+                "allow-read" => Ok(PastAge::AllowRead),
                 "allow" => Ok(PastAge::Allow),
-                other => Err(format!("`{other}` is neither `refuse` nor `allow`")),
+                other => Err(format!("`{other}` is none of `refuse`, `allow-read`, `allow`")),
             };
             self.keep(word, read)
         });

@@ -157,7 +157,12 @@ pub(super) fn is_still_open(file: &PermitFile, answer: &[u8], ledger: &str, key:
 /// The node is away: how old the permit's own proof may be.
 pub(super) fn is_fresh(proven: &ProvenPermit, now: Timestamp, setting: GateSetting) -> Result<(), Refusal> {
     let age = now.since(proven.open_at);
-    if age <= setting.proof_age || setting.past_age == PastAge::Allow {
+    let is_let_through = match setting.past_age {
+        PastAge::Refuse => false,
+        PastAge::AllowRead => proven.permit.right == Right::Read,
+        PastAge::Allow => true,
+    };
+    if age <= setting.proof_age || is_let_through {
         return Ok(());
     }
     let text = format!(
@@ -409,6 +414,10 @@ mod tests {
         assert_eq!(code(is_fresh(&proven, at(161), GateSetting::default())), "stale");
         let running_on = GateSetting { past_age: PastAge::Allow, ..GateSetting::default() };
         assert_eq!(code(is_fresh(&proven, at(690), running_on)), "fine");
+        let looking_on = GateSetting { past_age: PastAge::AllowRead, ..GateSetting::default() };
+        assert_eq!(code(is_fresh(&proven, at(690), looking_on)), "stale", "a write moves a machine");
+        let read = ProvenPermit { permit: Permit { right: Right::Read, value: None, ..permit() }, ..proven };
+        assert_eq!(code(is_fresh(&read, at(690), looking_on)), "fine");
     }
 
     #[test]

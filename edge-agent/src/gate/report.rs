@@ -207,11 +207,14 @@ impl Attempt {
     }
 }
 
+/// Attempts of the same sender, about the same permit, for the same reason, are told together.
+type About = (Option<String>, Option<u64>, &'static str);
+
 /// What was turned away of late.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     /// When it was recorded last, and what came since.
-    known: HashMap<(Option<String>, Option<u64>, &'static str), (Timestamp, Attempt)>,
+    known: HashMap<About, (Timestamp, Attempt)>,
 }
 
 impl Attempts {
