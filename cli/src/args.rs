@@ -406,6 +406,12 @@ pub enum LedgerCommand {
     Import(crate::commands::ledger::archive::ImportArgs),
     /// Check an archive with nothing but the ledger's public key; exit code 0 only if all of it holds
     CheckArchive(crate::commands::ledger::archive::CheckArchiveArgs),
+    /// Make a second node's data folder from a node, over the network, checking all of it; broken off, it goes on where it stopped
+    Join(crate::commands::ledger::join::JoinArgs),
+    /// Let a folder that followed another node order from now on, when that node is gone for ever; node stopped
+    Promote(crate::commands::ledger::join::PromoteArgs),
+    /// Check a whole ledger from its bytes, offline: log, chain, snapshots, state executed again, index; exit code 0 only if all holds
+    Check(crate::commands::ledger::check::CheckArgs),
     /// Make the tables for questions anew from the log, or compare them with ones made anew; the node must be stopped
     Project(crate::commands::ledger::project::ProjectArgs),
     /// Show a block: its roots, its entries, the terms that ran out in it

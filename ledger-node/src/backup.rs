@@ -159,7 +159,7 @@ pub struct Copied {
 /// # Errors
 /// [`BackupError`]; the ledger itself is only read.
 pub fn copy(config: &NodeConfig, dir: &Path) -> Result<Copied, BackupError> {
-    let key = config.load_key()?.public().clone();
+    let key = config.load_public_key()?;
     let log = config.data.join(LOG);
     if !log.is_dir() {
         return Err(BackupError::NoLedger(config.data.clone()));
@@ -321,7 +321,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, BackupError> {
 }
 
 fn is_ours(manifest: &Manifest, config: &NodeConfig) -> Result<(), BackupError> {
-    let key = config.load_key()?.public().id().to_string();
+    let key = config.load_public_key()?.id().to_string();
     for (what, found, asked) in [("ledger", &manifest.ledger, &config.ledger), ("key", &manifest.key, &key)] {
         if found != asked {
             return Err(BackupError::Other { what, found: found.clone(), asked: asked.clone() });
@@ -349,7 +349,7 @@ fn take(dir: &Path, file: &CopiedFile, target: &Path) -> Result<(), BackupError>
 /// Executes everything again and compares the end with the manifest.
 fn replay(config: &NodeConfig, manifest: &Manifest, log: &Path, index: &Path) -> Result<(), BackupError> {
     let disk = LogDisk::dir(log).map_err(StoreOpenError::from)?;
-    let key = config.load_key()?.public().clone();
+    let key = config.load_public_key()?;
     audit(disk, &config.data, &config.ledger, &key)?;
     let disk = LogDisk::dir(log).map_err(StoreOpenError::from)?;
     let engine = Engine::open_on(config.engine(None)?, disk, &IndexDisk::File(index.to_owned()));

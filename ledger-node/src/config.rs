@@ -6,7 +6,7 @@
 
 mod retention;
 
-use crate::engine::{EngineConfig, Limits};
+use crate::engine::{EngineConfig, LedgerKey, Limits};
 use crate::order::BlockLimits;
 use crate::retain::Retention;
 use crate::witness::{RawPolicy, WitnessPolicy};
@@ -19,7 +19,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_contracts::{Fault, Genesis};
-use tally_evidence::{RuleRecord, SigningKey, cbor};
+use tally_evidence::{RuleRecord, SigningKey, VerifyingKey, cbor};
+use tally_ledger_client::NodeAddress;
 use tally_model::{PartyId, parse_duration};
 use tally_projection::Place;
 
@@ -33,8 +34,10 @@ pub struct NodeConfig {
     pub ledger: String,
     /// The data folder; made when missing.
     pub data: PathBuf,
-    /// The ledger's private key, PKCS#8 PEM.
+    /// The ledger's private key, PKCS#8 PEM; of a node that follows the public one.
     pub key: PathBuf,
+    /// The node that orders, when this one follows.
+    pub follow: Option<NodeAddress>,
     /// What an empty ledger begins with.
     pub genesis: Option<PathBuf>,
     /// Contracts put into the genesis besides those it names itself.
@@ -133,7 +136,8 @@ fn lines(file: &Path, faults: &[Fault]) -> String {
 struct RawConfig {
     ledger: Spanned<String>,
     data: PathBuf,
-    key: PathBuf,
+    key: Option<PathBuf>,
+    follow: Option<Spanned<RawFollow>>,
     genesis: Option<PathBuf>,
     #[serde(default)]
     contracts: Vec<PathBuf>,
@@ -148,6 +152,14 @@ struct RawConfig {
     projection: Option<Spanned<RawProjection>>,
     #[serde(default)]
     retention: retention::RawRetention,
+}
+
+/// Whom this node follows.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFollow {
+    from: Spanned<String>,
+    ledger_key: PathBuf,
 }
 
 /// A word, or where PostgreSQL is.
@@ -194,10 +206,12 @@ impl NodeConfig {
         let mut checker = Checker { folder, faults: Vec::new() };
         let data = raw.data;
         let (retention, segment) = checker.retention(&raw.retention, &folder.join(&data));
+        let (key, follow) = checker.key(raw.key, raw.follow.as_ref(), &raw.ledger, raw.witnesses.is_some());
         let config = Self {
             ledger: checker.ledger(&raw.ledger),
             data: folder.join(&data),
-            key: folder.join(raw.key),
+            key,
+            follow,
             genesis: raw.genesis.map(|path| folder.join(path)),
             contracts: raw.contracts.into_iter().map(|path| folder.join(path)).collect(),
             rules: raw.rules.into_iter().map(|path| folder.join(path)).collect(),
@@ -219,6 +233,22 @@ impl NodeConfig {
     pub fn load_key(&self) -> Result<SigningKey, ConfigError> {
         let pem = load_private(&self.key)?;
         SigningKey::from_pem(&pem).map_err(|source| ConfigError::Key { file: self.key.clone(), source })
+    }
+
+    /// Reads the public half of the ledger's key: all that a node which follows has.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_public_key(&self) -> Result<VerifyingKey, ConfigError> {
+        Ok(self.load_ledger_key()?.public().clone())
+    }
+
+    fn load_ledger_key(&self) -> Result<LedgerKey, ConfigError> {
+        if self.follow.is_none() {
+            return Ok(self.load_key()?.into());
+        }
+        let key = VerifyingKey::from_pem(&read(&self.key)?);
+        Ok(key.map_err(|source| ConfigError::Key { file: self.key.clone(), source })?.into())
     }
 
     /// Reads the genesis with the contracts and rules named beside it; `None` when none is named.
@@ -243,12 +273,12 @@ impl NodeConfig {
         Ok(Some(genesis))
     }
 
-    /// How to open the ledger: the key is read, the genesis is given.
+    /// How to open the ledger: the key (of a node that follows its public half) is read, the genesis is given.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn engine(&self, genesis: Option<Genesis>) -> Result<EngineConfig, ConfigError> {
-        let mut engine = EngineConfig::new(&self.ledger, &self.data, self.load_key()?);
+        let mut engine = EngineConfig::new(&self.ledger, &self.data, self.load_ledger_key()?);
         engine.genesis = genesis;
         engine.block = self.block;
         engine.limits = self.limits.clone();
@@ -323,6 +353,36 @@ impl Checker<'_> {
             self.fault(name, "ledger", format!("`{}`: {fault}", name.value), "for example `press-line`");
         }
         name.value.clone()
+    }
+
+    /// The ledger's key: its own, or the public one beside the address of the node that orders.
+    fn key(
+        &mut self,
+        key: Option<PathBuf>,
+        follow: Option<&Spanned<RawFollow>>,
+        ledger: &Spanned<String>,
+        has_witnesses: bool,
+    ) -> (PathBuf, Option<NodeAddress>) {
+        const HINT: &str =
+            "a node that orders has `key`; one that follows has `follow: {from: tcp:HOST:PORT, ledger_key: FILE}`";
+        let Some(follow) = follow else {
+            if key.is_none() {
+                self.fault(ledger, "key", "neither `key` nor `follow`".to_owned(), HINT);
+            }
+            return (self.folder.join(key.unwrap_or_default()), None);
+        };
+        if key.is_some() {
+            self.fault(follow, "follow", "`key` beside it".to_owned(), HINT);
+        }
+        if has_witnesses {
+            let hint = "only the node that orders has notes for witnesses to sign; remove `witnesses`";
+            self.fault(follow, "follow", "`witnesses` beside it".to_owned(), hint);
+        }
+        let from = &follow.value.from;
+        let address = from.value.parse().map_err(|fault| {
+            self.fault(from, "follow.from", format!("`{}`: {fault}", from.value), "for example `tcp:10.0.0.5:7460`");
+        });
+        (self.folder.join(&follow.value.ledger_key), address.ok())
     }
 
     /// Where to listen; at `usual` when nothing is said.

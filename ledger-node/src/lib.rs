@@ -17,6 +17,7 @@ mod engine;
 mod admit;
 mod clock;
 mod execute;
+pub mod follow;
 mod metrics;
 mod order;
 mod projection;
@@ -24,6 +25,7 @@ mod store;
 
 pub mod backup;
 pub mod bench;
+pub mod checkup;
 pub mod retain;
 pub mod testing;
 pub mod witness;
@@ -32,7 +34,10 @@ pub use admit::{NotNow, OnItsWay, Refused};
 pub use api::BindError;
 pub use clock::{Clock, WallClock};
 pub use config::{ConfigError, Listen, NodeConfig, load_rules};
-pub use engine::{Committed, Engine, EngineConfig, LastPass, Limits, NodeState, ReadError, SubmitError};
+pub use engine::{
+    Committed, Engine, EngineConfig, FollowFault, Following, LastPass, LedgerKey, Limits, NodeState, ReadError,
+    SubmitError,
+};
 pub use node::{Node, NodeError, init, run};
 pub use order::{BlockLimits, DivergedIn, OpenLedgerError};
 pub use projection::{Checked, Feed, ProjectError, Questions, Rebuilt, Status, check, rebuild};

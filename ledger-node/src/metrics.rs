@@ -32,6 +32,8 @@ pub struct Metrics {
     pub data_bytes: IntGauge,
     pub data_bytes_over: IntGauge,
     pub retention_failed: IntGauge,
+    pub following_behind: IntGauge,
+    pub following_fault: IntGauge,
 }
 
 impl Metrics {
@@ -68,6 +70,11 @@ impl Metrics {
             data_bytes: make.gauge("tally_data_bytes", "bytes of the data folder at the last retention pass")?,
             data_bytes_over: make.gauge("tally_data_bytes_over", "bytes above retention.disk that must stay")?,
             retention_failed: make.gauge("tally_retention_failed", "1 when the last retention pass failed")?,
+            following_behind: make.gauge(
+                "tally_following_behind_blocks",
+                "blocks of the node that orders that are not here; 0 where it orders",
+            )?,
+            following_fault: make.gauge("tally_following_fault", "1 while following stands still")?,
             registry: make.registry,
         })
     }

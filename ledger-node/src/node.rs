@@ -4,6 +4,7 @@ use crate::api::{self, BindError, Bound};
 use crate::clock::WallClock;
 use crate::config::{ConfigError, Listen, NodeConfig};
 use crate::engine::{Engine, NodeState};
+use crate::follow::{self, Source};
 use crate::order::OpenLedgerError;
 use crate::projection::Feed;
 use crate::witness::{self, Finality};
@@ -64,6 +65,7 @@ pub struct Node {
     bound: Bound,
     projection: Option<Place>,
     witnesses: Option<Arc<Finality>>,
+    follow: Option<Source>,
 }
 
 /// Opens the ledger, serves its API, and stops in good order when `stop` is cancelled.
@@ -98,6 +100,7 @@ impl Node {
     /// [`NodeError`]; nothing is running then.
     pub async fn open(config: NodeConfig) -> Result<Self, NodeError> {
         let (listen, projection) = (config.listen.clone(), config.projection.clone());
+        let follow = config.follow.clone().map(|address| Source::new(address).impatient());
         // Opening reads the whole log and may execute much of it again.
         let opened = tokio::task::spawn_blocking(move || {
             let engine = open_engine(&config)?;
@@ -106,7 +109,7 @@ impl Node {
         });
         let (engine, witnesses) = opened.await??;
         let node = Self::bind(engine, &listen).await?.with_projection(projection);
-        Ok(Self { witnesses, ..node })
+        Ok(Self { witnesses, follow, ..node })
     }
 
     /// A node for a ledger that is open already.
@@ -114,13 +117,20 @@ impl Node {
     /// # Errors
     /// [`NodeError::Bind`].
     pub async fn bind(engine: Engine, listen: &[Listen]) -> Result<Self, NodeError> {
-        Ok(Self { engine, bound: Bound::bind(listen).await?, projection: None, witnesses: None })
+        Ok(Self { engine, bound: Bound::bind(listen).await?, projection: None, witnesses: None, follow: None })
     }
 
     /// The same node with tables for questions at this place.
     #[must_use]
     pub fn with_projection(mut self, place: Option<Place>) -> Self {
         self.projection = place;
+        self
+    }
+
+    /// The same node, which takes the blocks of another one; its ledger was opened with the public key alone.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.follow = Some(source);
         self
     }
 
@@ -142,7 +152,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::Failed`].
     pub async fn serve(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let Self { engine, bound, projection, witnesses } = self;
+        let Self { engine, bound, projection, witnesses, follow } = self;
         let feed = projection.map(|place| Feed::start(&engine, place)).transpose().map_err(NodeError::Thread)?;
         for place in bound.places() {
             tracing::info!(ledger = engine.ledger(), %place, "listening");
@@ -154,6 +164,7 @@ impl Node {
         let router = api::router(engine.clone(), questions, witnesses, stop_serving.clone());
         let serving = bound.serve(router, stop_serving.clone());
         let serving = tokio::spawn(serving);
+        let following = follow.map(|source| tokio::spawn(follow::run(engine.clone(), source, stop_serving.clone())));
         let retaining = tokio::spawn(retain(engine.clone(), stop_serving.clone()));
         watch(&engine, &stop).await;
         notify(NotifyState::Stopping);
@@ -162,6 +173,9 @@ impl Node {
         stop_serving.cancel();
         serving.await?;
         retaining.await?;
+        if let Some(following) = following {
+            following.await?;
+        }
         if let Some(asking) = asking {
             asking.wait().await;
         }

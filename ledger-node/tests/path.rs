@@ -256,7 +256,7 @@ fn wrong_name_wrong_key_second_node_and_no_genesis_are_refused() {
     let renamed = Engine::open(renamed).err().unwrap();
     assert!(matches!(renamed, OpenLedgerError::Store(StoreOpenError::OtherLedger { .. })), "{renamed}");
     let mut other_key = config(&plant, dir.path());
-    other_key.key = SigningKey::from_secret(&[1; 32]).unwrap();
+    other_key.key = SigningKey::from_secret(&[1; 32]).unwrap().into();
     let other_key = Engine::open(other_key).err().unwrap();
     assert!(matches!(other_key, OpenLedgerError::Store(StoreOpenError::Key { height: 0, .. })), "{other_key}");
     // None of that changed anything.

@@ -96,7 +96,7 @@ async fn consistency_is_followed_from_root_to_root() {
                 match engine.store().consistency(old, to) {
                     Ok(proof) => {
                         let (path, root) = proof.unwrap();
-                        let receipt = engine.sign_consistency(old, to, &path, &root);
+                        let receipt = engine.sign_consistency(old, to, &path, &root).unwrap();
                         let old_root = engine.store().root_at(old).unwrap().unwrap();
                         ConsistencyReceipt::parse(&receipt).unwrap().check(old_root, engine.key()).unwrap();
                     }

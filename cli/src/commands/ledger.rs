@@ -1,6 +1,8 @@
-//! `tally ledger show|entries|du|prune|archive|import|check-archive|project|block|entry|state|proof`: looking around in the ledger.
+//! `tally ledger show|entries|du|prune|archive|import|check-archive|join|promote|check|project|block|entry|state|proof`: looking around in the ledger.
 
 pub mod archive;
+pub mod check;
+pub mod join;
 pub mod project;
 pub mod state;
 
@@ -17,8 +19,10 @@ use tally_ledger_client::{Client, RequestError};
 use tally_model::Grade;
 
 pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
-    if let LedgerCommand::Project(args) = &args.command {
-        return project::run(args, json);
+    match &args.command {
+        LedgerCommand::Project(args) => return project::run(args, json),
+        LedgerCommand::Check(args) => return check::run(args, json),
+        _ => {}
     }
     let client = Client::new(args.node.node.clone());
     let asked = async {
@@ -30,10 +34,12 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
             LedgerCommand::Archive(args) => archive::save(args),
             LedgerCommand::Import(args) => archive::bring_back(args),
             LedgerCommand::CheckArchive(args) => archive::check(args),
+            LedgerCommand::Join(args) => join::make(args, json).await,
+            LedgerCommand::Promote(args) => join::take_over(args).await,
             LedgerCommand::Block { height } => block(&client, *height).await,
             LedgerCommand::Entry { id } => entry(&client, id).await,
             // Answered above: a connection to PostgreSQL cannot be made in here.
-            LedgerCommand::Project(_) => Err("it needs no node".into()),
+            LedgerCommand::Project(_) | LedgerCommand::Check(_) => Err("it needs no node".into()),
             LedgerCommand::State(args) => state::state(&client, args).await,
             LedgerCommand::Proof { id, ledger_key, output } => {
                 proof(&client, id, ledger_key.as_deref(), output.as_deref()).await
@@ -93,6 +99,7 @@ async fn show(client: &Client) -> Result<Found, Fault> {
         let _ = writeln!(text, "{title:<12} {}", word(value));
     }
     text += &witnesses(&status["witnesses"]);
+    text += &following(&status["following"]);
     let _ = writeln!(text, "{:<12} {}", "projection", projection(&status["projection"]));
     status["checkpoint"] = checkpoint;
     Ok(Found::new(status, text))
@@ -127,6 +134,17 @@ fn witnesses(status: &Value) -> String {
         let _ = writeln!(text, "{:<12} {alarm}", "ALARM");
     }
     text
+}
+
+/// Whom the node follows, and how far behind it is; nothing where it orders.
+fn following(status: &Value) -> String {
+    let Some(from) = status["from"].as_str() else { return String::new() };
+    let how = match (status["fault"].as_str(), status["behind_blocks"].as_u64()) {
+        (Some(fault), _) => red(&format!("stands still: {fault}")),
+        (None, Some(behind)) => format!("{behind} blocks behind"),
+        (None, None) => "not answered yet".to_owned(),
+    };
+    format!("{:<12} {from}: {how}\n", "follows")
 }
 
 /// How far the tables for questions are.

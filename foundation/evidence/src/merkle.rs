@@ -131,13 +131,19 @@ impl Tree {
         if size == 0 {
             return Some(EMPTY_ROOT);
         }
-        (size <= self.size()).then(|| self.range(0..size))
+        if size > self.size() {
+            return None;
+        }
+        self.range(0..size)
     }
 
     /// Root of all leaves.
     #[must_use]
     pub fn root(&self) -> Hash {
-        self.root_at(self.size()).unwrap_or(EMPTY_ROOT)
+        // The last hash of a level with an odd number of them has no sibling: these are the complete subtrees, small ones to the right.
+        let peaks = self.levels.iter().filter(|level| level.len() % 2 == 1).filter_map(|level| level.last());
+        let join = |right: Option<Hash>, left: &Hash| Some(right.map_or(*left, |right| node_hash(left, &right)));
+        peaks.fold(None, join).unwrap_or(EMPTY_ROOT)
     }
 
     /// Inclusion path of leaf `index` in the tree of the first `size` leaves (RFC 9162 §2.1.3.1), from the leaf up.
@@ -146,7 +152,7 @@ impl Tree {
         if size > self.size() {
             return None;
         }
-        Some(inclusion_ranges(index, size)?.into_iter().map(|range| self.range(range)).collect())
+        inclusion_ranges(index, size)?.into_iter().map(|range| self.range(range)).collect()
     }
 
     /// Consistency path from the first `old` to the first `size` leaves (RFC 9162 §2.1.4.1).
@@ -155,7 +161,7 @@ impl Tree {
         if size > self.size() {
             return None;
         }
-        Some(consistency_ranges(old, size)?.into_iter().map(|range| self.range(range)).collect())
+        consistency_ranges(old, size)?.into_iter().map(|range| self.range(range)).collect()
     }
 
     /// `count` hashes of level `level` from `first` on, concatenated: roots of complete subtrees of `2^level` leaves each (level 0:
@@ -168,13 +174,13 @@ impl Tree {
         Some(nodes.get(first..end)?.concat())
     }
 
-    /// Root of leaves that are a subtree of some size's tree, as in every path.
-    fn range(&self, range: Range<u64>) -> Hash {
+    /// Root of leaves that are a subtree of some size's tree, as in every path; `None` when not all of them are there.
+    fn range(&self, range: Range<u64>) -> Option<Hash> {
         let node = |level: u32, index: u64| {
             let nodes = self.levels.get(usize::try_from(level).ok()?)?;
             nodes.get(usize::try_from(index).ok()?).copied()
         };
-        range_root(range, &mut |level, index| node(level, index).ok_or(())).unwrap_or(EMPTY_ROOT)
+        range_root(range, &mut |level, index| node(level, index).ok_or(())).ok()
     }
 }
 
@@ -330,6 +336,24 @@ mod tests {
             assert_eq!(tree.root_at(size), Some(root_of(&leaves[..usize::try_from(size).unwrap()])), "{size}");
         }
         assert_eq!(tree.root_at(71), None);
+    }
+
+    #[test]
+    fn the_root_of_all_leaves_and_of_none() {
+        for size in 0..70 {
+            let (tree, leaves) = tree(size);
+            assert_eq!(tree.root(), root_of(&leaves), "{size}");
+        }
+    }
+
+    /// A root of nothing would prove anything.
+    #[test]
+    fn what_is_not_there_has_no_root() {
+        let (mut tree, _) = tree(8);
+        tree.levels[2].pop();
+        assert_eq!((tree.range(4..8), tree.inclusion_path(1, 8), tree.consistency_path(4, 8)), (None, None, None));
+        assert!(tree.range(0..4).is_some() && tree.inclusion_path(5, 8).is_some());
+        assert_eq!((tree.range(6..10), tree.range(8..9)), (None, None));
     }
 
     #[test]

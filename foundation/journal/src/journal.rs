@@ -275,12 +275,10 @@ impl<S: Storage> Journal<S> {
         // If the power goes in here: opening removes the unfinished segment, see `create_segment`.
         create_segment(&mut self.storage, name, &head)
             .map_err(|source| JournalError::Create { file: self.describe(name), source })?;
-        // If the power goes in here: the summary is torn or missing, and opening makes it anew.
+        // If the power goes in here, or it cannot be written: the summary is torn or missing, and opening makes it anew. Nobody
+        // relies on it, so a failure costs the next opening a segment's reading and nothing else.
         if let (Check::LastSegment, Some(sealed)) = (self.options.check, self.segments.back()) {
-            summary::keep(&mut self.storage, sealed, name.0).map_err(|source| JournalError::Write {
-                file: self.storage.describe(&sealed.name.summary()),
-                source,
-            })?;
+            summary::keep(&mut self.storage, sealed, name.0).ok();
         }
         self.segments.push_back(Segment { name, bytes: HEADER_BYTES as u64, head, index: Index::default() });
         self.mark_due = false;

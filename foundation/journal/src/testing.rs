@@ -99,6 +99,11 @@ impl MemStorage {
         self.lock().countdown.is_some()
     }
 
+    /// Whether the power went and did not come back yet.
+    pub fn is_off(&self) -> bool {
+        self.lock().is_off
+    }
+
     /// Limits the disk to this many bytes over all files; `None` lifts the limit.
     pub fn set_bytes_max(&self, bytes_max: Option<u64>) {
         self.lock().bytes_max = bytes_max;

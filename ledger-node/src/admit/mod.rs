@@ -16,7 +16,7 @@ pub(crate) use inflight::{InFlight, Reserved};
 pub(crate) use rate::RateLimiter;
 pub(crate) use signers::Signers;
 pub use statement::{Body, CheckedStatement};
-pub(crate) use statement::{check_seal, parse};
+pub(crate) use statement::{check_seal, parse, parse_any};
 
 use tally_evidence::{BatchFault, BodyFault, StatementFault};
 
@@ -140,6 +140,9 @@ pub enum NotNow {
         /// Milliseconds until the next one is taken.
         wait_ms: u64,
     },
+    /// The node only follows the one that orders.
+    #[error("this node follows the one that orders, and takes no statements: send them there")]
+    Follower,
     /// The node is shutting down.
     #[error("the node is stopping")]
     Stopping,
@@ -155,6 +158,7 @@ impl NotNow {
         match self {
             Self::Busy => "busy",
             Self::Rate { .. } => "rate",
+            Self::Follower => "follower",
             Self::Stopping => "stopping",
             Self::Failed(_) => "failed",
         }
@@ -167,7 +171,7 @@ impl NotNow {
             Self::Busy => 1,
             Self::Rate { wait_ms, .. } => wait_ms.div_ceil(1_000),
             Self::Stopping => 2,
-            Self::Failed(_) => 10,
+            Self::Failed(_) | Self::Follower => 10,
         }
     }
 }

@@ -116,7 +116,7 @@ pub fn parse(bytes: &[u8], ledger: &str, bytes_max: usize) -> Result<SignedState
 }
 
 /// The statement, which may stand in an envelope with its triggers.
-fn parse_any(bytes: &[u8]) -> Result<SignedStatement, Refused> {
+pub fn parse_any(bytes: &[u8]) -> Result<SignedStatement, Refused> {
     let statement = BatchEnvelope::statement_in(bytes).map_err(Refused::Batch)?;
     SignedStatement::parse(statement).map_err(Refused::Malformed)
 }

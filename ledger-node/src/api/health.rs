@@ -24,7 +24,7 @@ pub fn routes() -> Router<Api> {
         .route("/status", get(status))
 }
 
-/// `GET /ready`: 200 when statements are taken, 503 otherwise.
+/// `GET /ready`: 200 when statements are taken, or blocks of the node that orders; 503 otherwise.
 async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     match api.engine.state() {
         NodeState::Running if api.engine.silence() > SILENCE_MAX => {
@@ -32,6 +32,7 @@ async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
             Err(Problem::not_now("disk", text, 10))
         }
         NodeState::Running => Ok("ready\n"),
+        NodeState::Following => Ok("following\n"),
         NodeState::Stopping => Err(Problem::not_now("stopping", "the node is stopping", 2)),
         NodeState::Failed(reason) => Err(Problem::not_now("failed", reason, 10)),
     }
@@ -58,6 +59,11 @@ async fn metrics(State(api): State<Api>) -> Response {
     }
     if let Some(head) = api.engine.store().head() {
         metrics.height.set(i64::try_from(head.checkpoint.height).unwrap_or(i64::MAX));
+    }
+    if let Some(following) = api.engine.following() {
+        let behind = following.behind(api.engine.store().head().map(|head| head.checkpoint.height));
+        metrics.following_behind.set(behind.and_then(|behind| i64::try_from(behind).ok()).unwrap_or(i64::MAX));
+        metrics.following_fault.set(i64::from(following.fault.is_some()));
     }
     let mut text = metrics.text();
     if let Some(witnesses) = &api.witnesses {
@@ -91,6 +97,9 @@ async fn status(State(api): State<Api>) -> Response {
     }
     if let Some(witnesses) = &api.witnesses {
         status["witnesses"] = witnesses.status(engine.store().head().map_or(0, |head| head.checkpoint.size));
+    }
+    if let Some(following) = engine.following() {
+        status["following"] = following.status(engine.store().head().map(|head| head.checkpoint.height));
     }
     if let NodeState::Failed(reason) = state {
         status["failure"] = reason.into();

@@ -9,6 +9,7 @@ mod access;
 mod blocks;
 mod connection;
 mod contracts;
+mod copy;
 mod coverage;
 mod disk;
 mod entries;
@@ -23,6 +24,7 @@ mod scitt;
 mod tlog;
 mod views;
 
+pub(crate) use copy::{Listed, Listing};
 pub(crate) use evidence::collect as evidence_of;
 pub use listen::BindError;
 pub(crate) use listen::Bound;
@@ -113,6 +115,9 @@ fn reading() -> Router<Api> {
         .route("/access/quarantines", get(access::quarantines))
         .route("/disk", get(disk::disk))
         .route("/retention", get(retention::show).post(retention::run))
+        .route("/copy", get(copy::list))
+        .route("/copy/blocks", get(copy::blocks))
+        .route("/copy/{folder}/{name}", get(copy::file))
         .route("/contracts/{name}", get(contracts::contract))
         .route("/state/{key}", get(views::state_proof))
         .route("/consistency/{old}", get(tlog::consistency))

@@ -82,6 +82,13 @@ impl Problem {
         Self::new(StatusCode::GONE, "pruned", pruned.to_string(), hint)
     }
 
+    /// Sealed by the ledger's key when it is asked for (RFC 9110 §15.5.20: another node can).
+    pub fn follower() -> Self {
+        let hint =
+            "ask the node that orders; here are checkpoints, blocks, statements, outcomes and proofs of the state";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "follower", ReadError::NoKey.to_string(), hint)
+    }
+
     /// Events that are asked for were forgotten: nothing is skipped in silence.
     pub fn events_pruned(kept_below: u64) -> Self {
         let text = format!("events of blocks below {kept_below} were pruned, as the node's retention says");
@@ -137,6 +144,7 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Store(CommitError::Pruned(pruned)) => Self::pruned(&pruned),
+            ReadError::NoKey => Self::follower(),
             error => Self::internal(&error),
         }
     }

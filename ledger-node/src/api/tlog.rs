@@ -27,7 +27,7 @@ pub async fn checkpoint(State(api): State<Api>) -> Result<Response, Problem> {
     let head = api.engine.store().head().ok_or_else(|| Problem::not_now("starting", "no block yet", 1))?;
     let note =
         TreeNote { origin: api.engine.ledger().to_owned(), size: head.checkpoint.size, root: head.checkpoint.root };
-    Ok((headers, api.engine.sign_note(&note)).into_response())
+    Ok((headers, api.engine.sign_note(&note)?).into_response())
 }
 
 /// `GET /tlog/tile/…`.
@@ -64,7 +64,7 @@ pub async fn consistency(
     let size = to.size.unwrap_or(head);
     let proof = on_disk(engine, move |engine| Ok(engine.store().consistency(old, size)?)).await?;
     let Some((path, root)) = proof else { return Err(wrong(format!("{old} to {size}"))) };
-    let receipt = engine.sign_consistency(old, size, &path, &root);
+    let receipt = engine.sign_consistency(old, size, &path, &root)?;
     Ok(([(header::CONTENT_TYPE, "application/cose")], receipt).into_response())
 }
 

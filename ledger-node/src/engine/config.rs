@@ -7,7 +7,48 @@ use crate::store::FlushLimits;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tally_contracts::Genesis;
-use tally_evidence::SigningKey;
+use tally_evidence::{SigningKey, VerifyingKey};
+
+/// What a node has of the ledger's key, and so what it may do: two nodes must never seal as one ledger.
+#[derive(Clone)]
+pub enum LedgerKey {
+    /// All of it: it orders statements and seals blocks.
+    Orders(SigningKey),
+    /// The public half: it follows the node that orders, checks what that one sealed, and seals nothing.
+    Follows(VerifyingKey),
+}
+
+impl LedgerKey {
+    /// The public half.
+    #[must_use]
+    pub const fn public(&self) -> &VerifyingKey {
+        match self {
+            Self::Orders(key) => key.public(),
+            Self::Follows(key) => key,
+        }
+    }
+
+    /// The private half, where the node orders.
+    #[must_use]
+    pub const fn secret(&self) -> Option<&SigningKey> {
+        match self {
+            Self::Orders(key) => Some(key),
+            Self::Follows(_) => None,
+        }
+    }
+}
+
+impl From<SigningKey> for LedgerKey {
+    fn from(key: SigningKey) -> Self {
+        Self::Orders(key)
+    }
+}
+
+impl From<VerifyingKey> for LedgerKey {
+    fn from(key: VerifyingKey) -> Self {
+        Self::Follows(key)
+    }
+}
 
 /// What the node lets one signer, one statement and the queue have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +82,8 @@ pub struct EngineConfig {
     pub ledger: String,
     /// The data folder.
     pub data: PathBuf,
-    /// The ledger's key.
-    pub key: SigningKey,
+    /// The ledger's key, or its public half.
+    pub key: LedgerKey,
     /// What it begins with; looked at only when it is empty.
     pub genesis: Option<Genesis>,
     /// How blocks are cut.
@@ -62,11 +103,11 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// The usual limits and the computer's clock.
     #[must_use]
-    pub fn new(ledger: impl Into<String>, data: impl AsRef<Path>, key: SigningKey) -> Self {
+    pub fn new(ledger: impl Into<String>, data: impl AsRef<Path>, key: impl Into<LedgerKey>) -> Self {
         Self {
             ledger: ledger.into(),
             data: data.as_ref().to_path_buf(),
-            key,
+            key: key.into(),
             genesis: None,
             block: BlockLimits::default(),
             limits: Limits::default(),

@@ -1,12 +1,14 @@
 //! The ledger without its door to the network: open, submit, receipts, close. What the API, the tests and `bench` stand on.
 
 mod config;
+mod follow;
 mod reading;
 mod retention;
 mod seals;
 mod submit;
 
-pub use config::{EngineConfig, Limits};
+pub use config::{EngineConfig, LedgerKey, Limits};
+pub use follow::{FollowFault, Following};
 pub use reading::ReadError;
 pub(crate) use reading::{logged, refused_of_batch};
 pub use retention::LastPass;
@@ -15,15 +17,17 @@ pub(crate) use submit::Ticket;
 
 use crate::admit::{InFlight, NotNow, RateLimiter, Signers};
 use crate::clock::Clock;
+use crate::follow::mark;
 use crate::metrics::Metrics;
 use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, OpenLedgerError, OrderThread, Queue};
 use crate::store::{IndexDisk, LogDisk, Store, check_format};
+use follow::Follower;
 use retention::Retainer;
 use seals::Seals;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tally_evidence::{SigningKey, StatementId, VerifyingKey};
+use tally_evidence::{StatementId, VerifyingKey};
 use tokio::sync::watch;
 
 /// Folder of the log inside the data folder.
@@ -38,6 +42,8 @@ const INDEX_FILE: &str = "state.redb";
 pub enum NodeState {
     /// Takes statements.
     Running,
+    /// Takes blocks of the node that orders, and no statements.
+    Following,
     /// Finishes what it took.
     Stopping,
     /// Stopped at a failure, with its words.
@@ -50,6 +56,7 @@ impl NodeState {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Following => "following",
             Self::Stopping => "stopping",
             Self::Failed(_) => "failed",
         }
@@ -91,7 +98,7 @@ pub struct Engine {
 
 struct Inner {
     ledger: String,
-    key: SigningKey,
+    key: LedgerKey,
     seals: Seals,
     limits: Limits,
     store: Arc<Store>,
@@ -106,6 +113,8 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
     clock: Arc<dyn Clock>,
     retainer: Retainer,
+    /// Where the node only follows; no order thread runs then.
+    follower: Option<Follower>,
 }
 
 impl Engine {
@@ -119,6 +128,7 @@ impl Engine {
         let (folder, summaries) = (config.data.join(LOG_DIR), config.data.join(SUMMARIES_DIR));
         let log = LogDisk::dir_with_summaries(&folder, &summaries).map_err(crate::store::StoreOpenError::from)?;
         check_format(&config.data)?;
+        mark::check(&config.data, &config.ledger, &config.key)?;
         let index = IndexDisk::File(config.data.join(INDEX_FILE));
         Self::open_on(config, log, &index)
     }
@@ -137,10 +147,13 @@ impl Engine {
         let store = Arc::new(opened.store.with_flush(flush));
         let mut builder = Builder::new(Arc::clone(&store), key.clone(), ledger.clone(), Arc::clone(&clock));
         if store.blocks_in_log() == 0 {
-            let genesis = genesis.ok_or(OpenLedgerError::NoGenesis)?;
-            builder.begin(GenesisEntry::new(&genesis, &ledger, &key)?, genesis.at)?;
+            // One that follows is given the genesis like every other block.
+            if let LedgerKey::Orders(key) = &key {
+                let genesis = genesis.ok_or(OpenLedgerError::NoGenesis)?;
+                builder.begin(GenesisEntry::new(&genesis, &ledger, key)?, genesis.at)?;
+            }
         } else {
-            builder.catch_up(opened.tail)?;
+            builder.catch_up(opened.tail, &mut |_| {})?;
         }
         let inner = Inner {
             seals: Seals::default(),
@@ -154,6 +167,7 @@ impl Engine {
             opened: Instant::now(),
             thread: Mutex::new(None),
             retainer: Retainer::new(retention),
+            follower: None,
             ledger,
             key,
             limits,
@@ -163,7 +177,12 @@ impl Engine {
         Self::start(builder, inner, block)
     }
 
-    fn start(builder: Builder, inner: Inner, block: BlockLimits) -> Result<Self, OpenLedgerError> {
+    fn start(builder: Builder, mut inner: Inner, block: BlockLimits) -> Result<Self, OpenLedgerError> {
+        if inner.key.secret().is_none() {
+            inner.state.send_replace(NodeState::Following);
+            inner.follower = Some(Follower::new(builder));
+            return Ok(Self { inner: Arc::new(inner) });
+        }
         let keeper = Keeper {
             store: Arc::clone(&inner.store),
             inflight: Arc::clone(&inner.inflight),
@@ -231,6 +250,9 @@ impl Engine {
     /// How long the order thread has not gone round; more than some seconds means that it hangs on the disk.
     #[must_use]
     pub fn silence(&self) -> Duration {
+        if self.inner.follower.as_ref().is_some_and(Follower::is_idle) {
+            return Duration::ZERO;
+        }
         self.inner.pulse.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
@@ -260,6 +282,7 @@ impl Inner {
     fn is_open(&self) -> Result<(), NotNow> {
         match &*self.state.borrow() {
             NodeState::Running => Ok(()),
+            NodeState::Following => Err(NotNow::Follower),
             NodeState::Stopping => Err(NotNow::Stopping),
             NodeState::Failed(reason) => Err(NotNow::Failed(reason.clone())),
         }
@@ -267,7 +290,7 @@ impl Inner {
 
     fn stop(&self) {
         self.state.send_if_modified(|state| {
-            let is_running = *state == NodeState::Running;
+            let is_running = matches!(state, NodeState::Running | NodeState::Following);
             if is_running {
                 *state = NodeState::Stopping;
             }
@@ -281,6 +304,9 @@ impl Inner {
         if let Some(thread) = thread {
             // A panic in it was reported by its alarm.
             let _ = thread.join();
+        }
+        if let Some(follower) = &self.follower {
+            follower.close();
         }
     }
 }

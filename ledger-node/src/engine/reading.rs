@@ -4,7 +4,7 @@ use super::{Committed, Engine, Inner};
 use crate::execute::BATCH_EXECUTED;
 use crate::store::{CommitError, EntryPlace, IndexFault};
 use tally_evidence::{
-    BatchEnvelope, ConsistencyReceipt, Hash, OutcomeRecord, Receipt, SignedStatement, StatementId, TreeNote,
+    BatchEnvelope, ConsistencyReceipt, Hash, OutcomeRecord, Receipt, SignedStatement, SigningKey, StatementId, TreeNote,
 };
 
 /// Why something cannot be read.
@@ -16,6 +16,9 @@ pub enum ReadError {
     /// What it gives makes no sense.
     #[error("the ledger is damaged at entry {0}")]
     Entry(u64),
+    /// What was asked for is sealed when it is asked for.
+    #[error("this node follows the one that orders and has no key to seal with")]
+    NoKey,
 }
 
 impl From<IndexFault> for ReadError {
@@ -28,26 +31,35 @@ impl Engine {
     /// The receipt of a committed statement; each time the same bytes.
     ///
     /// # Errors
-    /// [`ReadError::Entry`] when the tree does not hold it.
+    /// [`ReadError::Entry`] when the tree does not hold it; [`ReadError::NoKey`].
     pub fn receipt(&self, committed: &Committed) -> Result<Vec<u8>, ReadError> {
         let Committed { id, entry, size, subject, .. } = committed;
         let proof = self.inner.store.inclusion(id, *entry, *size)?;
         let (path, root) = proof.ok_or(ReadError::Entry(*entry))?;
-        let Inner { key, ledger, seals, .. } = &*self.inner;
+        let Inner { ledger, seals, .. } = &*self.inner;
+        let key = self.secret()?;
         let sign = |message: &[u8]| seals.seal(key, message);
         Ok(Receipt::issue_with(key.public(), sign, ledger, subject, *size, *entry, &path, &root))
     }
 
     /// The ledger's seal under a proof that it only grew.
-    #[must_use]
-    pub fn sign_consistency(&self, old: u64, size: u64, path: &[Hash], root: &Hash) -> Vec<u8> {
-        ConsistencyReceipt::issue(&self.inner.key, &self.inner.ledger, old, size, path, root)
+    ///
+    /// # Errors
+    /// [`ReadError::NoKey`].
+    pub fn sign_consistency(&self, old: u64, size: u64, path: &[Hash], root: &Hash) -> Result<Vec<u8>, ReadError> {
+        Ok(ConsistencyReceipt::issue(self.secret()?, &self.inner.ledger, old, size, path, root))
     }
 
     /// The ledger's signature under its size and root, for others' tools.
-    #[must_use]
-    pub fn sign_note(&self, note: &TreeNote) -> String {
-        note.seal(&self.inner.key)
+    ///
+    /// # Errors
+    /// [`ReadError::NoKey`].
+    pub fn sign_note(&self, note: &TreeNote) -> Result<String, ReadError> {
+        Ok(note.seal(self.secret()?))
+    }
+
+    fn secret(&self) -> Result<&SigningKey, ReadError> {
+        self.inner.key.secret().ok_or(ReadError::NoKey)
     }
 
     /// A committed statement by its id, with its bytes; of a batch with its triggers ([`tally_evidence::BatchEnvelope`]).

@@ -65,7 +65,7 @@ impl Engine {
     pub fn retain_with(&self, step: &mut dyn FnMut(Step) -> bool) -> Result<Done, RetainFault> {
         let retainer = &self.inner.retainer;
         let _busy = retainer.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut step = |at| step(at) && self.state() == NodeState::Running;
+        let mut step = |at| step(at) && matches!(self.state(), NodeState::Running | NodeState::Following);
         let now = self.inner.clock.now();
         let mut pass = Pass {
             store: &self.inner.store,

@@ -68,6 +68,7 @@ impl Engine {
             NodeState::Failed(reason) => NotNow::Failed(reason),
             // The one that was joined was turned away.
             NodeState::Running => NotNow::Busy,
+            NodeState::Following => NotNow::Follower,
             NodeState::Stopping => NotNow::Stopping,
         }
     }

@@ -1,13 +1,17 @@
 //! Making a block: execute, hash, seal, keep. And the same once more on opening, compared with what was sealed then.
 
+use super::seals::SealCheck;
 use crate::admit::{CheckedStatement, Refused};
 use crate::clock::Clock;
+use crate::engine::LedgerKey;
 use crate::execute::{Executed, ExecutedEntry, Memory, execute};
 use crate::order::behind::Behind;
-use crate::store::{BlockRecord, CommitError, Head, NewBlock, ProvenState, Span, Store, StoreOpenError, WriterState};
+use crate::store::{
+    BlockRecord, CommitError, Head, NewBlock, ProvenState, Span, Store, StoreOpenError, WriterState, open_block,
+};
 use std::sync::Arc;
 use std::time::Instant;
-use tally_contracts::{Block, Genesis, Kernel, Refusal, genesis_body};
+use tally_contracts::{Block, Genesis, Kernel, Layer, Refusal, StateRead, genesis_body};
 use tally_evidence::{
     Checkpoint, Hash, SigningKey, StateChange, StatementId, StatementKind, leaf_hash, root_of, sign, state_changes,
 };
@@ -21,7 +25,7 @@ pub(crate) struct Builder {
     store: Arc<Store>,
     kernel: Kernel,
     memory: Memory,
-    key: SigningKey,
+    key: LedgerKey,
     ledger: String,
     clock: Arc<dyn Clock>,
     behind: Behind,
@@ -66,6 +70,15 @@ struct Draft {
     executed: Executed,
     /// What it changes in the state tree.
     tree: Vec<StateChange>,
+}
+
+/// What a block that is executed again needs besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// It is in the log.
+    Logged,
+    /// It is not.
+    Log,
 }
 
 /// Which part of a block came out differently.
@@ -118,6 +131,33 @@ pub enum OpenLedgerError {
     /// An empty ledger, and nothing to begin it with.
     #[error("the ledger in the data folder is empty and no genesis was given; name one under `genesis` in node.yaml")]
     NoGenesis,
+    /// A statement that took effect in a block was not sealed by who it names. Found only where seals are checked again: at a node
+    /// that follows.
+    #[error(
+        "entry {place} of block {height} took effect and its seal does not hold: {source}. \
+         Whoever orders this ledger accepted what `{signer}` never sealed"
+    )]
+    Seal {
+        /// Which block.
+        height: u64,
+        /// Its place in the block.
+        place: usize,
+        /// Who is said to have sealed it.
+        signer: String,
+        /// What is wrong.
+        source: Refused,
+    },
+    /// A block that another node gave is not the next one.
+    #[error("block {found} came where block {expected} follows")]
+    NotNext {
+        /// The next one.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The folder follows another node.
+    #[error("{0}")]
+    Follows(String),
     /// The contracts refuse the genesis.
     #[error("the genesis is refused ({number}): {text}; nothing was written")]
     GenesisRefused {
@@ -158,7 +198,7 @@ impl GenesisEntry {
 }
 
 impl Builder {
-    pub fn new(store: Arc<Store>, key: SigningKey, ledger: String, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(store: Arc<Store>, key: LedgerKey, ledger: String, clock: Arc<dyn Clock>) -> Self {
         let behind = Behind::at(store.head());
         Self { store, kernel: Kernel::new(), memory: Memory::default(), key, ledger, clock, behind }
     }
@@ -205,8 +245,8 @@ impl Builder {
         self.flush().map_err(OpenLedgerError::from)
     }
 
-    /// Executes the log from block `tail` on and compares each block with what was sealed.
-    pub fn catch_up(&mut self, tail: u64) -> Result<(), OpenLedgerError> {
+    /// Executes the log from block `tail` on and compares each block with what was sealed; `told` is given each height.
+    pub fn catch_up(&mut self, tail: u64, told: &mut dyn FnMut(u64)) -> Result<(), OpenLedgerError> {
         let end = self.store.blocks_in_log();
         if tail == end {
             return Ok(());
@@ -215,9 +255,30 @@ impl Builder {
         let mut writer = WriterState::default();
         for height in tail..end {
             let (record, head) = self.store.logged_block(height, self.key.public())?;
-            self.repeat(record, head, &mut writer)?;
+            self.repeat(record, head, &mut writer, Keep::Logged)?;
+            told(height);
         }
         self.flush().map_err(OpenLedgerError::from)
+    }
+
+    /// Executes the next block as another node logged it, compares it with what was sealed, and only then logs it and brings it into
+    /// the index.
+    ///
+    /// When its bytes are not what they should be ([`OpenLedgerError::Store`], [`OpenLedgerError::NotNext`],
+    /// [`OpenLedgerError::Statement`], the chain) nothing was touched. After any other error this must not be used any more.
+    pub fn follow(&mut self, record: &[u8], writer: &mut WriterState) -> Result<(), OpenLedgerError> {
+        let last = self.behind.last().map(|head| &head.checkpoint);
+        let expected = last.map_or(0, |last| last.height + 1);
+        let (record, head) = open_block(record, expected, self.key.public())?;
+        if record.height != expected {
+            return Err(OpenLedgerError::NotNext { expected, found: record.height });
+        }
+        let sealed = &head.checkpoint;
+        let previous = last.map_or([0; 32], Checkpoint::digest);
+        if (sealed.height, sealed.previous, &sealed.ledger) != (expected, previous, &self.ledger) {
+            return Err(OpenLedgerError::Diverged { height: expected, what: DivergedIn::Chain });
+        }
+        self.repeat(record, head, writer, Keep::Log)
     }
 
     /// Makes the index durable.
@@ -225,24 +286,49 @@ impl Builder {
         Ok(self.store.flush()?)
     }
 
-    fn repeat(&mut self, record: BlockRecord, head: Head, writer: &mut WriterState) -> Result<(), OpenLedgerError> {
+    fn repeat(
+        &mut self,
+        record: BlockRecord,
+        head: Head,
+        writer: &mut WriterState,
+        keep: Keep,
+    ) -> Result<(), OpenLedgerError> {
         let BlockRecord { height, time, statements, checkpoint } = record;
         let parse = |(place, bytes): (usize, &Vec<u8>)| {
             let statement = CheckedStatement::from_log(bytes);
             statement.map_err(|source| OpenLedgerError::Statement { height, place, source })
         };
         let checked = statements.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+        // Who orders has checked seals at its door; who only follows believes nobody.
+        let seals = if let LedgerKey::Follows(key) = &self.key {
+            Some(
+                self.behind
+                    .read(&self.store, |state| SealCheck::before(height, &checked, state, key))
+                    .map_err(CommitError::from)??,
+            )
+        } else {
+            None
+        };
         let store = Arc::clone(&self.store);
         let mut proven = store.proven_state();
         let draft = self.draft(time, checked, &mut proven)?;
         if let Some(what) = difference(&draft.checkpoint, &head.checkpoint) {
             return Err(OpenLedgerError::Diverged { height, what });
         }
+        if let Some(seals) = seals {
+            let after = |state: &dyn StateRead| {
+                seals.after(&draft.executed.entries, &Layer::new(state, &draft.executed.changes))
+            };
+            self.behind.read(&self.store, after).map_err(CommitError::from)??;
+        }
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
         let mut block = new_block(draft.executed, draft.tree, Arc::new(head)).0;
-        // In a log that came from a copy, or from a program that did not do it yet.
-        self.store.mark(&block)?;
+        match keep {
+            // In a log that came from a copy, or from a program that did not do it yet.
+            Keep::Logged => self.store.mark(&block)?,
+            Keep::Log => drop(self.store.log(&block)?),
+        }
         self.logged(&mut block, &mut proven)?;
         Ok(self.store.apply(block, spans, writer)?)
     }
@@ -286,7 +372,8 @@ impl Builder {
     fn log(&mut self, draft: Draft, proven: &mut ProvenState, began: Instant) -> Result<Logged, CommitError> {
         let Draft { mut seconds, checkpoint, executed, tree } = draft;
         let touches_registry = executed.touches_registry;
-        let head = Arc::new(Head { sealed: checkpoint.seal(&self.key), checkpoint });
+        let key = self.key.secret().ok_or(CommitError::NoKey)?;
+        let head = Arc::new(Head { sealed: checkpoint.seal(key), checkpoint });
         let (mut block, entries) = new_block(executed, tree, head);
         let logging = Instant::now();
         let spans = self.store.log(&block)?;

@@ -12,6 +12,7 @@ mod behind;
 mod build;
 mod keep;
 mod queue;
+mod seals;
 
 pub(crate) use build::{Builder, GenesisEntry, Phases};
 pub use build::{DivergedIn, OpenLedgerError};
@@ -144,7 +145,7 @@ impl Drop for Alarm {
     }
 }
 
-fn describe(error: &dyn std::error::Error) -> String {
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -131,7 +131,7 @@ pub fn put_all(data: &Path, key: &VerifyingKey, dir: &Path) -> Result<Vec<Manife
 }
 
 /// The segments in a folder, oldest first.
-pub(super) fn segment_names(folder: &Path) -> Result<Vec<SegmentName>, FileFault> {
+pub(crate) fn segment_names(folder: &Path) -> Result<Vec<SegmentName>, FileFault> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| FileFault::io(folder, source))? {
         let name = entry.map_err(|source| FileFault::io(folder, source))?.file_name();
@@ -153,7 +153,7 @@ fn describe(
     (bytes, sha256, head): (u64, String, Vec<u8>),
 ) -> Result<Manifest, ArchiveFault> {
     let blocks = |source| ArchiveFault::Blocks { dir: dir.join(name.to_string()), source: Box::new(source) };
-    let disk = || LogDisk::new(ArchiveDisk { dir: dir.to_owned(), only: Some(name) });
+    let disk = || LogDisk::new(ArchiveDisk::of(dir, name));
     let log = Log::open(disk()).map_err(|fault| blocks(fault.into()))?;
     let (record, begin) = read_block(&log, log.first(), key).map_err(blocks)?;
     let end = audit_from(disk(), &begin.checkpoint.ledger, key, None).map_err(blocks)?.unwrap_or_else(|| begin.clone());
@@ -337,13 +337,18 @@ pub fn verify(dir: &Path, key: &VerifyingKey) -> Result<Verified, ArchiveFault> 
 
 /// The segments of an archive, only read. Opening a journal writes the end of its last segment over itself: that is left out
 /// here, and anything that would change a file is refused.
-struct ArchiveDisk {
+pub(crate) struct ArchiveDisk {
     dir: PathBuf,
     /// This segment alone.
     only: Option<SegmentName>,
 }
 
 impl ArchiveDisk {
+    /// This segment alone of those in `dir`.
+    pub(crate) fn of(dir: &Path, segment: SegmentName) -> Self {
+        Self { dir: dir.to_owned(), only: Some(segment) }
+    }
+
     fn file(&self, segment: SegmentName) -> io::Result<File> {
         File::open(self.dir.join(segment.to_string()))
     }

@@ -39,7 +39,7 @@ pub struct Imported {
 /// [`ArchiveFault`]. Before the first segment is moved into the log, nothing was changed; after a power cut behind that the same
 /// import goes on.
 pub fn import(config: &NodeConfig, dir: &Path) -> Result<Imported, ArchiveFault> {
-    let key = config.load_key()?.public().clone();
+    let key = config.load_public_key()?;
     let (data, log) = (&config.data, config.data.join(LOG));
     let lock = DirStorage::open(&log)?;
     check_format(data).map_err(|source| ArchiveFault::Blocks { dir: data.clone(), source: Box::new(source) })?;

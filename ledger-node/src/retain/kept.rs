@@ -364,7 +364,13 @@ impl<'a> KeptChain<'a> {
     /// Nothing read yet.
     #[must_use]
     pub fn new(ledger: &'a str, key: &'a VerifyingKey) -> Self {
-        Self { ledger, key, tree: Frontier::default(), last: None }
+        Self::behind(ledger, key, Default::default())
+    }
+
+    /// Goes on behind what another one read.
+    #[must_use]
+    pub fn behind(ledger: &'a str, key: &'a VerifyingKey, (tree, last): (Frontier, Option<Checkpoint>)) -> Self {
+        Self { ledger, key, tree, last }
     }
 
     /// The tree and the last checkpoint behind everything read.

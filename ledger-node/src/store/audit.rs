@@ -37,6 +37,34 @@ pub fn audit_from(
     key: &VerifyingKey,
     before: Option<Before>,
 ) -> Result<Option<Head>, StoreOpenError> {
+    let (_, last) = walk(log, ledger, key, before)?;
+    Ok(last)
+}
+
+/// Checks the blocks of a log that are behind `before`, which must reach up to its first one; gives what stands behind its last.
+///
+/// # Errors
+/// [`StoreOpenError`].
+pub fn audit_on(log: LogDisk, ledger: &str, key: &VerifyingKey, before: Before) -> Result<Before, StoreOpenError> {
+    Ok(walk(log, ledger, key, Some(before))?.0)
+}
+
+/// The checkpoint of block `height`, as the log has it; `None` when it has no such block.
+///
+/// # Errors
+/// [`StoreOpenError`].
+pub fn checkpoint_in(log: LogDisk, height: u64, key: &VerifyingKey) -> Result<Option<Checkpoint>, StoreOpenError> {
+    let log = Log::open(log)?;
+    let is_there = (log.first()..log.blocks()).contains(&height);
+    if is_there { Ok(Some(read_block(&log, height, key)?.1.checkpoint)) } else { Ok(None) }
+}
+
+fn walk(
+    log: LogDisk,
+    ledger: &str,
+    key: &VerifyingKey,
+    before: Option<Before>,
+) -> Result<(Before, Option<Head>), StoreOpenError> {
     let log = Log::open(log)?;
     let has_roots = before.is_some() || log.first() == 0;
     let (mut tree, mut previous) = before.unwrap_or_default();
@@ -68,7 +96,7 @@ pub fn audit_from(
         previous = Some(head.checkpoint.clone());
         last = Some(head);
     }
-    Ok(last)
+    Ok(((tree, previous), last))
 }
 
 fn broken(height: u64, what: &str) -> StoreOpenError {

@@ -20,15 +20,23 @@ type MakeBackend = Box<dyn Fn(&str) -> Box<dyn StorageBackend> + Send + Sync>;
 pub enum IndexDisk {
     /// The file of the index, thrown away and rebuilt when it is no good; the trees are in the folder `tree` beside it.
     File(PathBuf),
+    /// The same, made beside a data folder of which only the rest is used: kept files and snapshots.
+    Beside {
+        /// The file of the index; the trees are in the folder `tree` beside it.
+        index: PathBuf,
+        /// The data folder.
+        data: PathBuf,
+    },
     /// Anything, for tests with disks that fail. Gives the file of a name: `state.redb` (asked for again when the first one is
     /// no good), or one in `tree/`.
     Backend(MakeBackend),
 }
 
 impl IndexDisk {
-    /// The folder of the file.
+    /// The data folder.
     pub fn folder(&self) -> Option<PathBuf> {
         match self {
+            Self::Beside { data, .. } => Some(data.clone()),
             Self::File(path) => path.parent().map(Path::to_path_buf),
             Self::Backend(_) => None,
         }
@@ -37,7 +45,7 @@ impl IndexDisk {
     /// The index, where it is no file.
     pub(super) fn index(&self) -> Result<&Path, Box<dyn StorageBackend>> {
         match self {
-            Self::File(path) => Ok(path),
+            Self::File(path) | Self::Beside { index: path, .. } => Ok(path),
             Self::Backend(make) => Err(make(INDEX_NAME)),
         }
     }
@@ -45,7 +53,7 @@ impl IndexDisk {
     /// Throws away the index that is there.
     pub fn discard(&self) -> io::Result<()> {
         match self {
-            Self::File(path) => match fs::remove_file(path) {
+            Self::File(path) | Self::Beside { index: path, .. } => match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             },
@@ -58,7 +66,9 @@ impl IndexDisk {
         let name = format!("{TREE_DIR}/{name}");
         let bytes = match self {
             Self::Backend(make) => Ok(Bytes::Backend(make(&name))),
-            Self::File(index) => open_file(index.parent().unwrap_or(Path::new("")), &name).map(Bytes::File),
+            Self::File(index) | Self::Beside { index, .. } => {
+                open_file(index.parent().unwrap_or(Path::new("")), &name).map(Bytes::File)
+            }
         };
         match bytes {
             Ok(bytes) => Ok(TreeFile { name, bytes }),

@@ -104,6 +104,11 @@ impl Log {
         self.read_lock().first_number()
     }
 
+    /// Reads and checks every byte: each checksum and the whole hash chain.
+    pub fn check_everything(&self) -> Result<(), JournalError> {
+        self.read_lock().check_everything()
+    }
+
     /// Deletes the segments that hold only blocks below `height`.
     pub fn discard_before(&self, height: u64) -> Result<(), JournalError> {
         self.journal.write().unwrap_or_else(PoisonError::into_inner).discard_before(height)

@@ -23,7 +23,7 @@ mod state_tree;
 mod usage;
 mod version;
 
-pub(crate) use audit::{audit, audit_from};
+pub(crate) use audit::{Before, audit, audit_from, audit_on, checkpoint_in};
 pub use block::BlockRecord;
 pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
@@ -36,7 +36,7 @@ pub use index::{FlushLimits, IndexFault, StateView};
 pub(crate) use log::Log;
 pub use log::{LogDisk, RECORD_BYTES_MAX};
 pub use open::StoreOpenError;
-pub(crate) use open::read_block;
+pub(crate) use open::{open_block, read_block};
 pub use rows::BlockRow;
 pub(crate) use rows::{decode_outcomes, encode_outcomes};
 pub(crate) use usage::folder_bytes;
@@ -110,6 +110,9 @@ pub enum CommitError {
     /// The index could not be read or written.
     #[error(transparent)]
     Index(#[from] IndexFault),
+    /// The node follows another one: it has no key to seal a block with.
+    #[error("this node has no key of the ledger, and orders nothing")]
+    NoKey,
     /// What was asked for was pruned.
     #[error("{0}")]
     Pruned(Pruned),
@@ -290,6 +293,14 @@ impl Store {
             record.get(offset as usize..)?.get(..length as usize).map(<[u8]>::to_vec)
         };
         Ok(row.entries.iter().map(cut).collect::<Option<_>>().ok_or_else(damaged)?)
+    }
+
+    /// The record of a block as the log has it ([`BlockRecord`]).
+    ///
+    /// # Errors
+    /// [`CommitError::Pruned`]; [`CommitError`] when the log cannot be read.
+    pub fn block_record(&self, height: u64) -> Result<Vec<u8>, CommitError> {
+        self.record(height)?.ok_or_else(|| self.pruned(height, format!("block {height}")))
     }
 
     /// The record of a block; `None` when it was pruned.

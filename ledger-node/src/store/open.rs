@@ -227,10 +227,20 @@ impl LogReader<'_> {
 
 pub(crate) fn read_block(log: &Log, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
     let record = log.read(height)?.unwrap_or_default();
-    let block = BlockRecord::decode(&record).map_err(|source| StoreOpenError::Record { height, source })?;
+    let (block, head) = open_block(&record, height, key)?;
     if block.height != height {
         return Err(StoreOpenError::Height { expected: height, found: block.height });
     }
+    Ok((block, head))
+}
+
+/// A block from the bytes of its record, whose seal holds. `height`: for words.
+pub(crate) fn open_block(
+    record: &[u8],
+    height: u64,
+    key: &VerifyingKey,
+) -> Result<(BlockRecord, Head), StoreOpenError> {
+    let block = BlockRecord::decode(record).map_err(|source| StoreOpenError::Record { height, source })?;
     let sealed = block.checkpoint.clone();
     let checkpoint = Checkpoint::open(&sealed, key).map_err(|source| StoreOpenError::Key { height, source })?;
     Ok((block, Head { checkpoint, sealed }))

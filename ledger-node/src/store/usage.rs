@@ -83,6 +83,10 @@ fn is_segment(name: &str) -> bool {
 fn what_is(name: &str) -> &'static str {
     match name {
         "FORMAT" => "the version of the formats in this folder",
+        _ if name.starts_with("checking/") => "left by an interrupted `tally ledger check`; the next one removes it",
+        _ if name.starts_with("joining/") => "left by an interrupted `tally ledger join`; the next one goes on with it",
+        "FOLLOWS" => "whose blocks this folder takes: it never orders before it is promoted",
+        "second-history.block" => "a block that the ledger's key sealed and that contradicts the log here",
         "log/LOCK" => "who has the log open",
         "witness/final.note" => "the last checkpoint that enough witnesses signed",
         "witness/alarm.split" => "proof that this ledger's key signed two histories",

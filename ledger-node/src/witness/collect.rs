@@ -68,8 +68,10 @@ async fn make_rounds(engine: Engine, finality: Arc<Finality>) {
         let Some((reached, root)) = head else { continue };
         size = Some(reached);
         let tree = TreeNote { origin: engine.ledger().to_owned(), size: reached, root };
+        // Witnesses are asked only where the ledger's key is.
+        let Ok(note) = engine.sign_note(&tree) else { return };
         // A note of our own always parses.
-        let Ok(note) = SignedNote::parse(&engine.sign_note(&tree)) else { return };
+        let Ok(note) = SignedNote::parse(&note) else { return };
         finality.begin(Round { tree, note });
         let _ = tokio::time::timeout(ROUND_TIME, finals.wait_for(|size| *size >= reached)).await;
     }
@@ -215,7 +217,8 @@ impl Asker {
         if let Some(root) = ours.filter(|root| *root != tree.root) {
             // Our note of the same size: two roots of one size prove it without any path.
             let own = TreeNote { origin: tree.origin.clone(), size: tree.size, root };
-            let split = SplitFile::new(self.finality.log().clone(), note, self.engine.sign_note(&own), None);
+            let Ok(own) = self.engine.sign_note(&own) else { return ("conflict", words) };
+            let split = SplitFile::new(self.finality.log().clone(), note, own, None);
             let text = format!(
                 "witness {} has a checkpoint of this ledger with {} entries, signed by its key, that is not the beginning of the log \
                  here: the key signed two histories",

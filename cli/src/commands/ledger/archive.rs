@@ -85,7 +85,7 @@ fn say_over(text: &mut String, over: u64) {
 
 pub(super) fn save(args: &ArchiveArgs) -> Result<Found, Fault> {
     let config = NodeConfig::load(&args.config).context(args.config.display())?;
-    let key = config.load_key()?.public().clone();
+    let key = config.load_public_key()?;
     let saved = archive::put_all(&config.data, &key, &args.to).context("not all of it was archived")?;
     let bytes: u64 = saved.iter().map(|manifest| manifest.bytes).sum();
     let mut text =

@@ -1,0 +1,122 @@
+//! A second node as an operator makes it: `tally ledger join` from a running node, a full disk on the way, a node that follows, and
+//! one that takes over. Real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::path::Path;
+use std::process::Output;
+use tally_evidence::cbor::{int, text};
+use tally_ledger_client::Client;
+use tally_tests::{Chain, Done, PATIENCE, Party, Process, Site, eventually, tally_command};
+
+const LINE: &str = "
+plant: line
+devices:
+  - id: press-01
+    connect: \"modbus+tcp://127.0.0.1:1?unit=1\"
+    points: [{id: stopped, at: coil:0, unit: \"1\"}]
+";
+
+async fn tally(arguments: &[&str]) -> (Option<i32>, String) {
+    run(tally_command(arguments)).await
+}
+
+async fn run(command: tokio::process::Command) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = Process::run(command, PATIENCE).await;
+    (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+}
+
+/// The same command of a shell that lets no file grow beyond some KiB.
+fn on_a_full_disk(command: &tokio::process::Command) -> tokio::process::Command {
+    let mut shell = tokio::process::Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "sh"]).arg(command.as_std().get_program());
+    shell.args(command.as_std().get_args());
+    shell
+}
+
+async fn pay(site: &Site, acme: &Party) -> Done {
+    let args = [("to", text("fixit")), ("amount", int(1)), ("currency", text("EUR"))];
+    acme.call(&site.node, "accounts", "transfer", None, &args).await
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_makes_a_second_node_and_lets_it_take_over() {
+    let site = Site::new(LINE, None).await;
+    let mut node = site.start_node().await;
+    let acme = Party::of(&site, "acme");
+    for _ in 0..12 {
+        pay(&site, &acme).await;
+    }
+    let (second, key) = (site.outside().join("second"), site.outside().join("ledger.pub.pem"));
+    std::fs::create_dir(&second).unwrap();
+    std::fs::write(&key, site.ledger_key().to_pem().unwrap()).unwrap();
+    let (from, data) = (site.node.address().to_string(), second.join("data"));
+    let join =
+        ["ledger", "join", "--from", &from, "--ledger-key", &shown(&key), "--data", &shown(&data)].map(str::to_owned);
+    let join = || tally_command(&join.each_ref().map(String::as_str));
+
+    let (code, said) = run(on_a_full_disk(&join())).await;
+    assert!(code == Some(2) && said.contains("no space is left") && said.contains("still to come"), "{said}");
+    assert!(!data.join("log").exists());
+    let (code, said) = run(join()).await;
+    assert!(code == Some(0) && said.contains("every byte checked") && said.contains("follow: {from:"), "{said}");
+
+    // It follows.
+    let follows = format!(
+        "ledger: press-line\ndata: data\nlisten: [\"unix:node.sock\"]\nfollow: {{from: \"{from}\", ledger_key: \"{}\"}}\n",
+        key.display()
+    );
+    let ledger = node_ledger(&site);
+    std::fs::write(second.join("node.yaml"), follows.replace("press-line", &ledger)).unwrap();
+    let config = shown(&second.join("node.yaml"));
+    let mut follower = Process::start("tally node", tally_command(&["node", "--config", &config]));
+    let asked = Client::new(format!("unix:{}", second.join("node.sock").display()).parse().unwrap());
+    for _ in 0..5 {
+        pay(&site, &acme).await;
+    }
+    let whole = Chain::read(&site.node, &site.ledger_key()).await;
+    eventually("the follower to be at the last block", async || {
+        let found = asked.get_json("/checkpoint").await.ok()?;
+        (found["height"] == (whole.checkpoints.len() - 1)).then_some(())
+    })
+    .await;
+    let (code, said) =
+        tally(&["ledger", "--node", &format!("unix:{}", second.join("node.sock").display()), "show"]).await;
+    assert!(code == Some(0) && said.contains("following") && said.contains("0 blocks behind"), "{said}");
+
+    // It takes over: not while the first one answers, and not without the operator's word.
+    assert_eq!(follower.terminate().await.code(), Some(0), "{}", follower.tail());
+    let key_file = site.dir().join("keys/node.key");
+    let orders: String = follows
+        .replace("press-line", &ledger)
+        .lines()
+        .filter(|line| !line.starts_with("follow"))
+        .map(|line| format!("{line}\n"))
+        .chain([format!("key: \"{}\"\n", key_file.display())])
+        .collect();
+    std::fs::write(second.join("node.yaml"), orders).unwrap();
+    let (code, said) = tally(&["node", "--config", &config]).await;
+    assert!(code == Some(2) && said.contains("promote"), "{said}");
+    let (code, said) = tally(&["ledger", "promote", "--config", &config, "--old", &from]).await;
+    assert!(code == Some(2) && said.contains("--old-never-orders-again"), "{said}");
+    let promote = ["ledger", "promote", "--config", &config, "--old", &from, "--old-never-orders-again"];
+    let (code, said) = tally(&promote).await;
+    assert!(code == Some(2) && said.contains("answers and is at block"), "{said}");
+    assert_eq!(node.terminate().await.code(), Some(0), "{}", node.tail());
+    let (code, said) = tally(&promote).await;
+    assert!(code == Some(0) && said.contains("the next block is"), "{said}");
+    let mut promoted = Process::start("tally node", tally_command(&["node", "--config", &config]));
+    let args = [("to", text("fixit")), ("amount", int(1)), ("currency", text("EUR"))];
+    eventually("the second node to order", async || asked.get_bytes("/ready").await.ok()).await;
+    acme.call(&asked, "accounts", "transfer", None, &args).await;
+    assert_eq!(promoted.terminate().await.code(), Some(0), "{}", promoted.tail());
+}
+
+fn node_ledger(site: &Site) -> String {
+    let text = std::fs::read_to_string(site.dir().join("node.yaml")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("ledger:")).unwrap();
+    line.trim().to_owned()
+}
