@@ -25,7 +25,7 @@ use crate::{keys, records as common};
 use records::PolicyRow;
 use tally_evidence::cbor::{Cbor, text};
 use tally_evidence::{CallBody, POLICY_ITEMS_MAX, PartyKind, Policy};
-use tally_model::{PartyId, PolicyId};
+use tally_model::{DeviceId, PartyId, PolicyId};
 
 pub(crate) use burn::{revoke_all_of, revoke_all_on};
 pub(crate) use quarantine::check_free;
@@ -92,11 +92,25 @@ fn remove_policy(run: &mut Run<'_, '_>, by: By<'_>, id: &PolicyId) -> Result<boo
     let Some(PolicyRow { bytes, .. }) = run.load(&key)? else { return Ok(false) };
     let policy = Policy::decode(&bytes).map_err(|_| common::corrupt(&key))?;
     for device in &policy.devices {
+        // It may be somebody else's by now, with a policy of the same name.
+        if registry::device(run, device)?.owner != *by.signer {
+            continue;
+        }
         burn::revoke_where(run, by, (b'd', device.as_str()), |permit| permit.policy == *id)?;
         run.state.delete(keys::device_policy(device, id));
     }
     run.state.delete(key);
     Ok(true)
+}
+
+/// A device changed hands: what the old owner allowed on it, and what was granted under that, ends. Its policies go on for the
+/// other devices that they name.
+pub(crate) fn end_policies_on(run: &mut Run<'_, '_>, by: By<'_>, device: &DeviceId) -> Result<(), Refusal> {
+    burn::revoke_all_on(run, by, device)?;
+    for (key, _) in run.state.scan(&keys::device_policies(device), POLICY_ITEMS_MAX) {
+        run.state.delete(key);
+    }
+    Ok(())
 }
 
 /// A device's owner, or an admin of the ledger.

@@ -155,6 +155,12 @@ impl<'a> Reader<'a> {
         self.simple(&[FALSE, TRUE]).map(|place| place == 1)
     }
 
+    /// The length of an array that may have grown a last item since it was first written.
+    pub(crate) fn array_of_or_more(&mut self, length: u64) -> Option<bool> {
+        let found = self.array()?;
+        (found == length || found == length + 1).then_some(found > length)
+    }
+
     /// Whether an array comes next.
     pub(crate) fn is_array(&self) -> bool {
         self.peek_major() == Some(ARRAY)

@@ -148,8 +148,8 @@ impl Kernel {
         run.check_time(body.at)?;
         let party = &run.signer(signer, key)?;
         match body.contract.as_str() {
-            "registry" => registry::call(run, By { entry, signer, party }, body),
-            "access" => access::call(run, By { entry, signer, party }, body),
+            "registry" => registry::call(run, By { entry, signer, key, party }, body),
+            "access" => access::call(run, By { entry, signer, key, party }, body),
             "accounts" => accounts::call(run, signer, party, body),
             _ => agreements::call(self, run, (entry, signer, party), body),
         }

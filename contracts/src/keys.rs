@@ -32,6 +32,14 @@
 //! q device 00 policy                     the same for each of its devices: bytes
 //! j owner 00 policy 00 requester [00 sender]  times of its latest permits, for the rate
 //! B owner 00 party                       a party that the owner barred: entry
+//! H kind name                            how many earlier versions there are of a party (p) or a device (d)
+//! H kind name 00 number                  one of them, from 1: entry, ended by entry, ended at height, its key until, its record
+//! K party 00 key id                      number of the version with which a key ended
+//! U party                                who recovers an organisation: entry, parties, how many, delay, what comes next
+//! V party 00 key id                      approvals of a recovery: the key, by whom and when
+//! O device                               offer of a transfer: entry, from, to, until
+//! F device 00 kind                       latest fingerprint (firmware, mapping): entry, digest, by, time, version, number, the owner's
+//! G device 00 kind 00 number             one that was reported, from 1: the same without the last two
 //! Q kind name                            quarantine of a device (d) or an agent (a): entry, by whom, why
 //! ```
 
@@ -110,12 +118,20 @@ keys! {
     device_policy(device: &DeviceId, policy: &PolicyId) = b'q';
     rate(owner: &PartyId, policy: &PolicyId, requester: &PartyId) = b'j';
     bar(owner: &PartyId, party: &PartyId) = b'B';
+    past_key(party: &PartyId, key: &Hash) = b'K';
+    recovery(party: &PartyId) = b'U';
+    approvals(party: &PartyId, key: &Hash) = b'V';
+    offer(device: &DeviceId) = b'O';
+    fingerprint(device: &DeviceId, kind: &str) = b'F';
+    reported_fingerprint(device: &DeviceId, kind: &str, number: u64) = b'G';
 }
 
 /// The one record of the genesis.
 pub(crate) const GENESIS: &[u8] = b"g";
 /// All parties' full records.
 pub(crate) const PARTIES: &[u8] = b"P";
+/// All contracts in force.
+pub(crate) const CONTRACTS: &[u8] = b"C";
 /// All devices.
 pub(crate) const DEVICES: &[u8] = b"d";
 /// All accounts.
@@ -136,6 +152,41 @@ pub(crate) fn people(firm: &str) -> Vec<u8> {
 pub(crate) fn device_policies(device: &DeviceId) -> Vec<u8> {
     let mut key = join(b'q', &[device.as_str().as_bytes()]);
     key.push(0);
+    key
+}
+
+/// What begins with this kind and this name and goes on.
+fn all_of(kind: u8, name: &str) -> Vec<u8> {
+    let mut key = join(kind, &[name.as_bytes()]);
+    key.push(0);
+    key
+}
+
+/// Approvals of every recovery of a party that is under way.
+pub(crate) fn all_approvals(party: &PartyId) -> Vec<u8> {
+    all_of(b'V', party.as_str())
+}
+
+/// All rules of a device in force.
+pub(crate) fn device_rules(device: &DeviceId) -> Vec<u8> {
+    all_of(b'r', device.as_str())
+}
+
+/// The last reading used of each trigger of a device.
+pub(crate) fn last_readings(device: &DeviceId) -> Vec<u8> {
+    all_of(b'u', device.as_str())
+}
+
+/// How many earlier versions there are of a party (`p`) or a device (`d`).
+pub(crate) fn history(kind: u8, name: &str) -> Vec<u8> {
+    [&[b'H', kind], name.as_bytes()].concat()
+}
+
+/// One of them, from 1.
+pub(crate) fn past(kind: u8, name: &str, number: u64) -> Vec<u8> {
+    let mut key = history(kind, name);
+    key.push(0);
+    key.extend(number.to_be_bytes());
     key
 }
 

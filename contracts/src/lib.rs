@@ -29,6 +29,7 @@ mod origin;
 mod records;
 mod refusal;
 mod registry;
+pub mod resolve;
 mod run;
 mod state;
 mod state_key;

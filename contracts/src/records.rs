@@ -6,7 +6,7 @@ use crate::state::{Overlay, StateRead};
 use crate::{Origin, Refusal};
 use std::collections::BTreeMap;
 use tally_evidence::{Hash, KeyId, PartyKind};
-use tally_model::{ActionName, AgreementId, ContractName, PartyId, Timestamp};
+use tally_model::{ActionName, AgreementId, ContractName, PartyId, SiteId, Timestamp};
 
 /// Reads the record under `key`.
 pub(crate) fn load<T: Record>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, Refusal> {
@@ -50,22 +50,30 @@ pub(crate) struct Party {
     pub key: KeyId,
     pub firm: Option<PartyId>,
     pub revoked: bool,
+    /// The key before, and until when (block time, inclusive) it still speaks.
+    pub previous: Option<(KeyId, Timestamp)>,
 }
 
 impl Record for Party {
     fn write(&self, to: &mut Writer) {
-        to.array(4).text(self.kind.word()).bytes(&self.key.0);
+        to.array(4 + usize::from(self.previous.is_some())).text(self.kind.word()).bytes(&self.key.0);
         to.text_or_null(self.firm.as_ref().map(PartyId::as_str)).flag(self.revoked);
+        if let Some((key, until)) = &self.previous {
+            to.array(2).bytes(&key.0).int(until.as_micros());
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        from.array_of(4)?;
-        Some(Self {
-            kind: PartyKind::from_word(from.text()?).ok()?,
-            key: KeyId(from.hash()?),
-            firm: from.or_null(|from| from.parse())?,
-            revoked: from.flag()?,
-        })
+        let was_rotated = from.array_of_or_more(4)?;
+        let (kind, key) = (PartyKind::from_word(from.text()?).ok()?, KeyId(from.hash()?));
+        let (firm, revoked) = (from.or_null(|from| from.parse())?, from.flag()?);
+        let previous = if was_rotated {
+            from.array_of(2)?;
+            Some((KeyId(from.hash()?), Timestamp::from_micros(from.int()?)))
+        } else {
+            None
+        };
+        Some(Self { kind, key, firm, revoked, previous })
     }
 }
 
@@ -106,16 +114,22 @@ pub(crate) struct Device {
     pub agent: PartyId,
     pub owner: PartyId,
     pub entry: u64,
+    pub site: Option<SiteId>,
 }
 
 impl Record for Device {
     fn write(&self, to: &mut Writer) {
-        to.array(3).text(self.agent.as_str()).text(self.owner.as_str()).uint(self.entry);
+        let length = 3 + usize::from(self.site.is_some());
+        to.array(length).text(self.agent.as_str()).text(self.owner.as_str()).uint(self.entry);
+        if let Some(site) = &self.site {
+            to.text(site.as_str());
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        from.array_of(3)?;
-        Some(Self { agent: from.parse()?, owner: from.parse()?, entry: from.uint()? })
+        let has_site = from.array_of_or_more(3)?;
+        let (agent, owner, entry) = (from.parse()?, from.parse()?, from.uint()?);
+        Some(Self { agent, owner, entry, site: if has_site { Some(from.parse()?) } else { None } })
     }
 }
 

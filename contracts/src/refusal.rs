@@ -152,6 +152,10 @@ refusals! {
         "the contract demands a higher grade of evidence"
         "contract `{contract}` demands {needs} evidence, the trigger is {found}; the device's mapping says how it is read";
 
+    159 KeyNotHeld { party: String, key: String }
+        "nobody proves to hold the new key"
+        "the proof of key {key} for `{party}` does not hold: the new key must sign ledger, party and itself (`tally registry rotate` does)";
+
     // 16x: exists.
     161 AlreadyRegistered { what: String }
         "it is already registered, open or deployed"
@@ -159,6 +163,13 @@ refusals! {
     162 AlreadyOpen { agreement: String, key: String }
         "an agreement for the same thing has not ended yet"
         "agreement `{agreement}` for {key} has not ended yet";
+
+    163 NotOffered { device: String, to: String }
+        "the device is not offered, or no more"
+        "`{device}` is not offered to {to}, or the offer ran out; its owner offers it with `registry/offer-transfer`";
+    164 NoRecovery { party: String }
+        "the organisation named nobody who could recover its key"
+        "`{party}` has named nobody who recovers its key; it does so with `registry/set-recovery`, while it has one";
 
     // 17x: state.
     171 AgreementEnded { agreement: String, state: String }

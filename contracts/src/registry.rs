@@ -3,7 +3,13 @@
 //! Who may: an admin (named in the genesis) registers and revokes anyone and deploys contracts; an organisation registers
 //! and revokes its own people, agents and devices with keys, and registers devices and rules it owns.
 
+mod bulk;
+pub(crate) mod fingerprints;
 mod founding;
+pub(crate) mod history;
+pub(crate) mod recovery;
+mod rotation;
+mod transfer;
 
 use crate::args::Args;
 use crate::codec::Record;
@@ -12,19 +18,23 @@ use crate::records::{Deployed, Device, Founding, Party, Registered, RuleInForce,
 use crate::run::Run;
 use crate::{Refusal, StateRead, access, keys};
 use tally_evidence::cbor::{self, bytes, int, text};
-use tally_evidence::{CallBody, DeviceRecord, Hash, PartyKind, PartyRecord, RuleRecord, sha256};
+use tally_evidence::{CallBody, DeviceRecord, Hash, KeyId, PartyKind, PartyRecord, RuleRecord, sha256};
 use tally_model::{DeviceId, PartyId};
 
+pub(crate) use fingerprints::check_mapping;
 pub(crate) use founding::genesis;
 
-const ACTIONS: &str =
-    "genesis, register-party, revoke-party, register-device, register-rule, withdraw-rule, deploy-contract";
+const ACTIONS: &str = "genesis, register-party, revoke-party, rotate-key, set-recovery, approve-recovery, register-device, register-many, \
+     bind-device, offer-transfer, withdraw-offer, accept-transfer, report-fingerprint, register-rule, withdraw-rule, \
+     deploy-contract";
 
 /// Who calls, and in which entry.
 #[derive(Clone, Copy)]
 pub(crate) struct By<'a> {
     pub entry: u64,
     pub signer: &'a PartyId,
+    /// The key that sealed the call: the party's, or the one before while both hold.
+    pub key: &'a KeyId,
     pub party: &'a Party,
 }
 
@@ -33,7 +43,16 @@ pub(crate) fn call(run: &mut Run<'_, '_>, by: By<'_>, body: &CallBody) -> Result
     match body.action.as_str() {
         "register-party" => register_party(run, by, &mut args)?,
         "revoke-party" => revoke_party(run, by, &mut args)?,
+        "rotate-key" => rotation::rotate(run, by, &mut args)?,
+        "set-recovery" => recovery::set(run, by, &mut args)?,
+        "approve-recovery" => recovery::approve(run, by, &mut args)?,
         "register-device" => register_device(run, by, &mut args)?,
+        "register-many" => bulk::register(run, by, &mut args)?,
+        "bind-device" => transfer::bind(run, by, &mut args)?,
+        "offer-transfer" => transfer::offer(run, by, &mut args)?,
+        "withdraw-offer" => transfer::withdraw(run, by, &mut args)?,
+        "accept-transfer" => transfer::accept(run, by, &mut args)?,
+        "report-fingerprint" => fingerprints::report(run, by, &mut args)?,
         "register-rule" => register_rule(run, by, &mut args)?,
         "withdraw-rule" => withdraw_rule(run, by, &mut args)?,
         "deploy-contract" => deploy_contract(run, by, &mut args)?,
@@ -63,10 +82,15 @@ fn may_manage(run: &Run<'_, '_>, by: By<'_>, kind: PartyKind, firm: Option<&Part
 
 fn register_party(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> Result<(), Refusal> {
     let record = Args::record("party", args.need("party")?, PartyRecord::from_cbor)?;
-    if !may_manage(run, by, record.kind, record.firm.as_ref())? {
-        return Err(not_allowed(by, format!("register `{}`", record.id), "an admin, or its firm"));
-    }
+    may_register_party(run, by, &record)?;
     put_party(run, by.entry, &record)
+}
+
+fn may_register_party(run: &Run<'_, '_>, by: By<'_>, record: &PartyRecord) -> Result<(), Refusal> {
+    if may_manage(run, by, record.kind, record.firm.as_ref())? {
+        return Ok(());
+    }
+    Err(not_allowed(by, format!("register `{}`", record.id), "an admin, or its firm"))
 }
 
 fn put_party(run: &mut Run<'_, '_>, entry: u64, record: &PartyRecord) -> Result<(), Refusal> {
@@ -80,7 +104,8 @@ fn put_party(run: &mut Run<'_, '_>, entry: u64, record: &PartyRecord) -> Result<
             run.store(keys::person(firm, id), &Skills(record.skills.clone()));
         }
     }
-    let party = Party { kind: record.kind, key: record.key.id(), firm: record.firm.clone(), revoked: false };
+    let party =
+        Party { kind: record.kind, key: record.key.id(), firm: record.firm.clone(), revoked: false, previous: None };
     run.store(keys::party(id), &party);
     run.store(keys::party_record(id), &Registered { entry, bytes: cbor::encode(&record.to_cbor()) });
     let data = [("kind", text(record.kind.word())), ("key", bytes(party.key.0))];
@@ -116,28 +141,46 @@ fn revoke_party(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> Resul
 
 fn register_device(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> Result<(), Refusal> {
     let record = Args::record("device", args.need("device")?, DeviceRecord::from_cbor)?;
-    if record.owner != *by.signer {
-        let needs = format!("its owner `{}`", record.owner);
-        return Err(not_allowed(by, format!("register device `{}`", record.id), needs));
-    }
+    may_register_device(by, &record)?;
     put_device(run, by.entry, &record)?;
     // Permits name the agent of before.
     access::revoke_all_on(run, by, &record.id)
 }
 
+fn may_register_device(by: By<'_>, record: &DeviceRecord) -> Result<(), Refusal> {
+    if record.owner == *by.signer {
+        return Ok(());
+    }
+    Err(not_allowed(by, format!("register device `{}`", record.id), format!("its owner `{}`", record.owner)))
+}
+
 /// The owner may register a device again with another agent; a device does not change hands this way.
 fn put_device(run: &mut Run<'_, '_>, entry: u64, record: &DeviceRecord) -> Result<(), Refusal> {
-    run.named(&record.agent, &[PartyKind::Agent], "an agent")?;
-    run.named(&record.owner, &[PartyKind::Organisation], "an organisation")?;
+    check_binding(run, record)?;
     let before: Option<Device> = run.load(&keys::device(&record.id))?;
-    if before.is_some_and(|before| before.owner != record.owner || before.agent == record.agent) {
-        return Err(Refusal::AlreadyRegistered { what: format!("device `{}`", record.id) });
+    if let Some(before) = &before {
+        if before.owner != record.owner || before.agent == record.agent {
+            return Err(Refusal::AlreadyRegistered { what: format!("device `{}`", record.id) });
+        }
+        history::end_device(run, entry, &record.id, before)?;
+        history::forget_readings(run, &record.id);
     }
-    let device = Device { agent: record.agent.clone(), owner: record.owner.clone(), entry };
-    run.store(keys::device(&record.id), &device);
-    let data = [("agent", text(record.agent.as_str())), ("owner", text(record.owner.as_str()))];
-    run.emit("registry.device-registered", record.id.as_str(), data);
+    store_device(run, entry, record, "registry.device-registered");
     Ok(())
+}
+
+fn check_binding(run: &Run<'_, '_>, record: &DeviceRecord) -> Result<(), Refusal> {
+    run.named(&record.agent, &[PartyKind::Agent], "an agent")?;
+    run.named(&record.owner, &[PartyKind::Organisation], "an organisation").map(|_| ())
+}
+
+fn store_device(run: &mut Run<'_, '_>, entry: u64, record: &DeviceRecord, event: &str) {
+    let DeviceRecord { id, agent, owner, site } = record.clone();
+    let mut data = vec![("agent", text(agent.as_str())), ("owner", text(owner.as_str()))];
+    data.extend(site.as_ref().map(|site| ("site", text(site.as_str()))));
+    let data = data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    run.store(keys::device(&id), &Device { agent, owner, entry, site });
+    run.emit_map(event, id.as_str(), data);
 }
 
 pub(crate) fn device(run: &Run<'_, '_>, id: &DeviceId) -> Result<Device, Refusal> {

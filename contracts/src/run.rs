@@ -45,14 +45,15 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// The signer: registered, not revoked, with this key.
+    /// The signer: registered, not revoked, with this key or, while both hold, the one before.
     pub(crate) fn signer(&self, signer: &PartyId, key: &KeyId) -> Result<Party, Refusal> {
         let party: Option<Party> = self.load(&keys::party(signer))?;
         let party = party.ok_or_else(|| Refusal::UnknownSigner { signer: signer.to_string() })?;
         if party.revoked {
             return Err(Refusal::SignerRevoked { signer: signer.to_string() });
         }
-        if party.key != *key {
+        let was_key = |(previous, until): &(KeyId, Timestamp)| previous == key && self.block.time <= *until;
+        if party.key != *key && !party.previous.as_ref().is_some_and(was_key) {
             let (found, registered) = (key.to_string(), party.key.to_string());
             return Err(Refusal::WrongKey { signer: signer.to_string(), found, registered });
         }

@@ -5,13 +5,14 @@ use tally_model::{AgreementId, ContractName, DeviceId, PartyId, PolicyId};
 
 /// Reads `party:tina`, `revoked:agent-01`, `device:press-01`, `anchor:press-01`, `account:acme/EUR`, `agreement:mo-1`,
 /// `open:maintenance-order/press-01/bearing-worn`, `permit:17`, `burnt:17`, `policy:acme/service`, `barred:acme/tina`,
-/// `quarantine:device/press-01` or `hex:7074696e61`.
+/// `quarantine:device/press-01`, `past:party/tina/1`, `recovery:acme`, `offer:press-01`, `fingerprint:press-01/mapping` or
+/// `hex:7074696e61`.
 ///
 /// # Errors
 /// What was found and what is allowed.
 pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
     const KINDS: &str = "party:ID, revoked:PARTY, device:ID, anchor:DEVICE, account:ID, agreement:ID, open:CONTRACT/VALUE/…, \
-         permit:NUMBER, burnt:NUMBER, policy:OWNER/ID, barred:OWNER/PARTY, quarantine:device/ID or quarantine:agent/ID, \
+         permit:NUMBER, burnt:NUMBER, policy:OWNER/ID, barred:OWNER/PARTY, quarantine:device/ID or quarantine:agent/ID, past:party/ID/N, past:device/ID/N, recovery:PARTY, offer:DEVICE, fingerprint:DEVICE/KIND, \
          hex:BYTES";
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no state key; write one of {KINDS}"))?;
     let party = || PartyId::try_new(name).map_err(|fault| fault.to_string());
@@ -42,8 +43,30 @@ pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
             Ok(if kind == "permit" { keys::permit(id) } else { keys::burnt(id) })
         }
         "policy" | "barred" | "quarantine" => access_key(kind, name),
+        "past" | "fingerprint" => identity_key(kind, name),
+        "recovery" => Ok(keys::recovery(&party()?)),
+        "offer" => Ok(keys::offer(&device()?)),
         "hex" => read_hex(name).ok_or_else(|| format!("`{name}` is not an even number of hexadecimal digits")),
         other => Err(format!("`{other}` is no kind of state key; there are {KINDS}")),
+    }
+}
+
+fn identity_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
+    let parts: Vec<&str> = name.split('/').collect();
+    let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number of a version; the first is 1"));
+    match (kind, parts.as_slice()) {
+        ("past", ["party", id, version]) => {
+            let id = PartyId::try_new(id).map_err(|fault| fault.to_string())?;
+            Ok(keys::past(b'p', id.as_str(), number(version)?))
+        }
+        ("past", ["device", id, version]) => {
+            let id = DeviceId::try_new(id).map_err(|fault| fault.to_string())?;
+            Ok(keys::past(b'd', id.as_str(), number(version)?))
+        }
+        ("fingerprint", [id, what @ ("firmware" | "mapping")]) => {
+            Ok(keys::fingerprint(&DeviceId::try_new(id).map_err(|fault| fault.to_string())?, what))
+        }
+        _ => Err(format!("`{name}`: write party/ID/N, device/ID/N, or of a fingerprint DEVICE/firmware or DEVICE/mapping")),
     }
 }
 

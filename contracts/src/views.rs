@@ -136,8 +136,8 @@ pub fn founders(state: &dyn StateRead) -> (Vec<PartyId>, Option<PartyId>) {
 /// A device and the entry that registered it last.
 #[must_use]
 pub fn device(state: &dyn StateRead, id: &DeviceId) -> Option<(DeviceRecord, u64)> {
-    let Device { agent, owner, entry } = read(state, &keys::device(id))?;
-    Some((DeviceRecord { id: id.clone(), agent, owner }, entry))
+    let Device { agent, owner, entry, site } = read(state, &keys::device(id))?;
+    Some((DeviceRecord { id: id.clone(), agent, owner, site }, entry))
 }
 
 /// All devices.
@@ -145,7 +145,7 @@ pub fn device(state: &dyn StateRead, id: &DeviceId) -> Option<(DeviceRecord, u64
 pub fn devices(state: &dyn StateRead) -> Vec<(DeviceRecord, u64)> {
     let devices = scan::<Device>(state, keys::DEVICES).filter_map(|(key, device)| {
         let id = DeviceId::try_new(std::str::from_utf8(key.get(1..)?).ok()?).ok()?;
-        Some((DeviceRecord { id, agent: device.agent, owner: device.owner }, device.entry))
+        Some((DeviceRecord { id, agent: device.agent, owner: device.owner, site: device.site }, device.entry))
     });
     devices.collect()
 }

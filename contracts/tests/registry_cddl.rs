@@ -8,7 +8,7 @@ use common::{LEDGER, World, call_body, genesis, hold_against, record, rule};
 use std::collections::BTreeMap;
 use tally_contracts::{GenesisAccount, Kernel, LIBRARY, genesis_body};
 use tally_evidence::cbor::{Cbor, bytes, int, map, text};
-use tally_evidence::{CallBody, KeyId, PartyKind};
+use tally_evidence::{CallBody, KeyId, PartyKind, possession};
 
 fn call(action: &str, args: &[(&str, Cbor)]) -> CallBody {
     let args = args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<BTreeMap<_, _>>();
@@ -26,17 +26,49 @@ fn whole_genesis() -> CallBody {
     body
 }
 
+fn there(id: &str, agent: &str, owner: &str) -> Cbor {
+    map([("id", text(id)), ("agent", text(agent)), ("owner", text(owner)), ("site", text("hall-3"))])
+}
+
+fn new_key(party: &str, more: &[(&'static str, Cbor)]) -> Vec<(&'static str, Cbor)> {
+    let new = common::key(&format!("{party}-b"));
+    let proof = new.sign(&possession(LEDGER, &common::party(party), new.public()));
+    let key = bytes(new.public().sec1().to_vec());
+    [("party", text(party)), ("key", key), ("proof", bytes(proof))].into_iter().chain(more.iter().cloned()).collect()
+}
+
+fn fingerprint(kind: &str) -> [(&'static str, Cbor); 4] {
+    [("device", text("press-01")), ("kind", text(kind)), ("digest", bytes([7; 32])), ("version", text("1.2"))]
+}
+
 /// One call of each other kind, with its signer, in an order in which the kernel takes them all.
 fn right_calls() -> Vec<(&'static str, CallBody)> {
     let later = rule("press-01", "later", Some(("maintenance-order", "report", &["fault"])));
     let newer = LIBRARY[0].1.replace("\nversion: 1\n", "\nversion: 2\n");
     let apprentice = record("anna", PartyKind::Person, Some("fixit"), &["oil"]).to_cbor();
     let device = |agent| map([("id", text("press-01")), ("agent", text(agent)), ("owner", text("acme"))]);
+    let newcomer = record("zoe", PartyKind::Person, Some("acme"), &[]).to_cbor();
+    let many =
+        [("parties", Cbor::Array(vec![newcomer])), ("devices", Cbor::Array(vec![there("d-1", "agent-01", "acme")]))];
     vec![
         ("acme", call("register-party", &[("party", record("newco", PartyKind::Organisation, None, &[]).to_cbor())])),
         ("fixit", call("register-party", &[("party", apprentice)])),
         ("fixit", call("revoke-party", &[("party", text("anna"))])),
         ("acme", call("register-device", &[("device", device("agent-02"))])),
+        ("tina", call("rotate-key", &new_key("tina", &[("overlap", int(3_600_000_000_u64))]))),
+        (
+            "fixit",
+            call("set-recovery", &[("admins", Cbor::Array(vec![text("tom")])), ("needed", int(1)), ("delay", int(0))]),
+        ),
+        ("tom", call("approve-recovery", &new_key("fixit", &[]))),
+        ("acme", call("bind-device", &[("device", there("press-01", "agent-01", "acme"))])),
+        ("acme", call("offer-transfer", &[("device", text("press-02")), ("to", text("bank"))])),
+        ("acme", call("withdraw-offer", &[("device", text("press-02"))])),
+        ("acme", call("offer-transfer", &[("device", text("press-02")), ("to", text("bank"))])),
+        ("bank", call("accept-transfer", &[("device", there("press-02", "agent-01", "bank"))])),
+        ("acme", call("report-fingerprint", &fingerprint("firmware"))),
+        ("agent-01", call("report-fingerprint", &fingerprint("mapping"))),
+        ("acme", call("register-many", &many)),
         ("acme", call("register-rule", &[("rule", later.to_cbor())])),
         ("acme", call("withdraw-rule", &[("device", text("press-01")), ("rule", bytes(later.digest()))])),
         ("acme", call("deploy-contract", &[("text", text(newer))])),
@@ -79,6 +111,16 @@ fn what_is_not_in_the_format_is_not_taken() {
         call("withdraw-rule", &[("device", text("press-01")), ("rule", bytes([1; 31]))]),
         call("deploy-contract", &[("text", bytes(*b"contract: x"))]),
         call("abdicate", &[]),
+        call("rotate-key", &new_key("acme", &[("overlap", int(7_776_000_000_001_u64))])),
+        call("rotate-key", &new_key("acme", &[])[..2]),
+        call("set-recovery", &[("admins", Cbor::Array(vec![])), ("needed", int(1))]),
+        call("set-recovery", &[("admins", Cbor::Array(vec![text("tom")])), ("needed", int(0))]),
+        call("bind-device", &[("device", text("press-01"))]),
+        call("offer-transfer", &[("device", text("press-01"))]),
+        call("accept-transfer", &[("device", text("press-01"))]),
+        call("report-fingerprint", &fingerprint("colour")),
+        call("report-fingerprint", &fingerprint("firmware")[..2]),
+        call("register-many", &[("devices", Cbor::Array(vec![text("press-01")]))]),
     ];
     for (call, fault) in wrong.iter().zip(hold_against("registry-call", &["registry", "call", "rule"], &wrong)) {
         assert!(fault.is_some(), "the format takes {call:?}");

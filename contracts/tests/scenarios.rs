@@ -10,7 +10,7 @@ use std::time::Duration;
 use tally_contracts::{Contract, Input, Kernel, LIBRARY, Refusal, views};
 use tally_evidence::cbor::{Cbor, bytes, text};
 use tally_evidence::{
-    Allowed, AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, Policy, Right, TriggerBody, Who,
+    Allowed, AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, Policy, Right, TriggerBody, Who, possession,
 };
 use tally_model::{
     ActionName, AgreementId, ContractName, DeviceId, Grade, PointId, PolicyId, Timestamp, Value, parse_duration,
@@ -261,7 +261,14 @@ impl Player {
         let at = args.remove("#at").map(|at| self.world.now.plus(parse_duration(&at).unwrap()));
         let alone = args.remove("#alone").is_some() || contract != "maintenance-order";
         let fault = args.remove("#fault");
-        let args = args.into_iter().map(|(name, value)| (name.clone(), argument(&name, &value)));
+        let mut more = BTreeMap::new();
+        if let Some((name, party)) = args.remove("key").as_deref().and_then(|key| key.split_once(':')) {
+            let new = common::key(name);
+            let proof = new.sign(&possession(common::LEDGER, &common::party(party), new.public()));
+            more.insert("key".to_owned(), bytes(new.public().sec1().to_vec()));
+            more.insert("proof".to_owned(), bytes(proof));
+        }
+        let args = args.into_iter().map(|(name, value)| (name.clone(), argument(&name, &value))).chain(more);
         let agreement = self.agreement.clone();
         let mut body = call_body(contract, action, (!alone).then_some(agreement.as_str()), args.collect());
         body.at = at.unwrap_or(self.world.now);
@@ -293,14 +300,15 @@ fn argument(name: &str, value: &str) -> Cbor {
             record(id, PartyKind::from_word(kind).unwrap(), (*firm != "-").then_some(*firm), &["bearing"]).to_cbor()
         }
         ("device", [id, agent, owner]) => {
-            let device = DeviceRecord { id: DeviceId::try_new(id).unwrap(), agent: party(agent), owner: party(owner) };
-            device.to_cbor()
+            let (agent, owner) = (party(agent), party(owner));
+            DeviceRecord { id: DeviceId::try_new(id).unwrap(), agent, owner, site: None }.to_cbor()
         }
         ("rule", [device, id, action]) => rule(device, id, Some(("maintenance-order", action, &["fault"]))).to_cbor(),
         ("rule", [device, id, "digest", action]) => {
             let names: &[&str] = if *action == "report" { &["fault", "skill"] } else { &["fault"] };
             bytes(rule(device, id, Some(("maintenance-order", action, names))).digest())
         }
+        ("admins", _) => Cbor::Array(value.split('+').map(text).collect()),
         ("policy", [id, rate, hours]) => bytes(policy(id, rate.parse().unwrap(), hours).encode()),
         ("text", ["graded"]) => {
             text(LIBRARY[0].1.replacen("\nversion: 1\n", "\nversion: 2\nrequires: {grade: device-sealed}\n", 1))

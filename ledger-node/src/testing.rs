@@ -115,7 +115,7 @@ impl Plant {
         let device = |device| {
             let agent = PartyId::try_new(agent_name(self.agent_of(device)))?;
             let owner = PartyId::try_new(owner_name(device % self.owners))?;
-            Ok(DeviceRecord { id: device_id(device)?, agent, owner })
+            Ok(DeviceRecord { id: device_id(device)?, agent, owner, site: None })
         };
         let issue = |owner| {
             let owner = PartyId::try_new(owner_name(owner))?;

@@ -136,7 +136,7 @@ class Coverage(Chain):
         checkpoint, outcome = self.proved(about, entry)
         self.link(about, "checkpoint", self.covers, checkpoint, receipt, root)
         self.link(about, "outcome", self.belongs, outcome, entry, checkpoint, receipt, statement)
-        key = self.link(about, "device-binding", self.signer, statement, silent=True)
+        key = self.link(about, "device-binding", self.signer, statement, checkpoint, silent=True)
         self.link(about, "seal", self.sealed, statement, key)
         self.last, self.height = receipt["place"], max(self.height, checkpoint["height"])
         if is_anchor:
@@ -147,7 +147,7 @@ class Coverage(Chain):
         elif "disclosure" in entry:
             self.links.append((about, "readings", False, "a call has no readings"))
         if not is_anchor and body["contract"] == "registry" and outcome["refusal"] == 0:
-            self.link(about, "device-binding", self.register, statement)
+            self.link(about, "device-binding", self.register, statement, outcome)
 
     def anchor(self, statement, outcome):
         body = statement["body"]

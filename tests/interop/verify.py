@@ -157,7 +157,7 @@ class Chain:
         checkpoint, outcome = self.proved(about, entry)
         self.link(about, "checkpoint", self.covers, checkpoint, receipt, root)
         self.link(about, "outcome", self.belongs, outcome, entry, checkpoint, receipt, statement)
-        key = self.link(about, "device-binding", self.signer, statement, silent=True)
+        key = self.link(about, "device-binding", self.signer, statement, checkpoint, silent=True)
         self.link(about, "seal", self.sealed, statement, key)
         if item is not None:
             self.link(about, "batch", self.batched, statement, entry["batched"])
@@ -168,7 +168,7 @@ class Chain:
         elif "disclosure" in entry:
             self.links.append((about, "readings", False, "a call has no readings"))
         if not is_trigger and body["contract"] == "registry" and outcome["refusal"] == 0:
-            self.attempt(self.link, about, "device-binding", self.register, statement)
+            self.attempt(self.link, about, "device-binding", self.register, statement, outcome)
 
     def meant(self, statement):
         body, claims = statement["body"], statement["claims"]
@@ -233,11 +233,15 @@ class Chain:
             return f"refused ({outcome['refusal']})"
         return "done: " + ", ".join(event["kind"] for event in outcome["events"])
 
-    def signer(self, statement):
+    def signer(self, statement, checkpoint):
+        """The key that the statement names, when it spoke at the time of its block, else the latest."""
         issuer = statement["claims"][1]
-        key = self.file["key"] if issuer == self.file["ledger"] else self.parties.get(issuer)
-        need(key, f"{issuer} is not registered by an earlier entry of this file")
-        return key
+        if issuer == self.file["ledger"]:
+            return self.file["key"]
+        held = self.parties.get(issuer)
+        need(held, f"{issuer} is not registered by an earlier entry of this file")
+        in_force = (key for key, until in held if until is None or checkpoint["time"] <= until)
+        return next((key for key in in_force if thumbprint(key) == statement["kid"]), held[-1][0])
 
     def sealed(self, statement, key):
         check_seal(key, statement["kid"], statement["protected"], statement["payload"], statement["signature"])
@@ -250,20 +254,39 @@ class Chain:
         need(number == batch["first"] + item, f"trigger {item} of the batch has number {number}")
         return f"trigger {item} of {batch['count']} under one seal"
 
-    def register(self, statement):
+    def register(self, statement, outcome):
         args, action = statement["body"]["args"], statement["body"]["action"]
+        if action in ("rotate-key", "approve-recovery"):
+            return self.new_key(args, outcome)
         need(action != "genesis" or statement["claims"][1] == self.file["ledger"], "genesis is the ledger's own")
         word = action.removeprefix("register-")
+        word = "device" if action in ("bind-device", "accept-transfer") else word
         names = (("party", "parties"), ("device", "devices"), ("rule", "rules"))
         given = [args.get(many, []) if action == "genesis" else [args[one]] if one == word and one in args else [] for one, many in names]
+        if action == "register-many":
+            refused = [event["data"] for event in outcome["events"] if event["kind"] == "registry.record-refused"]
+            places = {(data["list"], data["place"]) for data in refused}
+            given = [[one for place, one in enumerate(args.get(many, [])) if (many, place) not in places] for _, many in names]
         parties, devices, rules = given
         need(each(PARTY)(parties) and each(DEVICE)(devices) and each(BYTES)(rules), "a record is not of its form")
         for party in parties:
             public_key(party["key"])
-            self.parties[party["id"]] = party["key"]
+            self.parties[party["id"]] = [(party["key"], None)]
         self.devices.update((device["id"], device["agent"]) for device in devices)
         self.rules.update((sha256(rule), decode(rule, "rule", RULE)) for rule in rules)
         return f"registers {sum(map(len, given))} parties, devices and rules"
+
+    def new_key(self, args, outcome):
+        """A key that takes the place of another, which may still speak for a while: both stand in the outcome."""
+        kinds = ("registry.key-rotated", "registry.key-recovered")
+        event = next((event for event in outcome["events"] if event["kind"] in kinds), None)
+        if event is None:
+            return "registers 0 parties, devices and rules"
+        public_key(args["key"])
+        party, until = event["subject"], event["data"].get("until")
+        before = self.parties.get(party, [])[-1:] if until is not None else []
+        self.parties[party] = [(key, until) for key, _ in before] + [(args["key"], None)]
+        return "registers 1 parties, devices and rules"
 
     def trigger(self, about, statement, entry):
         body, agent = statement["body"], statement["claims"][1]

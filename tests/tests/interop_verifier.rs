@@ -36,6 +36,12 @@ async fn a_trigger_of_a_batch_is_verified_by_both_without_the_others() {
     agree_on("mo-1-batched").await;
 }
 
+/// The device got another agent, and the agent another key: the seal is of the old one, which still spoke.
+#[tokio::test]
+async fn both_know_which_key_spoke_and_for_whom() {
+    agree_on("identity").await;
+}
+
 /// What a time-stamp says only ours checks; that it is the one that was put there, both.
 #[tokio::test]
 async fn a_time_stamp_is_covered_in_both() {

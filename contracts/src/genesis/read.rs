@@ -146,8 +146,13 @@ impl Reader<'_> {
         let agent = section.need("agent", &mut self.faults);
         let agent = agent.and_then(|it| self.known(it, &format!("{path}.agent"), Some(PartyKind::Agent)));
         let owner = self.owner(&mut section);
+        let site = section.take("site").map(|it| self.faults.parse(it, &format!("{path}.site"), "a site id"));
         section.finish(&mut self.faults);
-        Some(DeviceRecord { id: id?, agent: agent?, owner: owner? })
+        let site = match site {
+            Some(site) => Some(site?),
+            None => None,
+        };
+        Some(DeviceRecord { id: id?, agent: agent?, owner: owner?, site })
     }
 
     fn owner(&mut self, section: &mut Section<'_>) -> Option<PartyId> {

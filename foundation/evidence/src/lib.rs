@@ -63,7 +63,7 @@ pub use policy::{
 };
 pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, push_reading, reading_leaf};
 pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
-pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord};
+pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord, possession};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
 pub use split::{Split, SplitFault, SplitFile};
 pub use state_page::{PageWay, StateChange, StatePage};

@@ -2,11 +2,12 @@
 //! read a device's binding out of the registering call itself. CDDL: `docs/formats/registry.cddl`.
 //!
 //! The registry's calls: `genesis` (sealed by the ledger key, entry 0) carries `parties`, `devices`, `rules` as arrays of
-//! records; `register-party`, `register-device`, `register-rule` carry one record in `party`, `device`, `rule`.
+//! records; `register-party`, `register-device`, `register-rule` carry one record in `party`, `device`, `rule`;
+//! `bind-device` and `accept-transfer` a device as it is from then on; `register-many` arrays of parties and devices.
 
 use crate::cbor::{Cbor, CborFault, Fields, bytes, map, text};
 use crate::{Hash, KeyFault, RuleFault, VerifyingKey, decode_rule, sha256};
-use tally_model::{DeviceId, PartyId, RuleSource};
+use tally_model::{DeviceId, PartyId, RuleSource, SiteId};
 
 /// Why a record is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,17 +137,20 @@ pub struct DeviceRecord {
     pub agent: PartyId,
     /// The organisation that owns it and pays for it.
     pub owner: PartyId,
+    /// Where it stands.
+    pub site: Option<SiteId>,
 }
 
 impl DeviceRecord {
     /// As CBOR.
     #[must_use]
     pub fn to_cbor(&self) -> Cbor {
-        map([
+        let fields = [
             ("id", text(self.id.as_str())),
             ("agent", text(self.agent.as_str())),
             ("owner", text(self.owner.as_str())),
-        ])
+        ];
+        map(fields.into_iter().chain(self.site.as_ref().map(|site| ("site", text(site.as_str())))))
     }
 
     /// From CBOR.
@@ -159,10 +163,23 @@ impl DeviceRecord {
             id: fields.parse("id", "a device id")?,
             agent: fields.parse("agent", "a party id")?,
             owner: fields.parse("owner", "a party id")?,
+            site: match fields.text_opt("site")? {
+                Some(site) => Some(SiteId::try_new(site).map_err(|_| type_fault("site", "a site id"))?),
+                None => None,
+            },
         };
         fields.finish()?;
         Ok(record)
     }
+}
+
+/// What a new key of `party` signs (ES256, 64 bytes `r ‖ s`) to show that somebody holds it: deterministic CBOR of
+/// `["tallystick-key", ledger, party, key]`, the key as uncompressed SEC1. For `rotate-key` and `approve-recovery`; nobody can bring
+/// in the public key of somebody else, nor the proof made for another party or ledger.
+#[must_use]
+pub fn possession(ledger: &str, party: &PartyId, key: &VerifyingKey) -> Vec<u8> {
+    let parts = [text("tallystick-key"), text(ledger), text(party.as_str()), bytes(key.sec1().to_vec())];
+    crate::cbor::encode(&Cbor::Array(parts.into()))
 }
 
 /// A rule that the owner of a device agreed to.
@@ -224,7 +241,11 @@ mod tests {
             id: DeviceId::try_new("press-01").unwrap(),
             agent: PartyId::try_new("agent-01").unwrap(),
             owner: PartyId::try_new("acme").unwrap(),
+            site: None,
         };
-        assert_eq!(DeviceRecord::from_cbor(device.to_cbor()), Ok(device));
+        let there = DeviceRecord { site: Some(SiteId::try_new("hall-3").unwrap()), ..device.clone() };
+        for device in [device, there] {
+            assert_eq!(DeviceRecord::from_cbor(device.to_cbor()), Ok(device));
+        }
     }
 }

@@ -122,6 +122,10 @@ id!(
     PartyId, "a party id", &['-', '.', '@'], "letters, digits, `_`, `-`, `.` and `@`"
 );
 id!(
+    /// Where devices stand: a plant, a hall, a line (IEC 62264 calls it a site or an area).
+    SiteId, "a site id", &['-', '.'], "letters, digits, `_`, `-` and `.`"
+);
+id!(
     /// Name of a contract, native or from the library.
     ContractName, "a contract name", &['-', '.'], "letters, digits, `_`, `-` and `.`"
 );

@@ -26,7 +26,7 @@ pub use clock::ClockState;
 pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security, Tls};
 pub use endpoint::{Endpoint, EndpointFault, ModbusLine, MqttBroker, Parity, SerialLine};
 pub use grade::{Grade, GradeFault};
-pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, PolicyId, TriggerId};
+pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, PolicyId, SiteId, TriggerId};
 pub use modbus_address::AddressBase;
 pub use mqtt_options::{MqttOptions, MqttQos, MqttVersion, PointTemplate, TemplateFault};
 pub use opcua_options::{OpcUaLimits, OpcUaOptions, OpcUaRead};

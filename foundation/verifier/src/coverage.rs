@@ -167,11 +167,11 @@ fn check_claim(claim: &StateClaim, root: &Hash) -> Result<(), String> {
     proof.verify(root, &claim.key, claim.value.as_deref()).map_err(|fault| fault.to_string())
 }
 
-/// The device's record: `[agent, owner, entry]`.
+/// The device's record: `[agent, owner, entry]`, and its site when it has one.
 fn agent_words(claim: &StateClaim) -> Result<String, &'static str> {
     let value = claim.value.as_deref().ok_or("the device is not registered any more")?;
     match cbor::decode(value) {
-        Ok(Cbor::Array(items)) if items.len() == 3 => {
+        Ok(Cbor::Array(items)) if matches!(items.len(), 3 | 4) => {
             let agent = items[0].as_text().ok_or("the device's record names no agent")?;
             Ok(format!("the device is spoken for by {agent}"))
         }

@@ -104,7 +104,7 @@ pub(crate) fn prove(
     report.holds(&about, Step::Checkpoint, format!("height {} at {}", checkpoint.height, checkpoint.time));
     report.record(&about, Step::Outcome, belongs(&outcome, &receipt, &statement, item))?;
     report.holds(&about, Step::Outcome, outcome_words(&outcome));
-    let key = report.record(&about, Step::DeviceBinding, signer_key(&statement, ledger, known))?;
+    let key = report.record(&about, Step::DeviceBinding, signer_key(&statement, checkpoint.time, ledger, known))?;
     report.record(&about, Step::Seal, statement.check_seal(&key))?;
     report.holds(&about, Step::Seal, format!("sealed by {}", statement.issuer));
     if let (Body::Trigger(_, Some(batch)), Some(batched)) = (&body, &entry.batched) {
@@ -238,15 +238,18 @@ fn outcome_words(outcome: &OutcomeRecord) -> String {
     if kinds.is_empty() { "done".to_owned() } else { format!("done: {}", kinds.join(", ")) }
 }
 
-fn signer_key(statement: &SignedStatement, ledger: Ledger<'_>, known: &Known) -> Result<VerifyingKey, String> {
+fn signer_key(
+    statement: &SignedStatement,
+    time: Timestamp,
+    ledger: Ledger<'_>,
+    known: &Known,
+) -> Result<VerifyingKey, String> {
     // Entry 0 is sealed by the ledger itself; everybody else is registered by an entry before.
     if statement.issuer.as_str() == ledger.name {
         return Ok(ledger.key.clone());
     }
-    let party = known.party(&statement.issuer);
-    party
-        .map(|party| party.key.clone())
-        .ok_or_else(|| format!("{} is not registered by any entry in this file", statement.issuer))
+    let key = known.key_of(&statement.issuer, &statement.key, time);
+    key.cloned().ok_or_else(|| format!("{} is not registered by any entry in this file", statement.issuer))
 }
 
 #[allow(clippy::too_many_arguments)] // the context of one entry, used once
@@ -270,7 +273,7 @@ pub(crate) fn check_call(
         report.fails(about, Step::DeviceBinding, "a genesis must be sealed by the ledger itself");
         return;
     }
-    if let Some(learned) = report.record(about, Step::DeviceBinding, known.learn(call)) {
+    if let Some(learned) = report.record(about, Step::DeviceBinding, known.learn(call, &outcome.events)) {
         report.holds(about, Step::DeviceBinding, format!("registers {learned} parties, devices and rules"));
     }
 }

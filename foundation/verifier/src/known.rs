@@ -1,21 +1,35 @@
-//! What the registering entries of the file prove: keys of parties, agents of devices, versions of rules.
+//! What the registering entries of the file prove: keys of parties, agents of devices, versions of rules, each as it was where
+//! the next entry stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::Cbor;
-use tally_evidence::{CallBody, DeviceRecord, Hash, PartyRecord, RegistrationFault, RuleRecord};
-use tally_model::{DeviceId, PartyId};
+use tally_evidence::{
+    CallBody, DeviceRecord, Event, Hash, KeyId, PartyRecord, RegistrationFault, RuleRecord, VerifyingKey,
+};
+use tally_model::{DeviceId, PartyId, Timestamp};
+
+/// A key that speaks for a party: for ever as far as is known, or until this block time.
+struct Held {
+    key: VerifyingKey,
+    until: Option<Timestamp>,
+}
 
 /// Everything proved so far, by entries in ledger order.
 #[derive(Default)]
 pub(crate) struct Known {
-    parties: BTreeMap<PartyId, PartyRecord>,
+    /// Of each party the keys it ever had in this file, the latest last.
+    keys: BTreeMap<PartyId, Vec<Held>>,
     devices: BTreeMap<DeviceId, DeviceRecord>,
     rules: Vec<RuleRecord>,
 }
 
 impl Known {
-    pub(crate) fn party(&self, id: &PartyId) -> Option<&PartyRecord> {
-        self.parties.get(id)
+    /// The key under which a seal that names `id` is checked in a block of this time: that one, when the party had it and it
+    /// was in force, else the latest, under which it will not hold.
+    pub(crate) fn key_of(&self, party: &PartyId, id: &KeyId, time: Timestamp) -> Option<&VerifyingKey> {
+        let held = self.keys.get(party)?;
+        let named = held.iter().find(|held| held.key.id() == *id && held.until.is_none_or(|until| time <= until));
+        named.or(held.last()).map(|held| &held.key)
     }
 
     pub(crate) fn device(&self, id: &DeviceId) -> Option<&DeviceRecord> {
@@ -26,16 +40,20 @@ impl Known {
         self.rules.iter().find(|rule| rule.digest() == *digest)
     }
 
-    /// Learns from a registry call that the ledger carried out; gives how many records it held.
-    pub(crate) fn learn(&mut self, call: &CallBody) -> Result<usize, RegistrationFault> {
+    /// Learns from a registry call that the ledger carried out, and from what it said it did; gives how many records it held.
+    pub(crate) fn learn(&mut self, call: &CallBody, events: &[Event]) -> Result<usize, RegistrationFault> {
+        match call.action.as_str() {
+            "rotate-key" | "approve-recovery" => return self.learn_key(call, events).map(usize::from),
+            _ => {}
+        }
         let mut learned = 0;
         for (name, value) in &call.args {
             let many = |value: &Cbor| value.as_array().cloned().unwrap_or_default();
             let records = match (call.action.as_str(), name.as_str()) {
                 ("genesis", "parties" | "devices" | "rules") => many(value),
-                ("register-party", "party") | ("register-device", "device") | ("register-rule", "rule") => {
-                    vec![value.clone()]
-                }
+                ("register-many", "parties" | "devices") => without_refused(many(value), name, events),
+                ("register-party", "party") | ("register-rule", "rule") => vec![value.clone()],
+                ("register-device" | "bind-device" | "accept-transfer", "device") => vec![value.clone()],
                 _ => continue,
             };
             learned += records.len();
@@ -50,7 +68,7 @@ impl Known {
         match field {
             "parties" | "party" => {
                 let party = PartyRecord::from_cbor(record)?;
-                self.parties.insert(party.id.clone(), party);
+                self.keys.insert(party.id, vec![Held { key: party.key, until: None }]);
             }
             "devices" | "device" => {
                 let device = DeviceRecord::from_cbor(record)?;
@@ -60,4 +78,33 @@ impl Known {
         }
         Ok(())
     }
+
+    /// A key that took the place of another: the event says so, and until when the other still speaks; the call holds the key.
+    /// Whether there was one: an approval alone gives none.
+    fn learn_key(&mut self, call: &CallBody, events: &[Event]) -> Result<bool, RegistrationFault> {
+        let is_news =
+            |event: &&Event| ["registry.key-rotated", "registry.key-recovered"].contains(&event.kind.as_str());
+        let Some(event) = events.iter().find(is_news) else { return Ok(false) };
+        let given = call.args.get("key").and_then(Cbor::as_bytes).map(Vec::as_slice).unwrap_or_default();
+        let key = VerifyingKey::from_sec1(given)?;
+        let Ok(party) = PartyId::try_new(&event.subject) else { return Ok(false) };
+        let until = event.data.get("until").and_then(Cbor::as_integer).and_then(|until| i64::try_from(until).ok());
+        let held = self.keys.entry(party).or_default();
+        // At most two speak at a time; without an overlap only the new one.
+        let before = held.pop().filter(|_| until.is_some()).map(|before| before.key);
+        held.clear();
+        held.extend(before.map(|key| Held { key, until: until.map(Timestamp::from_micros) }));
+        held.push(Held { key, until: None });
+        Ok(true)
+    }
+}
+
+/// The records of one list of `register-many` but those that the outcome names as refused.
+fn without_refused(records: Vec<Cbor>, list: &str, events: &[Event]) -> Vec<Cbor> {
+    let refused = events.iter().filter(|event| event.kind == "registry.record-refused");
+    let of_list = refused.filter(|event| event.data.get("list").and_then(Cbor::as_text) == Some(list));
+    let place = |event: &Event| event.data.get("place")?.as_integer().and_then(|place| usize::try_from(place).ok());
+    let places: BTreeSet<usize> = of_list.filter_map(place).collect();
+    let kept = records.into_iter().enumerate().filter(|(place, _)| !places.contains(place));
+    kept.map(|(_, record)| record).collect()
 }

@@ -7,12 +7,13 @@ use common::{LEDGER, device, genesis, key, party};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_evidence::cbor::text;
+use tally_evidence::cbor::{Cbor, bytes, int, text};
 use tally_evidence::{
-    Algorithm, BatchBody, BatchEnvelope, ChainHead, Checkpoint, Cosigner, Disclosure, Event, EvidenceEntry,
-    EvidenceFile, Hash, NoteSigningKey, OutcomeRecord, Place, ReadingsClaim, Receipt, RuleRecord, Salt, SignedNote,
-    SignedStatement, StatementId, StatementKind, Transition, Tree, TreeNote, TriggerBody, TriggerCall, VerifyingKey,
-    WitnessedNote, cosign, encode_reading, leaf_hash, reading_leaf, root_of, rule_digest, sign,
+    Algorithm, BatchBody, BatchEnvelope, CallBody, ChainHead, Checkpoint, Cosigner, DeviceRecord, Disclosure, Event,
+    EvidenceEntry, EvidenceFile, Hash, NoteSigningKey, OutcomeRecord, PartyKind, PartyRecord, Place, ReadingsClaim,
+    Receipt, RuleRecord, Salt, SignedNote, SignedStatement, StatementId, StatementKind, Transition, Tree, TreeNote,
+    TriggerBody, TriggerCall, VerifyingKey, WitnessedNote, cosign, encode_reading, leaf_hash, reading_leaf, root_of,
+    rule_digest, sign,
 };
 use tally_model::{
     CallTemplate, ClockState, Grade, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId,
@@ -89,10 +90,16 @@ fn trigger() -> (Vec<u8>, Disclosure) {
 }
 
 fn trigger_by(clock: Option<ClockState>) -> (Vec<u8>, Disclosure) {
-    trigger_of(clock, Grade::Agent, None, 2)
+    trigger_of("agent-01", clock, Grade::Agent, None, 2)
 }
 
-fn trigger_of(clock: Option<ClockState>, grade: Grade, mapping: Option<Hash>, seed: u8) -> (Vec<u8>, Disclosure) {
+fn trigger_of(
+    issuer: &str,
+    clock: Option<ClockState>,
+    grade: Grade,
+    mapping: Option<Hash>,
+    seed: u8,
+) -> (Vec<u8>, Disclosure) {
     let readings = readings();
     let firing = fire(&readings);
     let bytes: Vec<_> = readings.iter().map(|(reading, number)| encode_reading(reading, *number)).collect();
@@ -131,7 +138,7 @@ fn trigger_of(clock: Option<ClockState>, grade: Grade, mapping: Option<Hash>, se
     let sealed = sign(
         StatementKind::Trigger,
         &key(seed),
-        &party("agent-01"),
+        &party(issuer),
         "press-01",
         LEDGER,
         firing.at.as_seconds(),
@@ -450,7 +457,7 @@ fn a_hidden_reading_of_a_shown_point_is_noticed() {
 #[test]
 fn the_grade_of_a_trigger_is_shown() {
     for (grade, mapping) in [(Grade::Agent, None), (Grade::Gateway, None), (Grade::Device, Some([0xab; 32]))] {
-        let (sealed, disclosure) = trigger_of(None, grade, mapping, 2);
+        let (sealed, disclosure) = trigger_of("agent-01", None, grade, mapping, 2);
         let file = ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(disclosure))]);
         let report = verify(&file.encode(), None);
         assert!(report.all_hold(), "{report:#?}");
@@ -458,6 +465,96 @@ fn the_grade_of_a_trigger_is_shown() {
         assert_eq!((graded.about.as_str(), graded.grade), ("entry 1 (trigger bearing-worn raised)", grade.word()));
         assert_eq!(graded.mapping, mapping.map(|_| "ab".repeat(32)));
     }
+}
+
+/// A call of the registry, sealed by `issuer` with the key of `seed`.
+fn registry(issuer: &str, seed: u8, action: &str, args: &[(&str, Cbor)]) -> Vec<u8> {
+    let body = CallBody {
+        contract: "registry".parse().unwrap(),
+        action: action.parse().unwrap(),
+        agreement: None,
+        args: args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        nonce: [seed; 16],
+        at: Timestamp::from_micros(0),
+    };
+    sign(StatementKind::Call, &key(seed), &party(issuer), "registry", LEDGER, 0, body.encode())
+}
+
+fn happened(kind: &str, subject: &str, data: &[(&str, Cbor)]) -> Event {
+    let data = data.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    Event { kind: kind.into(), subject: subject.into(), data }
+}
+
+fn agent(id: &str, seed: u8) -> Cbor {
+    let (kind, name, key) = (PartyKind::Agent, id.to_owned(), key(seed).public().clone());
+    PartyRecord { id: party(id), kind, name, key, firm: None, skills: vec![] }.to_cbor()
+}
+
+/// The agent of the device is another one since, and has another key since: its trigger is sealed with the key of `seed`, at a time
+/// when the old one (4) speaks `until` beside the new one (5).
+fn identity_evidence(seed: u8, until: Option<i64>) -> EvidenceFile {
+    let bound = DeviceRecord {
+        id: device(),
+        agent: party("agent-02"),
+        owner: party("acme"),
+        site: Some("hall-3".parse().unwrap()),
+    };
+    let many =
+        [("parties", Cbor::Array(vec![agent("agent-01", 9), agent("agent-02", 4)])), ("devices", Cbor::Array(vec![]))];
+    let refused = [("list", text("parties")), ("place", int(0)), ("refusal", int(161))];
+    let new = key(5);
+    let rotate = [("party", text("agent-02")), ("key", bytes(new.public().sec1().to_vec())), ("proof", bytes([0; 64]))];
+    let mut rotated = vec![("key", bytes(new.public().id().0)), ("by", text("agent-02"))];
+    rotated.extend(until.map(|until| ("until", int(until))));
+    let (sealed, disclosure) = trigger_of("agent-02", None, Grade::Device, Some([0xab; 32]), seed);
+    ledger(&[
+        (genesis(&[RuleRecord::new(rule())]), vec![], None),
+        (
+            registry(LEDGER, 1, "register-many", &many),
+            vec![happened("registry.record-refused", "agent-01", &refused)],
+            None,
+        ),
+        (registry(LEDGER, 1, "bind-device", &[("device", bound.to_cbor())]), vec![], None),
+        (
+            registry("agent-02", 4, "rotate-key", &rotate),
+            vec![happened("registry.key-rotated", "agent-02", &rotated)],
+            None,
+        ),
+        (sealed, opened(), Some(disclosure)),
+    ])
+}
+
+/// When all blocks of these ledgers were made.
+const BLOCK_TIME: i64 = 1_790_000_020_000_000;
+
+#[test]
+fn a_key_speaks_while_it_is_in_force_and_no_longer() {
+    let broken =
+        |seed, until| verify(&identity_evidence(seed, until).encode(), None).first_broken().map(|link| link.step);
+    assert_eq!(broken(4, Some(BLOCK_TIME)), None, "the old key within the overlap");
+    assert_eq!(broken(5, Some(BLOCK_TIME)), None, "the new key within the overlap");
+    assert_eq!(broken(4, Some(BLOCK_TIME - 1)), Some(Step::Seal), "the old key after the overlap");
+    assert_eq!(broken(5, Some(BLOCK_TIME - 1)), None);
+    assert_eq!(broken(4, None), Some(Step::Seal), "the old key, without an overlap");
+    assert_eq!(broken(9, None), Some(Step::Seal), "the key of a record that was refused");
+}
+
+#[test]
+fn bound_to_another_agent_a_device_is_not_spoken_for_by_the_first() {
+    let registrations = identity_evidence(4, Some(BLOCK_TIME)).entries;
+    let (sealed, disclosure) = trigger();
+    let file = ledger(&[
+        (registrations[0].statement.clone(), vec![], None),
+        (registrations[2].statement.clone(), vec![], None),
+        (sealed, opened(), Some(disclosure)),
+    ]);
+    assert_eq!(broken(&verify(&file.encode(), None)), Step::DeviceBinding);
+}
+
+/// `tests/formats/identity.tally`, with which others compare their verifiers.
+#[test]
+fn the_frozen_file_of_keys_and_bindings_is_this_one() {
+    is_frozen("identity.tally", &identity_evidence(4, Some(BLOCK_TIME)));
 }
 
 #[test]

@@ -166,7 +166,14 @@ impl<'a> Batch<'a> {
                 let sql = "UPDATE parties SET revoked_us = ?2 WHERE party = ?1";
                 self.database.run(sql, &[Value::text(event.subject.as_str()), cause.time.into()])?;
             }
-            "registry.device-registered" => self.device(cause, event)?,
+            "registry.key-rotated" | "registry.key-recovered" => {
+                let key = event.data.get("key").and_then(|key| key.as_bytes()).map(hex::encode);
+                let sql = "UPDATE parties SET key = ?2 WHERE party = ?1";
+                self.database.run(sql, &[Value::text(event.subject.as_str()), Value::text(key.unwrap_or_default())])?;
+            }
+            "registry.device-registered" | "registry.device-bound" | "registry.device-transferred" => {
+                self.device(cause, event)?;
+            }
             _ => {}
         }
         Ok(())
@@ -434,8 +441,11 @@ fn party(event: &Event) -> Option<&str> {
         "accounts.transferred" => text(event, "to").map(|to| owner_of(to).0),
         "accounts.opened" | "accounts.issued" => Some(owner_of(&event.subject).0),
         "agreement.dispatched" => event.data.values().next().and_then(|person| person.as_text()),
-        "registry.device-registered" => text(event, "owner"),
-        kind if kind.starts_with("registry.party") => Some(event.subject.as_str()),
+        "registry.device-registered" | "registry.device-bound" | "registry.device-transferred" => text(event, "owner"),
+        "registry.transfer-offered" => text(event, "to"),
+        kind if ["registry.party", "registry.key", "registry.recovery"].iter().any(|begin| kind.starts_with(begin)) => {
+            Some(event.subject.as_str())
+        }
         _ => None,
     };
     // Ids are short; a long text under such a name is not one, and would not fit an index.

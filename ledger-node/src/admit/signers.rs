@@ -3,9 +3,9 @@
 use crate::store::{IndexFault, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use tally_contracts::views;
+use tally_contracts::{resolve, views};
 use tally_evidence::{KeyId, VerifyingKey};
-use tally_model::PartyId;
+use tally_model::{PartyId, Timestamp};
 
 /// A registered signer.
 #[derive(Debug)]
@@ -13,6 +13,19 @@ pub struct Signer {
     pub key: VerifyingKey,
     pub key_id: KeyId,
     pub is_revoked: bool,
+    /// The key before, and until when (block time) it still speaks.
+    pub previous: Option<(VerifyingKey, Timestamp)>,
+}
+
+impl Signer {
+    /// The key to check a seal with that names `id`; the one in force for an unknown id. Who decides in the end is the contract,
+    /// by block time; here an old key that ran out is turned away, so that it leaves no trace on the ledger.
+    pub fn key_for(&self, id: &KeyId, now: Timestamp) -> (&VerifyingKey, KeyId) {
+        match &self.previous {
+            Some((key, until)) if key.id() == *id && now <= *until => (key, *id),
+            _ => (&self.key, self.key_id),
+        }
+    }
 }
 
 /// The cache: as many as are registered; strangers are never kept.
@@ -61,6 +74,7 @@ fn look_up(id: &PartyId, store: &Store) -> Result<Option<Signer>, IndexFault> {
         key_id: party.key.id(),
         key: party.key,
         is_revoked: views::is_revoked(&state, id),
+        previous: resolve::previous_key(&state, id),
     });
     state.check()?;
     Ok(signer)

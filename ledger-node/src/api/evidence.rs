@@ -14,7 +14,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tally_contracts::{Origin, StateRead, views};
+use tally_contracts::{Origin, StateRead, resolve, views};
 use tally_evidence::{
     BatchEnvelope, BatchedTrigger, EvidenceEntry, EvidenceFile, EvidenceTerm, Hash, SignedStatement, StatementKind,
     Tree, TreeNote, TriggerBody, WitnessedNote, leaf_hash,
@@ -92,7 +92,7 @@ pub(super) fn with_registrations(
             (StatementKind::Batch, Some(item)) => shown(entry, &bytes, item).map(|batched| batched.body).ok(),
             _ => None,
         };
-        let rests_on = rests_on(state, &parsed, trigger.as_deref());
+        let rests_on = rests_on(state, entry, &parsed, trigger.as_deref());
         found.insert(origin, (committed.subject, bytes.into()));
         wanted.extend(rests_on.into_iter().map(Origin::from).filter(|origin| !found.contains_key(origin)));
     }
@@ -105,13 +105,13 @@ pub(super) fn shown(entry: u64, bytes: &[u8], item: u32) -> Result<BatchedTrigge
     batch.and_then(|batch| batch.show(item)).ok_or(ReadError::Entry(entry))
 }
 
-fn rests_on(state: &dyn StateRead, statement: &SignedStatement, trigger: Option<&[u8]>) -> Vec<u64> {
-    let mut entries = Vec::new();
-    entries.extend(views::party(state, &statement.issuer).map(|(_, entry)| entry));
+fn rests_on(state: &dyn StateRead, entry: u64, statement: &SignedStatement, trigger: Option<&[u8]>) -> Vec<u64> {
+    // As they were then: since, the party may have another key, and the device another agent.
+    let mut entries = resolve::key_entries(state, &statement.issuer, &statement.key, entry);
     if let Some(trigger) = trigger
         && let Ok(trigger) = TriggerBody::decode(trigger)
     {
-        entries.extend(views::device(state, &trigger.device).map(|(_, entry)| entry));
+        entries.extend(resolve::binding_at(state, &trigger.device, entry));
         entries.extend(views::rule(state, &trigger.device, &trigger.rule).map(|(_, entry)| entry));
     }
     // What an anchor rests on besides its signer stands beside its place: the device may have another agent by now.

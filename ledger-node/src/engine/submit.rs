@@ -115,7 +115,8 @@ impl Inner {
         }
         let signer = self.signers.find(&parsed.issuer, &self.store).map_err(failed)?;
         let signer = signer.ok_or_else(|| Refused::UnknownSigner { signer: name() })?;
-        check_seal(parsed, &signer.key, signer.key_id)?;
+        let (key, key_id) = signer.key_for(&parsed.key, self.clock.now());
+        check_seal(parsed, key, key_id)?;
         if signer.is_revoked { Err(Refused::Revoked { signer: name() }.into()) } else { Ok(()) }
     }
 

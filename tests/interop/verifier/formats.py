@@ -161,7 +161,7 @@ PARTY = fields({
     "id": PARTY_ID, "kind": one_of("organisation", "person", "agent", "device", "regulator"), "name": TEXT, "key": KEY,
     "skills": each(TEXT),
 }, {"firm": PARTY_ID})  # fmt: skip
-DEVICE = fields({"id": ID, "agent": PARTY_ID, "owner": PARTY_ID})
+DEVICE = fields({"id": ID, "agent": PARTY_ID, "owner": PARTY_ID}, {"site": ID})
 RECEIPT = sign1(fields({396: fields({-1: row(BYTES)})}), kind(type(None)))
 RECEIPT_HEADER = fields({1: ES256, 4: HASH, 15: fields({1: TEXT, 2: TEXT}), 395: one_of(1)})
 CHECKPOINT_HEADER = fields({1: ES256, 3: one_of("application/vnd.tallystick.checkpoint+cbor"), 4: HASH})

@@ -31,7 +31,7 @@ pub fn genesis(rules: &[RuleRecord]) -> Vec<u8> {
         firm: None,
         skills: vec![],
     };
-    let device = DeviceRecord { id: device(), agent: party("agent-01"), owner: party("acme") };
+    let device = DeviceRecord { id: device(), agent: party("agent-01"), owner: party("acme"), site: None };
     let body = CallBody {
         contract: "registry".parse().unwrap(),
         action: "genesis".parse().unwrap(),
