@@ -87,9 +87,13 @@ pub enum Command {
     Evidence(EvidenceArgs),
     /// Prove that no reading of a device is missing between two times, or name the gaps
     Prove(crate::commands::prove::ProveArgs),
+    /// Show one private field of a call, in a file that anyone can check; without --field list them
+    Disclose(crate::commands::private::DiscloseArgs),
+    /// Have a private field of a call erased: a call, sealed and logged, that leaves every proof as it was
+    Purge(crate::commands::private::PurgeArgs),
     /// Have an authority put its time to an evidence or coverage file (RFC 3161), over the network or on a stick
     Timestamp(crate::commands::timestamp::TimestampArgs),
-    /// Check an evidence or coverage file offline, link by link
+    /// Check an evidence, coverage or field file offline, link by link
     Verify(VerifyArgs),
     /// Turn an evidence or coverage file into JSON for people, or back, without losing a byte
     Convert(crate::commands::convert::ConvertArgs),
@@ -302,9 +306,10 @@ pub struct NodeFlag {
 #[command(after_help = "\
 Examples:
   tally call maintenance-order accept --agreement mo-1 --as tina --key keys/tina.key
-  tally call accounts transfer --as acme --key keys/acme.key --arg to=fixit --arg amount=5000 --arg currency=EUR")]
+  tally call accounts transfer --as acme --key keys/acme.key --arg to=fixit --arg amount=5000 --arg currency=EUR \
+      --private remark='wage of T. Muster'")]
 pub struct CallArgs {
-    /// Contract: native (registry, accounts, access) or from the library
+    /// Contract: native (registry, accounts, access, privacy) or from the library
     #[arg(value_name = "CONTRACT")]
     pub contract: String,
     /// What to ask for
@@ -317,6 +322,10 @@ pub struct CallArgs {
     /// Repeatable
     #[arg(long = "arg", value_name = "NAME=VALUE")]
     pub args: Vec<String>,
+    /// A private argument: sealed as a salted digest, its text kept beside the ledger until `tally purge` erases it. For arguments
+    /// that are texts to the contract; values as in --arg, at most 64 KiB. Repeatable
+    #[arg(long = "private", value_name = "NAME=VALUE")]
+    pub private: Vec<String>,
     /// Who is asking
     #[arg(long = "as", value_name = "PARTY")]
     pub party: String,
@@ -480,7 +489,7 @@ pub enum FileForm {
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Evidence file, or coverage file of `tally prove`; CBOR or JSON
+    /// Evidence file, coverage file of `tally prove` (CBOR or JSON), or field file of `tally disclose`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The ledger's public key as you know it (SPKI PEM); without it the key in the file is taken and shown

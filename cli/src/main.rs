@@ -65,6 +65,8 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Backup(args) => commands::backup::save(&args, json),
         Command::Restore(args) => commands::backup::bring_back(&args, json),
         Command::Evidence(args) => commands::evidence::run(&args, json),
+        Command::Disclose(args) => commands::private::disclose(&args, json),
+        Command::Purge(args) => commands::private::purge(&args, json),
         Command::Prove(args) => commands::prove::run(&args, json),
         Command::Timestamp(args) => commands::timestamp::run(&args, json),
         Command::Verify(args) => commands::verify::run(&args, json),

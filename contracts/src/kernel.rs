@@ -4,7 +4,7 @@ use crate::admit;
 use crate::engine::Contract;
 use crate::registry::{self, By};
 use crate::run::Run;
-use crate::{Origin, Overlay, Refusal, StateRead, access, accounts, agreements, anchors, book, keys, records};
+use crate::{Origin, Overlay, Refusal, StateRead, access, accounts, agreements, anchors, book, keys, privacy, records};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tally_evidence::{AnchorBody, CallBody, Event, Hash, KeyId, TriggerBody};
@@ -151,8 +151,11 @@ impl Kernel {
             "registry" => registry::call(run, By { entry, signer, key, party }, body),
             "access" => access::call(run, By { entry, signer, key, party }, body),
             "accounts" => accounts::call(run, signer, party, body),
+            privacy::PRIVACY => privacy::call(run, By { entry, signer, key, party }, body),
             _ => agreements::call(self, run, (entry, signer, party), body),
-        }
+        }?;
+        privacy::hold(run, entry, signer, body);
+        Ok(())
     }
 
     /// The contract with this digest, compiled once.

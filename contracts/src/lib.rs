@@ -26,6 +26,7 @@ mod keys;
 mod library;
 pub mod live;
 mod origin;
+mod privacy;
 mod records;
 mod refusal;
 mod registry;
@@ -48,6 +49,7 @@ pub use genesis::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, genesi
 pub use kernel::{Block, Input, Kernel};
 pub use library::LIBRARY;
 pub use origin::Origin;
+pub use privacy::{PRIVACY, PrivateField, Purge, all_purged, fields_of, purged_by};
 pub use records::Agreement;
 pub use refusal::Refusal;
 pub use state::{Changes, Layer, Overlay, StateRead};

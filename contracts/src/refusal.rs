@@ -211,6 +211,14 @@ refusals! {
         "there is not enough money in the account"
         "account `{account}` holds {balance}, {needed} are needed (minor units)";
 
+    // 185 on: private fields.
+    185 UnknownField { entry: u64, field: String }
+        "the entry has no private field of this name"
+        "entry {entry} has no private field `{field}`; `tally disclose {entry}` lists those it has";
+    186 FieldPurged { entry: u64, field: String, purge: u64 }
+        "the private field was purged already"
+        "`{field}` of entry {entry} was purged already, by entry {purge}";
+
     // 19x: a broken ledger. Nothing was changed; the node should stop and reload from the log.
     191 StateCorrupt { key: String }
         "a stored value cannot be read"

@@ -5,15 +5,16 @@ use tally_model::{AgreementId, ContractName, DeviceId, PartyId, PolicyId};
 
 /// Reads `party:tina`, `revoked:agent-01`, `device:press-01`, `anchor:press-01`, `account:acme/EUR`, `agreement:mo-1`,
 /// `open:maintenance-order/press-01/bearing-worn`, `permit:17`, `burnt:17`, `policy:acme/service`, `barred:acme/tina`,
-/// `quarantine:device/press-01`, `past:party/tina/1`, `recovery:acme`, `offer:press-01`, `fingerprint:press-01/mapping` or
-/// `hex:7074696e61`.
+/// `quarantine:device/press-01`, `past:party/tina/1`, `recovery:acme`, `offer:press-01`, `fingerprint:press-01/mapping`,
+/// `private:7/remark`, `purged:7/remark` or `hex:7074696e61`.
 ///
 /// # Errors
 /// What was found and what is allowed.
 pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
     const KINDS: &str = "party:ID, revoked:PARTY, device:ID, anchor:DEVICE, account:ID, agreement:ID, open:CONTRACT/VALUE/…, \
-         permit:NUMBER, burnt:NUMBER, policy:OWNER/ID, barred:OWNER/PARTY, quarantine:device/ID or quarantine:agent/ID, past:party/ID/N, past:device/ID/N, recovery:PARTY, offer:DEVICE, fingerprint:DEVICE/KIND, \
-         hex:BYTES";
+         permit:NUMBER, burnt:NUMBER, policy:OWNER/ID, barred:OWNER/PARTY, quarantine:device/ID, quarantine:agent/ID, \
+         past:party/ID/N, past:device/ID/N, recovery:PARTY, offer:DEVICE, fingerprint:DEVICE/KIND, private:ENTRY/FIELD, \
+         purged:ENTRY/FIELD, hex:BYTES";
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no state key; write one of {KINDS}"))?;
     let party = || PartyId::try_new(name).map_err(|fault| fault.to_string());
     let device = || DeviceId::try_new(name).map_err(|fault| fault.to_string());
@@ -46,6 +47,7 @@ pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
         "past" | "fingerprint" => identity_key(kind, name),
         "recovery" => Ok(keys::recovery(&party()?)),
         "offer" => Ok(keys::offer(&device()?)),
+        "private" | "purged" => field_key(kind, name),
         "hex" => read_hex(name).ok_or_else(|| format!("`{name}` is not an even number of hexadecimal digits")),
         other => Err(format!("`{other}` is no kind of state key; there are {KINDS}")),
     }
@@ -66,7 +68,9 @@ fn identity_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
         ("fingerprint", [id, what @ ("firmware" | "mapping")]) => {
             Ok(keys::fingerprint(&DeviceId::try_new(id).map_err(|fault| fault.to_string())?, what))
         }
-        _ => Err(format!("`{name}`: write party/ID/N, device/ID/N, or of a fingerprint DEVICE/firmware or DEVICE/mapping")),
+        _ => Err(format!(
+            "`{name}`: write party/ID/N, device/ID/N, or of a fingerprint DEVICE/firmware or DEVICE/mapping"
+        )),
     }
 }
 
@@ -85,6 +89,12 @@ fn access_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
         (_, "agent") => Ok(keys::quarantine(b'a', party(what)?.as_str())),
         (_, other) => Err(format!("`{other}` is not put in quarantine; write device/ID or agent/ID")),
     }
+}
+
+fn field_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
+    let (entry, field) = name.split_once('/').ok_or_else(|| format!("`{name}`: write an entry, a `/` and a field"))?;
+    let entry = entry.parse().map_err(|_| format!("`{entry}` is no entry: an entry is named by its index"))?;
+    Ok(if kind == "private" { keys::private_field(entry, field) } else { keys::purged_field(entry, field) })
 }
 
 fn read_hex(text: &str) -> Option<Vec<u8>> {
@@ -110,11 +120,24 @@ mod tests {
             ("account:acme/EUR", b"aacme/EUR"),
             ("agreement:mo-1", b"mmo\0\0\0\0\0\0\0\0\x01"),
             ("open:maintenance-order/press-01/bearing-worn", b"omaintenance-order\0press-01\0bearing-worn\0"),
+            ("private:258/remark", b"e\0\0\0\0\0\0\x01\x02\0remark"),
+            ("purged:0/a/b", b"E\0\0\0\0\0\0\0\0\0a/b"),
             ("hex:7aFf", b"z\xff"),
         ] {
             assert_eq!(state_key(text).as_deref(), Ok(key), "{text}");
         }
-        for wrong in ["tina", "party:", "party:a b", "agreement:mo-01", "hex:7", "hex:xy", "what:x", "open:a b/x"] {
+        for wrong in [
+            "tina",
+            "party:",
+            "party:a b",
+            "agreement:mo-01",
+            "hex:7",
+            "hex:xy",
+            "what:x",
+            "open:a b/x",
+            "private:x/y",
+            "purged:7",
+        ] {
             assert!(state_key(wrong).is_err(), "{wrong}");
         }
     }

@@ -442,7 +442,7 @@ fn permits_end_with_the_ownership_and_policies_go_on_elsewhere() {
     let policy = Policy {
         id: "service".parse().unwrap(),
         devices: vec!["press-01".parse().unwrap(), "press-02".parse().unwrap()],
-        who: vec![Who { firm: Some(common::party("fixit")), skill: None, party: None }],
+        who: vec![Who { firm: Some(common::party("fixit")), skill: None, party: None, sender: None }],
         points: [("setpoint".parse().unwrap(), setpoint)].into(),
         rate: None,
         hours: None,

@@ -11,6 +11,7 @@
 //! log/            segments, as docs/formats/journal.md has them
 //! kept/           only when segments were pruned: what is kept of them (docs/formats/retention.md)
 //! snapshot/       likewise: the state that the rest of the log goes on from
+//! private/        private fields of calls in clear, as far as they were kept when the copy was made
 //! ```
 //!
 //! **Checked** after copying: every checksum, seal, link between checkpoints and tree root of the copy itself. **Checked** before
@@ -19,8 +20,9 @@
 use crate::config::{ConfigError, NodeConfig};
 use crate::engine::Engine;
 use crate::order::OpenLedgerError;
+use crate::private::{self, OpeningName};
 use crate::retain::{FileFault, kept, snapshot};
-use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, is_format_raised, raise_format};
+use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, marked_format, raise_format};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -32,8 +34,8 @@ use tally_journal::{DirStorage, OpenError, SegmentName};
 
 /// The file that makes a copy whole.
 pub const MANIFEST: &str = "MANIFEST.json";
-/// Version of the manifest; 2 is written only for a data folder of version 2.
-const VERSION: u32 = 2;
+/// The last version of the manifest; it is that of the data folder.
+const VERSION: u32 = 3;
 /// Bytes copied at once.
 const PIECE_BYTES: usize = 1 << 20;
 const LOG: &str = "log";
@@ -46,7 +48,7 @@ const INDEX_NEW: &str = "state.redb.restoring";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this file: 1, or 2 when there are signed batches in the log, or segments were pruned.
+    /// Version of this file: that of the data folder, 1 to 3.
     pub tallystick_backup: u32,
     /// The ledger.
     pub ledger: String,
@@ -68,6 +70,9 @@ pub struct Manifest {
     /// The files in `snapshot/`; version 2.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshot: Vec<CopiedFile>,
+    /// The files in `private/`; version 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<CopiedFile>,
 }
 
 impl Manifest {
@@ -75,7 +80,8 @@ impl Manifest {
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &CopiedFile)> {
         let log = self.files.iter().map(|file| (LOG, file));
         let kept = self.kept.iter().map(|file| (kept::FOLDER, file));
-        log.chain(kept).chain(self.snapshot.iter().map(|file| (snapshot::FOLDER, file)))
+        let private = self.private.iter().map(|file| (private::FOLDER, file));
+        log.chain(kept).chain(self.snapshot.iter().map(|file| (snapshot::FOLDER, file))).chain(private)
     }
 }
 
@@ -181,8 +187,10 @@ pub fn copy(config: &NodeConfig, dir: &Path) -> Result<Copied, BackupError> {
     let disk = LogDisk::dir(&target).map_err(StoreOpenError::from)?;
     let head = audit(disk, dir, &config.ledger, &key)?.ok_or_else(|| BackupError::NoLedger(config.data.clone()))?;
     // After the log was copied: it is raised before anything is written that needs it.
-    let is_raised = at(&config.data, is_format_raised(&config.data))?;
-    let manifest = manifest(dir, &config.ledger, &key, &head, if is_raised { VERSION } else { 1 })?;
+    let version = at(&config.data, marked_format(&config.data))?;
+    // Last: what was purged before the log was copied is gone by now.
+    copy_private(&config.data, dir)?;
+    let manifest = manifest(dir, &config.ledger, &key, &head, version)?;
     Ok(Copied { manifest, is_live: lock.is_none(), dir: dir.to_owned() })
 }
 
@@ -220,6 +228,19 @@ fn copy_kept(data: &Path, dir: &Path, snapshot: Option<PathBuf>) -> Result<(), B
             Err(BackupError::NotWhole { dir: dir.to_owned(), why: why.to_owned() })
         }
     }
+}
+
+/// Copies the private fields that are kept; one that is purged meanwhile is not there any more when its turn comes.
+fn copy_private(data: &Path, dir: &Path) -> Result<(), BackupError> {
+    let (from, to) = (data.join(private::FOLDER), dir.join(private::FOLDER));
+    for (name, _) in private::names(&from)?.into_iter().filter(|(_, pending)| !pending) {
+        if let Some(opening) = private::read(&from.join(name.file()), &name)? {
+            at(&to, fs::create_dir_all(&to))?;
+            let file = to.join(name.file());
+            at(&file, fs::write(&file, opening))?;
+        }
+    }
+    Ok(())
 }
 
 fn copy_into(file: &Path, folder: &Path) -> Result<PathBuf, BackupError> {
@@ -262,7 +283,8 @@ pub fn restore(config: &NodeConfig, dir: &Path) -> Result<Manifest, BackupError>
     let data = &config.data;
     let has_log = data.join(LOG).exists() && !segments(&data.join(LOG))?.is_empty();
     // What is kept of a ledger is not there without it, unless an earlier attempt was interrupted.
-    let has_kept = data.join(kept::FOLDER).exists() && !data.join(LOG_NEW).exists();
+    let is_there = |folder: &&str| data.join(folder).exists();
+    let has_kept = [kept::FOLDER, private::FOLDER].iter().any(is_there) && !data.join(LOG_NEW).exists();
     if has_log || has_kept || data.join(INDEX).exists() {
         return Err(BackupError::Occupied(data.clone()));
     }
@@ -273,16 +295,18 @@ pub fn restore(config: &NodeConfig, dir: &Path) -> Result<Manifest, BackupError>
     remove(&log, fs::remove_dir_all(&log))?;
     remove(&index, fs::remove_file(&index))?;
     at(&log, fs::create_dir(&log))?;
-    if manifest.tallystick_backup > 1 {
-        at(data, raise_format(data))?;
-    }
-    for folder in [kept::FOLDER, snapshot::FOLDER] {
+    at(data, raise_format(data, manifest.tallystick_backup))?;
+    for folder in [kept::FOLDER, snapshot::FOLDER, private::FOLDER] {
         remove(&data.join(folder), fs::remove_dir_all(data.join(folder)))?;
     }
     for (folder, file) in manifest.all() {
         let target = if folder == LOG { log.clone() } else { data.join(folder) };
         at(&target, fs::create_dir_all(&target))?;
         take(&dir.join(folder), file, &target)?;
+        if folder == private::FOLDER {
+            // What the log says is not known yet: a field may have been purged while the copy was made.
+            private::doubt(data, &file.name)?;
+        }
         at(&target, sync_folder(&target))?;
     }
     replay(config, &manifest, &log, &index)?;
@@ -297,7 +321,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, BackupError> {
     let version: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| not_whole(format!("{MANIFEST}: {error}")))?;
     match version["tallystick_backup"].as_u64() {
-        Some(1 | 2) => {}
+        Some(1..=3) => {}
         Some(newer) => {
             return Err(not_whole(format!("it has version {newer}, this program knows versions up to {VERSION}")));
         }
@@ -307,6 +331,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, BackupError> {
     let is_ours = |folder, name: &str| match folder {
         LOG => SegmentName::parse(name).is_some(),
         kept::FOLDER => kept::KeptName::parse(name).is_some(),
+        private::FOLDER => OpeningName::parse(name).is_some(),
         _ => snapshot::height_of(name).is_some(),
     };
     let foreign = manifest.all().find(|(folder, file)| !is_ours(folder, &file.name));
@@ -386,6 +411,7 @@ fn manifest(dir: &Path, ledger: &str, key: &VerifyingKey, head: &Head, version: 
     let kept = list(kept::FOLDER, kept::list(dir)?.iter().map(kept::KeptName::file).collect())?;
     let snapshots =
         snapshot::list(dir)?.into_iter().filter_map(|(_, file)| Some(file.file_name()?.to_str()?.to_owned()));
+    let openings = private::names(&dir.join(private::FOLDER))?.into_iter().map(|(name, _)| name.file());
     Ok(Manifest {
         tallystick_backup: version,
         ledger: ledger.to_owned(),
@@ -397,6 +423,7 @@ fn manifest(dir: &Path, ledger: &str, key: &VerifyingKey, head: &Head, version: 
         files: list(LOG, segments(&dir.join(LOG))?)?,
         kept,
         snapshot: list(snapshot::FOLDER, snapshots.collect())?,
+        private: list(private::FOLDER, openings.collect())?,
     })
 }
 

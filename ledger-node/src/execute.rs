@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
-use tally_contracts::{Block, Changes, Input, Kernel, Origin, Overlay, Refusal, StateRead};
+use tally_contracts::{Block, Changes, Input, Kernel, Origin, Overlay, PRIVACY, Refusal, StateRead, purged_by};
 use tally_evidence::cbor::int;
-use tally_evidence::{Event, OutcomeRecord, Place, StatementId, TriggerBody};
+use tally_evidence::{CallBody, Event, OutcomeRecord, Place, StatementId, TriggerBody, private_fields};
 use tally_model::{AgreementId, Timestamp};
 
 /// Terms that fire in one block at most; the rest fires in the next. Bounds the time a block takes after a long night.
@@ -37,6 +37,10 @@ pub struct Executed {
     pub changes: Changes,
     /// Whether the registry was called: keys and revocations change only there.
     pub touches_registry: bool,
+    /// Whether a call has private fields, or purges one.
+    pub is_private: bool,
+    /// Private fields that were purged: entry and name.
+    pub purged: Vec<(u64, String)>,
 }
 
 /// What is left of a statement when it was executed.
@@ -88,6 +92,16 @@ impl Executed {
             *place = outcome.encode();
         }
         refusals
+    }
+
+    fn look_for_private(&mut self, body: &Body, done: &Result<Vec<Event>, Refusal>) {
+        let Body::Call(call) = body else { return };
+        let is_purge = |call: &CallBody| call.contract.as_str() == PRIVACY;
+        self.is_private |= is_purge(call) || private_fields(call).next().is_some();
+        if let Ok(events) = done {
+            let purged = events.iter().filter(|_| is_purge(call)).filter_map(purged_by);
+            self.purged.extend(purged.map(|(entry, field)| (entry, field.to_owned())));
+        }
     }
 
     fn push(&mut self, place: Place, height: u64, done: Result<Vec<Event>, Refusal>) -> u16 {
@@ -220,6 +234,8 @@ pub fn execute(
         details: Details::default(),
         changes: Changes::new(),
         touches_registry: false,
+        is_private: false,
+        purged: Vec::new(),
     };
     for place in 0..executed.terms.len() {
         let (agreement, due) = executed.terms[place].clone();
@@ -231,6 +247,7 @@ pub fn execute(
         let (refusal, triggers) = match input(entry, &statement) {
             Ok(input) => {
                 let done = kernel.execute(&mut overlay, block, &input);
+                executed.look_for_private(&statement.body, &done);
                 (executed.push(Place::Entry { index: entry, statement: statement.id }, block.height, done), Vec::new())
             }
             Err(triggers) => (0, executed.batch(kernel, &mut overlay, block, entry, &statement, triggers)),

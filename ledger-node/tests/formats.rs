@@ -130,10 +130,10 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 async fn a_folder_of_a_newer_program_is_refused_with_the_reason_and_left_alone() {
     let dir = copy();
     open(dir.path()).unwrap().close();
-    fs::write(dir.path().join("FORMAT"), "tallystick node data 3\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "tallystick node data 4\n").unwrap();
     let before = contents(dir.path());
     let error = open(dir.path()).err().unwrap();
-    assert!(matches!(error, OpenLedgerError::Store(StoreOpenError::Newer { found: 3, known: 2, .. })), "{error}");
+    assert!(matches!(error, OpenLedgerError::Store(StoreOpenError::Newer { found: 4, known: 3, .. })), "{error}");
     let said = error.to_string();
     assert!(
         said.contains("newer version") && said.contains("FORMAT") && said.contains("nothing was changed"),

@@ -7,7 +7,9 @@ use crate::shutdown::runtime;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tally_evidence::cbor::{self, Cbor};
-use tally_evidence::{CallBody, SignedStatement, SigningKey, StatementKind, sign};
+use tally_evidence::{
+    CallBody, Commitment, OPENING_BYTES_MAX, Opening, Presented, SignedStatement, SigningKey, StatementKind, sign,
+};
 use tally_ledger_client::{Client, SubmitError};
 use tally_model::{AgreementId, PartyId, Timestamp};
 
@@ -15,11 +17,28 @@ pub fn run(args: CallArgs, json: bool) -> Result<Answer, Fault> {
     let key = read_private(&args.key)?;
     let party = PartyId::try_new(&args.party).context("--as")?;
     let agreement = args.agreement.as_deref().map(AgreementId::try_new).transpose().context("--agreement")?;
-    let arguments = args.args.iter().map(|text| argument(text)).collect::<Result<BTreeMap<_, _>, Fault>>()?;
+    let mut arguments = BTreeMap::new();
+    for text in &args.args {
+        add(&mut arguments, argument("--arg", text)?)?;
+    }
+    let mut openings = Vec::new();
+    for text in &args.private {
+        let (name, value) = argument("--private", text)?;
+        let opening = Opening { salt: random()?, value, name: name.clone() }.encode();
+        if opening.len() > OPENING_BYTES_MAX {
+            return Err(format!(
+                "--private {name}: {} bytes; at most {OPENING_BYTES_MAX} with salt and name",
+                opening.len()
+            )
+            .into());
+        }
+        add(&mut arguments, (name, Commitment::to(&opening).to_argument()))?;
+        openings.push(opening);
+    }
     let wish = Wish { contract: &args.contract, action: &args.action, agreement, arguments };
     runtime()?.block_on(async {
         let client = Client::new(args.node.node.clone());
-        let done = submit(&client, &party, &key, wish).await?;
+        let done = submit_with(&client, &party, &key, wish, openings).await?;
         show(&done, json)?;
         Ok(done.refusal.is_none().into())
     })
@@ -59,11 +78,23 @@ pub struct Done {
 /// # Errors
 /// When the node cannot be reached or does not admit the statement.
 pub async fn submit(client: &Client, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Done, Fault> {
+    submit_with(client, party, key, wish, Vec::new()).await
+}
+
+/// The same with what opens its private fields beside it.
+async fn submit_with(
+    client: &Client,
+    party: &PartyId,
+    key: &SigningKey,
+    wish: Wish<'_>,
+    openings: Vec<Vec<u8>>,
+) -> Result<Done, Fault> {
     let status = client.get_json("/status").await.context("asking the node for its name")?;
     let ledger = status["ledger"].as_str().ok_or("the node does not say which ledger it is")?;
     let statement = seal(ledger, party, key, wish)?;
     let id = SignedStatement::parse(&statement)?.id;
-    let waits_for = match client.submit(&statement).await {
+    let sent = if openings.is_empty() { statement } else { Presented { statement, openings }.encode()? };
+    let waits_for = match client.submit(&sent).await {
         Ok(_) => None,
         // Executed and synced: nothing is gained by making the person wait, and another call would be another statement.
         Err(SubmitError::NotFinal { cause }) => Some(cause),
@@ -83,8 +114,7 @@ pub fn why_refused(outcome: &serde_json::Value, number: u16) -> String {
 }
 
 fn seal(ledger: &str, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Vec<u8>, Fault> {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).map_err(|_| tally_evidence::KeyFault::Randomness)?;
+    let nonce = random()?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
     let body = CallBody {
@@ -98,10 +128,24 @@ fn seal(ledger: &str, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Resu
     Ok(sign(StatementKind::Call, key, party, body.subject(), ledger, at.as_seconds(), body.encode()))
 }
 
-fn argument(text: &str) -> Result<(String, Cbor), Fault> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("--arg {text}: write NAME=VALUE"))?;
+fn random() -> Result<[u8; 16], Fault> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| tally_evidence::KeyFault::Randomness)?;
+    Ok(bytes)
+}
+
+fn add(arguments: &mut BTreeMap<String, Cbor>, (name, value): (String, Cbor)) -> Result<(), Fault> {
+    match arguments.insert(name.clone(), value) {
+        None => Ok(()),
+        Some(_) => Err(format!("`{name}` is given twice; name each argument once, under --arg or --private").into()),
+    }
+}
+
+/// `flag` is the one it came with.
+fn argument(flag: &str, text: &str) -> Result<(String, Cbor), Fault> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{flag} {text}: write NAME=VALUE"))?;
     if let Some(file) = value.strip_prefix('@') {
-        let bytes = std::fs::read(file).context(format_args!("--arg {name}: reading {file}"))?;
+        let bytes = std::fs::read(file).context(format_args!("{flag} {name}: reading {file}"))?;
         return Ok((name.to_owned(), cbor::bytes(bytes)));
     }
     let value = match value.parse::<i64>() {
@@ -115,7 +159,11 @@ fn argument(text: &str) -> Result<(String, Cbor), Fault> {
     Ok((name.to_owned(), value))
 }
 
-fn show(done: &Done, json: bool) -> Result<(), Fault> {
+/// Tells what came of a call.
+///
+/// # Errors
+/// When standard output is gone.
+pub fn show(done: &Done, json: bool) -> Result<(), Fault> {
     if json {
         return print_json(done);
     }

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod node;
 pub mod order;
 pub mod plan;
+pub mod private;
 pub mod probe;
 pub mod prove;
 pub mod query;

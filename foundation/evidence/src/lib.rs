@@ -17,6 +17,7 @@ mod cosignature;
 mod coverage;
 mod cursor;
 mod disclosure;
+mod field_file;
 mod file;
 pub mod json;
 mod key;
@@ -26,6 +27,7 @@ mod note_key;
 mod outcome;
 mod permit;
 mod policy;
+mod private;
 mod reading;
 mod receipt;
 mod registration;
@@ -46,6 +48,7 @@ pub use cosignature::{Cosigner, CosignerFault, Witnessed, cosign, witnessed};
 pub use coverage::{CoverageFile, Question, StateClaim, device_state_key, revocation_state_key};
 pub use cursor::Cursor;
 pub use disclosure::{Disclosure, DisclosureFault, Part};
+pub use field_file::FieldFile;
 pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault, WitnessedNote};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
 pub use merkle::{
@@ -60,6 +63,10 @@ pub use permit::{
 };
 pub use policy::{
     Allowed, LASTS_MAX, POLICY_ITEMS_MAX, Policy, RATE_MAX, SENDER_BYTES_MAX, Who, is_sender, policy_state_key,
+};
+pub use private::{
+    Commitment, NoCommitment, OPENING_BYTES_MAX, OPENING_TYPE, Opening, Presented, PrivateFault, open_fields,
+    private_fields,
 };
 pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading, push_reading, reading_leaf};
 pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};

@@ -7,6 +7,7 @@
 
 mod coverage;
 mod entry;
+mod field;
 mod known;
 mod report;
 mod story;
@@ -21,7 +22,7 @@ pub use witness::Witnesses;
 use entry::Ledger;
 use known::Known;
 use story::Story;
-use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, FileFault, Stamped, VerifyingKey, json};
+use tally_evidence::{CoverageFile, EvidenceFile, EvidenceTerm, FieldFile, FileFault, Stamped, VerifyingKey, json};
 
 /// What a reader knows from elsewhere, and whose word he wants.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,7 +36,7 @@ pub struct Reader<'a> {
     pub time_authorities: Option<&'a TimeAuthorities>,
 }
 
-/// Checks an evidence file, or a coverage file: what it is stands in it. `pinned` is the ledger's key as the reader knows
+/// Checks an evidence file, a coverage file or a field file: what it is stands in it. `pinned` is the ledger's key as the reader knows
 /// it from elsewhere; without it the key in the file is used, and the report says so.
 ///
 /// The file may be in its JSON form ([`tally_evidence::json`]): then the bytes in it are checked, and one more link says
@@ -88,10 +89,13 @@ fn verify_cbor(file: &[u8], reader: &Reader<'_>) -> Report {
 fn verify_content(file: &[u8], reader: &Reader<'_>) -> Report {
     let nobody = Witnesses::default();
     let witnesses = reader.witnesses.unwrap_or(&nobody);
-    if !CoverageFile::is_one(file) {
+    let mut report = if CoverageFile::is_one(file) {
+        coverage::verify(file, reader.ledger_key)
+    } else if FieldFile::is_one(file) {
+        field::verify(file, reader.ledger_key)
+    } else {
         return verify_agreement(file, reader.ledger_key, witnesses);
-    }
-    let mut report = coverage::verify(file, reader.ledger_key);
+    };
     witness::absent(witnesses, &mut report);
     report
 }

@@ -50,6 +50,8 @@ pub enum Step {
     State,
     /// No reading of the time asked for is missing.
     Coverage,
+    /// What is shown is what the call sealed as a private field.
+    Field,
 }
 
 impl fmt::Display for Step {
@@ -75,6 +77,7 @@ impl fmt::Display for Step {
             Self::Anchor => "anchor",
             Self::State => "state",
             Self::Coverage => "coverage",
+            Self::Field => "private field",
         })
     }
 }

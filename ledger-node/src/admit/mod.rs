@@ -18,7 +18,7 @@ pub(crate) use signers::Signers;
 pub use statement::{Body, CheckedStatement};
 pub(crate) use statement::{check_seal, parse, parse_any};
 
-use tally_evidence::{BatchFault, BodyFault, StatementFault};
+use tally_evidence::{BatchFault, BodyFault, PrivateFault, StatementFault};
 
 /// Why a statement is never taken as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,9 @@ pub enum Refused {
     /// A batch, or one of its triggers, is not what it should be.
     #[error("{0}")]
     Batch(BatchFault),
+    /// What came beside the statement does not open its private fields.
+    #[error("{0}")]
+    Private(PrivateFault),
     /// `sub` is not what the body is about.
     #[error("the header says it is about `{header}`, the body is about `{body}`")]
     Subject {
@@ -98,6 +101,7 @@ impl Refused {
             Self::Seal { .. } => "seal",
             Self::Body(_) => "body",
             Self::Batch(fault) => fault.code(),
+            Self::Private(_) => "private",
             Self::Subject { .. } => "subject",
         }
     }
@@ -116,6 +120,9 @@ impl Refused {
             Self::Body(_) => "the body must be as in docs/formats/trigger.cddl or call.cddl",
             Self::Batch(_) => {
                 "a batch and its triggers are sealed and sent as in docs/formats/batch.cddl; none of them was taken"
+            }
+            Self::Private(_) => {
+                "openings travel as in docs/formats/private.cddl, each of a field that the call commits to"
             }
             Self::Subject { .. } => {
                 "`sub` is the device of a trigger, the agreement of a call, or else its contract; of a batch its `iss`"

@@ -30,13 +30,13 @@ pub async fn submit(State(api): State<Api>, request: Request) -> Result<Response
     is_cose(request.headers())?;
     let body = receive(&api.engine, request).await?;
     let bytes = Arc::<[u8]>::from(body.as_ref());
-    let ticket = if BatchEnvelope::is_one(&bytes) {
+    let committed = if BatchEnvelope::is_one(&bytes) {
         // Reading a thousand triggers takes milliseconds, in which others want to be answered.
-        on_disk(&api.engine, move |engine| Ok(engine.admit(bytes)?)).await?
+        let ticket = on_disk(&api.engine, move |engine| Ok(engine.admit(bytes)?)).await?;
+        api.engine.settled(ticket).await?
     } else {
-        api.engine.admit(bytes)?
+        api.engine.submit(bytes).await?
     };
-    let committed = api.engine.settled(ticket).await?;
     if let Some(witnesses) = &api.witnesses
         && let Standing::Durable { have, need } = witnesses.settle(committed.size).await
     {
@@ -289,6 +289,11 @@ impl<'a> EntryName<'a> {
         };
         found.ok_or_else(|| self.missing())
     }
+}
+
+/// The entry of this name; also when its statement was pruned.
+pub(super) fn named(engine: &Engine, name: &str) -> Result<Committed, Problem> {
+    EntryName::parse(name)?.committed(engine)
 }
 
 const ID_HINT: &str = "an entry is named by the 64 hexadecimal digits of its statement id, or by its index; \

@@ -17,6 +17,7 @@ mod events;
 mod evidence;
 mod health;
 mod listen;
+mod private;
 mod problem;
 mod query;
 mod retention;
@@ -96,6 +97,8 @@ fn reading() -> Router<Api> {
         .route("/entries/{id}/statement", get(entries::statement))
         .route("/entries/{id}/batch", get(entries::batch))
         .route("/entries/{id}/outcome", get(entries::outcome))
+        .route("/entries/{id}/private", get(private::list))
+        .route("/entries/{id}/private/{field}", get(private::field))
         .route("/checkpoint", get(entries::checkpoint))
         .route("/checkpoints/{height}", get(entries::checkpoint_at))
         .route("/.well-known/scitt-configuration", get(scitt::configuration))

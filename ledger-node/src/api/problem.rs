@@ -5,6 +5,7 @@ use crate::engine::{ReadError, SubmitError};
 use crate::store::{CommitError, IndexFault, Pruned};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tally_contracts::PrivateField;
 use tally_evidence::StatementId;
 
 /// An error answer.
@@ -87,6 +88,13 @@ impl Problem {
         let hint =
             "ask the node that orders; here are checkpoints, blocks, statements, outcomes and proofs of the state";
         Self::new(StatusCode::MISDIRECTED_REQUEST, "follower", ReadError::NoKey.to_string(), hint)
+    }
+
+    /// Erased, by a call that is in the ledger.
+    pub fn purged(field: &PrivateField) -> Self {
+        let (by, entry, why) = field.purged.as_ref().map_or(("", 0, ""), |how| (&how.by, how.entry, &how.reason));
+        let text = format!("`{}` of entry {} was purged by `{by}` (entry {entry}): {why}", field.field, field.entry);
+        Self::new(StatusCode::GONE, "purged", text, "nobody can bring it back; the commitment stays in the sealed call")
     }
 
     /// Events that are asked for were forgotten: nothing is skipped in silence.

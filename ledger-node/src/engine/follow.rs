@@ -107,9 +107,12 @@ impl Engine {
         let (mut builder, mut writer) = hand.take().ok_or_else(stopped)?;
         *self.inner.pulse.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         match builder.follow(record, &mut writer) {
-            Ok(()) => {
+            Ok(purged) => {
                 *hand = Some((builder, writer));
-                Ok(())
+                self.purge_all(&purged).map_err(|fault| {
+                    self.fail(&fault);
+                    FollowFault::Fatal(fault)
+                })
             }
             Err(error) if left_untouched(&error) => {
                 *hand = Some((builder, writer));

@@ -2,6 +2,7 @@
 
 mod config;
 mod follow;
+mod private;
 mod reading;
 mod retention;
 mod seals;
@@ -20,6 +21,7 @@ use crate::clock::Clock;
 use crate::follow::mark;
 use crate::metrics::Metrics;
 use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, OpenLedgerError, OrderThread, Queue};
+use crate::private::PrivateFields;
 use crate::store::{IndexDisk, LogDisk, Store, check_format};
 use follow::Follower;
 use retention::Retainer;
@@ -102,6 +104,7 @@ struct Inner {
     seals: Seals,
     limits: Limits,
     store: Arc<Store>,
+    private: Arc<PrivateFields>,
     queue: Arc<Queue>,
     inflight: Arc<InFlight<Committed>>,
     signers: Arc<Signers>,
@@ -155,7 +158,10 @@ impl Engine {
         } else {
             builder.catch_up(opened.tail, &mut |_| {})?;
         }
+        let private = PrivateFields::of(store.folder());
+        private.tidy(&store)?;
         let inner = Inner {
+            private: Arc::new(private),
             seals: Seals::default(),
             queue: Arc::new(Queue::new(limits.in_flight_max, limits.urgent_max())),
             inflight: Arc::default(),
@@ -189,6 +195,7 @@ impl Engine {
             signers: Arc::clone(&inner.signers),
             metrics: Arc::clone(&inner.metrics),
             queue: Arc::clone(&inner.queue),
+            private: Arc::clone(&inner.private),
         };
         let thread = OrderThread {
             builder,

@@ -2,6 +2,7 @@
 
 use super::{Committed, Engine, Inner};
 use crate::execute::BATCH_EXECUTED;
+use crate::private::PrivateError;
 use crate::store::{CommitError, EntryPlace, IndexFault};
 use tally_evidence::{
     BatchEnvelope, ConsistencyReceipt, Hash, OutcomeRecord, Receipt, SignedStatement, SigningKey, StatementId, TreeNote,
@@ -13,6 +14,9 @@ pub enum ReadError {
     /// The store does not give it.
     #[error(transparent)]
     Store(#[from] CommitError),
+    /// Private fields cannot be read.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// What it gives makes no sense.
     #[error("the ledger is damaged at entry {0}")]
     Entry(u64),

@@ -2,6 +2,7 @@
 
 use super::{Engine, NodeState};
 use crate::retain::{Done, Pass, Plan, RetainFault, Retention, Step, plan};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tally_model::Timestamp;
 
@@ -11,6 +12,8 @@ pub(super) struct Retainer {
     pub retention: Retention,
     /// Held by the pass that runs.
     busy: Mutex<()>,
+    /// Whether private fields of pruned statements may be left.
+    unswept: AtomicBool,
     last: Mutex<Option<LastPass>>,
 }
 
@@ -25,7 +28,8 @@ pub struct LastPass {
 
 impl Retainer {
     pub fn new(retention: Retention) -> Self {
-        Self { retention, ..Self::default() }
+        // What an interrupted pass left is looked for once.
+        Self { retention, unswept: AtomicBool::new(true), ..Self::default() }
     }
 }
 
@@ -74,7 +78,10 @@ impl Engine {
             retention: self.retention(),
             step: &mut step,
         };
-        let done = pass.run(now);
+        let done = pass.run(now).and_then(|done| self.forget_private(done));
+        if done.is_err() {
+            retainer.unswept.store(true, Ordering::SeqCst);
+        }
         match &done {
             Err(RetainFault::Stopped) => return done,
             Err(fault) => tracing::error!(%fault, "a retention pass failed; nothing that must stay was deleted"),
@@ -88,5 +95,16 @@ impl Engine {
         let words = done.as_ref().map(Clone::clone).map_err(ToString::to_string);
         *retainer.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastPass { at: now, done: words });
         done
+    }
+
+    /// Private fields go with their statements.
+    fn forget_private(&self, done: Done) -> Result<Done, RetainFault> {
+        let unswept = &self.inner.retainer.unswept;
+        if done.segments > 0 || unswept.load(Ordering::SeqCst) {
+            unswept.store(true, Ordering::SeqCst);
+            self.inner.private.forget_pruned(&self.inner.store)?;
+            unswept.store(false, Ordering::SeqCst);
+        }
+        Ok(done)
     }
 }

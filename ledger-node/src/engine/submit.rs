@@ -6,7 +6,7 @@ use crate::order::NotQueued;
 use crate::store::{CommitError, EntryPlace, IndexFault};
 use std::sync::Arc;
 use std::time::Instant;
-use tally_evidence::{SignedStatement, StatementId};
+use tally_evidence::{Presented, SignedStatement, StatementId};
 use tokio::sync::oneshot;
 
 /// Why a statement is not in the ledger.
@@ -33,7 +33,11 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`].
     pub async fn submit(&self, statement: impl Into<Arc<[u8]>>) -> Result<Committed, SubmitError> {
-        self.settled(self.admit(statement.into())?).await
+        let statement = statement.into();
+        if Presented::is_one(&statement) {
+            return self.submit_presented(statement).await;
+        }
+        self.settled(self.admit(statement)?).await
     }
 
     /// Waits for the block of what was admitted.
@@ -52,7 +56,12 @@ impl Engine {
 
     /// Everything up to the queue; never waits.
     pub(crate) fn admit(&self, statement: Arc<[u8]>) -> Result<Ticket, SubmitError> {
-        let admitted = self.inner.admit(statement);
+        self.admit_with(statement, &[])
+    }
+
+    /// The same for a statement with openings of its private fields, which are on the disk before it is queued.
+    pub(super) fn admit_with(&self, statement: Arc<[u8]>, openings: &[Vec<u8>]) -> Result<Ticket, SubmitError> {
+        let admitted = self.inner.admit(statement, openings);
         match &admitted {
             Ok(Ticket::Known(_)) => self.inner.metrics.repeated.inc(),
             Ok(Ticket::Waiting(_)) => self.inner.metrics.admitted.inc(),
@@ -75,7 +84,7 @@ impl Engine {
 }
 
 impl Inner {
-    fn admit(&self, bytes: Arc<[u8]>) -> Result<Ticket, SubmitError> {
+    fn admit(&self, bytes: Arc<[u8]>, openings: &[Vec<u8>]) -> Result<Ticket, SubmitError> {
         self.is_open()?;
         let parsed = parse(&bytes, &self.ledger, self.limits.body_bytes_max)?;
         match self.check(&parsed) {
@@ -85,6 +94,9 @@ impl Inner {
                 return self.same_as_first(&parsed, &bytes)?.map(Ticket::Known).ok_or(refused.into());
             }
             Err(error) => return Err(error),
+        }
+        if !openings.is_empty() {
+            self.take_openings(&parsed, openings)?;
         }
         let (id, subject) = (parsed.id, parsed.subject.clone());
         let (first, answer) = match self.inflight.reserve(id) {

@@ -16,7 +16,7 @@ use crate::engine::{Engine, EngineConfig, FollowFault};
 use crate::order::OpenLedgerError;
 use crate::retain::kept::{self, KeptChain, KeptName};
 use crate::retain::{FileFault, archive, snapshot};
-use crate::store::{Before, LogDisk, StoreOpenError, audit_on, checkpoint_in, raise_format};
+use crate::store::{Before, FORMAT_PARTIAL, LogDisk, StoreOpenError, audit_on, checkpoint_in, raise_format};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -216,7 +216,7 @@ impl Copy<'_> {
         let folders = [(kept::FOLDER, &listing.kept), (snapshot::FOLDER, &listing.snapshot), (LOG, &listing.log)];
         let of: u64 = folders.iter().flat_map(|(_, files)| files.iter()).map(|file| file.bytes).sum();
         if !listing.kept.is_empty() {
-            at(self.staged, raise_format(self.staged))?;
+            at(self.staged, raise_format(self.staged, FORMAT_PARTIAL))?;
         }
         let mut here = 0;
         let mut before = Before::default();

@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::engine::LedgerKey;
 use crate::execute::{Executed, ExecutedEntry, Memory, execute};
 use crate::order::behind::Behind;
+use crate::private::PrivateError;
 use crate::store::{
     BlockRecord, CommitError, Head, NewBlock, ProvenState, Span, Store, StoreOpenError, WriterState, open_block,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Logged {
     pub spans: Vec<Span>,
     pub entries: Vec<ExecutedEntry>,
     pub touches_registry: bool,
+    /// Private fields that were purged: entry and name.
+    pub purged: Vec<(u64, String)>,
     pub seconds: Phases,
     /// When it was begun.
     pub began: Instant,
@@ -172,6 +175,9 @@ pub enum OpenLedgerError {
     /// The system gives no thread.
     #[error("the order thread cannot be started")]
     Thread(#[source] std::io::Error),
+    /// What was purged cannot be erased, or what is kept not be read.
+    #[error("private fields: {0}")]
+    Private(#[from] PrivateError),
     /// The counters cannot be made.
     #[error("the metrics cannot be made")]
     Metrics(#[from] prometheus::Error),
@@ -266,7 +272,8 @@ impl Builder {
     ///
     /// When its bytes are not what they should be ([`OpenLedgerError::Store`], [`OpenLedgerError::NotNext`],
     /// [`OpenLedgerError::Statement`], the chain) nothing was touched. After any other error this must not be used any more.
-    pub fn follow(&mut self, record: &[u8], writer: &mut WriterState) -> Result<(), OpenLedgerError> {
+    /// Gives the private fields that were purged in it.
+    pub fn follow(&mut self, record: &[u8], writer: &mut WriterState) -> Result<Vec<(u64, String)>, OpenLedgerError> {
         let last = self.behind.last().map(|head| &head.checkpoint);
         let expected = last.map_or(0, |last| last.height + 1);
         let (record, head) = open_block(record, expected, self.key.public())?;
@@ -292,7 +299,7 @@ impl Builder {
         head: Head,
         writer: &mut WriterState,
         keep: Keep,
-    ) -> Result<(), OpenLedgerError> {
+    ) -> Result<Vec<(u64, String)>, OpenLedgerError> {
         let BlockRecord { height, time, statements, checkpoint } = record;
         let parse = |(place, bytes): (usize, &Vec<u8>)| {
             let statement = CheckedStatement::from_log(bytes);
@@ -311,7 +318,7 @@ impl Builder {
         };
         let store = Arc::clone(&self.store);
         let mut proven = store.proven_state();
-        let draft = self.draft(time, checked, &mut proven)?;
+        let mut draft = self.draft(time, checked, &mut proven)?;
         if let Some(what) = difference(&draft.checkpoint, &head.checkpoint) {
             return Err(OpenLedgerError::Diverged { height, what });
         }
@@ -321,6 +328,7 @@ impl Builder {
             };
             self.behind.read(&self.store, after).map_err(CommitError::from)??;
         }
+        let purged = std::mem::take(&mut draft.executed.purged);
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
         let mut block = new_block(draft.executed, draft.tree, Arc::new(head)).0;
@@ -330,7 +338,8 @@ impl Builder {
             Keep::Log => drop(self.store.log(&block)?),
         }
         self.logged(&mut block, &mut proven)?;
-        Ok(self.store.apply(block, spans, writer)?)
+        self.store.apply(block, spans, writer)?;
+        Ok(purged)
     }
 
     fn draft(
@@ -370,8 +379,8 @@ impl Builder {
     }
 
     fn log(&mut self, draft: Draft, proven: &mut ProvenState, began: Instant) -> Result<Logged, CommitError> {
-        let Draft { mut seconds, checkpoint, executed, tree } = draft;
-        let touches_registry = executed.touches_registry;
+        let Draft { mut seconds, checkpoint, mut executed, tree } = draft;
+        let (touches_registry, purged) = (executed.touches_registry, std::mem::take(&mut executed.purged));
         let key = self.key.secret().ok_or(CommitError::NoKey)?;
         let head = Arc::new(Head { sealed: checkpoint.seal(key), checkpoint });
         let (mut block, entries) = new_block(executed, tree, head);
@@ -379,7 +388,7 @@ impl Builder {
         let spans = self.store.log(&block)?;
         seconds.log = logging.elapsed().as_secs_f64();
         self.logged(&mut block, proven)?;
-        Ok(Logged { block, spans, entries, touches_registry, seconds, began })
+        Ok(Logged { block, spans, entries, touches_registry, purged, seconds, began })
     }
 
     fn logged(&mut self, block: &mut NewBlock, proven: &mut ProvenState) -> Result<(), CommitError> {
@@ -401,12 +410,14 @@ impl Builder {
 }
 
 fn new_block(executed: Executed, tree: Vec<StateChange>, head: Arc<Head>) -> (NewBlock, Vec<ExecutedEntry>) {
-    let Executed { terms, entries, outcomes, details, changes, .. } = executed;
+    let Executed { terms, entries, outcomes, details, changes, is_private, .. } = executed;
     let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
     let triggers = |entry: &ExecutedEntry| u32::try_from(entry.triggers.len()).unwrap_or(u32::MAX);
     let batches = (0..).zip(entries.iter().map(triggers)).filter(|(_, triggers)| *triggers > 0).collect();
     let changes = Arc::new(changes);
-    (NewBlock { head, statements, batches, terms, outcomes, details, changes, tree, commit: None }, entries)
+    let block =
+        NewBlock { head, statements, batches, is_private, terms, outcomes, details, changes, tree, commit: None };
+    (block, entries)
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

@@ -11,6 +11,7 @@ use crate::execute::ExecutedEntry;
 use crate::metrics::Metrics;
 use crate::order::build::Logged;
 use crate::order::{Phases, Queue};
+use crate::private::PrivateFields;
 use crate::store::{CommitError, Store, WriterState};
 use std::io;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(crate) struct Keeper {
     pub signers: Arc<Signers>,
     pub metrics: Arc<Metrics>,
     pub queue: Arc<Queue>,
+    pub private: Arc<PrivateFields>,
 }
 
 /// The order thread's end of it.
@@ -58,7 +60,7 @@ impl Keeper {
     }
 
     fn keep(&self, logged: Logged, writer: &mut WriterState) -> Result<(), CommitError> {
-        let Logged { block, spans, entries, touches_registry, mut seconds, began } = logged;
+        let Logged { block, spans, entries, touches_registry, purged, mut seconds, began } = logged;
         let (height, size) = (block.head.checkpoint.height, block.head.checkpoint.size);
         let terms = block.terms.len();
         let applying = Instant::now();
@@ -67,6 +69,10 @@ impl Keeper {
         // Behind the publishing: who looks a signer up from now on sees the new registry.
         if touches_registry {
             self.signers.forget();
+        }
+        // Before anybody is told that it is done.
+        for (entry, field) in purged {
+            self.private.purge(&self.store, entry, &field).map_err(|fault| CommitError::Erase(fault.to_string()))?;
         }
         self.count(height, terms, &entries, &seconds, began);
         let first_entry = size - entries.len() as u64;

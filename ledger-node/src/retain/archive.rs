@@ -3,27 +3,32 @@
 //! ```text
 //! 00000000000000000000.seg    a segment as it was in the log (docs/formats/journal.md), mode 0444
 //! 00000000000000000000.json   its manifest, mode 0444; written last: without it the segment is not whole
+//! 00000000000000000000.private   private fields of its calls, mode 0600; only when there are some, may be deleted (`openings`)
 //! ```
 //! Anyone with the ledger's public key can check an archive: digests, hash chain, seals, chain of checkpoints, and the roots of
 //! the tree when it reaches back to block 0. Written down in `docs/formats/retention.md`.
 
 use super::container::{FileFault, unfinished};
+use super::openings;
+use crate::admit::CheckedStatement;
 use crate::config::ConfigError;
 use crate::order::OpenLedgerError;
 use crate::store::{Log, LogDisk, StoreOpenError, audit_from, read_block};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use tally_evidence::{Checkpoint, VerifyingKey};
+use tally_evidence::{Checkpoint, StatementId, VerifyingKey};
 use tally_journal::files;
 use tally_journal::{OpenError, SegmentName, Storage};
 
 /// Version of the manifest.
 const VERSION: u32 = 1;
 const PIECE_BYTES: usize = 1 << 20;
+const LOG: &str = "log";
 /// Where the chain hash stands in the header of a segment.
 const CHAIN: std::ops::Range<usize> = 24..56;
 
@@ -89,13 +94,34 @@ pub enum ArchiveFault {
     Config(#[from] ConfigError),
 }
 
-/// Copies a complete segment out of the folder `log` into the archive, compares the copy, and reads it through: checksums, hash
-/// chain, seals. A segment that is there already is compared only.
+/// Copies a complete segment of the log in `data` into the archive, compares the copy, and reads it through: checksums, hash
+/// chain, seals; and the private fields of its calls. A segment that is there already is compared only.
 ///
 /// # Errors
 /// [`ArchiveFault`]; the segment is not in the archive then, or was there and is another one.
-pub fn put(log: &Path, segment: SegmentName, key: &VerifyingKey, dir: &Path) -> Result<Manifest, ArchiveFault> {
+pub fn put(data: &Path, segment: SegmentName, key: &VerifyingKey, dir: &Path) -> Result<Manifest, ArchiveFault> {
     fs::create_dir_all(dir).map_err(|source| FileFault::io(dir, source))?;
+    let manifest = put_segment(&data.join(LOG), segment, key, dir)?;
+    openings::put(data, dir, &manifest.segment, || statements(dir, segment, key))?;
+    Ok(manifest)
+}
+
+/// The statements of a segment in the archive.
+fn statements(dir: &Path, name: SegmentName, key: &VerifyingKey) -> Result<BTreeSet<StatementId>, ArchiveFault> {
+    let blocks = |source| ArchiveFault::Blocks { dir: dir.join(name.to_string()), source: Box::new(source) };
+    let disk = LogDisk::new(ArchiveDisk { dir: dir.to_owned(), only: Some(name) });
+    let log = Log::open(disk).map_err(|fault| blocks(fault.into()))?;
+    let mut found = BTreeSet::new();
+    for height in log.first()..log.blocks() {
+        let (record, _) = read_block(&log, height, key).map_err(blocks)?;
+        for bytes in &record.statements {
+            found.extend(CheckedStatement::from_log(bytes).map(|statement| statement.id).ok());
+        }
+    }
+    Ok(found)
+}
+
+fn put_segment(log: &Path, segment: SegmentName, key: &VerifyingKey, dir: &Path) -> Result<Manifest, ArchiveFault> {
     let name = segment.to_string();
     let (from, target, file) = (log.join(&name), dir.join(&name), dir.join(manifest_name(&name)));
     let (bytes, sha256, head) = digest(&from)?;
@@ -123,11 +149,10 @@ pub fn put(log: &Path, segment: SegmentName, key: &VerifyingKey, dir: &Path) -> 
 /// # Errors
 /// [`ArchiveFault`].
 pub fn put_all(data: &Path, key: &VerifyingKey, dir: &Path) -> Result<Vec<Manifest>, ArchiveFault> {
-    let log = data.join("log");
-    let mut names = segment_names(&log)?;
+    let mut names = segment_names(&data.join(LOG))?;
     // The last one still takes blocks.
     names.pop();
-    names.into_iter().map(|name| put(&log, name, key, dir)).collect()
+    names.into_iter().map(|name| put(data, name, key, dir)).collect()
 }
 
 /// The segments in a folder, oldest first.
@@ -298,6 +323,8 @@ pub struct Verified {
     pub first_entry: u64,
     /// How many entries.
     pub entries: u64,
+    /// Private fields of calls that are there in clear.
+    pub private: usize,
     /// Whether the roots of the tree were recomputed: only when the archive begins at block 0.
     pub roots: bool,
     /// The last checkpoint.
@@ -314,8 +341,10 @@ pub fn verify(dir: &Path, key: &VerifyingKey) -> Result<Verified, ArchiveFault> 
     let (Some(first), Some(last)) = (manifests.first(), manifests.last()) else {
         return Err(FileFault::content(dir, "no segment of a log is in it").into());
     };
+    let mut private = 0;
     for manifest in &manifests {
         compare(&dir.join(&manifest.segment), manifest)?;
+        private += openings::read(dir, &manifest.segment)?.len();
     }
     let blocks = |source| ArchiveFault::Blocks { dir: dir.to_owned(), source: Box::new(source) };
     let head = audit_from(LogDisk::new(ArchiveDisk { dir: dir.to_owned(), only: None }), &first.ledger, key, None)
@@ -330,6 +359,7 @@ pub fn verify(dir: &Path, key: &VerifyingKey) -> Result<Verified, ArchiveFault> 
         last_block: last.last_block,
         first_entry: first.first_entry,
         entries: manifests.iter().map(|manifest| manifest.entries).sum(),
+        private,
         roots: first.first_block == 0,
         last: head.checkpoint,
     })

@@ -5,10 +5,11 @@
 
 use super::archive::{self, ArchiveFault, Manifest, segment_names};
 use super::container::FileFault;
-use super::{kept, snapshot};
+use super::{kept, openings, snapshot};
 use crate::config::NodeConfig;
 use crate::engine::Engine;
-use crate::store::check_format;
+use crate::private;
+use crate::store::{FORMAT_PRIVATE, check_format, raise_format};
 use serde::Serialize;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -46,6 +47,8 @@ pub fn import(config: &NodeConfig, dir: &Path) -> Result<Imported, ArchiveFault>
     let wanted = wanted(config, dir, &key)?;
     let staged = data.join(LOG_NEW);
     stage(dir, &staged, &wanted)?;
+    // Before the log: if the power goes in between, the next pass of a node takes them away again.
+    bring_back_openings(data, dir, &wanted)?;
     // The index first: with the kept files it would call blocks pruned that are there again.
     archive::remove(&data.join(INDEX))?;
     // Newest first, so that the log never has a hole.
@@ -108,6 +111,17 @@ fn stage(dir: &Path, staged: &Path, wanted: &[Manifest]) -> Result<(), FileFault
         archive::compare(&file, manifest)?;
     }
     sync_folder(staged).map_err(|source| FileFault::io(staged, source))
+}
+
+fn bring_back_openings(data: &Path, dir: &Path, wanted: &[Manifest]) -> Result<(), ArchiveFault> {
+    for manifest in wanted {
+        for (name, opening) in openings::read(dir, &manifest.segment)? {
+            let marked = raise_format(data, FORMAT_PRIVATE);
+            marked.map_err(|source| FileFault::io(&data.join("FORMAT"), source))?;
+            private::bring_back(data, &name, &opening)?;
+        }
+    }
+    Ok(())
 }
 
 /// The log has everything again. Newest first, so that what is left always begins at block 0.

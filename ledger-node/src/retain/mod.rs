@@ -8,6 +8,7 @@ pub mod archive;
 mod container;
 mod import;
 pub mod kept;
+mod openings;
 pub mod pass;
 pub(crate) mod rebuild;
 pub mod snapshot;

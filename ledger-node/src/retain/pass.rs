@@ -4,6 +4,7 @@ use super::archive::{self, ArchiveFault};
 use super::container::{FileFault, UNFINISHED};
 use super::kept::{self, KeptBlock, KeptName};
 use super::snapshot::{self, SnapshotFault, SnapshotHead};
+use crate::private::PrivateError;
 use crate::store::{CommitError, IndexFault, Store};
 use serde::Serialize;
 use std::fs;
@@ -108,6 +109,9 @@ pub enum RetainFault {
     /// The archive.
     #[error("archive: {0}")]
     Archive(#[from] ArchiveFault),
+    /// Private fields.
+    #[error("private fields: {0}")]
+    Private(#[from] PrivateError),
     /// Log and index.
     #[error(transparent)]
     Store(#[from] CommitError),
@@ -220,7 +224,8 @@ impl Pass<'_> {
         let plan = plan(self.store, self.retention, now)?;
         let mut done = Done::default();
         if !plan.segments.is_empty() {
-            crate::store::raise_format(&data).map_err(|source| FileFault::io(&data.join("FORMAT"), source))?;
+            crate::store::raise_format(&data, crate::store::FORMAT_PARTIAL)
+                .map_err(|source| FileFault::io(&data.join("FORMAT"), source))?;
         }
         for segment in &plan.segments {
             self.forget(&data, segment, plan.since)?;
@@ -245,7 +250,7 @@ impl Pass<'_> {
         self.snapshot(data, last)?;
         self.at(Step::Snapshot)?;
         if let Some(dir) = &self.retention.archive {
-            archive::put(&data.join("log"), SegmentName(first), self.key, dir)?;
+            archive::put(data, SegmentName(first), self.key, dir)?;
             self.at(Step::Archived)?;
         }
         let name = KeptName { first, last };

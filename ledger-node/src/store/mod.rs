@@ -41,7 +41,10 @@ pub use rows::BlockRow;
 pub(crate) use rows::{decode_outcomes, encode_outcomes};
 pub(crate) use usage::folder_bytes;
 pub use usage::{Part, Usage, UsageFault};
-pub(crate) use version::{check as check_format, is_raised as is_format_raised, raise as raise_format};
+pub(crate) use version::{
+    PARTIAL as FORMAT_PARTIAL, PRIVATE as FORMAT_PRIVATE, check as check_format, marked as marked_format,
+    raise as raise_format,
+};
 
 use entry_tree::EntryTree;
 use index::{FlushPolicy, IndexChange};
@@ -116,6 +119,9 @@ pub enum CommitError {
     /// What was asked for was pruned.
     #[error("{0}")]
     Pruned(Pruned),
+    /// A private field was purged and could not be erased; opening the ledger again does it.
+    #[error("a private field that was purged cannot be erased: {0}")]
+    Erase(String),
     /// The contracts found the state broken; the block is not written.
     #[error("the state is broken (refusal {number}: {text})")]
     Broken {
@@ -144,6 +150,8 @@ pub struct NewBlock {
     pub statements: Vec<(Arc<[u8]>, StatementId)>,
     /// Those of them that are batches: place, and number of triggers.
     pub batches: Vec<(u32, u32)>,
+    /// Whether any of them has to do with private fields.
+    pub is_private: bool,
     /// Terms that ran out in it, in order.
     pub terms: Vec<(AgreementId, Timestamp)>,
     /// Encoded outcomes: of the terms, then of the entries, each batch followed by its triggers.
@@ -217,6 +225,15 @@ impl Store {
     /// [`IndexFault`].
     pub fn entry_of(&self, statement: &StatementId) -> Result<Option<u64>, IndexFault> {
         self.index.entry_of(statement)
+    }
+
+    /// The statement id of an entry.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub fn id_of(&self, entry: u64) -> Result<Option<StatementId>, IndexFault> {
+        let place = self.place_of(entry)?;
+        Ok(place.and_then(|place| place.row.entries.get(place.place).map(|(_, id)| *id)))
     }
 
     /// Where an entry is.
@@ -458,18 +475,20 @@ impl Store {
         Ok(spans)
     }
 
-    /// Before a signed batch is in the log the folder says so: a program that knows none refuses it by rule, and does not call it
-    /// damaged.
+    /// Before a signed batch or a private field is in the log the folder says so: a program that knows none refuses it by rule, and
+    /// does not call it damaged.
     pub(crate) fn mark(&self, block: &NewBlock) -> Result<(), CommitError> {
-        match &self.folder {
-            Some(folder) if !block.batches.is_empty() => version::raise(folder).map_err(CommitError::Mark),
-            _ => Ok(()),
+        let Some(folder) = &self.folder else { return Ok(()) };
+        match (block.is_private, block.batches.is_empty()) {
+            (true, _) => version::raise(folder, FORMAT_PRIVATE).map_err(CommitError::Mark),
+            (false, false) => version::raise(folder, FORMAT_PARTIAL).map_err(CommitError::Mark),
+            (false, true) => Ok(()),
         }
     }
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.
     pub(crate) fn apply(&self, block: NewBlock, spans: Vec<Span>, writer: &mut WriterState) -> Result<(), CommitError> {
-        let NewBlock { head, statements, batches, terms, outcomes, details, changes, tree, commit } = block;
+        let NewBlock { head, statements, batches, terms, outcomes, details, changes, tree, commit, .. } = block;
         let ids = statements.iter().map(|(_, id)| *id);
         let row = BlockRow {
             first_entry: head.checkpoint.size - statements.len() as u64,

@@ -61,10 +61,16 @@ impl Store {
         };
         usage.log(&blocks, total(&|name| is_segment(name)));
         usage.index(&tables, total(&|name| name == INDEX));
+        let is_private = |name: &str| name.starts_with(PRIVATE);
+        let count = files.iter().filter(|file| is_private(&file.name)).count();
+        if count > 0 {
+            let what = format!("{count} private fields of calls in clear, as long as they are not purged");
+            usage.part(PRIVATE, &what, total(&is_private));
+        }
         for file in &files {
             usage.bytes += file.bytes;
             usage.disk_bytes += file.disk_bytes;
-            if !is_segment(&file.name) && file.name != INDEX {
+            if !is_segment(&file.name) && file.name != INDEX && !is_private(&file.name) {
                 usage.part(&file.name, what_is(&file.name), file.bytes);
             }
         }
@@ -75,6 +81,8 @@ impl Store {
 /// The index, and the folder of the log.
 const INDEX: &str = "state.redb";
 const LOG: &str = "log/";
+/// The folder of private fields.
+const PRIVATE: &str = "private/";
 
 fn is_segment(name: &str) -> bool {
     name.strip_prefix(LOG).is_some_and(|file| tally_journal::SegmentName::parse(file).is_some())

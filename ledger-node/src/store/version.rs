@@ -1,20 +1,24 @@
 //! `FORMAT`, a line in the data folder that says in which version of our formats everything in it is written: so that an older
 //! program that finds the folder of a newer one says so, instead of calling it damaged or "repairing" it.
 //!
-//! **Bytes**: `tallystick node data 1` (or 2) and a line feed. A folder without the file is version 1: it was written before there was
+//! **Bytes**: `tallystick node data 1` (or 2, 3) and a line feed. A folder without the file is version 1: it was written before there was
 //! the file, or the power went before it was synced. A later version must have the file synced before it writes anything else.
-//! **Who writes**: the node, when it opens a folder that has none, and again before the first signed batch is logged or the first
-//! segment pruned, holding the lock of the log.
+//! **Who writes**: the node, when it opens a folder that has none, and again before something of a later version is written (the first
+//! signed batch is logged, the first segment pruned, the first private field taken), holding the lock of the log.
 
 use super::StoreOpenError;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use tally_journal::files;
 
-/// The last version this program reads: 2 may have signed batches in its log, and a log that begins behind block 0, with `kept/`
-/// and `snapshot/` beside it.
-pub const FORMAT: u32 = 2;
+/// The last version this program reads.
+pub const FORMAT: u32 = PRIVATE;
+/// May have calls with private fields in its log, and `private/` beside it.
+pub const PRIVATE: u32 = 3;
+/// May have signed batches in its log, and a log that begins behind block 0, with `kept/` and `snapshot/` beside it.
+pub const PARTIAL: u32 = 2;
 /// The version of a folder that holds nothing that version 1 does not know.
 const FIRST: u32 = 1;
 /// Name of the file.
@@ -52,24 +56,28 @@ fn parse(bytes: &[u8]) -> Option<u32> {
     is_plain.then(|| number.parse().unwrap_or(u32::MAX))
 }
 
-/// Whether the folder is marked as one that may hold what version 1 does not know.
+/// The version that the folder is marked with.
 ///
 /// # Errors
 /// The file is there and cannot be read.
-pub fn is_raised(data: &Path) -> io::Result<bool> {
+pub fn marked(data: &Path) -> io::Result<u32> {
     match fs::read(data.join(FILE)) {
-        Ok(bytes) => Ok(parse(&bytes).is_some_and(|found| found > FIRST)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(bytes) => Ok(parse(&bytes).unwrap_or(FIRST)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FIRST),
         Err(error) => Err(error),
     }
 }
 
-/// Marks the folder as version [`FORMAT`], before anything of that version is written into it.
+/// Several threads may raise; each writes the same unfinished file.
+static RAISING: Mutex<()> = Mutex::new(());
+
+/// Marks the folder as `version` at least, before anything of that version is written into it.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn raise(data: &Path) -> io::Result<()> {
-    if is_raised(data)? { Ok(()) } else { write(data, FORMAT) }
+pub fn raise(data: &Path, version: u32) -> io::Result<()> {
+    let _raising = RAISING.lock().unwrap_or_else(PoisonError::into_inner);
+    if marked(data)? >= version { Ok(()) } else { write(data, version) }
 }
 
 fn write(data: &Path, version: u32) -> io::Result<()> {
@@ -88,12 +96,12 @@ mod tests {
         assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 1\n");
         check(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(!is_raised(dir.path()).unwrap());
-        raise(dir.path()).unwrap();
-        assert!(is_raised(dir.path()).unwrap());
-        raise(dir.path()).unwrap();
-        check(dir.path()).unwrap();
-        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 2\n");
+        for (to, found) in [(PARTIAL, 2), (PARTIAL, 2), (PRIVATE, 3), (PARTIAL, 3)] {
+            raise(dir.path(), to).unwrap();
+            check(dir.path()).unwrap();
+            assert_eq!(marked(dir.path()).unwrap(), found);
+            assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), format!("tallystick node data {found}\n"));
+        }
     }
 
     #[test]
@@ -101,7 +109,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         for (text, word) in [
-            ("tallystick node data 3\n", "data format 3"),
+            ("tallystick node data 4\n", "data format 4"),
             ("tallystick node data 99999999999\nwhatever else\n", "newer version"),
             ("", "does not say"),
             ("tallystick node data one\n", "does not say"),

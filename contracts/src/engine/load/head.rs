@@ -16,7 +16,7 @@ const RESERVED: &str = "now caller args trigger it currency contract entry as br
     import let loop package namespace return var void while in true false null int uint double bool string bytes list \
     map type size has all exists exists_one filter";
 /// Names of native contracts.
-pub(crate) const NATIVE: [&str; 3] = ["registry", "accounts", "access"];
+pub(crate) const NATIVE: [&str; 4] = ["registry", "accounts", "access", "privacy"];
 
 /// Reads the head; `None` when not even the name and version are right.
 pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Contract> {
