@@ -1,7 +1,8 @@
-//! `cargo run --release -p tally-ledger-node --example bench -- [FOLDER] [TRIGGERS]`
+//! `cargo run --release -p tally-ledger-node --example bench -- [FOLDER] [TRIGGERS]`; with `--scale` as the third argument a
+//! ledger is filled with so many orders instead, as `tally bench scale` does.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use tally_ledger_node::bench::{BenchOptions, bench_triggers};
+use tally_ledger_node::bench::{BenchOptions, bench_scale, bench_triggers};
 
 /// As in `tally`.
 #[global_allocator]
@@ -15,6 +16,12 @@ fn main() {
         options.triggers = triggers.parse().expect("a number of triggers");
     }
     let _ = std::fs::remove_dir_all(&folder);
-    println!("{}", bench_triggers(folder.as_ref(), &options).expect("the bench"));
-    std::fs::remove_dir_all(&folder).unwrap();
+    if arguments.next().as_deref() == Some("--scale") {
+        println!("{}", bench_scale(folder.as_ref(), options.triggers as u64, &options).expect("the bench"));
+    } else {
+        println!("{}", bench_triggers(folder.as_ref(), &options).expect("the bench"));
+    }
+    if std::env::var_os("KEEP").is_none() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

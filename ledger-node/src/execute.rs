@@ -122,8 +122,12 @@ impl Executed {
 
 /// New keys that a statement usually writes: agreement, escrow, term, place among the open ones.
 const WRITES_USUAL: usize = 5;
-/// Values remembered; beyond that all are forgotten and read again.
-const VALUES_MAX: usize = 32_768;
+/// Bytes of values remembered, with their keys; beyond that all are forgotten and read again.
+const VALUE_BYTES_MAX: usize = 8 << 20;
+/// What remembering a value takes besides its bytes and those of its key.
+const VALUE_BYTES_AROUND: usize = 100;
+/// Keys remembered as absent.
+const ABSENT_MAX: usize = 32_768;
 /// Scans remembered: few, because each is compared with what a block changed. Empty ones are not: they mostly ask for
 /// something new.
 const SCANS_MAX: usize = 64;
@@ -137,6 +141,8 @@ type Pair = (Vec<u8>, Vec<u8>);
 #[derive(Debug, Default)]
 pub struct Memory {
     values: HashMap<Vec<u8>, Vec<u8>>,
+    /// Of all values when they were first remembered.
+    value_bytes: usize,
     /// Keys that are not there, for one block only: what is new is looked for two or three times, and then it is there.
     absent: HashSet<Vec<u8>>,
     /// Prefix and limit of a scan to what it gave.
@@ -161,9 +167,11 @@ impl Memory {
     }
 
     fn keep_value(&mut self, key: &[u8], value: &[u8]) {
-        if self.values.len() >= VALUES_MAX {
+        if self.value_bytes >= VALUE_BYTES_MAX {
             self.values.clear();
+            self.value_bytes = 0;
         }
+        self.value_bytes += key.len() + value.len() + VALUE_BYTES_AROUND;
         self.values.insert(key.to_vec(), value.to_vec());
     }
 
@@ -196,7 +204,7 @@ impl StateRead for Remembering<'_> {
         let value = self.state.get(key);
         match &value {
             Some(value) => memory.keep_value(key, value),
-            None if memory.absent.len() < VALUES_MAX => drop(memory.absent.insert(key.to_vec())),
+            None if memory.absent.len() < ABSENT_MAX => drop(memory.absent.insert(key.to_vec())),
             None => {}
         }
         value

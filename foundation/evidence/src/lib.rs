@@ -73,7 +73,7 @@ pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord, possession};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
 pub use split::{Split, SplitFault, SplitFile};
-pub use state_page::{PageWay, StateChange, StatePage};
+pub use state_page::{PageScratch, PageWay, StateChange, StatePage};
 pub use state_tree::{
     EMPTY_STATE, StateProof, StateProofFault, StateTree, inner_hash as state_node_hash, state_changes, state_root,
 };

@@ -9,6 +9,8 @@
 
 use crate::Hash;
 use crate::state_tree::{Leaf, bit_of, inner_hash, leaf_hash, parting};
+use std::cmp::Ordering;
+use std::ops::Range;
 
 /// A key hash with its new value hash, or `None` to delete.
 pub type StateChange = (Hash, Option<Hash>);
@@ -24,6 +26,14 @@ pub struct StatePage {
     leaves: Vec<Leaf>,
     /// `inner[i]` is the hash of the inner node whose sides part between leaf `i` and leaf `i + 1`.
     inner: Vec<Hash>,
+}
+
+/// Memory that [`StatePage::apply`] uses from page to page, so that a change asks the allocator for nothing.
+#[derive(Debug, Default)]
+pub struct PageScratch {
+    /// The page as it was.
+    old: StatePage,
+    is_stale: Vec<bool>,
 }
 
 /// Where the way to a key ends inside a page: the leaf (key hash, value hash), and the steps down to it.
@@ -50,25 +60,24 @@ impl StatePage {
     }
 
     /// Makes `changes`, which are sorted by key hash, no key twice, all in this page.
-    pub fn apply(&mut self, changes: &[StateChange]) {
-        let old = std::mem::take(self);
-        let mut merging = Merging::new(&old, changes.len());
+    pub fn apply(&mut self, changes: &[StateChange], scratch: &mut PageScratch) {
+        std::mem::swap(self, &mut scratch.old);
+        let mut merging = Merging::new(self, scratch, changes.len());
         let mut next = 0;
         for (key, value) in changes {
-            while old.leaves.get(next).is_some_and(|leaf| leaf.key < *key) {
-                merging.keep(next);
-                next += 1;
-            }
-            let is_there = old.leaves.get(next).is_some_and(|leaf| leaf.key == *key);
+            let rest = merging.old.leaves.get(next..).unwrap_or_default();
+            let place = next + rest.partition_point(|leaf| key_order(&leaf.key, key).is_lt());
+            merging.keep(next..place);
+            let is_there = merging.old.leaves.get(place).is_some_and(|leaf| leaf.key == *key);
             match value {
-                Some(value) => merging.push(Leaf { key: *key, value: *value }, is_there.then_some(next)),
+                Some(value) => merging.push(Leaf { key: *key, value: *value }, is_there.then_some(place)),
                 None if is_there => merging.cut(),
                 None => {}
             }
-            next += usize::from(is_there);
+            next = place + usize::from(is_there);
         }
-        (next..old.leaves.len()).for_each(|place| merging.keep(place));
-        *self = merging.finish();
+        merging.keep(next..merging.old.leaves.len());
+        merging.finish();
     }
 
     /// The leaves with a 0 at `bit` and those with a 1, where `bit` is the first in which the leaves may differ.
@@ -117,20 +126,51 @@ impl StatePage {
     /// be able to tell whether they are what was written.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut page = Self::default();
+        page.decode_from(bytes).then_some(page)
+    }
+
+    /// The same in the memory of this page, whose leaves go; whether they are the bytes of a page. If not, this one has no
+    /// leaves then.
+    #[must_use]
+    pub fn decode_from(&mut self, bytes: &[u8]) -> bool {
+        self.clear();
+        let is_page = self.take_bytes(bytes).is_some();
+        if !is_page {
+            self.clear();
+        }
+        is_page
+    }
+
+    fn take_bytes(&mut self, bytes: &[u8]) -> Option<()> {
         if bytes.is_empty() {
-            return Some(Self::default());
+            return Some(());
         }
         let count = (bytes.len() + INNER_BYTES) / (LEAF_BYTES + INNER_BYTES);
         let (leaves, inner) = bytes.split_at_checked(count * LEAF_BYTES)?;
         let (leaves, []) = leaves.as_chunks::<LEAF_BYTES>() else { return None };
         let (inner, []) = inner.as_chunks::<INNER_BYTES>() else { return None };
-        let leaf = |bytes: &[u8; LEAF_BYTES]| {
-            let (key, value) = bytes.split_at(INNER_BYTES);
-            Some(Leaf { key: key.try_into().ok()?, value: value.try_into().ok()? })
-        };
-        let leaves = leaves.iter().map(leaf).collect::<Option<Vec<_>>>()?;
-        let is_sorted = leaves.windows(2).all(|pair| pair[0].key < pair[1].key);
-        (is_sorted && inner.len() + 1 == leaves.len()).then(|| Self { leaves, inner: inner.to_vec() })
+        self.leaves.reserve_exact(leaves.len());
+        for bytes in leaves {
+            let (key, value) = bytes.split_first_chunk()?;
+            self.leaves.push(Leaf { key: *key, value: *value.first_chunk()? });
+        }
+        self.inner.reserve_exact(inner.len());
+        self.inner.extend_from_slice(inner);
+        let is_sorted = self.leaves.windows(2).all(|pair| key_order(&pair[0].key, &pair[1].key).is_lt());
+        (is_sorted && self.inner.len() + 1 == self.leaves.len()).then_some(())
+    }
+
+    /// Takes all leaves out; the memory stays.
+    pub fn clear(&mut self) {
+        self.leaves.clear();
+        self.inner.clear();
+    }
+
+    /// Bytes of memory behind this page, used or not.
+    #[must_use]
+    pub const fn memory_bytes(&self) -> usize {
+        self.leaves.capacity() * LEAF_BYTES + self.inner.capacity() * INNER_BYTES
     }
 
     /// Hash of the node over leaves `from..=to`, which are all below one node.
@@ -147,26 +187,44 @@ impl StatePage {
     }
 }
 
+/// Order of key hashes. Nearly always their first bytes tell, without a call.
+pub(crate) fn key_order(a: &Hash, b: &Hash) -> Ordering {
+    let first = |key: &Hash| key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    first(a).cmp(&first(b)).then_with(|| a.cmp(b))
+}
+
 /// A page while changes are merged into it.
 struct Merging<'a> {
     old: &'a StatePage,
-    new: StatePage,
+    new: &'a mut StatePage,
     /// Whether a leaf is new, or has lost a neighbour: no node above it keeps its hash.
-    is_stale: Vec<bool>,
+    is_stale: &'a mut Vec<bool>,
     /// Place of the last leaf in the old page, when it was there.
     last: Option<usize>,
     was_cut: bool,
 }
 
 impl<'a> Merging<'a> {
-    fn new(old: &'a StatePage, changes: usize) -> Self {
+    /// The old page is in `scratch`.
+    fn new(new: &'a mut StatePage, scratch: &'a mut PageScratch, changes: usize) -> Self {
+        let PageScratch { old, is_stale } = scratch;
         let count = old.leaves.len() + changes;
-        let new = StatePage { leaves: Vec::with_capacity(count), inner: Vec::with_capacity(count) };
-        Self { old, new, is_stale: Vec::with_capacity(count), last: None, was_cut: false }
+        new.clear();
+        new.leaves.reserve(count);
+        new.inner.reserve(count);
+        is_stale.clear();
+        is_stale.reserve(count);
+        Self { old, new, is_stale, last: None, was_cut: false }
     }
 
-    fn keep(&mut self, place: usize) {
-        self.add(self.old.leaves[place], Some(place), false);
+    /// The old leaves at `places` stay as they are.
+    fn keep(&mut self, places: Range<usize>) {
+        let Some(leaves) = self.old.leaves.get(places.clone()).filter(|leaves| !leaves.is_empty()) else { return };
+        self.add(leaves[0], Some(places.start), false);
+        self.new.leaves.extend_from_slice(&leaves[1..]);
+        self.new.inner.extend_from_slice(&self.old.inner[places.start..places.end - 1]);
+        self.is_stale.resize(self.new.leaves.len(), false);
+        self.last = Some(places.end - 1);
     }
 
     /// A leaf that is new, or has a new value.
@@ -194,11 +252,10 @@ impl<'a> Merging<'a> {
         (self.last, self.was_cut) = (place, false);
     }
 
-    fn finish(mut self) -> StatePage {
+    fn finish(mut self) {
         if let Some(last) = self.new.leaves.len().checked_sub(1) {
             self.settle(0, last);
         }
-        self.new
     }
 
     /// Hashes what is stale at or below the node over leaves `from..=to`.
@@ -228,15 +285,18 @@ mod tests {
         #[test]
         fn a_page_is_the_tree_of_its_leaves(batches in batches()) {
             let (mut page, mut tree) = (StatePage::default(), StateTree::default());
+            let (mut scratch, mut again) = (PageScratch::default(), StatePage::default());
             for batch in &batches {
                 let batch: Vec<_> = batch.iter().map(|(key, value)| ([*key], value.map(|value| [value]))).collect();
                 let pairs = || batch.iter().map(|(key, value)| (&key[..], value.as_ref().map(|value| &value[..])));
-                page.apply(&state_changes(pairs()));
+                page.apply(&state_changes(pairs()), &mut scratch);
                 tree.apply(pairs());
                 prop_assert_eq!(page.root().unwrap_or_default(), tree.root());
                 let mut bytes = Vec::new();
                 page.encode(&mut bytes);
                 prop_assert_eq!(StatePage::decode(&bytes), Some(page.clone()));
+                prop_assert!(again.decode_from(&bytes));
+                prop_assert_eq!(&again, &page);
                 prop_assert!(bytes.is_empty() || StatePage::decode(&bytes[1..]).is_none());
             }
             for key in 0..=u8::MAX {

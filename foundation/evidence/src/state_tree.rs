@@ -17,7 +17,7 @@
 //! disk is made of [`StatePage`](crate::StatePage)s.
 
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map};
-use crate::state_page::StateChange;
+use crate::state_page::{StateChange, key_order};
 use crate::{Hash, sha256};
 use sha2::{Digest, Sha256};
 
@@ -98,7 +98,7 @@ pub fn state_changes<'a>(changes: impl IntoIterator<Item = (&'a [u8], Option<&'a
     let hashed = changes.into_iter().map(|(key, value)| (sha256(key), value.map(sha256)));
     let mut hashed: Vec<StateChange> = hashed.collect();
     // Stable, so that the last of several changes of one key is the last of its run.
-    hashed.sort_by_key(|change| change.0);
+    hashed.sort_by(|a, b| key_order(&a.0, &b.0));
     hashed.reverse();
     hashed.dedup_by_key(|change| change.0);
     hashed.reverse();

@@ -6,7 +6,7 @@
 //! Statement ids are random: written block by block each would rewrite a page of its own. They wait in memory for the durable
 //! transaction and go in together, sorted.
 //!
-//! **Limits.** Page cache 32 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
+//! **Limits.** Page cache 8 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
 use super::details::{DETAILS, Details};
 use super::disk::IndexDisk;
@@ -23,8 +23,9 @@ use tally_contracts::{Changes, StateRead};
 use tally_evidence::{Hash, StateChange, StatementId};
 use tally_model::{AgreementId, Timestamp};
 
-/// Bytes of pages kept in memory; redb's default of 1 GiB would look like a leak.
-const CACHE_BYTES: usize = 32 << 20;
+/// Bytes of pages kept in memory; redb's default of 1 GiB would look like a leak. Four times as much makes nothing faster: what is
+/// read again and again is in the system's page cache, too.
+const CACHE_BYTES: usize = 8 << 20;
 /// Bytes of the largest index that is read through when it is opened: some tenths of a second.
 const CHECKED_BYTES_MAX: u64 = 256 << 20;
 /// Version of the tables below; another one found means: rebuild.

@@ -2,7 +2,7 @@
 //! over all entries.
 //!
 //! **Who writes.** The order thread the log ([`Store::log`]), the index thread the index ([`Store::apply`]). Everyone else reads;
-//! what they read was committed. **Memory.** Some 5 bytes a state key and 24 MiB (state tree), 32 MiB of index pages.
+//! what they read was committed. **Memory.** Some 5 bytes a state key and 24 MiB (state tree), 8 MiB of index pages.
 //!
 //! **Order of a commit**, and what is true if we die behind each step:
 //! 1. log appended and synced: the block is there for ever; opening executes it again

@@ -102,23 +102,6 @@ impl Disk {
 }
 
 impl Found {
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.roots.len() * PAGE_BYTES + 4);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(self.roots.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend_from_slice(&self.height.to_le_bytes());
-        bytes.extend_from_slice(&self.leaves.to_le_bytes());
-        for (extent, root) in self.extents.iter().zip(&self.roots) {
-            bytes.extend_from_slice(&extent.at.to_le_bytes());
-            bytes.extend_from_slice(&extent.units.to_le_bytes());
-            bytes.extend_from_slice(root);
-        }
-        let crc = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes
-    }
-
     /// `None` for anything but the bytes of a top.
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
@@ -143,6 +126,24 @@ impl Found {
     }
 }
 
+/// The bytes of a top.
+fn encode(height: u64, leaves: u64, extents: &[Extent], roots: &[Hash]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + roots.len() * PAGE_BYTES + 4);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(roots.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&height.to_le_bytes());
+    bytes.extend_from_slice(&leaves.to_le_bytes());
+    for (extent, root) in extents.iter().zip(roots) {
+        bytes.extend_from_slice(&extent.at.to_le_bytes());
+        bytes.extend_from_slice(&extent.units.to_le_bytes());
+        bytes.extend_from_slice(root);
+    }
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
 /// A top on its way to the disk, with the pages it speaks of.
 #[derive(Debug)]
 pub struct Commit {
@@ -153,9 +154,9 @@ pub struct Commit {
 }
 
 impl Commit {
-    pub(super) fn new(disk: Arc<Disk>, found: &Found) -> Self {
+    pub(super) fn new(disk: Arc<Disk>, height: u64, leaves: u64, extents: &[Extent], roots: &[Hash]) -> Self {
         let number = disk.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        Self { disk, number, height: found.height, bytes: found.encode() }
+        Self { disk, number, height, bytes: encode(height, leaves, extents, roots) }
     }
 
     pub(super) const fn number(&self) -> u64 {

@@ -20,7 +20,7 @@ use commit::{Disk, Found};
 use pages::{Extent, Pages};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use tally_evidence::{EMPTY_STATE, Hash, StateChange, StatePage, StateProof, sha256};
+use tally_evidence::{EMPTY_STATE, Hash, PageScratch, StateChange, StatePage, StateProof, sha256};
 use top::Top;
 
 /// Bytes of pages kept in memory.
@@ -38,11 +38,37 @@ pub struct StateTree {
     top: Top,
     pages: Pages,
     cache: Cache,
+    memory: Memory,
     leaves: u64,
     /// Since the last top.
     changes: u64,
     /// Free as soon as the top that is being written is durable.
     leaving: Option<(u64, Vec<Extent>)>,
+}
+
+/// Memory that goes from page to page: the allocator would otherwise be asked ten times a change, for kilobytes each time.
+#[derive(Debug, Default)]
+struct Memory {
+    scratch: PageScratch,
+    /// A page as it is in the file.
+    bytes: Vec<u8>,
+    /// Of pages that left the cache.
+    spare: Vec<StatePage>,
+}
+
+/// Pages whose memory is kept: as many as one change takes out of the cache, and some.
+const SPARE_MAX: usize = 16;
+
+impl Memory {
+    fn page(&mut self) -> StatePage {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, page: StatePage) {
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(page);
+        }
+    }
 }
 
 impl StateTree {
@@ -76,7 +102,7 @@ impl StateTree {
         let mut pages = Pages::empty(Arc::clone(disk.pages()));
         pages.push();
         let (top, cache) = (Top::new(vec![EMPTY_STATE]), Cache::default());
-        Self { disk, top, pages, cache, leaves, changes: 0, leaving: None }
+        Self { disk, top, pages, cache, memory: Memory::default(), leaves, changes: 0, leaving: None }
     }
 
     /// The root that the checkpoint binds.
@@ -100,10 +126,11 @@ impl StateTree {
             rest = behind;
             let mut content = self.take(page)?;
             let before = content.len() as u64;
-            content.apply(group);
+            content.apply(group, &mut self.memory.scratch);
             self.leaves = self.leaves + content.len() as u64 - before;
             self.put(page, content);
             touched.push(page);
+            self.evict(CACHE_BYTES)?;
         }
         self.top.settle(touched);
         self.changes += changes.len() as u64;
@@ -122,7 +149,11 @@ impl StateTree {
         let way = self.top.way(&key);
         let (leaf, below) = match self.cache.get(way.page) {
             Some(content) => content.way(&key),
-            None => self.read(way.page)?.way(&key),
+            None => {
+                let mut content = StatePage::default();
+                self.read(way.page, &mut content, &mut Vec::new())?;
+                content.way(&key)
+            }
         };
         Ok(StateProof::new(leaf, [way.steps, below].concat()))
     }
@@ -141,17 +172,20 @@ impl StateTree {
     }
 
     fn take(&mut self, page: u32) -> Result<StatePage, IndexFault> {
-        match self.cache.take(page) {
-            Some(content) => Ok(content),
-            None => self.read(page),
+        if let Some(content) = self.cache.take(page) {
+            return Ok(content);
         }
+        let (mut content, mut bytes) = (self.memory.page(), std::mem::take(&mut self.memory.bytes));
+        let read = self.read(page, &mut content, &mut bytes);
+        self.memory.bytes = bytes;
+        read.map(|()| content)
     }
 
     /// Reads a page and sees that it is the one the top knows.
-    fn read(&self, page: u32) -> Result<StatePage, IndexFault> {
-        let read = self.pages.read(page).and_then(|content| {
+    fn read(&self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
+        let read = self.pages.read(page, content, bytes).and_then(|()| {
             if content.root().unwrap_or(EMPTY_STATE) == self.top.pages()[page as usize] {
-                return Ok(content);
+                return Ok(());
             }
             Err(self.pages.file().damaged(&format!("page {page} is another one than the tree says")))
         });
@@ -168,8 +202,11 @@ impl StateTree {
 
     /// Writes pages until those in memory take `bytes` at most.
     fn evict(&mut self, bytes: usize) -> Result<(), IndexFault> {
-        while let Some((page, content)) = self.cache.pop_above(bytes) {
-            self.pages.write(page, &content)?;
+        while let Some((page, content, is_changed)) = self.cache.pop_above(bytes) {
+            if is_changed {
+                self.pages.write(page, &content, &mut self.memory.bytes)?;
+            }
+            self.memory.give(content);
         }
         Ok(())
     }
@@ -196,15 +233,10 @@ impl StateTree {
     /// # Errors
     /// [`IndexFault`] when pages cannot be written.
     pub fn commit(&mut self, height: u64) -> Result<Commit, IndexFault> {
-        self.cache.each_changed(|page, content| self.pages.write(page, content))?;
+        let (pages, bytes) = (&mut self.pages, &mut self.memory.bytes);
+        self.cache.each_changed(|page, content| pages.write(page, content, bytes))?;
         let extents = self.pages.seal();
-        let found = Found {
-            height,
-            leaves: self.leaves,
-            extents: self.pages.extents().to_vec(),
-            roots: self.top.pages().to_vec(),
-        };
-        let commit = Commit::new(Arc::clone(&self.disk), &found);
+        let commit = Commit::new(Arc::clone(&self.disk), height, self.leaves, self.pages.extents(), self.top.pages());
         self.leaving = Some((commit.number(), extents));
         self.changes = 0;
         Ok(commit)
@@ -244,15 +276,13 @@ impl Cache {
         }
     }
 
-    /// The next page that has to leave, when all take more than `bytes_max`; only those that changed.
-    fn pop_above(&mut self, bytes_max: usize) -> Option<(u32, StatePage)> {
+    /// The next page that has to leave, when all take more than `bytes_max`, and whether it changed.
+    fn pop_above(&mut self, bytes_max: usize) -> Option<(u32, StatePage, bool)> {
         while self.bytes > bytes_max {
             let page = self.order.pop_front()?;
             let Some((content, is_changed)) = self.pages.remove(&page) else { continue };
             self.bytes -= bytes_of(&content);
-            if is_changed {
-                return Some((page, content));
-            }
+            return Some((page, content, is_changed));
         }
         None
     }
@@ -270,7 +300,7 @@ impl Cache {
 
 /// What a page takes in memory, with its place in the map.
 const fn bytes_of(page: &StatePage) -> usize {
-    100 * page.len() + 150
+    page.memory_bytes() + 150
 }
 
 #[cfg(test)]

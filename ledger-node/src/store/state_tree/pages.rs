@@ -83,26 +83,27 @@ impl Pages {
         self.is_fresh.push(true);
     }
 
-    pub fn read(&self, page: u32) -> Result<StatePage, IndexFault> {
+    /// Reads a page into the memory of `content`, through that of `bytes`.
+    pub fn read(&self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
         let Extent { at, units } = self.extents[page as usize];
         if units == 0 {
-            return Ok(StatePage::default());
+            content.clear();
+            return Ok(());
         }
-        let mut bytes = vec![0; units as usize * UNIT_BYTES];
-        self.file.read(u64::from(at) * UNIT_BYTES as u64, &mut bytes)?;
+        bytes.resize(units as usize * UNIT_BYTES, 0);
+        self.file.read(u64::from(at) * UNIT_BYTES as u64, bytes)?;
         let damaged = || self.file.damaged(&format!("page {page} is not what was written"));
         let (head, rest) = bytes.split_at(HEAD_BYTES);
         let (_, length, crc) = read_head(head).filter(|head| head.0 == page).ok_or_else(damaged)?;
         let body = rest.get(..length as usize).ok_or_else(damaged)?;
-        if checksum(&head[..8], body) != crc {
-            return Err(damaged());
-        }
-        StatePage::decode(body).ok_or_else(damaged)
+        if checksum(&head[..8], body) == crc && content.decode_from(body) { Ok(()) } else { Err(damaged()) }
     }
 
-    pub fn write(&mut self, page: u32, content: &StatePage) -> Result<(), IndexFault> {
-        let mut bytes = vec![0; HEAD_BYTES];
-        content.encode(&mut bytes);
+    /// Writes a page through the memory of `bytes`.
+    pub fn write(&mut self, page: u32, content: &StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
+        bytes.clear();
+        bytes.resize(HEAD_BYTES, 0);
+        content.encode(bytes);
         let length = u32::try_from(bytes.len() - HEAD_BYTES).unwrap_or(u32::MAX);
         bytes[..4].copy_from_slice(&page.to_le_bytes());
         bytes[4..8].copy_from_slice(&length.to_le_bytes());
@@ -111,7 +112,7 @@ impl Pages {
         let units = if length == 0 { 0 } else { bytes.len().div_ceil(UNIT_BYTES) };
         bytes.resize(units * UNIT_BYTES, 0);
         let at = self.take_place(page, u32::try_from(units).unwrap_or(u32::MAX))?;
-        if units == 0 { Ok(()) } else { self.file.write(u64::from(at) * UNIT_BYTES as u64, &bytes) }
+        if units == 0 { Ok(()) } else { self.file.write(u64::from(at) * UNIT_BYTES as u64, bytes) }
     }
 
     /// Where a page may be written: where it is, when only we know it, otherwise to free pieces.

@@ -35,8 +35,12 @@ impl Top {
     pub fn new(pages: Vec<Hash>) -> Self {
         let depth = pages.len().max(1).ilog2() as usize;
         let mut top = Self { pages, above: (0..=depth).map(|level| vec![EMPTY_STATE; 1 << level]).collect() };
-        let all: Vec<u32> = (0..top.len()).collect();
-        top.settle(all);
+        // Each node once: opening waits for it, and in the order of their numbers no neighbours share a node.
+        for level in (0..=top.depth()).rev() {
+            for node in 0..1 << level {
+                top.above[usize::from(level)][node as usize] = top.joined(level, node);
+            }
+        }
         top
     }
 
