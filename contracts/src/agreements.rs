@@ -1,5 +1,7 @@
 //! Agreements in the state: finds them, lets the engine step, books what it wants, keeps the indexes.
 
+mod agree;
+mod attest;
 mod book_step;
 mod people;
 mod standing;
@@ -18,7 +20,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tally_evidence::cbor::{Cbor, from_value, int, text};
 use tally_evidence::{CallBody, TriggerBody, TriggerCall};
-use tally_model::{AgreementId, ContractName, DeviceId, PartyId};
+use tally_model::{
+    AgreementId, ContractName, DeviceId, EvidenceQuality, Finding, Grade, PartyId, Timestamp, TriggerId,
+};
 
 pub(crate) use standing::found_standing;
 pub(crate) use terms::{defer, term};
@@ -47,7 +51,7 @@ pub(crate) fn call(
         }
         let given = body.args.get("device").unwrap_or(&Cbor::Null);
         let device = device.ok_or_else(|| bad_argument("device", given, "the id of a device"))?;
-        return open(run, entry.into(), &contract, &device, &happening, &args);
+        return open_by(run, (entry.into(), &[]), &contract, &device, &happening, &args);
     };
     let agreement = load(run, &body.contract, id)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
@@ -65,25 +69,39 @@ pub(crate) fn trigger(
     body: &TriggerBody,
     call: &TriggerCall,
 ) -> Result<(), Refusal> {
-    let contract = current(kernel, run, &call.contract)?;
+    let current = current(kernel, run, &call.contract)?;
     let action = call.action.as_str();
-    let args = contract.read_args(action, |name| call.with.get(name).map(|value| Cow::Owned(from_value(value))))?;
-    let facts =
-        TriggerFacts { id: body.trigger.as_str(), device: body.device.as_str(), at: body.at, grade: body.grade };
-    let happening = Happening::Trigger(action, &facts);
-    let Some(id) = find_open(run, &contract, &body.device, &args)? else {
-        if openings(&contract, &happening).next().is_some() {
-            check_grade(&contract, body)?;
-            return open(run, origin, &contract, &body.device, &happening, &args);
-        }
+    let given = |name: &str| call.with.get(name).map(|value| Cow::Owned(from_value(value)));
+    let args = current.read_args(action, given)?;
+    let device = attest::concerned(run, &current, &body.device)?;
+    let open = find_open(run, &current, &device, &args)?;
+    let agreement = open.as_ref().map(|id| load(run, &call.contract, id)).transpose()?;
+    let contract = match &agreement {
+        Some(agreement) => version(kernel, run, &agreement.contract, agreement.version)?,
+        None => current,
+    };
+    let mut word = Word::of(body, args);
+    if agreement.is_none() && openings(&contract, &Happening::Trigger(action, &word.facts(&device))).next().is_none() {
         note_trigger(run, body, "it concerns no open agreement");
         return Ok(());
+    }
+    check_required(&contract, body)?;
+    if let Some(attest) = contract.attest.get(action) {
+        match attest::gather(run, (&contract, attest), &device, origin, body, call)? {
+            Some(reached) => word = Word::together(reached),
+            None => return Ok(()),
+        }
+    }
+    let facts = word.facts(&device);
+    let happening = Happening::Trigger(action, &facts);
+    let Some(agreement) = agreement else {
+        return open_by(run, (origin, &word.before), &contract, &device, &happening, &word.args);
     };
-    let agreement = load(run, &call.contract, &id)?;
-    let contract = version(kernel, run, &agreement.contract, agreement.version)?;
-    check_grade(&contract, body)?;
-    match step(&contract, Cow::Borrowed(&agreement), &happening, &args, run.block.time, &Registered(run.state)) {
-        Ok(stepped) => book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(origin)),
+    match step(&contract, Cow::Borrowed(&agreement), &happening, &word.args, run.block.time, &Registered(run.state)) {
+        Ok(stepped) => {
+            note_attesters(run, &agreement.id, agreement.steps, &word.before);
+            book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(origin))
+        }
         Err(Refusal::WrongState { .. } | Refusal::GuardRefused { .. }) => {
             note_on(run, origin, agreement, body);
             Ok(())
@@ -92,15 +110,60 @@ pub(crate) fn trigger(
     }
 }
 
-/// The trigger is evidence of the grade that the contract demands.
-fn check_grade(contract: &Contract, body: &TriggerBody) -> Result<(), Refusal> {
-    match contract.grade {
-        Some(needs) if body.grade < needs => {
-            let contract = contract.name.to_string();
-            Err(Refusal::GradeTooLow { contract, found: body.grade.word(), needs: needs.word() })
-        }
-        _ => Ok(()),
+/// What a contract hears: one trigger, or several that say the same.
+struct Word {
+    args: BTreeMap<String, Datum>,
+    trigger: TriggerId,
+    at: Timestamp,
+    grade: Grade,
+    quality: Option<EvidenceQuality>,
+    /// The triggers that said it before.
+    before: Vec<Origin>,
+}
+
+impl Word {
+    fn of(body: &TriggerBody, args: BTreeMap<String, Datum>) -> Self {
+        let quality = body.quality.as_deref().map(EvidenceQuality::of);
+        Self { args, trigger: body.trigger.clone(), at: body.at, grade: body.grade, quality, before: Vec::new() }
     }
+
+    fn together(reached: attest::Reached) -> Self {
+        let attest::Reached { args, trigger, at, grade, quality, before } = reached;
+        Self { args, trigger, at, grade, quality, before }
+    }
+
+    fn facts<'a>(&'a self, device: &'a DeviceId) -> TriggerFacts<'a> {
+        let (id, device) = (self.trigger.as_str(), device.as_str());
+        TriggerFacts { id, device, at: self.at, grade: self.grade, quality: self.quality }
+    }
+}
+
+/// Who attested a step before the trigger that completed it: their triggers belong to its evidence.
+fn note_attesters(run: &mut Run<'_, '_>, id: &AgreementId, step: u64, before: &[Origin]) {
+    for (place, origin) in (0..).zip(before) {
+        run.store(keys::attester(id, step, place), &StepCause::Entry(*origin));
+    }
+}
+
+/// The trigger is evidence of the grade and the quality that the contract demands.
+fn check_required(contract: &Contract, body: &TriggerBody) -> Result<(), Refusal> {
+    let name = || contract.name.to_string();
+    if let Some(needs) = contract.grade.filter(|needs| body.grade < *needs) {
+        return Err(Refusal::GradeTooLow { contract: name(), found: body.grade.word(), needs: needs.word() });
+    }
+    let quality = body.quality.as_deref().map(EvidenceQuality::of);
+    if let Some(needs) = contract.quality.filter(|needs| quality.is_none_or(|quality| quality < *needs)) {
+        let found = body.quality.as_deref().map_or("not checked".to_owned(), in_words);
+        return Err(Refusal::EvidenceTooWeak { contract: name(), found, needs: needs.word() });
+    }
+    Ok(())
+}
+
+/// `doubtful (vibration: frozen in readings 10–40)`
+fn in_words(findings: &[Finding]) -> String {
+    let found: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    let quality = EvidenceQuality::of(findings);
+    if found.is_empty() { quality.to_string() } else { format!("{quality} ({})", found.join("; ")) }
 }
 
 /// A trigger that changes nothing is still on record.
@@ -180,9 +243,9 @@ fn find_open(
 }
 
 /// Opens an agreement under the standing terms of the device's owner.
-fn open(
+fn open_by(
     run: &mut Run<'_, '_>,
-    origin: Origin,
+    (origin, before): (Origin, &[Origin]),
     contract: &Arc<Contract>,
     device: &DeviceId,
     happening: &Happening<'_>,
@@ -195,6 +258,7 @@ fn open(
     let blank = blank(contract, id, device, terms, run);
     let stepped: Stepped = step(contract, Cow::Owned(blank), happening, args, run.block.time, &Registered(run.state))?;
     run.store(keys::counter(&contract.prefix), &number);
+    note_attesters(run, &stepped.agreement.id, 0, before);
     book_step::book(run, contract, None, stepped, StepCause::Entry(origin))
 }
 

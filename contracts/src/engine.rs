@@ -14,8 +14,9 @@ mod step;
 mod types;
 
 pub(crate) use contract::bad_argument;
-pub use contract::{Cause, Contract, EffectSpec, NEW, Order, STANDING, Standing, Transition};
+pub use contract::{Attest, Cause, Contract, EffectSpec, Independent, NEW, Order, STANDING, Standing, Transition};
 pub use expression::Expression;
+pub(crate) use load::GROUP_MAX;
 pub(crate) use scope::Scope;
 pub use scope::{Candidate, TriggerFacts};
 pub use step::{Caller, Effect, Happening, People, Stepped, step};

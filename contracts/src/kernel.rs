@@ -96,7 +96,7 @@ impl Kernel {
     /// Executes one input: the events, or a refusal that leaves `state` as it was.
     ///
     /// # Errors
-    /// [`Refusal`]. Numbers from 191 on mean a broken state: the node should stop and rebuild it from the log.
+    /// [`Refusal`]. 191 and 192 mean a broken state: the node should stop and rebuild it from the log.
     pub fn execute(&self, state: &mut Overlay<'_>, block: &Block, input: &Input<'_>) -> Result<Vec<Event>, Refusal> {
         let done = attempt(state, block, |run| self.dispatch(run, input));
         match (input, done) {

@@ -25,6 +25,11 @@
 //! h prefix 00 number step                step of an agreement behind the first: the entry, or the term that ran out
 //! o contract 00 device 00 key values     the open agreement for these key values
 //! t due prefix 00 number                 a running term
+//! W contract 00 device                   the device that this one speaks about, by the owner's list
+//! e prefix                               last number of a round of attesting
+//! E prefix.attest 00 number              a round: who said what, and who agreed
+//! V contract 00 action 00 device 00 …    the round that runs for these key values
+//! h prefix 00 number step place          who else attested a step: the entry
 //! y permit                               an open permit
 //! Y permit                               a burnt one: how, entry, whether its agent reported, its bytes
 //! i kind name 00 permit                  open permits of a requester (p), a device (d), an agent (a)
@@ -113,6 +118,8 @@ keys! {
     contract_version(name: &ContractName, version: u64) = b'c';
     contract_text(digest: &Hash) = b'x';
     standing(contract: &ContractName, device: &DeviceId) = b's';
+    watched(contract: &ContractName, device: &DeviceId) = b'W';
+    attestation_counter(prefix: &str) = b'e';
     counter(prefix: &str) = b'k';
     permit(id: u64) = b'y';
     burnt(id: u64) = b'Y';
@@ -281,6 +288,36 @@ pub(crate) fn open<'a>(contract: &ContractName, values: impl IntoIterator<Item =
         key.extend(value.bytes().map(|byte| byte.max(1)));
     }
     key.push(0);
+    key
+}
+
+/// A round of attesting; the empty key for an id the kernel never gave out.
+pub(crate) fn attestation(id: &AgreementId) -> Vec<u8> {
+    let mut key = agreement(id);
+    if let Some(kind) = key.first_mut() {
+        *kind = b'E';
+    }
+    key
+}
+
+/// The round that runs for an action on a device with these values of its contract's other key fields.
+pub(crate) fn attesting<'a>(
+    contract: &ContractName,
+    action: &'a str,
+    device: &'a DeviceId,
+    values: impl IntoIterator<Item = &'a str>,
+) -> Vec<u8> {
+    let mut key = open(contract, [action, device.as_str()].into_iter().chain(values));
+    if let Some(kind) = key.first_mut() {
+        *kind = b'V';
+    }
+    key
+}
+
+/// Who else attested a step of an agreement.
+pub(crate) fn attester(id: &AgreementId, number: u64, place: u8) -> Vec<u8> {
+    let mut key = step(id, number);
+    key.push(place);
     key
 }
 

@@ -14,6 +14,7 @@ mod admit;
 mod agreements;
 mod anchors;
 mod args;
+mod attestation;
 mod book;
 mod codec;
 mod currency;

@@ -4,6 +4,7 @@
 //! what that agent sealed rests on the registration of then). Old anchors are not kept: whoever wants to show for longer that
 //! no reading is missing keeps the coverage files, or an archive.
 
+use crate::attestation::Attestation;
 use crate::codec::Record;
 use crate::records::{self, Agreement, LastAnchor, Standing, StepCause};
 use crate::{Refusal, StateRead, keys};
@@ -14,6 +15,8 @@ use tally_model::{AgreementId, Timestamp};
 /// The first byte of the keys of standing terms, and of the last anchors.
 const STANDING: &[u8] = b"s";
 const LAST_ANCHORS: &[u8] = b"v";
+/// And of the rounds of attesting.
+const ATTESTATIONS: &[u8] = b"E";
 
 /// What of some old entries is still needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub struct Live {
 }
 
 /// What of `entries` the state still rests on: steps of agreements that have not ended, or that changed at `since` or later;
-/// standing terms in force; the last anchor of each device. Reads every agreement once, one by one.
+/// standing terms in force; what was said in rounds of attesting that run; the last anchor of each device. Reads every agreement once, one by one.
 ///
 /// # Errors
 /// [`Refusal::StateCorrupt`] when a record cannot be read: whoever deletes must not guess.
@@ -36,6 +39,10 @@ pub fn live(state: &dyn StateRead, entries: Range<u64>, since: Timestamp) -> Res
     }
     for anchor in all::<LastAnchor>(state, LAST_ANCHORS)? {
         live.keep(&entries, anchor.entry);
+    }
+    for round in all::<Attestation>(state, ATTESTATIONS)? {
+        // What was said becomes evidence when enough have said it.
+        round.votes.iter().for_each(|vote| live.keep(&entries, vote.origin.entry));
     }
     for (key, count) in state.scan(keys::COUNTERS, usize::MAX) {
         let prefix = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();

@@ -27,6 +27,12 @@ macro_rules! refusals {
                 match number { $($number => stringify!($name),)* _ => "" }
             }
 
+            /// Whether a number says that not the input but the state is at fault: the node should stop and rebuild it.
+            #[must_use]
+            pub const fn is_broken_state(number: u16) -> bool {
+                matches!(number, 191 | 192)
+            }
+
             /// What a number means; the empty text for numbers that are none.
             #[must_use]
             pub const fn describe(number: u16) -> &'static str {
@@ -226,6 +232,14 @@ refusals! {
     192 TotalsBroken { currency: String, difference: i64 }
         "the input would have made or destroyed money"
         "carrying this out would have changed the total of {currency} by {difference}; this is a bug in the kernel, or a broken state";
+
+    // 193 to 199: what is attested is not enough.
+    193 EvidenceTooWeak { contract: String, found: String, needs: &'static str }
+        "the contract demands better evidence than the trigger says of itself"
+        "contract `{contract}` demands {needs} evidence, the trigger's is {found}; `checks:` in the mapping has it checked, its findings say what is wrong";
+    194 NotEnoughAttest { contract: String, action: String, reason: String }
+        "the devices that shall attest are too few, too many, spoken for elsewhere, or not independent"
+        "`{action}` of contract `{contract}` needs several to attest: {reason}";
 }
 
 #[cfg(test)]

@@ -286,6 +286,8 @@ fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
             StepCause::Term(due) => terms.push(due),
         }
     }
+    // Who attested a step spoke before the one who completed it.
+    steps.sort_unstable();
     let mut history: Vec<_> = steps.iter().map(|step| step.entry).collect();
     history.dedup();
     AgreementView {

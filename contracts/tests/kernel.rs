@@ -368,7 +368,7 @@ fn the_page_of_refusals_is_current() {
         "# Refusals\n\nThe numbers a contract can answer with; they stand in the outcome of an entry, and 0 means done. Numbers never\n\
          change their meaning. They are checked in rising order: what was already done first, a broken ledger last, because\n\
          a retry must never do anything twice. A refused input changes nothing but the log.\n\n\
-         From 191 on the fault is not the caller's: the node should stop and rebuild its state from the log.\n\n\
+         Of 191 and 192 the fault is not the caller's: the node should stop and rebuild its state from the log.\n\n\
          | number | name | meaning |\n|---|---|---|\n",
     );
     for number in Refusal::ALL {

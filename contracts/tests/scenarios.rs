@@ -13,7 +13,8 @@ use tally_evidence::{
     Allowed, AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, Policy, Right, TriggerBody, Who, possession,
 };
 use tally_model::{
-    ActionName, AgreementId, ContractName, DeviceId, Grade, PointId, PolicyId, Timestamp, Value, parse_duration,
+    ActionName, AgreementId, ContractName, DeviceId, Finding, FindingCode, Grade, PointId, PolicyId, Timestamp, Value,
+    parse_duration,
 };
 
 const COLUMNS: [&str; 9] = ["time", "who", "input", "args", "state", "owner", "maintainer", "escrow", "result"];
@@ -71,7 +72,7 @@ fn every_line_and_every_refusal() {
         refusals: BTreeSet::new(),
         anchors: BTreeMap::new(),
     };
-    for file in ["maintenance-order", "anchors", "access", "identity"] {
+    for file in ["maintenance-order", "anchors", "access", "identity", "attest"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("library/{file}.scenarios"));
         player.play(&std::fs::read_to_string(path).unwrap());
     }
@@ -189,11 +190,12 @@ impl Player {
         let last = args.remove("#last").map_or(world.reading + 10, |last| last.parse().unwrap());
         let device = args.remove("#device").unwrap_or_else(|| "press-01".into());
         let at = args.remove("#at").map_or(world.now, |at| world.now.plus(parse_duration(&at).unwrap()));
+        let quality = args.remove("#quality").map(|word| findings(&word));
         let grade = args.remove("#grade").map_or(Grade::Agent, |grade| grade.parse().unwrap());
         let overrides: Vec<_> = ["#rule", "#cleared", "#action"].map(|name| args.remove(name)).into();
         let with = args.into_iter().map(|(name, value)| (name, scalar(&value))).collect();
         let mut body: TriggerBody = trigger_body(&device, trigger, number, last, at, with);
-        body.grade = grade;
+        (body.grade, body.quality) = (grade, quality);
         let [rule, cleared, action] = overrides.as_slice() else { unreachable!() };
         if rule.is_some() {
             body.rule = [9; 32];
@@ -280,6 +282,27 @@ impl Player {
     }
 }
 
+/// As `library/attest.scenarios` says.
+fn attested(k: &str) -> String {
+    let whole = LIBRARY[0].1;
+    let attest =
+        format!("\nversion: 2\nattest:\n  report: {{k: {k}, of: sensors, within: 30s, tolerance: {{peak: 0.5}}}}\n");
+    let whole = whole.replacen("\nversion: 1\n", &attest, 1);
+    let whole = whole.replacen("\n  device: device\n", "\n  device: device\n  sensors: list\n", 1);
+    let whole = whole.replacen("required: [maintainer,", "required: [sensors, maintainer,", 1);
+    whole.replacen("fault: text, skill: \"text?\"}", "fault: text, skill: \"text?\", peak: number}", 1)
+}
+
+/// The findings that make evidence of this class.
+fn findings(class: &str) -> Vec<Finding> {
+    let code = match class {
+        "sound" => return Vec::new(),
+        "doubtful" => FindingCode::Frozen,
+        _ => FindingCode::Redundant,
+    };
+    vec![Finding { code, point: Some(PointId::try_new("vibration").unwrap()), from: 1, to: 9, earlier: None }]
+}
+
 /// Digits are whole numbers, what begins with a quote is text whatever it looks like.
 fn scalar(value: &str) -> Value {
     if let Some(text) = value.strip_prefix('\'') {
@@ -312,6 +335,12 @@ fn argument(name: &str, value: &str) -> Cbor {
         ("policy", [id, rate, hours]) => bytes(policy(id, rate.parse().unwrap(), hours).encode()),
         ("text", ["graded"]) => {
             text(LIBRARY[0].1.replacen("\nversion: 1\n", "\nversion: 2\nrequires: {grade: device-sealed}\n", 1))
+        }
+        ("sensors", [devices]) => Cbor::Array(devices.split('+').map(text).collect()),
+        ("text", ["attested", k]) => text(attested(k)),
+        ("text", ["checked", quality]) => {
+            let demand = format!("\nversion: 2\nrequires: {{quality: {quality}}}\n");
+            text(LIBRARY[0].1.replacen("\nversion: 1\n", &demand, 1))
         }
         ("text", ["minimal", version]) => text(minimal(version)),
         _ => tally_evidence::cbor::from_value(&scalar(value)),

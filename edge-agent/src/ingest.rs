@@ -166,6 +166,9 @@ impl<S: Storage> Ingest<S> {
         let next = outbox.next_number();
         drop(outbox);
         self.status.count.triggers_sealed.add(sealed.len() as u64);
+        let (contradicted, doubtful) = sealing.weak();
+        self.status.count.triggers_contradicted.add(contradicted);
+        self.status.count.triggers_doubtful.add(doubtful);
         for sealed in sealed {
             tracing::info!(number = sealed.number, trigger = %sealed.trigger, device = %sealed.device, transition = sealed.transition.word(), "sealed");
         }

@@ -85,6 +85,10 @@ counters! {
     readings_late: Counter,
     /// Triggers sealed.
     triggers_sealed: Counter,
+    /// Of these, evidence contradicted: the checks before the seal say that the readings cannot all be true.
+    triggers_contradicted: Counter,
+    /// Of these, evidence doubtful: the checks before the seal say that the readings should not look like this.
+    triggers_doubtful: Counter,
     /// Triggers not sealed because the outbox was full.
     triggers_without_room: Counter,
     /// Triggers not sealed because a point of their rule was never read.

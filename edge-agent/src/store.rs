@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tally_journal::{DirStorage, Journal, Options, Storage};
-use tally_model::ClockState;
+use tally_model::{ClockState, EvidenceQuality};
 use zeroize::Zeroizing;
 
 /// The open stores.
@@ -166,19 +166,22 @@ pub struct Sealing {
     bytes: u64,
     /// How good the agent's clock is.
     clock: ClockState,
+    /// How many of them the checks found something about: contradicted, doubtful.
+    weak: (u64, u64),
 }
 
 impl Sealing {
     /// Triggers that are sealed together, when there are limits; else each for itself. Each says how good the clock is.
     #[must_use]
     pub const fn new(batch: Option<BatchLimits>, clock: ClockState) -> Self {
-        Self { sealed: Vec::new(), batch, bytes: 0, clock }
+        Self { sealed: Vec::new(), batch, bytes: 0, clock, weak: (0, 0) }
     }
 
     /// Seals a decided firing under the next number, when there is room for it.
     pub fn seal<S: Storage>(&mut self, decided: Decided, outbox: &Outbox<S>, sealer: &Sealer) -> Verdict {
         let (trigger, priority) = (decided.rule.source().id.clone(), decided.rule.source().priority);
         let number = outbox.next_number() + self.sealed.len() as u64;
+        let quality = decided.quality.as_deref().map(EvidenceQuality::of);
         let made = match self.batch {
             Some(_) => Ok(Sealer::prepare(number, decided, self.clock)),
             None => sealer.seal(number, decided, self.clock),
@@ -195,6 +198,8 @@ impl Sealing {
             return Verdict::NoRoom;
         }
         self.bytes += bytes as u64;
+        self.weak.0 += u64::from(quality == Some(EvidenceQuality::Contradicted));
+        self.weak.1 += u64::from(quality == Some(EvidenceQuality::Doubtful));
         self.sealed.push(made);
         Verdict::Sealed
     }
@@ -208,6 +213,12 @@ impl Sealing {
             Some(limits) => sealer.seal_batches(&mut self.sealed, limits).map_err(StoreError::Seal),
             None => Ok(()),
         }
+    }
+
+    /// How many of them the checks found something about: contradicted, doubtful.
+    #[must_use]
+    pub const fn weak(&self) -> (u64, u64) {
+        self.weak
     }
 
     /// In number order.

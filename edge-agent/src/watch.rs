@@ -5,13 +5,14 @@
 //! readings, to the same effect (`docs/decisions/008-edge-agent.md`).
 
 use crate::error::StoreError;
-use crate::vault::{KeptReading, Vault};
+use crate::vault::{KeptReading, RECORDS_AT_ONCE, Vault};
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use tally_evidence::{ReadingsClaim, Transition, root_of};
+use tally_evidence::{ReadingsClaim, Transition, decode_reading, root_of};
 use tally_journal::Storage;
-use tally_model::{DeviceId, PointId, TriggerId};
-use tally_rules::{Firing, Rule, Watch};
+use tally_model::{DeviceId, Finding, PointId, Reading, TriggerId};
+use tally_rules::{Firing, Rule, Watch, findings, with_known};
 
 /// What is sealed already, for each trigger of each device: the deciding reading and which way.
 pub type SealedBefore = HashMap<(DeviceId, TriggerId), Vec<(u64, Transition)>>;
@@ -27,6 +28,8 @@ pub struct Decided {
     pub claim: ReadingsClaim,
     /// Vault records of the first and the last of these readings.
     pub places: (u64, u64),
+    /// What the rule's checks found in them; `None` when it asks for none.
+    pub quality: Option<Vec<Finding>>,
 }
 
 /// What became of a decided firing.
@@ -57,7 +60,7 @@ struct DeviceWatch {
 struct Watched {
     /// Point number and number of its latest reading.
     latest: Option<(u64, u64)>,
-    /// Places in `watches` of the rules that read it.
+    /// Places in `watches` of the rules that read it or check it.
     readers: Vec<usize>,
 }
 
@@ -70,7 +73,9 @@ impl Watches {
             let device = watches.devices.entry(rule.source().device.clone()).or_default();
             let place = device.watches.len();
             device.watches.push(Watch::new(Arc::clone(rule)));
-            for point in rule.reads() {
+            let mut looks = rule.reads();
+            looks.extend(rule.checked().cloned());
+            for point in looks {
                 device.points.entry(point).or_default().readers.push(place);
             }
             for point in rule.disclosed() {
@@ -151,7 +156,7 @@ impl Watches {
             }
             let Some(firing) = fired else { continue };
             let was_raised = firing.transition == tally_rules::Transition::Cleared;
-            let decided = if is_open { claim(vault, watch.rule(), &device.points, firing, kept, place)? } else { None };
+            let decided = if is_open { claim(vault, watch, &device.points, firing, kept, place)? } else { None };
             let verdict = match decided {
                 Some(decided) => seal(decided),
                 None => {
@@ -209,19 +214,19 @@ fn force(watch: &mut Watch, is_raised: bool) {
 /// is claimed must be shown.
 fn claim<S: Storage>(
     vault: &Vault<S>,
-    rule: &Arc<Rule>,
+    watch: &Watch,
     points: &HashMap<PointId, Watched>,
     firing: Firing,
     kept: &KeptReading,
     place: u64,
 ) -> Result<Option<Decided>, StoreError> {
-    let device = &kept.reading.device;
+    let (device, rule) = (&kept.reading.device, watch.rule());
     let latest = |point: &PointId| points.get(point).and_then(|watched| watched.latest);
     if rule.reads().iter().any(|point| latest(point).is_none()) {
         return Ok(None);
     }
     let shown: Vec<_> = rule.disclosed().into_iter().filter_map(|point| Some((latest(&point)?, point))).collect();
-    let first = shown.iter().map(|((_, number), _)| *number).fold(firing.first, u64::min);
+    let first = shown.iter().map(|((_, number), _)| *number).chain(watch.first_checked()).fold(firing.first, u64::min);
     let last = kept.reading.number;
     let leaves = match vault.leaves(device, first, last) {
         Ok(leaves) => leaves,
@@ -231,8 +236,38 @@ fn claim<S: Storage>(
         }
         Err(fault) => return Err(fault),
     };
+    let quality = truth(vault, watch, &firing, first..=last, device)?;
     let points = shown.into_iter().map(|((point_number, _), point)| (point, point_number)).collect();
     let claim = ReadingsClaim { first, last, root: root_of(&leaves), head: kept.head, points };
     let places = (vault.place_before(device, first).unwrap_or(place), place);
-    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places }))
+    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality }))
+}
+
+/// Truth before the seal: what the rule's checks find in the readings that will be shown. They are read again from the vault, so
+/// that it is exactly what a verifier finds, also when this watch is younger than the readings.
+fn truth<S: Storage>(
+    vault: &Vault<S>,
+    watch: &Watch,
+    firing: &Firing,
+    numbers: RangeInclusive<u64>,
+    device: &DeviceId,
+) -> Result<Option<Vec<Finding>>, StoreError> {
+    let rule = watch.rule();
+    if rule.source().checks.is_none() {
+        return Ok(None);
+    }
+    let shown = rule.disclosed();
+    let mut readings: Vec<Reading> = Vec::new();
+    let mut place = vault.place_before(device, *numbers.start()).unwrap_or_else(|| vault.first_place());
+    while place < vault.next_place() {
+        let (stored, next) = vault.read(device, place, numbers.clone(), RECORDS_AT_ONCE)?;
+        for stored in stored {
+            let decoded = decode_reading(device, &stored.bytes);
+            let (reading, _) = decoded.map_err(|_| StoreError::Foreign { store: "vault", record: place })?;
+            readings.extend(Some(reading).filter(|reading| shown.contains(&reading.sample.point)));
+        }
+        place = next;
+    }
+    let found = findings(rule, &readings, firing.at);
+    Ok(Some(with_known(found, watch.known_findings(firing.at), *numbers.start())))
 }

@@ -67,6 +67,7 @@ fn source(id: &str, device: &str, when: &str, until: Option<&str>, on_delay_ms: 
         priority: Priority::High,
         disclose: Vec::new(),
         call: None,
+        checks: None,
         points: BTreeMap::new(),
     };
     for point in ["a", "b"] {

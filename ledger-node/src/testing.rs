@@ -224,6 +224,7 @@ impl Plant {
             clock: None,
             grade: Default::default(),
             mapping: None,
+            quality: None,
         })
     }
 
@@ -325,6 +326,7 @@ fn rule(device: &DeviceId, trigger: &str, action: &str) -> Result<RuleRecord, Pl
         priority: Priority::High,
         disclose: Vec::new(),
         call: Some(call),
+        checks: None,
         points: points.into(),
     }))
 }

@@ -4,7 +4,7 @@ use crate::Fault;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{DeviceId, DeviceSpec, TriggerId};
+use tally_model::{DeviceId, DeviceSpec, EvidenceQuality, TriggerId};
 use tally_rules::Rule;
 
 /// A plant file that is right, with its data sheets worked in.
@@ -52,4 +52,6 @@ pub struct Expectation {
     pub within: Duration,
     /// Clears, instead of raises.
     pub cleared: bool,
+    /// How good its evidence must be found; `None`: it is not looked at.
+    pub quality: Option<EvidenceQuality>,
 }

@@ -13,8 +13,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tally_model::{DeviceSpec, NoValue, Outcome, PointSpec, Quality, Reading, Sample, Timestamp, Value, ValueKind};
-use tally_rules::{Transition, Watch, nearest_name};
+use tally_model::{
+    DeviceSpec, EvidenceQuality, Finding, NoValue, Outcome, PointSpec, Quality, Reading, Sample, Timestamp, Value,
+    ValueKind,
+};
+use tally_rules::{Firing, Transition, Watch, findings, nearest_name, with_known};
 
 /// Longest recording in bytes.
 const RECORDING_BYTES_MAX: u64 = 64 << 20;
@@ -98,11 +101,22 @@ struct Happening {
     trigger: String,
     transition: Transition,
     at: Duration,
+    /// What the rule's checks found; `None` when it asks for none.
+    findings: Option<Vec<Finding>>,
+}
+
+impl Happening {
+    fn quality(&self) -> Option<EvidenceQuality> {
+        self.findings.as_deref().map(EvidenceQuality::of)
+    }
 }
 
 impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} at {:?}", self.trigger, self.transition, self.at)
+        write!(f, "{} {} at {:?}", self.trigger, self.transition, self.at)?;
+        let Some(quality) = self.quality() else { return Ok(()) };
+        write!(f, ", evidence {quality}")?;
+        self.findings.iter().flatten().try_for_each(|finding| write!(f, "; {finding}"))
     }
 }
 
@@ -113,14 +127,26 @@ fn play(plant: &Plant, device: &DeviceSpec, readings: &[Reading]) -> Vec<Happeni
     let mut happened = Vec::new();
     for reading in readings {
         for watch in &mut watches {
-            happened.extend(watch.observe(reading).map(|firing| Happening {
+            let Some(firing) = watch.observe(reading) else { continue };
+            happened.push(Happening {
                 trigger: watch.rule().source().id.to_string(),
                 transition: firing.transition,
                 at: firing.at.since(start),
-            }));
+                findings: truth(watch, readings, &firing),
+            });
         }
     }
     happened
+}
+
+/// What the checks find in the readings that evidence would show, as the agent does it.
+fn truth(watch: &Watch, readings: &[Reading], firing: &Firing) -> Option<Vec<Finding>> {
+    let rule = watch.rule();
+    rule.source().checks.as_ref()?;
+    let first = watch.first_checked().map_or(firing.first, |first| first.min(firing.first));
+    let shown = readings.iter().filter(|reading| (first..=firing.last).contains(&reading.number));
+    let found = findings(rule, &shown.cloned().collect::<Vec<_>>(), firing.at);
+    Some(with_known(found, watch.known_findings(firing.at), first))
 }
 
 /// Every expectation takes the first happening that meets it; a raised trigger that nobody expected is a failure.
@@ -140,7 +166,8 @@ fn compare(expected: &[Expectation], happened: &[Happening]) -> Vec<String> {
 }
 
 fn meets(expected: &Expectation, happening: &Happening) -> bool {
-    same_event(expected, happening) && happening.at.abs_diff(expected.at) <= expected.within
+    let is_as_good = expected.quality.is_none_or(|quality| happening.quality() == Some(quality));
+    same_event(expected, happening) && is_as_good && happening.at.abs_diff(expected.at) <= expected.within
 }
 
 fn same_event(expected: &Expectation, happening: &Happening) -> bool {
@@ -153,9 +180,14 @@ fn missed(expected: &Expectation, happened: &[Happening]) -> String {
     let times: Vec<String> = happened
         .iter()
         .filter(|happening| same_event(expected, happening))
-        .map(|happening| format!("{:?}", happening.at))
+        .map(|happening| match happening.quality().filter(|_| expected.quality.is_some()) {
+            Some(quality) => format!("{:?} ({quality})", happening.at),
+            None => format!("{:?}", happening.at),
+        })
         .collect();
     let instead = if times.is_empty() { "never".to_owned() } else { format!("at {}", times.join(", ")) };
+    let tolerance =
+        expected.quality.map_or(tolerance.clone(), |quality| format!("{tolerance} with {quality} evidence"));
     format!("expected: {} {word} at {:?}{tolerance}; it was {word} {instead}", expected.trigger, expected.at)
 }
 

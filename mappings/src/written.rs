@@ -5,10 +5,14 @@
 //! been said.
 #![allow(dead_code)] // names and descriptions are read by people and editors only
 
+mod checks;
 mod modbus;
 mod mqtt;
 mod opcua;
 
+pub(crate) use checks::{
+    CheckWord, DeviceChecksWritten, FrozenWritten, PointChecksWritten, QualityWritten, ReplayWritten,
+};
 pub(crate) use modbus::ModbusWritten;
 pub(crate) use mqtt::MqttWritten;
 pub(crate) use opcua::{LimitsWritten, OpcUaWritten};
@@ -101,6 +105,8 @@ pub(crate) struct DeviceWritten {
     pub gap_max: Option<u16>,
     /// How to log in.
     pub security: Option<SecurityWritten>,
+    /// What is checked of its readings before a trigger is sealed over them; without it nothing is.
+    pub checks: Option<DeviceChecksWritten>,
     /// How an OPC UA server is read.
     pub opcua: Option<OpcUaWritten>,
     /// What this Modbus device needs.
@@ -179,6 +185,8 @@ pub(crate) struct PointWritten {
     pub writable: Option<bool>,
     /// Lowest and highest number that may be written, in the point's unit; default is `range`.
     pub write_range: Option<(f64, f64)>,
+    /// What is checked of it before a trigger is sealed over its readings.
+    pub checks: Option<PointChecksWritten>,
     /// What it is about, for readers.
     pub description: Option<String>,
 }
@@ -257,4 +265,6 @@ pub(crate) struct ExpectWritten {
     pub within: Option<String>,
     /// Cleared, not raised; default false.
     pub cleared: Option<bool>,
+    /// How good its evidence must be found, exactly; default: it is not looked at.
+    pub quality: Option<QualityWritten>,
 }

@@ -54,7 +54,8 @@ from verifier.formats import (
     thumbprint,
 )
 from verifier.readable import as_cbor
-from verifier.rule import RuleFault, recompute
+from verifier import checks
+from verifier.rule import RuleFault, longest_window, recompute
 
 
 class Broken(Exception):
@@ -295,6 +296,8 @@ class Chain:
         readings = self.attempt(self.readings, about, body, entry)
         if rule and readings is not None:
             self.attempt(self.link, about, "recomputed", self.recomputed, body, readings)
+            if "checks" in self.rules[body["rule"]] or "quality" in body:
+                self.attempt(self.link, about, "truth", self.truth, body, readings)
 
     def bound(self, device, agent):
         need(device in self.devices, f"{device} is not registered by an earlier entry of this file")
@@ -322,11 +325,20 @@ class Chain:
         need((due and (due["contract"], due["action"])) == (asked and (asked["contract"], asked["action"])),
              "the trigger asks the contract for something else than the rule says")  # fmt: skip
         try:
-            why_not = recompute(rule, body, readings)
+            why_not = recompute(rule, body, [reading[:5] for reading in readings])
         except (RuleFault, RecursionError) as fault:
             raise Fault(f"the registered rule: {fault}") from fault
         need(why_not is None, why_not)
         return f"{rule['when']} at {body['at']}"
+
+    def truth(self, body, readings):
+        rule = self.rules[body["rule"]]
+        try:
+            why_not, words = checks.confirm(rule, body, readings, longest_window(rule))
+        except (RuleFault, RecursionError) as fault:
+            raise Fault(f"the registered rule: {fault}") from fault
+        need(why_not is None, why_not)
+        return f"{body['quality']['class']}, {len(body['quality']['findings'])} findings, {len(words)} of them the agent's word"
 
     def term(self, term):
         checkpoint, outcome = self.proved("a term", term)
@@ -362,6 +374,11 @@ def open_statement(entry):
     batch = decode(payload, "batch", BATCH) if is_batch else None
     body = decode(batched["body"] if is_batch else payload, "body", TRIGGER if is_trigger else CALL)
     need(not is_trigger or body["readings"]["first"] <= body["readings"]["last"], "the readings run backwards")
+    if is_trigger and "quality" in body:
+        found = body["quality"]["findings"]
+        keys = [(checks.CODES.index(one["code"]), one.get("point", "")) for one in found]
+        fits = keys == sorted(set(keys)) and len(found) <= 1024 and all(one["from"] <= one["to"] for one in found)
+        need(fits and checks.class_of(found) == body["quality"]["class"], "the evidence quality is not in the form that the checks give it")
     return {"is_trigger": is_trigger, "batch": batch, "item": batched["item"] if is_batch else None, "kid": header[4], "claims": header[15], "body": body, "protected": protected,
             "payload": payload, "signature": signature, "id": sha256(signed_bytes(protected, payload))}  # fmt: skip
 
@@ -374,7 +391,7 @@ def open_receipt(data):
 
 
 def shown_readings(body, entry):
-    """The readings shown, as (number, point, value or None, unit, received), when they are whole."""
+    """The readings shown, as (number, point, value or None, unit, received, source time, whether out of range), when they are whole."""
     need("disclosure" in entry, "the readings behind it are not in this file")
     disclosure, claim = decode(entry["disclosure"], "disclosure", DISCLOSURE), body["readings"]
     found = (disclosure["device"], disclosure["first"], disclosure["last"])
@@ -387,13 +404,14 @@ def shown_readings(body, entry):
         if type(salt_or_count) is int:
             place += salt_or_count
             continue
-        number, point, point_number, value, unit, quality, _, received = decode(content, "reading", READING)
+        number, point, point_number, value, unit, quality, source, received = decode(content, "reading", READING)
+        out_of_range = isinstance(value, (tuple, list)) and list(value) == [6]
         value = None if isinstance(value, (tuple, list)) else value
         need((quality == 2) == (value is None), "quality is bad exactly when there is no value")
         need(number == place, f"reading {number} stands in the place of reading {place}")
         need(point_number == latest.get(point, point_number - 1) + 1, f"a reading of {point} is not shown")
         place, latest[point] = place + 1, point_number
-        shown.append((number, point, value, unit, received))
+        shown.append((number, point, value, unit, received, source, out_of_range))
     for point, number in claim["points"].items():
         need(latest.get(point) == number, f"reading {number} of {point} is not shown")
     return shown

@@ -179,6 +179,7 @@ async fn well_sealed_lies_are_recorded_with_their_refusal_and_change_nothing() {
             clock: None,
             grade: Default::default(),
             mapping: None,
+            quality: None,
         };
         sign(StatementKind::Trigger, &party.key, &party.id, device, &party.ledger, at.as_seconds(), body.encode())
     };

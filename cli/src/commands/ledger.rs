@@ -16,7 +16,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use tally_evidence::{Checkpoint, ConsistencyReceipt, Hash, Receipt, SignedStatement, StatementKind, VerifyingKey};
 use tally_ledger_client::{Client, RequestError};
-use tally_model::Grade;
+use tally_model::{FindingCode, Grade};
 
 pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
     match &args.command {
@@ -184,7 +184,7 @@ async fn du(client: &Client) -> Result<Found, Fault> {
 
 async fn block(client: &Client, height: u64) -> Result<Found, Fault> {
     let block = client.get_json(&format!("/blocks/{height}")).await?;
-    let mut text = format!("block {height}  {}\n", word(&block["time"]));
+    let mut text = format!("block {height}  block time {}\n", word(&block["time"]));
     for (title, name) in
         [("tree root", "root"), ("state root", "state"), ("outcomes", "outcomes"), ("before", "previous")]
     {
@@ -216,6 +216,15 @@ async fn entry(client: &Client, id: &str) -> Result<Found, Fault> {
         // Agent-sealed is what a trigger says by saying nothing.
         let grade = body["grade"].as_str().unwrap_or_else(|| Grade::Agent.word());
         let _ = writeln!(text, "{:<12} {grade}", "grade");
+        if let Some(class) = body["quality"]["class"].as_str() {
+            let _ = writeln!(text, "{:<12} {class}", "quality");
+            for finding in body["quality"]["findings"].as_array().into_iter().flatten() {
+                let code = finding["code"].as_str().unwrap_or_default();
+                let meaning = FindingCode::from_word(code).map_or("", FindingCode::meaning);
+                let (point, from, to) = (word(&finding["point"]), word(&finding["from"]), word(&finding["to"]));
+                let _ = writeln!(text, "{:<12} {code} {point}, readings {from}–{to}: {meaning}", "");
+            }
+        }
     }
     match outcome["refusal"].as_u64() {
         Some(0) | None => {}

@@ -96,6 +96,7 @@ fn in_words(order: &Value, types: &FieldTypes) -> String {
     if !order["due"].is_null() {
         line("term runs out", time(&order["due"]));
     }
+    line("times are", "block time, by the ledger's clock".to_owned());
     line("entries", word(&order["history"]));
     text
 }
@@ -128,6 +129,7 @@ mod tests {
             "opened 2026-11-21 14:00:00 UTC",
             "last change 2026-11-21 14:00:01 UTC",
             "term runs out 2026-11-21 18:00:00 UTC",
+            "times are block time, by the ledger's clock",
             "entries 4, 7",
         ] {
             assert!(lines.iter().any(|found| found == line), "no `{line}` in\n{shown}");

@@ -85,6 +85,13 @@ pub fn render(report: &Report) -> String {
     for line in &report.story {
         let _ = writeln!(text, "  {line}");
     }
+    for quality in report.qualities.iter().filter(|quality| !quality.findings.is_empty()) {
+        let _ = writeln!(text, "\nWhat speaks against the readings of {} ({}):", quality.about, quality.class);
+        for finding in &quality.findings {
+            let proof = if finding.is_proved { "" } else { " (the agent's word: it remembers more than is shown)" };
+            let _ = writeln!(text, "  {}{proof}\n    {}", finding.text, finding.means);
+        }
+    }
     for times in &report.times {
         text += &times_lines(times);
     }

@@ -62,6 +62,8 @@ fn payees<'a>(contract: &'a Contract, standing: &'a Standing) -> impl Iterator<I
 
 fn put(run: &mut Run<'_, '_>, contract: &Contract, device: &DeviceId, standing: &Standing) -> Result<(), Refusal> {
     check_requirements(run, contract, device, standing)?;
+    let before: Option<Standing> = run.load(&keys::standing(&contract.name, device))?;
+    super::attest::list(run, contract, device, before.as_ref(), standing)?;
     run.store(keys::standing(&contract.name, device), standing);
     let data = [("contract", text(contract.name.as_str())), ("owner", text(standing.owner.as_str()))];
     run.emit("standing.agreed", device.as_str(), data);

@@ -18,6 +18,9 @@ use tally_model::{AgreementId, Timestamp};
 const RETRY: Duration = Duration::from_secs(3600);
 
 pub(crate) fn term(kernel: &Kernel, run: &mut Run<'_, '_>, id: &AgreementId, due: Timestamp) -> Result<(), Refusal> {
+    if super::attest::term(run, id, due)?.is_some() {
+        return Ok(());
+    }
     let agreement = running(run, id, due)?;
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
     let args = BTreeMap::new();

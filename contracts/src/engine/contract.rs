@@ -9,7 +9,7 @@ use crate::{Fault, yaml};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::Cbor;
-use tally_model::{ContractName, Grade};
+use tally_model::{ContractName, EvidenceQuality, Grade};
 
 /// Longest contract text, bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -40,6 +40,10 @@ pub struct Contract {
     pub key: Vec<String>,
     /// The least grade of evidence of the triggers it listens to.
     pub grade: Option<Grade>,
+    /// The least quality of evidence of these triggers; what was not checked is below all.
+    pub quality: Option<EvidenceQuality>,
+    /// Actions that need the triggers of several, with how many and how alike.
+    pub attest: BTreeMap<String, Attest>,
     /// What the owner of the device fixes beforehand.
     pub standing: Standing,
     /// Action to arguments: type, and whether it may be absent.
@@ -64,6 +68,49 @@ pub struct Standing {
     pub optional: BTreeMap<String, Datum>,
     /// What must hold among them.
     pub require: Vec<Expression>,
+}
+
+/// k of n: how many triggers of different sources must agree before a contract acts on them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attest {
+    /// How many.
+    pub k: usize,
+    /// The field of the standing terms that lists the devices beside the agreement's own.
+    pub of: String,
+    /// What makes two sources independent.
+    pub independent: Independent,
+    /// How far apart their rule times may be, µs.
+    pub within: i64,
+    /// How long the contract waits for the others after the first, block time, µs.
+    pub wait: i64,
+    /// Arguments that may differ, and how far; all others must be equal.
+    pub tolerance: BTreeMap<String, f64>,
+}
+
+/// What makes two sources independent of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Independent {
+    /// Other agents speak for them.
+    Agents,
+    /// Agents of other firms do.
+    Firms,
+    /// Other devices are enough, also of one agent: redundant sensors.
+    Devices,
+}
+
+impl Independent {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Agents, Self::Firms, Self::Devices];
+
+    /// The word in a contract.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agents => "agents",
+            Self::Firms => "firms",
+            Self::Devices => "devices",
+        }
+    }
 }
 
 /// One line of `on:`.

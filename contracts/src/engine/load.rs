@@ -1,7 +1,10 @@
 //! From YAML to a [`Contract`]: names, types and expressions. What the states add up to is checked in `graph`.
 
+mod attest;
 mod effects;
 mod head;
+
+pub(crate) use attest::GROUP_MAX;
 
 use super::contract::{Cause, Contract, NEW, Transition};
 use super::expression::Expression;
@@ -16,6 +19,8 @@ const TRANSITIONS_MAX: usize = 256;
 pub(super) fn load(root: &Node, faults: &mut Faults) -> Option<Contract> {
     let mut section = faults.section(root, "");
     let mut contract = head::head(&mut section, faults)?;
+    let attested = section.take("attest").map(|node| attest::attest(node, &contract, faults));
+    contract.attest = attested.unwrap_or_default();
     let names = names_of(&contract);
     contract.standing.require = head::requirements(&mut section, &contract, faults);
     let lines = section.need("on", faults).map(|on| faults.list(on, "on")).unwrap_or_default();
@@ -28,6 +33,13 @@ pub(super) fn load(root: &Node, faults: &mut Faults) -> Option<Contract> {
         let mut loader = Loader { contract: &contract, names: &names, faults, path: format!("on[{number}]") };
         let transition = loader.transition(line);
         contract.transitions.extend(transition);
+    }
+    for action in contract.attest.keys() {
+        let is_cause = |way: &Transition| matches!(&way.cause, Cause::Trigger(trigger) if trigger == action);
+        if !contract.transitions.iter().any(is_cause) {
+            let hint = format!("write a line with `trigger: {action}`, or remove it here");
+            faults.add(root, &format!("attest.{action}"), "no line of `on:` waits for this trigger", hint);
+        }
     }
     // A line that could not be read leaves holes that would look like dead ends: nothing more can be said then.
     (contract.transitions.len() == lines.len()).then_some(contract)
@@ -160,7 +172,10 @@ impl Loader<'_> {
         match cause {
             Cause::Trigger(_) => {
                 names.add("trigger.id", Type::Text).add("trigger.device", Type::Text);
-                names.add("trigger.at", Type::Integer).add("trigger.grade", Type::Text);
+                names
+                    .add("trigger.at", Type::Integer)
+                    .add("trigger.grade", Type::Text)
+                    .add("trigger.quality", Type::Text);
             }
             Cause::Call { .. } => {
                 names.add("caller", Type::Text);

@@ -5,7 +5,7 @@ use crate::records::Agreement;
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelString};
 use cel::common::value::{CowVal, Val};
 use std::collections::BTreeMap;
-use tally_model::{Grade, Timestamp};
+use tally_model::{EvidenceQuality, Grade, Timestamp};
 
 /// A person who could take a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct TriggerFacts<'a> {
     pub at: Timestamp,
     /// Who sealed nearest the sensor.
     pub grade: Grade,
+    /// How good its evidence is; `None`: not checked.
+    pub quality: Option<EvidenceQuality>,
 }
 
 /// Everything in reach of one expression.
@@ -74,6 +76,7 @@ impl<'a> Scope<'a> {
                 "id" => Some(Found::Text(trigger.id)),
                 "device" => Some(Found::Text(trigger.device)),
                 "grade" => Some(Found::Text(trigger.grade.word())),
+                "quality" => Some(Found::Text(trigger.quality.map_or("", EvidenceQuality::word))),
                 "at" => Some(Found::Integer(trigger.at.as_micros())),
                 _ => None,
             });

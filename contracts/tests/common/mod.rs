@@ -62,6 +62,7 @@ pub fn rule(device: &str, id: &str, call: Option<(&str, &str, &[&str])>) -> Rule
             action: ActionName::try_new(action).unwrap(),
             with: names.iter().map(|name| ((*name).to_owned(), "0".to_owned())).collect(),
         }),
+        checks: None,
         points: BTreeMap::new(),
     })
 }
@@ -255,6 +256,7 @@ pub fn trigger_body(
         clock: None,
         grade: Default::default(),
         mapping: None,
+        quality: None,
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tally_connector_api::LinkState;
 use tally_connector_mqtt::{Message, QoS};
+use tally_evidence::{TriggerBody, quality_json};
 use tally_model::{DeviceId, PartyId};
 
 /// Makes messages under `{prefix}/{plant}`.
@@ -49,11 +50,15 @@ impl Topics {
     }
 
     /// `{prefix}/{plant}/{device}/triggers/{trigger}`
-    pub fn trigger(&self, sealed: &Sealed, call: Option<Value>) -> Message {
+    pub fn trigger(&self, sealed: &Sealed, body: Option<&TriggerBody>) -> Message {
+        let call = body.and_then(|body| body.call.as_ref());
+        let call = call.map(|call| json!({"contract": call.contract, "action": call.action, "with": call.with}));
+        let quality = body.and_then(|body| body.quality.as_deref()).map(quality_json);
         let payload = json!({
             "device": sealed.device, "trigger": sealed.trigger, "transition": sealed.transition.word(),
             "priority": sealed.priority, "at": sealed.at.to_string(), "number": sealed.number,
             "readings": {"first": sealed.first, "last": sealed.last}, "statement": sealed.name().to_string(), "call": call,
+            "quality": quality,
         });
         sure(format!("{}/{}/triggers/{}", self.root, sealed.device, sealed.trigger), &payload, false)
     }

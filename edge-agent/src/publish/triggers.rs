@@ -3,11 +3,9 @@
 use super::cursor::Cursor;
 use super::topics::Topics;
 use crate::error::StoreError;
-use crate::seal::Sealed;
 use crate::status::Status;
 use crate::store::Stores;
 use crate::submit::on_disk;
-use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_mqtt::{PublishError, Publisher};
@@ -81,7 +79,8 @@ impl<S: Storage + Send + 'static, P: Publisher> Triggers<S, P> {
             self.status.count.triggers_unpublished.add(lost);
             return Ok(after);
         };
-        let message = self.topics.trigger(&sealed, call(&sealed));
+        // What it says is for people; what counts is the statement.
+        let message = self.topics.trigger(&sealed, sealed.body().ok().as_ref());
         match self.publisher.publish(message).await {
             Ok(()) => self.status.count.triggers_published.add(1),
             // Not told: it comes again in the next life. `quit` ends this wait.
@@ -99,10 +98,4 @@ impl<S: Storage + Send + 'static, P: Publisher> Triggers<S, P> {
             tracing::warn!(%fault, "the place in the triggers cannot be kept; after a restart SCADA is told some of them again");
         }
     }
-}
-
-/// What the trigger asks for, for people.
-fn call(sealed: &Sealed) -> Option<Value> {
-    let call = sealed.body().ok()?.call?;
-    Some(json!({"contract": call.contract, "action": call.action, "with": call.with}))
 }

@@ -223,6 +223,7 @@ pub fn rule_source(id: &str, priority: Priority) -> RuleSource {
             action: ActionName::try_new("report").unwrap(),
             with: [("peak".to_owned(), "max(vibration, '100ms')".to_owned())].into(),
         }),
+        checks: None,
         points: [
             (PointId::try_new("vibration").unwrap(), (Some(ValueKind::Float), Unit::try_new("mm/s").unwrap())),
             (PointId::try_new("running").unwrap(), (Some(ValueKind::Bool), Unit::one())),

@@ -3,10 +3,12 @@
 
 use crate::Hash;
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
+use crate::checks::{decode_quality, quality_to_cbor, read_quality};
 use crate::cursor::Cursor;
 use std::collections::BTreeMap;
 use tally_model::{
-    ActionName, AgreementId, ClockState, ContractName, DeviceId, Grade, PointId, Priority, Timestamp, TriggerId, Value,
+    ActionName, AgreementId, ClockState, ContractName, DeviceId, Finding, Grade, PointId, Priority, Timestamp,
+    TriggerId, Value,
 };
 
 /// Most arguments a call may carry; contracts name a handful.
@@ -35,6 +37,9 @@ pub enum BodyFault {
     /// A grade outside its list, or one that is written by leaving it out.
     #[error("`{0}` is no grade that is written; allowed: device-sealed, gateway-sealed; absent is agent-sealed")]
     Grade(String),
+    /// Findings out of order, twice for one point, or a class that does not follow from them.
+    #[error("the evidence quality is not in the form that the checks give it")]
+    Quality,
     /// More arguments than any contract takes.
     #[error("more than {ARGUMENTS_MAX} arguments")]
     TooManyArguments,
@@ -123,6 +128,9 @@ pub struct TriggerBody {
     pub grade: Grade,
     /// Fingerprint of the mapping by which the agent read the device. `None`: the agent did not say.
     pub mapping: Option<Hash>,
+    /// What the checks before the seal found, sorted by code and point; with [`tally_model::EvidenceQuality::of`] the
+    /// quality of the evidence. `None`: the rule asks for no checks.
+    pub quality: Option<Vec<Finding>>,
 }
 
 impl TriggerBody {
@@ -158,6 +166,7 @@ impl TriggerBody {
             fields.push(("grade", text(self.grade.word())));
         }
         fields.extend(self.mapping.map(|digest| ("mapping", bytes(digest))));
+        fields.extend(self.quality.as_ref().map(|findings| ("quality", quality_to_cbor(findings))));
         cbor::encode(&map(fields))
     }
 
@@ -185,6 +194,7 @@ impl TriggerBody {
             clock: fields.take("clock").map(|clock| decode_clock(Fields::new(clock, "clock")?)).transpose()?,
             grade: fields.text_opt("grade")?.map_or(Ok(Grade::Agent), |word| written_grade(&word))?,
             mapping: fields.take("mapping").map(decode_digest).transpose()?,
+            quality: fields.take("quality").map(|found| decode_quality(Fields::new(found, "quality")?)).transpose()?,
         };
         fields.finish()?;
         Ok(trigger)
@@ -206,6 +216,7 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     from.key("number")?;
     let number = from.uint()?;
     let mapping = if from.key_opt("mapping") { Some(from.hash()?) } else { None };
+    let quality = if from.key_opt("quality") { Some(read_quality(&mut from)?) } else { None };
     from.key("trigger")?;
     let trigger = from.parse()?;
     from.key("priority")?;
@@ -215,11 +226,24 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     from.key("transition")?;
     let transition = Transition::from_word(from.text()?).ok()?;
     from.end()?;
-    let optional = [call.is_some(), clock.is_some(), grade.is_some(), mapping.is_some()];
+    let optional = [call.is_some(), clock.is_some(), grade.is_some(), mapping.is_some(), quality.is_some()];
     let optional = optional.into_iter().filter(|is_there| *is_there).count() as u64;
     let grade = grade.unwrap_or_default();
-    let body =
-        TriggerBody { trigger, device, rule, transition, priority, at, readings, number, call, clock, grade, mapping };
+    let body = TriggerBody {
+        trigger,
+        device,
+        rule,
+        transition,
+        priority,
+        at,
+        readings,
+        number,
+        call,
+        clock,
+        grade,
+        mapping,
+        quality,
+    };
     (count == 8 + optional).then_some(body)
 }
 
@@ -445,6 +469,39 @@ pub(crate) mod tests {
             clock: Some(ClockState::Synchronised { error_us: 1_250 }),
             grade: Grade::Device,
             mapping: Some([5; 32]),
+            quality: None,
+        }
+    }
+
+    /// As the checks give them: one for each code and point, in order.
+    fn findings() -> impl Strategy<Value = Vec<Finding>> {
+        let one = (0..9_usize, proptest::option::of("[a-z_]{1,9}"), any::<u64>(), any::<u32>(), any::<Option<u64>>());
+        proptest::collection::vec(one, 0..5).prop_map(|found| {
+            let made = found.into_iter().map(|(code, point, from, more, earlier)| Finding {
+                code: tally_model::FindingCode::ALL[code],
+                point: point.map(|point| PointId::try_new(point).unwrap()),
+                from,
+                to: from.saturating_add(more.into()),
+                earlier,
+            });
+            let found: BTreeMap<_, _> = made.map(|finding| ((finding.code, finding.point.clone()), finding)).collect();
+            found.into_values().collect()
+        })
+    }
+
+    #[test]
+    fn the_class_must_follow_from_the_findings() {
+        let body = TriggerBody { quality: Some(Vec::new()), ..trigger() };
+        let Cbor::Map(pairs) = cbor::decode(&body.encode()).unwrap() else { panic!("a map") };
+        for (class, accepted) in [("sound", true), ("doubtful", false), ("perfect", false)] {
+            let quality = map([("class", text(class)), ("findings", Cbor::Array(Vec::new()))]);
+            let mut pairs = pairs.clone();
+            for pair in pairs.iter_mut().filter(|(key, _)| key.as_text() == Some("quality")) {
+                pair.1 = quality.clone();
+            }
+            let bytes = cbor::encode(&Cbor::Map(pairs));
+            assert_eq!(TriggerBody::decode(&bytes).is_ok(), accepted, "{class}");
+            assert_eq!(read_trigger(Cursor(&bytes)).is_some(), accepted, "{class}");
         }
     }
 
@@ -531,10 +588,12 @@ pub(crate) mod tests {
             number in any::<u64>(), at in any::<i64>(), float in any::<f64>(), has_call: bool, error in any::<Option<u64>>(),
             grade in prop::sample::select(Grade::ALL.to_vec()), mapping in any::<Option<[u8; 32]>>(),
             points in proptest::collection::btree_map("[a-z_]{1,9}", any::<u64>(), 0..5),
+            quality in proptest::option::of(findings()),
             at_byte: prop::sample::Index, with_byte: u8, cut: prop::sample::Index,
         ) {
             let mut body = trigger();
             (body.grade, body.mapping) = (grade, mapping);
+            body.quality = quality;
             body.clock = error.map(|error_us| ClockState::Synchronised { error_us });
             (body.number, body.at) = (number, Timestamp::from_micros(at));
             body.readings.points = points.into_iter().map(|(point, number)| (PointId::try_new(point).unwrap(), number)).collect();

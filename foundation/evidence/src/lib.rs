@@ -13,6 +13,7 @@ mod batch;
 mod body;
 pub mod cbor;
 mod checkpoint;
+mod checks;
 mod cosignature;
 mod coverage;
 mod cursor;
@@ -44,6 +45,7 @@ pub use batch::{
 };
 pub use body::{BodyFault, CallBody, ReadingsClaim, Transition, TriggerBody, TriggerCall};
 pub use checkpoint::{Checkpoint, CheckpointFault};
+pub use checks::quality_json;
 pub use cosignature::{Cosigner, CosignerFault, Witnessed, cosign, witnessed};
 pub use coverage::{CoverageFile, Question, StateClaim, device_state_key, revocation_state_key};
 pub use cursor::Cursor;

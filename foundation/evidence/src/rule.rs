@@ -2,6 +2,7 @@
 
 use crate::body::{BodyFault, priority_from, priority_word};
 use crate::cbor::{self, Cbor, CborFault, Fields, int, map, text};
+use crate::checks::{checks_to_cbor, decode_checks};
 use crate::{Hash, sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub fn encode_rule(rule: &RuleSource) -> Vec<u8> {
         let call = [("contract", text(call.contract.as_str())), ("action", text(call.action.as_str())), ("with", with)];
         fields.push(("call", map(call)));
     }
+    fields.extend(rule.checks.as_ref().map(|checks| ("checks", checks_to_cbor(checks))));
     cbor::encode(&map(fields))
 }
 
@@ -69,6 +71,7 @@ pub fn decode_rule(bytes: &[u8]) -> Result<RuleSource, RuleFault> {
         priority: priority_from(&fields.text("priority")?)?,
         disclose: fields.array("disclose")?.iter().map(point_id).collect::<Result<_, _>>()?,
         call: fields.take("call").map(|call| decode_template(Fields::new(call, "call")?)).transpose()?,
+        checks: fields.take("checks").map(|checks| decode_checks(Fields::new(checks, "checks")?)).transpose()?,
         points: fields.fields("points")?.rest().into_iter().map(decode_point).collect::<Result<_, _>>()?,
     };
     fields.finish()?;
@@ -146,6 +149,7 @@ mod tests {
                 action: ActionName::try_new("report").unwrap(),
                 with: [("peak".to_owned(), "max(vibration, '60s')".to_owned())].into(),
             }),
+            checks: None,
             points: [
                 (PointId::try_new("vibration").unwrap(), (Some(ValueKind::Float), Unit::try_new("mm/s").unwrap())),
                 (PointId::try_new("running").unwrap(), (None, Unit::one())),
@@ -157,6 +161,33 @@ mod tests {
     #[test]
     fn rules_round_trip() {
         assert_eq!(decode_rule(&encode_rule(&rule())), Ok(rule()));
+    }
+
+    #[test]
+    fn checks_are_part_of_the_rule() {
+        use tally_model::{Checks, Frozen, PointChecks, Redundant, Related, Replay};
+        let point = |id: &str| PointId::try_new(id).unwrap();
+        let vibration = PointChecks {
+            frozen: Some(Frozen { readings: 20, lasting: Duration::from_secs(60) }),
+            rate_max: Some(2.0),
+            replay: Some(Replay { readings: 32, remembered: 10_000 }),
+            skew_max: Some(Duration::from_secs(5)),
+            limits: Some((0.0, 120.5)),
+            redundant: Some(Redundant { with: point("vib_b"), tolerance: 0.5, lasting: Duration::from_secs(3) }),
+        };
+        let power = Related { holds: "power < 3.0".into(), lasting: Duration::ZERO };
+        let whole = Checks {
+            look_back: Duration::from_secs(60),
+            points: [(point("vibration"), vibration), (point("running"), PointChecks::default())].into(),
+            related: [(point("power"), power)].into(),
+            map: Some([7; 32]),
+            identity: Some("Acme P1 2.0".into()),
+        };
+        for checks in [whole.clone(), Checks { related: BTreeMap::new(), map: None, ..whole }, Checks::default()] {
+            let checked = RuleSource { checks: Some(checks), ..rule() };
+            assert_eq!(decode_rule(&encode_rule(&checked)), Ok(checked.clone()));
+            assert_ne!(rule_digest(&checked), rule_digest(&rule()));
+        }
     }
 
     #[test]

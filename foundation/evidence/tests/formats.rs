@@ -40,6 +40,7 @@ fn trigger() -> TriggerBody {
         clock: None,
         grade: Grade::Agent,
         mapping: None,
+        quality: None,
     }
 }
 

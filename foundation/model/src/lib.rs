@@ -5,6 +5,7 @@
 
 mod address;
 mod alarm_part;
+mod checks;
 mod clock;
 mod device;
 mod endpoint;
@@ -22,6 +23,7 @@ mod value;
 
 pub use address::{Address, AddressFault, ModbusTable};
 pub use alarm_part::AlarmPart;
+pub use checks::{Checks, EvidenceQuality, Finding, FindingCode, Frozen, PointChecks, Redundant, Related, Replay};
 pub use clock::ClockState;
 pub use device::{ByteOrder, DeviceSpec, Encoding, OpcUaPolicy, PointSpec, Secret, Security, Tls};
 pub use endpoint::{Endpoint, EndpointFault, ModbusLine, MqttBroker, Parity, SerialLine};

@@ -1,6 +1,6 @@
 //! A trigger rule as written in a mapping: data, not yet compiled. Its digest is the rule's version.
 
-use crate::{ActionName, ContractName, DeviceId, PointId, TriggerId, Unit, ValueKind};
+use crate::{ActionName, Checks, ContractName, DeviceId, PointId, TriggerId, Unit, ValueKind};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub struct RuleSource {
     pub disclose: Vec<PointId>,
     /// The contract call the raised trigger carries, if any.
     pub call: Option<CallTemplate>,
-    /// Kind (where the mapping knows it) and unit of every point the rule reads: a changed unit is a changed rule.
+    /// Kind (where the mapping knows it) and unit of every point the rule reads or its checks look at: a changed unit is a changed rule.
     pub points: BTreeMap<PointId, (Option<ValueKind>, Unit)>,
+    /// What is checked of the readings before its triggers are sealed; `None`: nothing.
+    pub checks: Option<Checks>,
 }

@@ -2,7 +2,8 @@
 //!
 //! A [`Rule`] is a compiled [`tally_model::RuleSource`]. A [`Watch`] runs it over the numbered readings of **one**
 //! device and says when it is raised and cleared. [`recompute`] lets anyone check such a [`Firing`] from nothing but
-//! the disclosed readings behind it; it runs the very same code.
+//! the disclosed readings behind it; it runs the very same code. [`findings`] says what speaks against these readings:
+//! truth before the seal, checked again by [`confirm_findings`].
 //!
 //! # Semantics (decided in `docs/decisions/004-rule-semantics.md`, for people in `docs/operator/mappings.md`)
 //! - *Rule time* is `sample.received` of the reading at hand, which the vault never lets fall. There is no other clock.
@@ -25,6 +26,7 @@
 //!
 //! Never here: I/O, a clock, randomness, results that depend on order of arrival or on the machine.
 
+mod checks;
 mod expression;
 mod history;
 mod near;
@@ -32,6 +34,7 @@ mod recompute;
 mod rule;
 mod watch;
 
+pub use checks::{FindingMismatch, confirm_findings, findings, with_known};
 pub use near::nearest_name;
 pub use recompute::{Mismatch, recompute};
 pub use rule::{EXPRESSION_BYTES_MAX, Rule, RuleFault, RuleField, WINDOW_MAX};

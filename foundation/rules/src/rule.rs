@@ -1,5 +1,6 @@
 //! A compiled rule.
 
+use crate::checks::CheckSet;
 use crate::expression::{Checked, Fault, Kind, Node, check};
 use crate::history::{Expected, History};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,10 @@ pub enum RuleField {
     For,
     /// `call.with`, the argument of this name.
     With(String),
+    /// `checks.related`, the relation of this name.
+    Related(String),
+    /// Another part of `checks`.
+    Checks,
 }
 
 impl fmt::Display for RuleField {
@@ -33,6 +38,8 @@ impl fmt::Display for RuleField {
             Self::Until => f.write_str("until"),
             Self::For => f.write_str("for"),
             Self::With(name) => write!(f, "call.with.{name}"),
+            Self::Related(name) => write!(f, "checks.related.{name}"),
+            Self::Checks => f.write_str("checks"),
         }
     }
 }
@@ -65,6 +72,7 @@ pub struct Rule {
     pub(crate) until: Option<Node>,
     pub(crate) with: BTreeMap<String, Node>,
     longest_window: Duration,
+    pub(crate) checks: Option<CheckSet>,
 }
 
 impl Rule {
@@ -82,10 +90,32 @@ impl Rule {
             let node = compile_field(source, RuleField::With(name.clone()), text, &mut faults);
             with.extend(node.map(|node| (name.clone(), node)));
         }
+        let related = compile_related(source, &mut faults);
         match when {
-            Some(when) if faults.is_empty() => Ok(Self::assemble(source, when, until.flatten(), with)),
+            Some(when) if faults.is_empty() => {
+                let rule = Self::assemble(source, when, until.flatten(), with);
+                Ok(rule.with_checks(related))
+            }
             _ => Err(faults),
         }
+    }
+
+    fn with_checks(mut self, related: Vec<(PointId, Node, Duration)>) -> Self {
+        let Some(source) = self.source.checks.clone() else { return self };
+        let mut looks: BTreeSet<PointId> = source.points.keys().cloned().collect();
+        looks.extend(source.points.values().filter_map(|checks| Some(checks.redundant.as_ref()?.with.clone())));
+        let fresh = |expected: &Expected| Expected { horizon: 0, keeps_last: false, ..expected.clone() };
+        let mut expected: Vec<_> = self.expected.iter().map(fresh).collect();
+        for (_, node, _) in &related {
+            node.each_look(&mut |look| note_look(look, &self.slots, &mut expected, &mut looks));
+        }
+        let is_looked_at: Vec<bool> = self.slots.iter().map(|point| looks.contains(point)).collect();
+        let mut checks = CheckSet::new(source, related, looks, self.history(), expected);
+        for (expected, is_looked_at) in checks.expected.iter_mut().zip(is_looked_at) {
+            expected.horizon = if is_looked_at { checks.reach } else { 0 };
+        }
+        self.checks = Some(checks);
+        self
     }
 
     fn assemble(source: &RuleSource, when: Node, until: Option<Node>, with: BTreeMap<String, Node>) -> Self {
@@ -103,7 +133,7 @@ impl Rule {
         }
         let longest = expected.iter().map(|expected| expected.horizon).max().unwrap_or(0);
         let longest_window = Duration::from_micros(u64::try_from(longest).unwrap_or(0));
-        Self { source: source.clone(), slots, expected, reads, when, until, with, longest_window }
+        Self { source: source.clone(), slots, expected, reads, when, until, with, longest_window, checks: None }
     }
 
     /// The rule as written.
@@ -118,10 +148,15 @@ impl Rule {
         self.reads.clone()
     }
 
-    /// The points whose readings evidence discloses: what the rule reads and what `disclose` adds.
+    /// Every point that a check of the rule looks at.
+    pub fn checked(&self) -> impl Iterator<Item = &PointId> {
+        self.checks.iter().flat_map(|checks| &checks.looks)
+    }
+
+    /// The points whose readings evidence discloses: what the rule reads, what its checks look at, and what `disclose` adds.
     #[must_use]
     pub fn disclosed(&self) -> BTreeSet<PointId> {
-        self.reads.iter().chain(&self.source.disclose).cloned().collect()
+        self.reads.iter().chain(self.checked()).chain(&self.source.disclose).cloned().collect()
     }
 
     /// How far back it looks: its longest window and its on-delay. Replay this much, and one reading of each point
@@ -137,6 +172,19 @@ impl Rule {
             return None;
         }
         self.slots.binary_search(point).ok()
+    }
+
+    /// The slot of a point that a check looks at.
+    pub(crate) fn check_slot(&self, point: &PointId) -> Option<usize> {
+        if !self.checks.as_ref()?.looks.contains(point) {
+            return None;
+        }
+        self.slots.binary_search(point).ok()
+    }
+
+    /// A memory for the checks: of every point they look at, as far back as any of them reaches.
+    pub(crate) fn check_history(&self) -> History {
+        History::new(self.checks.iter().flat_map(|checks| checks.expected.iter().cloned()))
     }
 
     pub(crate) fn point(&self, slot: usize) -> &str {
@@ -172,6 +220,24 @@ fn compile_field(source: &RuleSource, field: RuleField, text: &str, faults: &mut
     };
     faults.extend(found.into_iter().map(|fault| placed(&field, text, fault)));
     None
+}
+
+/// The relations of the checks; every point that a check names must be there to be looked at.
+fn compile_related(source: &RuleSource, faults: &mut Vec<RuleFault>) -> Vec<(PointId, Node, Duration)> {
+    let Some(checks) = &source.checks else { return Vec::new() };
+    let partners = checks.points.values().filter_map(|checks| Some(&checks.redundant.as_ref()?.with));
+    for point in checks.points.keys().chain(partners).filter(|point| !source.points.contains_key(*point)) {
+        let fault = Fault::new(0, format!("unknown point `{point}`")).hint("checks are of points of the same device");
+        faults.push(placed(&RuleField::Checks, "", fault));
+    }
+    if checks.look_back > WINDOW_MAX {
+        faults.push(placed(&RuleField::Checks, "", Fault::new(0, "checks look back at most 24h")));
+    }
+    let compile = |(name, related): (&PointId, &tally_model::Related)| {
+        let field = RuleField::Related(name.to_string());
+        Some((name.clone(), compile_field(source, field, &related.holds, faults)?, related.lasting))
+    };
+    checks.related.iter().filter_map(compile).collect()
 }
 
 fn not_a_condition(field: &RuleField, kind: Kind) -> Fault {

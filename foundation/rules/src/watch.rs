@@ -9,6 +9,7 @@
 //! ```
 //! The evaluation that clears does not count towards the next on-delay.
 
+use crate::checks::Live;
 use crate::expression::{Node, Scalar, evaluate};
 use crate::history::History;
 use crate::rule::Rule;
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{Reading, Timestamp, Value};
+use tally_model::{Finding, Reading, Timestamp, Value};
 
 /// Which way a rule changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +121,8 @@ pub struct Watch {
     phase: Phase,
     /// What `when` said last.
     judged: Option<bool>,
+    /// For the checks, when the rule asks for some.
+    live: Option<Live>,
 }
 
 #[derive(Debug, Clone)]
@@ -155,7 +158,8 @@ impl Watch {
     #[must_use]
     pub fn new(rule: Arc<Rule>) -> Self {
         let history = rule.empty_history();
-        Self { rule, history, next_number: 0, phase: Phase::Armed(Hold::default()), judged: None }
+        let live = rule.checks.as_ref().map(|checks| Live::new(&rule, checks));
+        Self { rule, history, next_number: 0, phase: Phase::Armed(Hold::default()), judged: None, live }
     }
 
     /// The rule it runs.
@@ -165,13 +169,16 @@ impl Watch {
     }
 
     /// Takes in the next reading of the device and says whether the rule changed. Readings of other devices, of
-    /// points the rule does not read, and repeated numbers are ignored.
+    /// points that neither the rule nor its checks look at, and repeated numbers are ignored.
     pub fn observe(&mut self, reading: &Reading) -> Option<Firing> {
         if reading.device != self.rule.source().device || reading.number < self.next_number {
             return None;
         }
-        let slot = self.rule.slot(&reading.sample.point)?;
         self.next_number = reading.number.saturating_add(1);
+        if let (Some(live), Some(checks)) = (&mut self.live, &self.rule.checks) {
+            live.push(&self.rule, checks, reading);
+        }
+        let slot = self.rule.slot(&reading.sample.point)?;
         self.history.push(slot, reading);
         let evaluation = Evaluation { rule: &self.rule, history: &self.history, number: reading.number };
         match &mut self.phase {
@@ -228,7 +235,22 @@ impl Watch {
             Phase::Armed(Hold { run }) => run.map(|(_, first)| first),
             Phase::Raised { .. } => None,
         };
-        [self.history.first_needed(), pending].into_iter().flatten().min()
+        [self.history.first_needed(), pending, self.first_checked()].into_iter().flatten().min()
+    }
+
+    /// The lowest reading number that the checks look at: evidence of a firing begins there or before.
+    #[must_use]
+    pub fn first_checked(&self) -> Option<u64> {
+        self.live.as_ref()?.first_needed()
+    }
+
+    /// What the checks know of a firing at `at` beyond any evidence: copies of readings that are remembered, but not shown.
+    #[must_use]
+    pub fn known_findings(&self, at: Timestamp) -> Vec<Finding> {
+        match (&self.live, &self.rule.checks) {
+            (Some(live), Some(checks)) => live.copies(checks, at),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::TimeStamp;
 use serde::Serialize;
 use std::fmt;
 use tally_evidence::json::Mismatch;
-use tally_model::{ClockState, DeviceId, Timestamp};
+use tally_model::{ClockState, DeviceId, EvidenceQuality, Finding, Timestamp};
 
 /// The links of the chain, in the words of the manual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,6 +36,8 @@ pub enum Step {
     Rule,
     /// The trigger follows from the readings by the rule.
     Recomputed,
+    /// What the checks before the seal found is what they find in the readings shown.
+    Truth,
     /// Others saw the tree that the entries are in.
     Witness,
     /// An authority outside the plant put its time to the whole file.
@@ -70,6 +72,7 @@ impl fmt::Display for Step {
             Self::Readings => "readings → root",
             Self::Rule => "rule version",
             Self::Recomputed => "trigger recomputed",
+            Self::Truth => "evidence quality",
             Self::Witness => "witnesses",
             Self::Timestamp => "time-stamp",
             Self::History => "history",
@@ -154,6 +157,48 @@ pub struct Graded {
     pub mapping: Option<String>,
 }
 
+/// How good the evidence behind a trigger is, after the checks that its rule asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Quality {
+    /// The trigger: as in its links.
+    pub about: String,
+    /// `sound`, `doubtful` or `contradicted`.
+    pub class: &'static str,
+    /// The same in one line.
+    pub text: String,
+    /// What speaks against the readings.
+    pub findings: Vec<QualityFinding>,
+}
+
+/// One of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QualityFinding {
+    /// As in `docs/formats/checks.md`.
+    pub code: &'static str,
+    /// Which point or relation, and in which readings.
+    pub text: String,
+    /// For somebody in front of the machine.
+    pub means: &'static str,
+    /// Whether the readings shown prove it; otherwise it is the agent's word.
+    pub is_proved: bool,
+}
+
+impl Quality {
+    pub(crate) fn new(about: &str, findings: &[Finding], words: &[&Finding]) -> Self {
+        let class = EvidenceQuality::of(findings);
+        let list = findings.iter().map(|finding| QualityFinding {
+            code: finding.code.word(),
+            text: finding.to_string(),
+            means: finding.code.meaning(),
+            is_proved: !words.contains(&finding),
+        });
+        let findings: Vec<_> = list.collect();
+        let texts: Vec<_> = findings.iter().map(|finding| finding.text.as_str()).collect();
+        let found = if texts.is_empty() { "no check found anything".to_owned() } else { texts.join("; ") };
+        Self { about: about.to_owned(), class: class.word(), text: format!("{class}: {found}"), findings }
+    }
+}
+
 /// How good an agent's clock was when it sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AgentClock {
@@ -195,6 +240,9 @@ pub struct Report {
     pub times: Vec<Times>,
     /// The grade of each of these triggers.
     pub grades: Vec<Graded>,
+    /// The evidence quality of each trigger whose rule asks for checks, as far as it is confirmed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub qualities: Vec<Quality>,
 }
 
 impl Report {

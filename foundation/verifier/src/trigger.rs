@@ -1,10 +1,10 @@
 //! The links only a trigger has: who may speak for the device, which rule, which readings, and whether it follows.
 
 use crate::known::Known;
-use crate::report::{Report, Step};
+use crate::report::{Quality, Report, Step};
 use tally_evidence::{Disclosure, EvidenceEntry, RuleRecord, SignedStatement, Transition, TriggerBody};
 use tally_model::{DeviceId, Reading};
-use tally_rules::{Firing, Rule, recompute};
+use tally_rules::{Firing, Rule, confirm_findings, recompute};
 
 /// Gives the reading that decided the trigger, when the readings shown are the ones it sealed.
 pub(crate) fn check(
@@ -28,10 +28,13 @@ pub(crate) fn check(
         report.holds(about, Step::Readings, format!("{range}: {} shown, {hidden} hidden", shown.len()));
     }
     let (readings, _) = readings?;
-    if let Some(rule) = rule
-        && report.record(about, Step::Recomputed, follows(trigger, rule, &readings)).is_some()
+    if let Some(record) = rule
+        && let Some(rule) = report.record(about, Step::Recomputed, compiled(record))
     {
-        report.holds(about, Step::Recomputed, format!("{} at {}", rule.rule.when, trigger.at));
+        if report.record(about, Step::Recomputed, follows(trigger, record, &rule, &readings)).is_some() {
+            report.holds(about, Step::Recomputed, format!("{} at {}", record.rule.when, trigger.at));
+        }
+        check_truth(about, trigger, &rule, &readings, report);
     }
     readings.into_iter().find(|reading| reading.number == trigger.readings.last)
 }
@@ -71,8 +74,21 @@ fn disclosed(trigger: &TriggerBody, disclosure: Option<&[u8]>) -> Result<(Vec<Re
     Ok((readings, disclosure.hidden()))
 }
 
-fn follows(trigger: &TriggerBody, record: &RuleRecord, readings: &[Reading]) -> Result<(), String> {
-    let rule = Rule::compile(&record.rule).map_err(|_| "the registered rule does not compile".to_owned())?;
+fn compiled(record: &RuleRecord) -> Result<Rule, &'static str> {
+    Rule::compile(&record.rule).map_err(|_| "the registered rule does not compile")
+}
+
+/// Truth before the seal: what the trigger says that the checks found is what they find in the readings shown.
+fn check_truth(about: &str, trigger: &TriggerBody, rule: &Rule, readings: &[Reading], report: &mut Report) {
+    let claimed = trigger.quality.as_deref();
+    let confirmed = confirm_findings(rule, readings, trigger.at, trigger.readings.first, claimed);
+    let (Some(words), Some(claimed)) = (report.record(about, Step::Truth, confirmed), claimed) else { return };
+    let quality = Quality::new(about, claimed, &words);
+    report.holds(about, Step::Truth, quality.text.clone());
+    report.qualities.push(quality);
+}
+
+fn follows(trigger: &TriggerBody, record: &RuleRecord, rule: &Rule, readings: &[Reading]) -> Result<(), String> {
     if let Some(point) = rule.reads().into_iter().find(|point| !trigger.readings.points.contains_key(point)) {
         return Err(format!("the rule reads `{point}`, which the trigger does not claim"));
     }
@@ -89,7 +105,7 @@ fn follows(trigger: &TriggerBody, record: &RuleRecord, readings: &[Reading]) -> 
         last: trigger.readings.last,
         with: trigger.call.as_ref().map(|call| call.with.clone()).unwrap_or_default(),
     };
-    recompute(&rule, readings, &firing).map_err(|mismatch| mismatch.to_string())
+    recompute(rule, readings, &firing).map_err(|mismatch| mismatch.to_string())
 }
 
 fn short_hex(hash: &[u8; 32]) -> String {

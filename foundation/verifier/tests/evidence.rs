@@ -42,6 +42,7 @@ fn rule() -> RuleSource {
             action: "report".parse().unwrap(),
             with: [("peak".to_owned(), "max(vibration, '2s')".to_owned())].into(),
         }),
+        checks: None,
         points: [
             (point("vibration"), (Some(ValueKind::Float), Unit::try_new("mm/s").unwrap())),
             (point("running"), (Some(ValueKind::Bool), Unit::one())),
@@ -129,6 +130,7 @@ fn trigger_of(
         clock,
         grade,
         mapping,
+        quality: None,
     };
     let open = |number: u64| {
         let place = usize::try_from(number).unwrap();

@@ -18,9 +18,6 @@ use tally_evidence::{
 };
 use tally_model::{PartyId, Timestamp};
 
-/// Refusals from here on do not concern the statement but the state: it cannot be read, or money came or went.
-const BROKEN_FROM: u16 = 191;
-
 /// The one who makes blocks. Lives on the order thread.
 pub(crate) struct Builder {
     store: Arc<Store>,
@@ -226,7 +223,7 @@ impl Builder {
         let store = Arc::clone(&self.store);
         let mut proven = store.proven_state();
         let draft = self.draft(self.block_time(), statements, &mut proven)?;
-        if let Some(broken) = draft.executed.refusals.iter().find(|refusal| **refusal >= BROKEN_FROM) {
+        if let Some(broken) = draft.executed.refusals.iter().find(|refusal| Refusal::is_broken_state(**refusal)) {
             // Nothing of this block is on the disk. Opening checks the whole state against the log, or rebuilds it.
             return Err(CommitError::Broken { number: *broken, text: Refusal::describe(*broken) });
         }

@@ -97,7 +97,8 @@ impl Checker<'_> {
             Some(text) => self.duration(&site.key("within"), text, Duration::ZERO, AT_MOST)?,
             None => Duration::ZERO,
         };
-        Some(Expectation { trigger: trigger?, at: at?, within, cleared: written.cleared.unwrap_or(false) })
+        let (cleared, quality) = (written.cleared.unwrap_or(false), written.quality.map(Into::into));
+        Some(Expectation { trigger: trigger?, at: at?, within, cleared, quality })
     }
 
     fn known_trigger(

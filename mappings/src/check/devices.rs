@@ -1,5 +1,6 @@
 //! Devices: id, endpoint, data sheet, timing, login.
 
+use super::checks::DeviceChecks;
 use super::modbus::ModbusLayer;
 use super::points::{Layer, PointLayers, Protocol};
 use super::{Checker, Outlines, SheetState, Site};
@@ -33,6 +34,8 @@ pub(crate) struct Outline {
     pub points: BTreeMap<PointId, (Option<ValueKind>, Unit)>,
     /// Whether all its points could be read; otherwise nobody is told that a point is unknown.
     pub complete: bool,
+    /// What is checked before a trigger over its readings is sealed.
+    pub checks: DeviceChecks,
 }
 
 /// Timing and request sizes of a device.
@@ -111,8 +114,9 @@ impl Checker<'_> {
         };
         let mqtt = self.mqtt(written.mqtt.as_ref(), &site.key("mqtt"), from_sheet, protocol);
         let complete = layers.len() == kinds.len() + templates.len() && self.points_readable(site, sheet);
-        let outline = id.clone().map(|id| Outline { id, points: kinds, complete });
         let points: Vec<PointSpec> = points.into_iter().map(|(point, _)| point).collect();
+        let checks = self.device_checks(written, site, &layers, &points, &kinds, (complete, frame.every));
+        let outline = id.clone().map(|id| Outline { id, points: kinds, complete, checks });
         let spec = id.zip(endpoint).map(|(id, endpoint)| DeviceSpec {
             opcua,
             modbus,

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod cases;
+mod checks;
 mod devices;
 mod environment;
 mod modbus;

@@ -5,7 +5,7 @@ use crate::expression_place::place_in_file;
 use crate::fault::did_you_mean;
 use crate::written::{CallWritten, PlantFile, TriggerWritten};
 use crate::yaml::Content;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_model::{CallTemplate, DeviceId, PointId, Priority, RuleSource, TriggerId};
@@ -91,16 +91,19 @@ impl Checker<'_> {
             disclose,
             call: call.flatten(),
             points: outline.points.clone(),
+            checks: None,
         };
-        self.compile(source, site)
+        self.compile(source, site, outline)
     }
 
     /// Compiles with all points of the device, so that every name can be judged; the rule that is kept knows only those
-    /// it reads, because they are its version.
-    fn compile(&mut self, mut source: RuleSource, site: &Site<'_>) -> Option<Rule> {
+    /// it reads or checks, because they are its version.
+    fn compile(&mut self, mut source: RuleSource, site: &Site<'_>, outline: &Outline) -> Option<Rule> {
         let compiled = Rule::compile(&source).and_then(|rule| {
-            let reads = rule.reads();
-            source.points.retain(|point, _| reads.contains(point));
+            source.checks = outline.checks.of_rule(&rule.disclosed());
+            let rule = Rule::compile(&source)?;
+            let (reads, checked) = (rule.reads(), rule.checked().cloned().collect::<BTreeSet<_>>());
+            source.points.retain(|point, _| reads.contains(point) || checked.contains(point));
             Rule::compile(&source)
         });
         match compiled {
@@ -118,14 +121,21 @@ impl Checker<'_> {
             RuleField::Until => site.key("until"),
             RuleField::For => site.key("for"),
             RuleField::With(name) => site.key("call").key("with").key(name),
+            // Checked with the device.
+            RuleField::Related(_) | RuleField::Checks => return,
         };
+        self.expression_fault(&site, &fault);
+    }
+
+    /// A fault inside the expression at `site`.
+    pub(super) fn expression_fault(&mut self, site: &Site<'_>, fault: &RuleFault) {
         let place = match site.node.map(|node| (&node.place, &node.content)) {
             Some((place, Content::Scalar { text, .. })) => {
                 place_in_file(&site.document.text, place, text, fault.line, fault.column)
             }
             _ => site.place().clone(),
         };
-        self.report(site.fault_at(&place, fault.message).maybe_hint(fault.hint));
+        self.report(site.fault_at(&place, fault.message.clone()).maybe_hint(fault.hint.clone()));
     }
 
     fn disclose(&mut self, written: &[String], site: &Site<'_>, outline: &Outline) -> Vec<PointId> {

@@ -148,15 +148,27 @@ def CLOCK(item):
     return BOUND(item) or UNBOUND(item)
 
 
+FINDING = fields({
+    "code": one_of("frozen", "rate", "replay", "skew", "limits", "redundant", "related", "map", "identity"), "from": UINT, "to": UINT,
+}, {"point": POINT_ID, "earlier": UINT})  # fmt: skip
+QUALITY = fields({"class": one_of("sound", "doubtful", "contradicted"), "findings": each(FINDING)})
 TRIGGER = fields({
     "trigger": ID, "device": ID, "rule": HASH, "transition": one_of("raised", "cleared"), "priority": PRIORITY,
     "at": INT, "number": UINT,
     "readings": fields({"first": UINT, "last": UINT, "root": HASH, "head": HASH, "points": table(POINT_ID, UINT)}),
-}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)}), "clock": CLOCK, "grade": one_of("device-sealed", "gateway-sealed"), "mapping": HASH})  # fmt: skip
+}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)}), "clock": CLOCK, "grade": one_of("device-sealed", "gateway-sealed"), "mapping": HASH, "quality": QUALITY})  # fmt: skip
+FLOAT = kind(float)
+POINT_CHECKS = fields({}, {
+    "frozen": fields({"readings": UINT, "for": UINT}), "rate": FLOAT, "replay": fields({"readings": UINT, "remembered": UINT}),
+    "skew": UINT, "limits": row(FLOAT, FLOAT), "redundant": fields({"with": POINT_ID, "tolerance": FLOAT, "for": UINT}),
+})  # fmt: skip
+CHECKS = fields({"look-back": UINT, "points": table(POINT_ID, POINT_CHECKS)}, {
+    "related": table(POINT_ID, fields({"holds": TEXT, "for": UINT})), "map": HASH, "identity": TEXT,
+})  # fmt: skip
 RULE = fields({
     "id": ID, "device": ID, "when": TEXT, "for": UINT, "priority": PRIORITY, "disclose": each(POINT_ID),
     "points": table(POINT_ID, row(one_of("bool", "integer", "float", "text", "any"), UNIT)),
-}, {"until": TEXT, "call": fields({"contract": ID, "action": ID, "with": table(TEXT, TEXT)})})  # fmt: skip
+}, {"until": TEXT, "call": fields({"contract": ID, "action": ID, "with": table(TEXT, TEXT)}), "checks": CHECKS})  # fmt: skip
 PARTY = fields({
     "id": PARTY_ID, "kind": one_of("organisation", "person", "agent", "device", "regulator"), "name": TEXT, "key": KEY,
     "skills": each(TEXT),

@@ -78,7 +78,7 @@ class Parser:
     """From text to a function of the history. Each step gives (whether it is known to be an integer, function)."""
 
     def __init__(self, source, points, reads):
-        self.points, self.reads, self.tokens, at = points, reads, [], 0
+        self.points, self.reads, self.tokens, self.widths, at = points, reads, [], [], 0
         depth = 0
         if len(source.encode()) > 2048:
             raise RuleFault("longer than 2,048 bytes")
@@ -228,6 +228,7 @@ class Parser:
             return is_whole, lambda at: at.last(point)
         self.take(",")
         width = width_of(self.take(group="text")[1:-1])
+        self.widths.append(width)
         self.take(")")
         return word == "count", lambda at: in_range(at.window(word, point, width))
 
@@ -386,6 +387,16 @@ def recompute(rule, trigger, readings):
     if rule["for"] > DAY or since is None or history.now - since < rule["for"]:
         return "the readings do not make the rule raise"
     return other_arguments(trigger, arguments, history)
+
+
+def longest_window(rule):
+    """Of the rule's own expressions, in microseconds."""
+    widths = [0]
+    for source in expressions(rule):
+        parser = Parser(source, rule["points"], set())
+        parser.whole()
+        widths += parser.widths
+    return max(widths)
 
 
 def expressions(rule):

@@ -28,7 +28,7 @@ fn columns(what: &str) -> Option<&'static [(&'static str, &'static str)]> {
             ("entry", "entry"),
             ("item", "item"),
             ("block", "height"),
-            ("time", "time_us"),
+            ("block time", "time_us"),
             ("kind", "kind"),
             ("signer", "signer"),
             ("device", "device"),
@@ -38,7 +38,7 @@ fn columns(what: &str) -> Option<&'static [(&'static str, &'static str)]> {
             ("refused", "refusal"),
         ],
         "events" => &[
-            ("time", "time_us"),
+            ("block time", "time_us"),
             ("block", "height"),
             ("entry", "entry"),
             ("event", "kind"),

@@ -7,7 +7,7 @@ use super::compile;
 use crate::datum::{Datum, FieldType, parse_micros};
 use crate::yaml::{Faults, Node, Section};
 use std::collections::{BTreeMap, BTreeSet};
-use tally_model::{ActionName, ContractName, Grade, PartyId, PointId};
+use tally_model::{ActionName, ContractName, EvidenceQuality, Grade, PartyId, PointId};
 
 /// Most roles and fields together; they are also the arguments of `standing`, and a call carries 64.
 const NAMES_MAX: usize = 48;
@@ -33,7 +33,7 @@ pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Con
     let key = section.need("key", faults).map(|node| key(node, &fields, faults)).unwrap_or_default();
     required_names(section.node, &parties, &fields, faults);
     let standing = section.take("standing").map(|node| standing(node, &parties, &fields, faults)).unwrap_or_default();
-    let grade = section.take("requires").and_then(|node| requires(node, faults));
+    let (grade, quality) = section.take("requires").map(|node| requires(node, faults)).unwrap_or_default();
     let blank = blank(&parties, &fields, &standing);
     Some(Contract {
         name: name?,
@@ -44,6 +44,8 @@ pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Con
         fields,
         key,
         grade,
+        quality,
+        attest: BTreeMap::new(),
         standing,
         actions,
         ends,
@@ -52,17 +54,37 @@ pub(super) fn head(section: &mut Section<'_>, faults: &mut Faults) -> Option<Con
     })
 }
 
-/// What the contract demands of every trigger, as `requires: {grade: device-sealed}`.
-fn requires(node: &Node, faults: &mut Faults) -> Option<Grade> {
+/// What the contract demands of every trigger, as `requires: {grade: device-sealed, quality: sound}`: one or both.
+fn requires(node: &Node, faults: &mut Faults) -> (Option<Grade>, Option<EvidenceQuality>) {
     let mut section = faults.section(node, "requires");
-    let key = "requires.grade";
-    let grade = section.need("grade", faults).and_then(|node| {
-        let word = faults.scalar(node, key, "a grade of evidence")?;
+    let grade = section.take("grade").and_then(|node| {
         let allowed = "allowed: device-sealed, agent-sealed, gateway-sealed";
-        word.parse().map_err(|_| faults.add(node, key, format!("is `{word}`"), allowed)).ok()
+        required_word(node, "requires.grade", allowed, |word| word.parse().ok(), faults)
+    });
+    let quality = section.take("quality").and_then(|node| {
+        let allowed = "allowed: sound, doubtful, contradicted; contradicted takes all that was checked";
+        required_word(node, "requires.quality", allowed, EvidenceQuality::from_word, faults)
     });
     section.finish(faults);
-    grade
+    if faults.map(node, "requires").is_empty() {
+        faults.add(node, "requires", "demands nothing", "write `requires: {grade: …}`, `{quality: …}` or both");
+    }
+    (grade, quality)
+}
+
+fn required_word<T>(
+    node: &Node,
+    key: &str,
+    allowed: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+    faults: &mut Faults,
+) -> Option<T> {
+    let word = faults.scalar(node, key, "one word")?;
+    let found = read(word);
+    if found.is_none() {
+        faults.add(node, key, format!("is `{word}`"), allowed);
+    }
+    found
 }
 
 fn blank(parties: &BTreeMap<String, String>, fields: &BTreeMap<String, FieldType>, standing: &Standing) -> Blank {

@@ -32,6 +32,7 @@ pub fn source(when: &str) -> RuleSource {
         priority: Priority::High,
         disclose: Vec::new(),
         call: None,
+        checks: None,
         points: kinds.into_iter().map(|(id, kind)| (point(id), (kind, Unit::one()))).collect(),
     }
 }
