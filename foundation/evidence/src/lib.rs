@@ -77,7 +77,8 @@ pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
 pub use split::{Split, SplitFault, SplitFile};
 pub use state_page::{PageScratch, PageWay, StateChange, StatePage};
 pub use state_tree::{
-    EMPTY_STATE, StateProof, StateProofFault, StateTree, inner_hash as state_node_hash, state_changes, state_root,
+    EMPTY_STATE, StateProof, StateProofFault, StateTree, in_key_order, inner_hash as state_node_hash, state_changes,
+    state_root,
 };
 pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
 pub use timestamp::{Stamped, TOKEN_BYTES_MAX, TimeStampToken};

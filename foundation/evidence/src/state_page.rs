@@ -273,7 +273,7 @@ impl<'a> Merging<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StateProof, StateTree, sha256, state_changes};
+    use crate::{StateProof, StateTree, in_key_order, sha256, state_changes};
     use proptest::prelude::*;
 
     fn batches() -> impl Strategy<Value = Vec<Vec<(u8, Option<u8>)>>> {
@@ -299,6 +299,11 @@ mod tests {
                 prop_assert_eq!(&again, &page);
                 prop_assert!(bytes.is_empty() || StatePage::decode(&bytes[1..]).is_none());
             }
+            // All batches at once come to the same.
+            let all = batches.iter().flatten().map(|(key, value)| (sha256(&[*key]), value.map(|value| sha256(&[value]))));
+            let mut at_once = StatePage::default();
+            at_once.apply(&in_key_order(all.collect()), &mut scratch);
+            prop_assert_eq!(&at_once, &page);
             for key in 0..=u8::MAX {
                 let (leaf, steps) = page.way(&sha256(&[key]));
                 prop_assert_eq!(StateProof::new(leaf, steps), tree.prove(&[key]));

@@ -96,7 +96,13 @@ impl StateTree {
 /// Changes as the tree takes them: hashed, sorted by key hash, of two changes of one key the later one.
 pub fn state_changes<'a>(changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec<StateChange> {
     let hashed = changes.into_iter().map(|(key, value)| (sha256(key), value.map(sha256)));
-    let mut hashed: Vec<StateChange> = hashed.collect();
+    in_key_order(hashed.collect())
+}
+
+/// Changes in the order in which they were made, as the tree takes them: sorted by key hash, of several of one key the last one.
+#[must_use]
+pub fn in_key_order(changes: Vec<StateChange>) -> Vec<StateChange> {
+    let mut hashed = changes;
     // Stable, so that the last of several changes of one key is the last of its run.
     hashed.sort_by(|a, b| key_order(&a.0, &b.0));
     hashed.reverse();

@@ -54,6 +54,8 @@ pub struct ScaleReport {
     pub parts: Vec<ScalePart>,
     /// Bytes of the data folder: place, what they are, how many.
     pub folder: Vec<(String, String, u64)>,
+    /// What the folder takes on the disk: less than its files are long, the index is made longer before it is filled.
+    pub disk_bytes: u64,
     /// To stop with everything on disk, in seconds.
     pub close_seconds: f64,
     /// From the start of opening to the first answer, in seconds.
@@ -82,7 +84,8 @@ pub fn bench_scale(dir: &Path, entries: u64, options: &BenchOptions) -> Result<S
     };
     let engine = Engine::open(config(&plant.plant)?)?;
     let parts = (1..=PARTS).map(|part| plant.fill(&engine, entries * part / PARTS)).collect::<Result<_, _>>()?;
-    let usage = engine.store().usage().map(|usage| usage.parts).unwrap_or_default();
+    let usage = engine.store().usage();
+    let (usage, disk_bytes) = usage.map(|usage| (usage.parts, usage.disk_bytes)).unwrap_or_default();
     let closing = Instant::now();
     engine.close();
     let close_seconds = closing.elapsed().as_secs_f64();
@@ -94,7 +97,7 @@ pub fn bench_scale(dir: &Path, entries: u64, options: &BenchOptions) -> Result<S
     let folder = usage.into_iter().map(|Part { place, what, bytes }| (place, what, bytes)).collect();
     let open_memory = Memory::now();
     engine.close();
-    Ok(ScaleReport { parts, folder, close_seconds, open_seconds, open_memory })
+    Ok(ScaleReport { parts, folder, disk_bytes, close_seconds, open_seconds, open_memory })
 }
 
 /// The plant, and how far its agents have counted.
@@ -199,7 +202,7 @@ impl fmt::Display for ScaleReport {
             writeln!(f, "{:>10.1} MB  {place}: {what}", mb(*bytes))?;
         }
         let sum: u64 = self.folder.iter().map(|part| part.2).sum();
-        write!(f, "{:>10.1} MB  together", mb(sum))
+        write!(f, "{:>10.1} MB  together, {:.1} MB on the disk", mb(sum), mb(self.disk_bytes))
     }
 }
 
@@ -215,6 +218,7 @@ mod tests {
         let entries: Vec<_> = report.parts.iter().map(|part| part.entries).collect();
         assert_eq!(entries, (1..=PARTS).map(|part| part * 6 + 1).collect::<Vec<_>>());
         assert!(report.parts.iter().all(|part| part.per_second > 0.0 && part.memory.resident > part.memory.anonymous));
+        assert!(report.disk_bytes > 0);
         assert!(report.folder.iter().any(|(place, ..)| place.starts_with("tree/")), "{report}");
         assert!(matches!(bench_scale(dir.path(), 60, &options), Err(BenchError::NotEmpty(_))));
     }

@@ -1,8 +1,8 @@
 //! One thread that gives every statement its place: takes what waits, makes a block of it, executes and logs it. A second one
 //! ([`keep`]) brings it into the index and answers, while the first makes the next block.
 //!
-//! **Group commit.** A block is what waits when the thread is free, up to `block.entries_max`. Only while busy does it wait for
-//! more, at most `block.interval`: an idle ledger commits a single statement at once.
+//! **Group commit.** A block is what waits when the thread is free, up to `block.entries_max`. Only when much waits does it wait for
+//! more, at most `block.interval`: an idle ledger commits a single statement at once, and one with little to do what came meanwhile.
 //! **Block time** is the clock's, but never falls: with the clock set back it goes on by one microsecond a block.
 //! **Terms** fire by block time, before the statements of their block; when none come a block is made for the terms alone.
 //! **A failed write** of log or index ends the thread. Nothing is acknowledged or taken any more until the node is opened
@@ -30,6 +30,9 @@ use tokio::sync::watch;
 
 /// Bytes of statements after which a block is full: half of the largest log record.
 const BLOCK_BYTES_MAX: usize = (crate::store::RECORD_BYTES_MAX / 2) as usize;
+/// So many must wait when a block is done for the next one to be filled up: with fewer, few more would come within
+/// `block.interval`, and all of them would pay for it with their time.
+const LINGER_FROM: usize = 16;
 /// Longest sleep: a clock that was set forward is noticed within this time, and the watchdog sees a living thread.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 /// Pause after terms of which none did anything, instead of making empty blocks as fast as the disk allows.
@@ -98,7 +101,7 @@ impl OrderThread {
             }
             not_before = is_stuck.then(|| Instant::now() + STUCK_PAUSE);
             next_due = self.builder.next_due()?;
-            was_busy = self.queue.len() > 0;
+            was_busy = self.queue.len() >= LINGER_FROM;
         }
         Ok(())
     }

@@ -10,12 +10,16 @@ use crate::retain::rebuild::{self, Whose};
 use std::io;
 use std::sync::{Arc, Mutex, RwLock};
 use tally_evidence::cbor::CborFault;
-use tally_evidence::{Checkpoint, CheckpointFault, Frontier, Hash, VerifyingKey, leaf_hash, state_changes};
+use tally_evidence::{
+    Checkpoint, CheckpointFault, Frontier, Hash, VerifyingKey, in_key_order, leaf_hash, state_changes,
+};
 use tally_journal::{JournalError, OpenError};
 use tokio::sync::watch;
 
 /// State pairs hashed at once while the state tree is rebuilt: bounds memory, keeps the batches efficient.
 const STATE_PIECE: usize = 16_384;
+/// Changes of blocks behind the state tree on disk that are made in it at once: 9 MB.
+const CHANGES_PIECE: usize = 131_072;
 
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
@@ -372,7 +376,13 @@ fn load_state(disk: &IndexDisk, index: &Index, checkpoint: &Checkpoint) -> Resul
 /// The tree on disk, brought up to block `height`; `None` when there is none.
 fn kept_state(disk: &IndexDisk, index: &Index, height: u64) -> Result<Option<StateTree>, IndexFault> {
     let Some((mut tree, from)) = StateTree::open(disk, height)? else { return Ok(None) };
-    index.each_tree_change(from, |changes| tree.apply(&changes))?;
+    // Many blocks at once: what they all change is changed once, and each page is read once.
+    let mut waiting = Vec::new();
+    index.each_tree_change(from, |mut changes| {
+        waiting.append(&mut changes);
+        if waiting.len() < CHANGES_PIECE { Ok(()) } else { tree.apply(&in_key_order(std::mem::take(&mut waiting))) }
+    })?;
+    tree.apply(&in_key_order(waiting))?;
     Ok(Some(tree))
 }
 
