@@ -163,9 +163,8 @@ impl Work<'_> {
 
     /// Every byte of the log. Whether the rest can be looked at.
     fn log(&mut self) -> Result<bool, CheckupFault> {
-        match self.disk() {
-            Err(tally_journal::OpenError::InUse { .. }) => return Err(CheckupFault::InUse),
-            Ok(_) | Err(_) => {}
+        if let Err(tally_journal::OpenError::InUse { .. }) = self.disk() {
+            return Err(CheckupFault::InUse);
         }
         let mut is_empty = false;
         let is_open = self.one("log", |work| {

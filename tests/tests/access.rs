@@ -169,6 +169,15 @@ async fn a_permit_is_carried_out_once_and_everything_else_is_turned_away_on_reco
     assert_eq!((&report["how"], &report["found"]), (&Json::from("done"), &Json::from(42)), "{report}");
     let used = plant.event("access.permit-used", Some(id)).await;
     assert_eq!((&used["data"]["found"], &used["subject"]), (&Json::from(42), &Json::from("press-01")));
+    // In the histories of the device and of who asked.
+    for of in ["devices/press-01", "parties/tina"] {
+        eventually(&format!("the permit in the history of {of}"), async || {
+            let shown = plant.site.node.get_json(&format!("/query/{of}/history?limit=100")).await.ok()?;
+            let shown = shown["events"].to_string();
+            (shown.contains("access.permit-granted") && shown.contains("access.permit-used")).then_some(())
+        })
+        .await;
+    }
     slave.tell("set holding 17 0007").await;
     assert_eq!(plant.bring(&file).await, Err("replayed".into()));
     assert_eq!(plant.value("press-01", "setpoint").await, 7, "not written again");

@@ -127,7 +127,15 @@ fn reading() -> Router<Api> {
         .route("/tlog/checkpoint", get(tlog::checkpoint))
         .route("/tlog/tile/{*path}", get(tlog::tile))
         .route("/events", get(events::events))
+        .route("/openapi.json", get(openapi))
         .merge(query::routes())
+}
+
+/// `GET /openapi.json`: this interface for programs that make clients of it (OpenAPI 3.1). `tests/tests/openapi.rs` holds it against
+/// the routes above and against real answers.
+async fn openapi() -> impl IntoResponse {
+    const DOCUMENT: &str = include_str!("../../../docs/formats/openapi.json");
+    ([(axum::http::header::CONTENT_TYPE, "application/json")], DOCUMENT)
 }
 
 /// So many at once, each so long; the rest is told "not now" without being looked at.

@@ -7,8 +7,9 @@
 use super::OpenLedgerError;
 use crate::admit::{CheckedStatement, Refused, check_seal, parse_any};
 use crate::execute::ExecutedEntry;
-use tally_contracts::{StateRead, views};
+use tally_contracts::{StateRead, resolve, views};
 use tally_evidence::{SignedStatement, VerifyingKey};
+use tally_model::PartyId;
 
 /// What the state before a block could not say of its seals.
 pub struct SealCheck {
@@ -31,16 +32,12 @@ impl SealCheck {
         for (place, statement) in statements.iter().enumerate() {
             let parsed = parse_any(&statement.bytes);
             let parsed = parsed.map_err(|source| OpenLedgerError::Statement { height, place, source })?;
-            let registered = match views::party(state, &statement.signer) {
-                _ if height == 0 => Some(ledger.clone()),
-                Some((party, _)) => Some(party.key),
-                None => None,
-            };
-            match registered.map(|key| (key.id(), key)) {
-                Some((id, key)) if id == parsed.key => {
-                    check_seal(&parsed, &key, id).map_err(|source| check.fault(place, &parsed, source))?;
+            let keys = if height == 0 { vec![ledger.clone()] } else { keys_of(state, &statement.signer) };
+            match keys.iter().find(|key| key.id() == parsed.key) {
+                Some(key) => {
+                    check_seal(&parsed, key, parsed.key).map_err(|source| check.fault(place, &parsed, source))?;
                 }
-                _ => check.open.push((place, parsed)),
+                None => check.open.push((place, parsed)),
             }
         }
         Ok(check)
@@ -55,9 +52,10 @@ impl SealCheck {
             if !entries.get(*place).is_none_or(took_effect) {
                 continue;
             }
-            let checked = match views::party(state, &parsed.issuer) {
-                Some((party, _)) => check_seal(parsed, &party.key, party.key.id()),
-                None => Err(Refused::UnknownSigner { signer: parsed.issuer.as_str().to_owned() }),
+            let signer = || parsed.issuer.as_str().to_owned();
+            let checked = match keys_of(state, &parsed.issuer).iter().find(|key| key.id() == parsed.key) {
+                Some(key) => check_seal(parsed, key, parsed.key),
+                None => Err(Refused::UnknownKey { signer: signer(), key: parsed.key.to_string() }),
             };
             checked.map_err(|source| self.fault(*place, parsed, source))?;
         }
@@ -67,6 +65,12 @@ impl SealCheck {
     fn fault(&self, place: usize, parsed: &SignedStatement, source: Refused) -> OpenLedgerError {
         OpenLedgerError::Seal { height: self.height, place, signer: parsed.issuer.as_str().to_owned(), source }
     }
+}
+
+/// The key of a party, and the one before its last rotation.
+fn keys_of(state: &dyn StateRead, party: &PartyId) -> Vec<VerifyingKey> {
+    let key = views::party(state, party).map(|(party, _)| party.key);
+    key.into_iter().chain(resolve::previous_key(state, party).map(|(key, _)| key)).collect()
 }
 
 /// Whether the contracts did anything of it; of a batch, any trigger.
