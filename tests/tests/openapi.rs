@@ -110,6 +110,8 @@ async fn real_answers_are_what_the_document_says() {
         ("/entries/{id}/outcome", "/entries/1/outcome".to_owned()),
         ("/entries/{id}/outcome", format!("/entries/{refused}/outcome")),
         ("/entries/{id}/outcome", format!("/entries/{batch}/outcome")),
+        ("/entries/{id}/private", "/entries/2/private".to_owned()),
+        ("/entries/{id}/private/{field}", "/entries/2/private/none".to_owned()),
         ("/blocks/{height}", "/blocks/0".to_owned()),
         ("/blocks/{height}", "/blocks/5".to_owned()),
         ("/blocks/{height}", "/blocks/none".to_owned()),
