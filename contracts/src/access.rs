@@ -9,6 +9,7 @@
 //! A permit stands in the state as long as it is open: see [`tally_evidence::Permit`].
 
 mod burn;
+mod live;
 mod quarantine;
 mod records;
 mod report;
@@ -28,6 +29,7 @@ use tally_evidence::{CallBody, POLICY_ITEMS_MAX, PartyKind, Policy};
 use tally_model::{DeviceId, PartyId, PolicyId};
 
 pub(crate) use burn::{revoke_all_of, revoke_all_on};
+pub(crate) use live::entries_in_force;
 pub(crate) use quarantine::check_free;
 pub use views::{OpenPermit, PolicyView, QuarantineView, permits, policies, quarantines};
 

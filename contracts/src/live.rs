@@ -7,7 +7,7 @@
 use crate::attestation::Attestation;
 use crate::codec::Record;
 use crate::records::{self, Agreement, LastAnchor, Standing, StepCause};
-use crate::{Refusal, StateRead, keys};
+use crate::{Refusal, StateRead, access, keys};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use tally_model::{AgreementId, Timestamp};
@@ -28,7 +28,8 @@ pub struct Live {
 }
 
 /// What of `entries` the state still rests on: steps of agreements that have not ended, or that changed at `since` or later;
-/// standing terms in force; what was said in rounds of attesting that run; the last anchor of each device. Reads every agreement once, one by one.
+/// standing terms in force; what was said in rounds of attesting that run; the last anchor of each device; policies in force, open
+/// permits, quarantines and bars. Reads every agreement once, one by one.
 ///
 /// # Errors
 /// [`Refusal::StateCorrupt`] when a record cannot be read: whoever deletes must not guess.
@@ -43,6 +44,9 @@ pub fn live(state: &dyn StateRead, entries: Range<u64>, since: Timestamp) -> Res
     for round in all::<Attestation>(state, ATTESTATIONS)? {
         // What was said becomes evidence when enough have said it.
         round.votes.iter().for_each(|vote| live.keep(&entries, vote.origin.entry));
+    }
+    for entry in access::entries_in_force(state)? {
+        live.keep(&entries, entry);
     }
     for (key, count) in state.scan(keys::COUNTERS, usize::MAX) {
         let prefix = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();

@@ -10,12 +10,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::views;
-use tally_evidence::{BatchBody, BatchEnvelope, Receipt, SignedStatement, TriggerBody};
+use tally_evidence::cbor::{self, Cbor};
+use tally_evidence::{
+    Allowed, BatchBody, BatchEnvelope, CallBody, Policy, Receipt, Right, SignedStatement, StatementKind, TriggerBody,
+    Who, sign,
+};
 use tally_ledger_node::backup::{copy, restore};
-use tally_ledger_node::retain::{Reason, Retention, archive, import, kept, snapshot};
-use tally_ledger_node::testing::{Plant, Terms};
+use tally_ledger_node::retain::{Reason, Retention, archive, import, import_with, kept, snapshot};
+use tally_ledger_node::testing::{Plant, Terms, key_of};
 use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, NodeConfig, ReadError};
-use tally_model::{AgreementId, Priority};
+use tally_model::{AgreementId, Priority, Timestamp};
 
 /// Bytes of a segment: some five blocks of one trigger.
 const SEGMENT: u64 = 4_096;
@@ -49,6 +53,11 @@ async fn submit(engine: &Engine, statement: Vec<u8>) -> Told {
     Told { committed, receipt, statement }
 }
 
+/// Nobody has to accept an order for a year: it stays open by itself.
+fn patient() -> Plant {
+    plant().with_terms(Terms { respond: "365d" })
+}
+
 /// A whole order on device 0 (opened, accepted, done, confirmed), and one left open on device 1, 100 days ago; then `rest` triggers
 /// on the open one, which are mere notes, until today.
 async fn live_a_while(engine: &Engine, plant: &Plant, clock: &TestClock, rest: u64) -> Vec<Told> {
@@ -56,15 +65,16 @@ async fn live_a_while(engine: &Engine, plant: &Plant, clock: &TestClock, rest: u
     clock.set(START);
     told.push(submit(engine, plant.worn(1, 0, "left open").unwrap()).await);
     told.push(submit(engine, plant.worn(0, 0, "to be repaired").unwrap()).await);
-    let order = if state_of(engine, "mo-2") == "none" { "mo-1" } else { "mo-2" };
     for (nonce, action) in [(1, "accept"), (2, "done")] {
-        told.push(submit(engine, plant.call("tina", action, order, nonce).unwrap()).await);
+        told.push(submit(engine, plant.call("tina", action, "mo-2", nonce).unwrap()).await);
     }
-    told.push(submit(engine, plant.good(0, 1, "well").unwrap()).await);
+    told.push(submit(engine, plant.good(0, 1, "to be repaired").unwrap()).await);
     for number in 0..rest {
         clock.set(START + 100 * DAY * i64::try_from(number + 1).unwrap() / i64::try_from(rest).unwrap());
-        told.push(submit(engine, plant.worn(1, number + 1, &format!("again {number}")).unwrap()).await);
+        told.push(submit(engine, plant.worn(1, number + 1, "left open").unwrap()).await);
     }
+    assert_eq!((state_of(engine, "mo-1"), state_of(engine, "mo-2")), ("reported".into(), "confirmed".into()));
+    assert_eq!(state_of(engine, "mo-3"), "none", "notes open no order");
     told
 }
 
@@ -109,7 +119,7 @@ fn evidence_is_whole(engine: &Engine, id: &str) {
 
 #[tokio::test]
 async fn old_segments_go_and_receipts_stay_the_same() {
-    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
     let engine = Engine::open(forgetful(&plant, dir.path(), days(30), &clock)).unwrap();
     let told = live_a_while(&engine, &plant, &clock, 60).await;
     assert!(engine.store().segments().len() > 8);
@@ -128,8 +138,7 @@ async fn old_segments_go_and_receipts_stay_the_same() {
     let gone = told.iter().filter(|told| is_pruned(&engine, told.committed.entry)).count();
     assert!(gone > 20 && gone < 50, "{gone}");
     all_is_as_told(&engine, &told).await;
-    let open = if state_of(&engine, "mo-1") == "reported" { "mo-1" } else { "mo-2" };
-    evidence_is_whole(&engine, open);
+    evidence_is_whole(&engine, "mo-1");
     assert_eq!(engine.retain().unwrap().segments, 0, "nothing is left to do");
     // Opened again with the index, and without it.
     let head = engine.store().head().unwrap();
@@ -144,7 +153,7 @@ async fn old_segments_go_and_receipts_stay_the_same() {
         assert_eq!(engine.store().kept_below(), kept_below);
         assert_eq!(told.iter().filter(|told| is_pruned(&engine, told.committed.entry)).count(), gone);
         all_is_as_told(&engine, &told).await;
-        evidence_is_whole(&engine, open);
+        evidence_is_whole(&engine, "mo-1");
         engine.close();
     }
 }
@@ -168,7 +177,8 @@ async fn an_ended_agreement_stays_whole_for_its_days() {
     for (nonce, action) in [(1, "accept"), (2, "done")] {
         submit(&engine, plant.call("tina", action, "mo-1", nonce).unwrap()).await;
     }
-    submit(&engine, plant.good(0, 1, "well").unwrap()).await;
+    submit(&engine, plant.good(0, 1, "long").unwrap()).await;
+    assert_eq!(state_of(&engine, "mo-1"), "confirmed");
     until(100, &engine).await;
     assert!(engine.retain().unwrap().segments > 0);
     assert!(engine.store().kept_below() > opened.committed.height);
@@ -178,7 +188,7 @@ async fn an_ended_agreement_stays_whole_for_its_days() {
 
 #[tokio::test]
 async fn bytes_win_over_days_and_what_must_stay_is_an_alarm_and_not_deleted() {
-    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
     let tight = Retention { disk: Some(1_000), ..days(400) };
     let engine = Engine::open(forgetful(&plant, dir.path(), tight, &clock)).unwrap();
     let told = live_a_while(&engine, &plant, &clock, 40).await;
@@ -194,9 +204,51 @@ async fn bytes_win_over_days_and_what_must_stay_is_an_alarm_and_not_deleted() {
     engine.close();
 }
 
+/// A policy in force is 100 days old and still shown; one that was taken away meanwhile is gone.
+#[tokio::test]
+async fn what_access_rests_on_stays() {
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
+    let engine = Engine::open(forgetful(&plant, dir.path(), days(30), &clock)).unwrap();
+    let reading = Allowed { address: "holding:17".into(), rights: vec![Right::Read], range: None };
+    let policy = |name: &str| Policy {
+        id: name.parse().unwrap(),
+        devices: vec!["press-000".parse().unwrap()],
+        who: vec![Who { firm: Some("fixit".parse().unwrap()), skill: None, party: None, sender: None }],
+        points: [("vibration".parse().unwrap(), reading.clone())].into(),
+        rate: None,
+        hours: None,
+        days: None,
+        from: None,
+        until: None,
+        lasts: Duration::from_secs(60),
+    };
+    let call = |action: &str, argument: (&str, Cbor)| {
+        let body = CallBody {
+            contract: "access".parse().unwrap(),
+            action: action.parse().unwrap(),
+            agreement: None,
+            args: [(argument.0.to_owned(), argument.1)].into(),
+            nonce: [7; 16],
+            at: Timestamp::from_micros(START),
+        };
+        let (key, acme) = (key_of("acme").unwrap(), "acme".parse().unwrap());
+        sign(StatementKind::Call, &key, &acme, "access", &plant.ledger, 0, body.encode())
+    };
+    let kept = submit(&engine, call("policy", ("policy", cbor::bytes(policy("stays").encode())))).await;
+    let gone = submit(&engine, call("policy", ("policy", cbor::bytes(policy("goes").encode())))).await;
+    let barred = submit(&engine, call("revoke", ("party", cbor::text("tom")))).await;
+    submit(&engine, call("revoke", ("policy", cbor::text("goes")))).await;
+    live_a_while(&engine, &plant, &clock, 30).await;
+    assert!(engine.retain().unwrap().segments > 2);
+    assert!(engine.store().kept_below() > barred.committed.height);
+    let pruned = [&kept, &gone, &barred].map(|told| is_pruned(&engine, told.committed.entry));
+    assert_eq!(pruned, [false, true, false]);
+    engine.close();
+}
+
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_deletes_nothing() {
-    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
     let engine = Engine::open(forgetful(&plant, dir.path(), days(400), &clock)).unwrap();
     live_a_while(&engine, &plant, &clock, 40).await;
     clock.set(START + 100_000 * DAY);
@@ -207,7 +259,7 @@ async fn a_clock_that_jumps_ahead_deletes_nothing() {
 /// Every file that matters, damaged or taken away: never a ledger with other contents, always the file named.
 #[tokio::test]
 async fn a_lost_index_beside_damaged_files_is_refused_by_name() {
-    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
     let open = || Engine::open(forgetful(&plant, dir.path(), days(30), &clock));
     let engine = open().unwrap();
     live_a_while(&engine, &plant, &clock, 60).await;
@@ -300,7 +352,7 @@ async fn live_on(
 /// What the auditors of a whole plant would do: archived, pruned, backed up, brought back here and there; always the same ledger.
 #[tokio::test]
 async fn archived_pruned_copied_and_brought_back_it_is_the_same_ledger() {
-    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let (dir, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
     let at = |name: &str| dir.path().join(name);
     let node = |name: &str| {
         let file = at(&format!("{name}.yaml"));
@@ -395,7 +447,7 @@ fn the_pass_that_dies() {
     let (Ok(folder), Ok(step)) = (std::env::var(FOLDER), std::env::var(STEP)) else { return };
     let (folder, mut left) = (Path::new(&folder), step.parse::<u32>().unwrap());
     let clock = TestClock::at(START + 100 * DAY);
-    let engine = Engine::open(forgetful(&plant(), &folder.join("data"), retention_of(folder), &clock)).unwrap();
+    let engine = Engine::open(forgetful(&patient(), &folder.join("data"), retention_of(folder), &clock)).unwrap();
     let done = engine.retain_with(&mut |_| {
         left -= 1;
         if left == 0 {
@@ -412,7 +464,7 @@ fn the_pass_that_dies() {
 /// same ledger with the same receipts; and the next pass comes to its end.
 #[tokio::test]
 async fn a_pass_that_dies_anywhere_is_made_again() {
-    let (whole, plant, clock) = (tempfile::tempdir().unwrap(), plant(), TestClock::at(START));
+    let (whole, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
     let engine = Engine::open(forgetful(&plant, whole.path(), days(60), &clock)).unwrap();
     let told = live_a_while(&engine, &plant, &clock, 20).await;
     let head = engine.store().head().unwrap();
@@ -448,6 +500,110 @@ async fn a_pass_that_dies_anywhere_is_made_again() {
         deaths += 1;
     }
     assert!(deaths > 12, "{deaths}");
+}
+
+/// The folder of the ledger whose import dies, and the step it dies behind.
+const IMPORT_FOLDER: &str = "TALLY_IMPORT_FOLDER";
+const IMPORT_STEP: &str = "TALLY_IMPORT_STEP";
+
+fn node_of(folder: &Path) -> NodeConfig {
+    let (file, key) = (folder.join("node.yaml"), folder.join("node.key"));
+    fs::write(&key, patient().key.to_pem().unwrap().as_bytes()).unwrap();
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::write(&file, "{ledger: press-line, data: data, key: node.key}").unwrap();
+    NodeConfig::load(&file).unwrap()
+}
+
+/// Not a test by itself: does nothing unless [`an_import_that_dies_anywhere_is_made_again`] started it.
+#[test]
+fn the_import_that_dies() {
+    let (Ok(folder), Ok(step)) = (std::env::var(IMPORT_FOLDER), std::env::var(IMPORT_STEP)) else { return };
+    let (folder, mut left) = (Path::new(&folder), step.parse::<u32>().unwrap());
+    import_with(&node_of(folder), &folder.join("archive"), &mut |_| {
+        left -= 1;
+        if left == 0 {
+            std::process::abort();
+        }
+    })
+    .unwrap();
+}
+
+/// The process dies behind each step of an import in turn. A node opens what is there, as the same ledger with the same receipts; and
+/// the same import, made again, brings everything back, whether a node was there in between or not.
+#[tokio::test]
+async fn an_import_that_dies_anywhere_is_made_again() {
+    let (whole, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
+    let engine =
+        Engine::open(forgetful(&plant, &whole.path().join("data"), retention_of(whole.path()), &clock)).unwrap();
+    let told = live_a_while(&engine, &plant, &clock, 20).await;
+    let statements: Vec<_> = told.iter().map(|told| engine.entry(told.committed.entry).unwrap().unwrap()).collect();
+    assert!(engine.retain().unwrap().segments > 2);
+    let head = engine.store().head().unwrap();
+    engine.close();
+    drop(engine);
+    let (mut deaths, mut step) = (0, 1);
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        copy_all(whole.path(), dir.path());
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "the_import_that_dies", "--nocapture", "--test-threads=1"]);
+        let child = child.env(IMPORT_FOLDER, dir.path()).env(IMPORT_STEP, step.to_string()).output().unwrap();
+        let is_dead = child.status.code().is_none();
+        assert!(is_dead || child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        if is_dead && step % 2 == 0 {
+            let engine = open_free(&plant, dir.path(), &clock);
+            assert_eq!(engine.store().head().unwrap().sealed, head.sealed, "step {step}");
+            all_is_as_told(&engine, &told).await;
+            engine.close();
+        }
+        if is_dead {
+            import_again(dir.path(), head.checkpoint.height, step);
+        }
+        let engine = open_free(&plant, dir.path(), &clock);
+        assert_eq!(
+            (engine.store().head().unwrap().sealed.clone(), engine.store().kept_below()),
+            (head.sealed.clone(), 0)
+        );
+        let again: Vec<_> = told.iter().map(|told| engine.entry(told.committed.entry).unwrap().unwrap()).collect();
+        assert!(again == statements, "step {step}");
+        all_is_as_told(&engine, &told).await;
+        engine.close();
+        let left: Vec<_> = ["log.importing", "kept", "snapshot"]
+            .into_iter()
+            .filter(|name| has_files(&dir.path().join("data").join(name)))
+            .collect();
+        assert_eq!(left, Vec::<&str>::new(), "step {step}");
+        if !is_dead {
+            break;
+        }
+        (deaths, step) = (deaths + 1, step + 1);
+    }
+    assert!(deaths > 7, "{deaths}");
+}
+
+/// Once everything is there the import says so; else it ends what was begun.
+fn import_again(folder: &Path, height: u64, step: u32) {
+    match import(&node_of(folder), &folder.join("archive")) {
+        Ok(imported) => assert_eq!(imported.height, height, "step {step}"),
+        Err(fault) => assert!(fault.to_string().contains("nothing is missing"), "step {step}: {fault}"),
+    }
+}
+
+fn has_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_all(&path, &target)
+        } else {
+            let _ = fs::copy(&path, &target).unwrap();
+        }
+    }
 }
 
 /// Between fork and exec a child that another thread starts holds our files, and with them the lock on the log.

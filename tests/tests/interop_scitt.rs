@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 use tally_evidence::cbor::{int, text};
 use tally_evidence::{Checkpoint, Receipt};
+use tally_ledger_client::RequestError;
 use tally_tests::{PATIENCE, Party, Process, Site, python, root};
 use tokio::process::Command;
 
@@ -72,4 +73,44 @@ async fn scitt_cose_verifies_statement_and_receipt_and_rejects_every_flipped_bit
         );
         assert_eq!(forgery[3], json!(done.entry));
     }
+}
+
+/// Retention took the statement away. The receipt that the node gives out of what it keeps is the one of before, byte for byte, and
+/// still holds for others' tools beside the statement that its sender kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn scitt_cose_verifies_the_receipt_of_an_entry_that_was_pruned() {
+    let site = Site::new(LINE, None).await;
+    site.append("node.yaml", "retention: {disk: 1MiB, segment: 1MiB}\n");
+    let _node = site.start_node().await;
+    let acme = Party::of(&site, "acme");
+    let pay = [("to", text("fixit")), ("amount", int(5)), ("currency", text("EUR"))];
+    let done = acme.call(&site.node, "accounts", "transfer", None, &pay).await;
+    // The contracts refuse these; they fill the log all the same.
+    for _ in 0..20 {
+        let heavy = [&pay[..], &[("ballast", text("x".repeat(200_000)))]].concat();
+        assert_eq!(acme.call(&site.node, "accounts", "transfer", None, &heavy).await.refusal, Some(143));
+    }
+    let pass = site.node.post("/retention").await.unwrap();
+    assert!(pass["kept_below"].as_u64() > Some(done.entry), "{pass}");
+    match site.node.get_bytes(&format!("/entries/{}/statement", done.id)).await {
+        Err(RequestError::Refused { status: 410, .. }) => {}
+        found => panic!("it was not pruned: {found:?}"),
+    }
+    let receipt = site.node.get_bytes(&format!("/entries/{}", done.id)).await.unwrap();
+    assert_eq!(receipt, done.receipt, "the same bytes");
+
+    let files = site.outside();
+    std::fs::write(files.join("statement.cose"), &done.statement).unwrap();
+    std::fs::write(files.join("receipt.cose"), &receipt).unwrap();
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/scitt_check.py"));
+    command.arg(files.join("statement.cose")).arg(files.join("receipt.cose"));
+    command.arg(site.dir().join("keys/acme.pub.pem")).arg(site.dir().join("keys/node.pub.pem"));
+    command.arg(done.id.to_string());
+    let output = Process::run(command, PATIENCE).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["statement"], &answer["receipt"]), (&json!(true), &json!(true)), "{answer}");
+    assert_eq!(answer["leaf_index"], json!(done.entry));
+    assert_eq!((&answer["statement_taken"], &answer["id_taken"]), (&json!([]), &json!([])));
 }

@@ -34,29 +34,67 @@ pub struct Imported {
     pub entries: u64,
 }
 
+/// What has just been done; tests end the process here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportStep {
+    /// The archive holds, and has what is missing.
+    Checked,
+    /// Its segments are beside the log, compared.
+    Staged,
+    /// Private fields are there again, pending.
+    Openings,
+    /// The index is gone.
+    NoIndex,
+    /// One more segment is in the log.
+    Moved,
+    /// All are, and what was kept in their place is gone.
+    Forgotten,
+    /// Nothing is left of the import but its result.
+    Tidied,
+}
+
 /// Brings the segments of the archive in `dir` back into the ledger of `config`, which no node may have open.
 ///
 /// # Errors
 /// [`ArchiveFault`]. Before the first segment is moved into the log, nothing was changed; after a power cut behind that the same
-/// import goes on.
+/// import goes on, and until then a node opens what is there.
 pub fn import(config: &NodeConfig, dir: &Path) -> Result<Imported, ArchiveFault> {
+    import_with(config, dir, &mut |_| {})
+}
+
+/// The same; `step` is told of each step.
+///
+/// # Errors
+/// [`ArchiveFault`].
+pub fn import_with(
+    config: &NodeConfig,
+    dir: &Path,
+    step: &mut dyn FnMut(ImportStep),
+) -> Result<Imported, ArchiveFault> {
     let key = config.load_public_key()?;
     let (data, log) = (&config.data, config.data.join(LOG));
     let lock = DirStorage::open(&log)?;
     check_format(data).map_err(|source| ArchiveFault::Blocks { dir: data.clone(), source: Box::new(source) })?;
     let wanted = wanted(config, dir, &key)?;
+    step(ImportStep::Checked);
     let staged = data.join(LOG_NEW);
     stage(dir, &staged, &wanted)?;
+    step(ImportStep::Staged);
     // Before the log: if the power goes in between, the next pass of a node takes them away again.
     bring_back_openings(data, dir, &wanted)?;
+    step(ImportStep::Openings);
     // The index first: with the kept files it would call blocks pruned that are there again.
     archive::remove(&data.join(INDEX))?;
+    step(ImportStep::NoIndex);
     // Newest first, so that the log never has a hole.
     for manifest in wanted.iter().rev() {
         archive::rename(&staged.join(&manifest.segment), &log.join(&manifest.segment))?;
+        step(ImportStep::Moved);
     }
     forget_kept(data)?;
+    step(ImportStep::Forgotten);
     fs::remove_dir(&staged).map_err(|source| FileFault::io(&staged, source))?;
+    step(ImportStep::Tidied);
     drop(lock);
     let engine = Engine::open(config.engine(None)?).map_err(|error| ArchiveFault::Replay(Box::new(error)))?;
     let head = engine.store().head();
@@ -78,6 +116,8 @@ fn wanted(config: &NodeConfig, dir: &Path, key: &VerifyingKey) -> Result<Vec<Man
     let manifests = archive::list(dir)?;
     match segment_names(&config.data.join(LOG))?.first() {
         None => Ok(manifests),
+        // An import that died behind its last segment left this: the rest of it is done.
+        Some(first) if first.0 == 0 && is_interrupted(&config.data)? => Ok(Vec::new()),
         Some(first) if first.0 == 0 => {
             no(format!("the log in {} begins at block 0: nothing is missing", config.data.display()))
         }
@@ -92,6 +132,10 @@ fn wanted(config: &NodeConfig, dir: &Path, key: &VerifyingKey) -> Result<Vec<Man
             }
         }
     }
+}
+
+fn is_interrupted(data: &Path) -> Result<bool, FileFault> {
+    Ok(data.join(LOG_NEW).exists() || !kept::list(data)?.is_empty() || !snapshot::list(data)?.is_empty())
 }
 
 fn stage(dir: &Path, staged: &Path, wanted: &[Manifest]) -> Result<(), FileFault> {

@@ -14,6 +14,6 @@ pub(crate) mod rebuild;
 pub mod snapshot;
 
 pub use container::FileFault;
-pub use import::{Imported, import};
+pub use import::{ImportStep, Imported, import, import_with};
 pub use kept::KeptBlock;
 pub use pass::{Done, Pass, Plan, Reason, RetainFault, Retention, Step, plan};
