@@ -13,7 +13,7 @@ use crate::engine::{
 };
 use crate::records::{Agreement, Deployed, Party, Standing, StepCause};
 use crate::run::Run;
-use crate::{Kernel, Origin, Refusal, StateRead, keys};
+use crate::{Kernel, Origin, Refusal, StateRead, keys, registry};
 use people::Registered;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -80,14 +80,15 @@ pub(crate) fn trigger(
         Some(agreement) => version(kernel, run, &agreement.contract, agreement.version)?,
         None => current,
     };
-    let mut word = Word::of(body, args);
+    let quality = quality(run, body)?;
+    let mut word = Word::of(body, args, quality);
     if agreement.is_none() && openings(&contract, &Happening::Trigger(action, &word.facts(&device))).next().is_none() {
         note_trigger(run, body, "it concerns no open agreement");
         return Ok(());
     }
-    check_required(&contract, body)?;
+    check_required(&contract, body, quality)?;
     if let Some(attest) = contract.attest.get(action) {
-        match attest::gather(run, (&contract, attest), &device, origin, body, call)? {
+        match attest::gather(run, (&contract, attest), &device, (origin, quality), body, call)? {
             Some(reached) => word = Word::together(reached),
             None => return Ok(()),
         }
@@ -122,8 +123,7 @@ struct Word {
 }
 
 impl Word {
-    fn of(body: &TriggerBody, args: BTreeMap<String, Datum>) -> Self {
-        let quality = body.quality.as_deref().map(EvidenceQuality::of);
+    fn of(body: &TriggerBody, args: BTreeMap<String, Datum>, quality: Option<EvidenceQuality>) -> Self {
         Self { args, trigger: body.trigger.clone(), at: body.at, grade: body.grade, quality, before: Vec::new() }
     }
 
@@ -146,17 +146,27 @@ fn note_attesters(run: &mut Run<'_, '_>, id: &AgreementId, step: u64, before: &[
 }
 
 /// The trigger is evidence of the grade and the quality that the contract demands.
-fn check_required(contract: &Contract, body: &TriggerBody) -> Result<(), Refusal> {
+fn check_required(contract: &Contract, body: &TriggerBody, quality: Option<EvidenceQuality>) -> Result<(), Refusal> {
     let name = || contract.name.to_string();
     if let Some(needs) = contract.grade.filter(|needs| body.grade < *needs) {
         return Err(Refusal::GradeTooLow { contract: name(), found: body.grade.word(), needs: needs.word() });
     }
-    let quality = body.quality.as_deref().map(EvidenceQuality::of);
     if let Some(needs) = contract.quality.filter(|needs| quality.is_none_or(|quality| quality < *needs)) {
-        let found = body.quality.as_deref().map_or("not checked".to_owned(), in_words);
+        let said = body.quality.as_deref();
+        let found = match said.map(EvidenceQuality::of) == quality {
+            true => said.map_or("not checked".to_owned(), in_words),
+            false => "contradicted (it was read by another mapping than the registered one)".to_owned(),
+        };
         return Err(Refusal::EvidenceTooWeak { contract: name(), found, needs: needs.word() });
     }
     Ok(())
+}
+
+/// What a trigger says of itself; contradicted when it was read by another mapping than the one that is registered.
+fn quality(run: &Run<'_, '_>, body: &TriggerBody) -> Result<Option<EvidenceQuality>, Refusal> {
+    let Some(said) = body.quality.as_deref() else { return Ok(None) };
+    let is_other = registry::other_mapping(run, body)?.is_some();
+    Ok(Some(if is_other { EvidenceQuality::Contradicted } else { EvidenceQuality::of(said) }))
 }
 
 /// `doubtful (vibration: frozen in readings 10–40)`

@@ -103,6 +103,7 @@ impl Plant {
             call: Some(call),
             grade: word.grade,
             quality: word.sound.then(Vec::new),
+            mapping: word.mapping,
             ..body
         };
         let done = self.world.trigger(&self.kernel, &agent, &body).map_err(|refusal| refusal.number());
@@ -127,10 +128,11 @@ struct Word {
     reading: u64,
     grade: Grade,
     sound: bool,
+    mapping: Option<[u8; 32]>,
 }
 
 fn word(who: usize, second: u64, peak: i64) -> Word {
-    Word { who, second, peak, place: "roof", reading: 10, grade: Grade::Agent, sound: true }
+    Word { who, second, peak, place: "roof", reading: 10, grade: Grade::Agent, sound: true, mapping: None }
 }
 
 fn kinds(events: &[Event]) -> Vec<&str> {
@@ -232,6 +234,25 @@ fn what_nobody_completes_expires_and_leaves_nothing_behind() {
     assert!(plant.opened().is_none());
     // Numbers of triggers, readings used, and the counter of rounds: nothing else stays.
     assert_eq!(plant.world.state.len() - before, 5);
+}
+
+#[test]
+fn another_mapping_than_the_registered_one_contradicts_whatever_the_trigger_says() {
+    let attest = CONTRACT.find("attest:").unwrap()..CONTRACT.find("\non:").unwrap() + 1;
+    let yaml = CONTRACT.replace(&CONTRACT[attest], "requires: {quality: doubtful}\n");
+    let registered = [7; 32];
+    for (mapping, expected) in [(None, Err(193)), (Some([8; 32]), Err(193)), (Some(registered), Ok(()))] {
+        let mut plant = plant(&yaml);
+        plant.agree(&[1]).unwrap();
+        let digest = tally_evidence::cbor::bytes(registered);
+        let report = [("device", text(device(0))), ("kind", text("mapping")), ("digest", digest)];
+        plant.call("registry", "report-fingerprint", &report).unwrap();
+        assert_eq!(plant.say(&Word { mapping, ..word(0, 0, 50) }).map(|_| ()), expected, "{mapping:?}");
+    }
+    // As long as nobody registered one, any will do.
+    let mut plant = plant(&yaml);
+    plant.agree(&[1]).unwrap();
+    assert!(plant.say(&word(0, 0, 50)).is_ok());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::status::{Alarm, Status};
 use crate::store::{Journals, Sizes, Stores, open_anchors};
 use crate::submit::{KeyError, LedgerKey, Submit, on_disk};
 use crate::systemd;
-use crate::watch::Watches;
+use crate::watch::{Watches, fingerprints};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, Clock, HistoricalBatch, ReadClockState, SINK_BATCHES_MAX, SystemClock};
@@ -203,6 +203,7 @@ async fn open_stores(
     status: &Arc<Status>,
 ) -> Result<(Arc<Stores<Disk>>, Watches), AgentError> {
     let (data, sealer, mut watches) = (config.data.clone(), sealer(config), Watches::new(&plant.rules));
+    watches.read_by(fingerprints(&plant.devices));
     let anchors_every = config.anchors;
     let (vault_bytes_max, outbox_bytes_max) = (config.limits.vault_bytes_max, config.limits.outbox_bytes_max);
     let sizes = Sizes { vault_bytes_max, outbox_bytes_max };
@@ -337,7 +338,10 @@ impl Agent {
             }
         }
         let (done, in_force) = oneshot::channel();
-        let sent = rules.send(NewRules { rules: plant.rules.clone(), done }).await.is_ok();
+        let sent = rules
+            .send(NewRules { rules: plant.rules.clone(), mappings: fingerprints(&plant.devices), done })
+            .await
+            .is_ok();
         if !sent || in_force.await.is_err() {
             return Err(Refused::because("the thread that keeps readings died; the agent is restarting"));
         }

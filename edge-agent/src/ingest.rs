@@ -17,10 +17,13 @@ use crate::status::{Alarm, Status};
 use crate::store::{Sealing, Stores};
 use crate::vault::{Keeping, Kept, Retained};
 use crate::watch::{SealedBefore, Verdict, Watches};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_connector_api::{Batch, Clock, HistoricalBatch};
+use tally_evidence::Hash;
 use tally_journal::Storage;
+use tally_model::DeviceId;
 use tally_rules::Rule;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -86,6 +89,8 @@ enum Came {
 pub struct NewRules {
     /// All of them.
     pub rules: Vec<Arc<Rule>>,
+    /// The fingerprint of each device's address map.
+    pub mappings: HashMap<DeviceId, Hash>,
     /// Told when they are in force.
     pub done: oneshot::Sender<()>,
 }
@@ -279,6 +284,7 @@ impl<S: Storage> Ingest<S> {
             self.take([batch])?;
         }
         self.watches.replace(&new.rules);
+        self.watches.read_by(new.mappings);
         let mut vault = self.stores.vault();
         vault.watch(self.watches.devices());
         // If we die here: a restart reads the new mapping too, and replays what its rules need as far as it is kept.

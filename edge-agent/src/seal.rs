@@ -134,7 +134,7 @@ impl Sealer {
     /// All of a trigger but its seal.
     #[must_use]
     pub fn prepare(number: u64, decided: Decided, clock: ClockState) -> Sealed {
-        let Decided { rule, firing, claim, places, quality } = decided;
+        let Decided { rule, firing, claim, places, quality, mapping } = decided;
         let source = rule.source();
         let transition = match firing.transition {
             tally_rules::Transition::Raised => Transition::Raised,
@@ -157,7 +157,7 @@ impl Sealer {
             readings: claim,
             clock: Some(clock),
             grade: Grade::Agent,
-            mapping: None,
+            mapping,
             quality,
         };
         let batched = Some(Batched { item: 0, body: body.encode() });

@@ -9,9 +9,9 @@ use crate::vault::{KeptReading, RECORDS_AT_ONCE, Vault};
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use tally_evidence::{ReadingsClaim, Transition, decode_reading, root_of};
+use tally_evidence::{Hash, ReadingsClaim, Transition, decode_reading, root_of, sha256};
 use tally_journal::Storage;
-use tally_model::{DeviceId, Finding, PointId, Reading, TriggerId};
+use tally_model::{DeviceId, DeviceSpec, Finding, PointId, Reading, TriggerId};
 use tally_rules::{Firing, Rule, Watch, findings, with_known};
 
 /// What is sealed already, for each trigger of each device: the deciding reading and which way.
@@ -30,6 +30,14 @@ pub struct Decided {
     pub places: (u64, u64),
     /// What the rule's checks found in them; `None` when it asks for none.
     pub quality: Option<Vec<Finding>>,
+    /// Fingerprint of the mapping that the device is read by; `None` when nobody said which.
+    pub mapping: Option<Hash>,
+}
+
+/// The fingerprint of each device's address map ([`DeviceSpec::address_map`]): SHA-256.
+#[must_use]
+pub fn fingerprints(devices: &[DeviceSpec]) -> HashMap<DeviceId, Hash> {
+    devices.iter().map(|device| (device.id.clone(), sha256(device.address_map().as_bytes()))).collect()
 }
 
 /// What became of a decided firing.
@@ -45,6 +53,8 @@ pub enum Verdict {
 #[derive(Default)]
 pub struct Watches {
     devices: HashMap<DeviceId, DeviceWatch>,
+    /// Of each device: by which mapping it is read.
+    mappings: HashMap<DeviceId, Hash>,
     /// Firings that were not sealed because a point of their rule was never read: nobody could check them.
     unprovable: u64,
 }
@@ -85,11 +95,17 @@ impl Watches {
         watches
     }
 
+    /// From now on the devices are read like this: each trigger carries the fingerprint of its device's address map.
+    pub fn read_by(&mut self, mappings: HashMap<DeviceId, Hash>) {
+        self.mappings = mappings;
+    }
+
     /// From now on these rules. One that is as before keeps its window; a changed one begins anew, raised if it was raised, as
     /// after a restart. What is known of points stays.
     pub fn replace(&mut self, rules: &[Arc<Rule>]) {
         let mut old = std::mem::replace(self, Self::new(rules));
         self.unprovable = old.unprovable;
+        self.mappings = std::mem::take(&mut old.mappings);
         for (id, device) in &mut self.devices {
             let Some(known) = old.devices.get_mut(id) else { continue };
             for watch in &mut device.watches {
@@ -158,7 +174,7 @@ impl Watches {
             let was_raised = firing.transition == tally_rules::Transition::Cleared;
             let decided = if is_open { claim(vault, watch, &device.points, firing, kept, place)? } else { None };
             let verdict = match decided {
-                Some(decided) => seal(decided),
+                Some(decided) => seal(Decided { mapping: self.mappings.get(&reading.device).copied(), ..decided }),
                 None => {
                     self.unprovable += u64::from(is_open);
                     Verdict::NoRoom
@@ -240,7 +256,7 @@ fn claim<S: Storage>(
     let points = shown.into_iter().map(|((point_number, _), point)| (point, point_number)).collect();
     let claim = ReadingsClaim { first, last, root: root_of(&leaves), head: kept.head, points };
     let places = (vault.place_before(device, first).unwrap_or(place), place);
-    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality }))
+    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality, mapping: None }))
 }
 
 /// Truth before the seal: what the rule's checks find in the readings that will be shown. They are read again from the vault, so

@@ -2,9 +2,12 @@
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::CheckArgs;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
+use tally_evidence::sha256;
 use tally_mappings::{Plant, TestReport};
+use tally_model::DeviceSpec;
 
 pub fn run(args: &CheckArgs, json: bool) -> Result<Answer, Fault> {
     if args.schema {
@@ -63,8 +66,13 @@ fn check(file: &Path, test: bool) -> Checked {
     let well = tests.iter().all(TestReport::passed);
     let mut text = summary(file, &plant);
     tests.iter().for_each(|report| text.push_str(&format!("  {report}\n")));
+    let fingerprint = |device: &DeviceSpec| {
+        let digest = sha256(device.address_map().as_bytes());
+        (device.id.to_string(), digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    };
+    let mappings: BTreeMap<_, _> = plant.devices.iter().map(fingerprint).collect();
     let json = serde_json::json!({
-        "file": file, "ok": well, "plant": plant.name, "devices": plant.devices.len(),
+        "mappings": mappings, "file": file, "ok": well, "plant": plant.name, "devices": plant.devices.len(),
         "points": points(&plant), "triggers": plant.rules.len(), "warnings": plant.warnings, "tests": tests,
     });
     Checked { well, text, json }

@@ -58,14 +58,14 @@ pub(super) fn gather(
     run: &mut Run<'_, '_>,
     (contract, attest): (&Arc<Contract>, &Attest),
     device: &DeviceId,
-    origin: Origin,
+    (origin, quality): (Origin, Option<EvidenceQuality>),
     body: &TriggerBody,
     call: &TriggerCall,
 ) -> Result<Option<Reached>, Refusal> {
     let terms = standing::terms_for(run, contract, device)?;
     let members = members(device, &terms, attest);
     let action = call.action.as_str();
-    let vote = vote(run, origin, body, call)?;
+    let vote = vote(run, (origin, quality), body, call)?;
     let args = read(contract, action, &vote)?;
     let values = contract.key.iter().skip(1).map(|name| args.get(name).and_then(Datum::as_text).unwrap_or_default());
     let running = keys::attesting(&contract.name, action, device, values);
@@ -109,7 +109,12 @@ pub(super) fn gather(
     Ok(Some(reached))
 }
 
-fn vote(run: &Run<'_, '_>, origin: Origin, body: &TriggerBody, call: &TriggerCall) -> Result<Vote, Refusal> {
+fn vote(
+    run: &Run<'_, '_>,
+    (origin, quality): (Origin, Option<EvidenceQuality>),
+    body: &TriggerBody,
+    call: &TriggerCall,
+) -> Result<Vote, Refusal> {
     let Device { agent, .. } = crate::registry::device(run, &body.device)?;
     let party: Option<Party> = run.load(&keys::party(&agent))?;
     let with = map(call.with.iter().map(|(name, value)| (name.as_str(), from_value(value))));
@@ -121,7 +126,7 @@ fn vote(run: &Run<'_, '_>, origin: Origin, body: &TriggerBody, call: &TriggerCal
         at: body.at,
         trigger: body.trigger.clone(),
         grade: body.grade,
-        quality: body.quality.as_deref().map(EvidenceQuality::of),
+        quality,
         with: cbor::encode(&with),
     })
 }

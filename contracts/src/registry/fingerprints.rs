@@ -136,12 +136,16 @@ pub(super) fn report(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> 
 
 /// A trigger read by another mapping than the one that is known is taken, and says so for ever.
 pub(crate) fn check_mapping(run: &mut Run<'_, '_>, body: &TriggerBody) -> Result<(), Refusal> {
-    let known: Option<Latest> = run.load(&keys::fingerprint(&body.device, "mapping"))?;
-    let Some(expected) = known.map(|known| *known.expected()) else { return Ok(()) };
-    if body.mapping != Some(expected) {
+    if let Some(expected) = other_mapping(run, body)? {
         let found = body.mapping.map_or(Cbor::Null, bytes);
         let data = [("number", int(body.number)), ("found", found), ("registered", bytes(expected))];
         run.emit("device.mapping-differs", body.device.as_str(), data);
     }
     Ok(())
+}
+
+/// The fingerprint that is known of the mapping, when the trigger names another one, or none.
+pub(crate) fn other_mapping(run: &Run<'_, '_>, body: &TriggerBody) -> Result<Option<Hash>, Refusal> {
+    let known: Option<Latest> = run.load(&keys::fingerprint(&body.device, "mapping"))?;
+    Ok(known.map(|known| *known.expected()).filter(|expected| body.mapping != Some(*expected)))
 }

@@ -8,6 +8,7 @@ mod alarm_part;
 mod checks;
 mod clock;
 mod device;
+mod device_map;
 mod endpoint;
 mod grade;
 mod id;
