@@ -343,7 +343,7 @@ fn a_device_gets_a_site_and_another_agent() {
     assert_eq!(resolve::binding_at(&plant.world.state, &press_01, bound + 1), Some(bound));
     for held in &versions {
         let proved = resolve::version_keys(b'd', "press-01", &versions, held);
-        let absent = proved.iter().filter(|key| plant.world.state.get(key.as_slice()).is_none()).count();
+        let absent = proved.iter().filter(|key| !plant.world.state.contains_key(key.as_slice())).count();
         assert_eq!(absent, usize::from(held.number.is_none()), "all but the one that is not there: {held:?}");
     }
 }
@@ -535,7 +535,7 @@ fn many_are_registered_under_one_seal_each_with_its_own_outcome() {
         })
         .collect::<Vec<(&str, u64, u64)>>();
     assert_eq!(refused, [("tina", 1, 161), ("d-1", 1, 138), ("d-0", 2, 161), ("d-2", 3, 151), ("press-01", 4, 161)]);
-    let known = |id: &str| plant.world.state.get(format!("d{id}").as_bytes()).is_some();
+    let known = |id: &str| plant.world.state.contains_key(format!("d{id}").as_bytes());
     assert!(known("d-0") && known("d-3") && !known("d-1") && !known("d-2"));
     assert_eq!(plant.registry("acme", "register-many", &[]), Err(141));
     let nonsense = [("devices", Cbor::Array(vec![device("d-7", "agent-01", "acme"), int(7)]))];

@@ -203,6 +203,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 /// The inputs of one move, as a node would hand them over.
+#[allow(clippy::large_enum_variant)] // a handful at a time
 enum Made {
     Trigger(String, TriggerBody),
     Call(String, CallBody),
