@@ -1,12 +1,15 @@
 //! Steps 1 to 3 belong to the connectors; here devices that share a connection are put together and their links started.
 
+mod seals;
+
 use crate::gate::{Hand, Hands, modbus_link};
 use crate::status::{Alarm, Status};
 use futures_util::FutureExt;
+use seals::Seals;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tally_connector_api::{Batch, Clock, HistoricalBatch, Link, LinkContext, StatusReporter};
+use tally_connector_api::{Batch, Clock, HistoricalBatch, Link, LinkContext, OpenSeal, StatusReporter};
 use tally_connector_replay::AtEnd;
 use tally_model::{DeviceId, DeviceSpec, Endpoint, ModbusLine, MqttBroker, PartyId, Security, Tls};
 use tokio::sync::mpsc;
@@ -29,6 +32,16 @@ pub enum LinkError {
     /// Replay.
     #[error(transparent)]
     Replay(#[from] tally_connector_replay::ReplayError),
+    /// The key of a device that seals its payloads.
+    #[error("device `{device}`: its key in {file} cannot be used: {why}", file = file.display())]
+    DeviceKey {
+        /// Which device.
+        device: DeviceId,
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
 }
 
 /// How we present ourselves.
@@ -68,6 +81,8 @@ pub struct Made {
     link: Box<dyn Link>,
     /// Its writing half, on its way to the gate.
     hand: Hand,
+    /// Opens what its devices seal.
+    seals: Option<Arc<Seals>>,
 }
 
 /// The devices that share a connection, for each connection, in file order.
@@ -94,18 +109,19 @@ pub fn make(
 ) -> Result<Vec<Made>, LinkError> {
     let new = groups(devices).into_iter().filter(|(_, devices)| !is_there(devices));
     let links = new.map(|(shared, devices)| {
-        let made = devices.clone();
+        let (made, seals) = (devices.clone(), Seals::read(&devices)?);
         let (link, hand) = match shared {
             Shared::Modbus { .. } => modbus_link(made)?,
             // The gate opens a session of its own when it has a permit.
             Shared::OpcUa { .. } => (tally_connector_opcua::link(made, opcua_settings(identity))?, Hand::none()),
             Shared::Mqtt { broker, security } => {
                 let id = mqtt_client_id(identity, &broker, security.user.as_deref());
-                (tally_connector_mqtt::link(made, &id)?, Hand::none())
+                let opener = seals.clone().map(|seals| seals as Arc<dyn OpenSeal>);
+                (tally_connector_mqtt::link_with_seals(made, &id, opener)?, Hand::none())
             }
             Shared::Replay { .. } => (tally_connector_replay::link(made, AtEnd::Repeat)?, Hand::none()),
         };
-        Ok(Made { devices, link, hand })
+        Ok(Made { devices, link, hand, seals })
     });
     links.collect()
 }
@@ -199,9 +215,12 @@ impl Running {
         }
     }
 
-    fn start_one(&mut self, Made { devices, link, hand }: Made) {
+    fn start_one(&mut self, Made { devices, link, hand, seals }: Made) {
         let Surroundings { sink, history, clock, status, hands } = &self.surroundings;
         hands.hold(&devices, hand);
+        if let Some(seals) = seals {
+            seals.count_in(status.clone());
+        }
         let (name, stop) = (link.name(), CancellationToken::new());
         let (reporter, listener) = StatusReporter::new(&name);
         status.add_link(name.clone(), link.devices(), listener);

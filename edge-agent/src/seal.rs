@@ -7,7 +7,7 @@ use tally_evidence::{
     BATCH_TRIGGERS_MAX, BatchBody, BatchFault, SignedStatement, SigningKey, StatementFault, StatementId, StatementKind,
     StatementName, Transition, TriggerBody, TriggerCall, rule_digest, sign,
 };
-use tally_model::{ClockState, DeviceId, Grade, PartyId, Priority, Timestamp, TriggerId};
+use tally_model::{ClockState, DeviceId, PartyId, Priority, Timestamp, TriggerId};
 
 /// Format of a record: the first byte of everything the outbox keeps.
 const SEALED: u8 = 1;
@@ -134,7 +134,7 @@ impl Sealer {
     /// All of a trigger but its seal.
     #[must_use]
     pub fn prepare(number: u64, decided: Decided, clock: ClockState) -> Sealed {
-        let Decided { rule, firing, claim, places, quality, mapping } = decided;
+        let Decided { rule, firing, claim, places, quality, mapping, grade } = decided;
         let source = rule.source();
         let transition = match firing.transition {
             tally_rules::Transition::Raised => Transition::Raised,
@@ -156,7 +156,7 @@ impl Sealer {
             }),
             readings: claim,
             clock: Some(clock),
-            grade: Grade::Agent,
+            grade,
             mapping,
             quality,
         };

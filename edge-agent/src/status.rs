@@ -101,6 +101,8 @@ counters! {
     permits_unknown: Counter,
     /// Permits that the gate turned away: forged, replayed, expired, revoked, for another agent.
     permit_attempts: Counter,
+    /// Messages of devices that seal their payloads, without a seal that counts: forged, replayed, too old.
+    seals_refused: Counter,
     /// Commands of SCADA that were granted a permit; what became of them the permits say.
     commands_granted: Counter,
     /// Commands of SCADA that were turned away, by the agent or by the ledger.

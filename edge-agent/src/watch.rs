@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use tally_evidence::{Hash, ReadingsClaim, Transition, decode_reading, root_of, sha256};
 use tally_journal::Storage;
-use tally_model::{DeviceId, DeviceSpec, Finding, PointId, Reading, TriggerId};
+use tally_model::{DeviceId, DeviceSpec, Finding, Grade, PointId, Reading, TriggerId};
 use tally_rules::{Firing, Rule, Watch, findings, with_known};
 
 /// What is sealed already, for each trigger of each device: the deciding reading and which way.
@@ -30,6 +30,8 @@ pub struct Decided {
     pub places: (u64, u64),
     /// What the rule's checks found in them; `None` when it asks for none.
     pub quality: Option<Vec<Finding>>,
+    /// Who sealed nearest the sensor: the least of all readings of the points that the rule reads.
+    pub grade: Grade,
     /// Fingerprint of the mapping that the device is read by; `None` when nobody said which.
     pub mapping: Option<Hash>,
 }
@@ -70,6 +72,8 @@ struct DeviceWatch {
 struct Watched {
     /// Point number and number of its latest reading.
     latest: Option<(u64, u64)>,
+    /// Number of its latest reading that the device did not seal itself; a reading without a value counts, too.
+    unsealed: Option<u64>,
     /// Places in `watches` of the rules that read it or check it.
     readers: Vec<usize>,
 }
@@ -119,7 +123,9 @@ impl Watches {
                 }
             }
             for (point, watched) in &mut device.points {
-                watched.latest = known.points.get(point).and_then(|known| known.latest);
+                let known = known.points.get(point);
+                watched.latest = known.and_then(|known| known.latest);
+                watched.unsealed = known.and_then(|known| known.unsealed);
             }
         }
     }
@@ -160,6 +166,9 @@ impl Watches {
         let Some(device) = self.devices.get_mut(&reading.device) else { return Ok(()) };
         let Some(point) = device.points.get_mut(&reading.sample.point) else { return Ok(()) };
         point.latest = Some((kept.point_number, reading.number));
+        if reading.sample.seal.is_none() {
+            point.unsealed = Some(reading.number);
+        }
         // Looked up again, so that a claim can look at all points meanwhile.
         let readers =
             device.points.get(&reading.sample.point).map(|point| point.readers.as_slice()).unwrap_or_default();
@@ -252,11 +261,15 @@ fn claim<S: Storage>(
         }
         Err(fault) => return Err(fault),
     };
+    let is_sealed = |point: &PointId| points.get(point).is_some_and(|watched| watched.unsealed < Some(first));
+    let reads = rule.reads();
+    let is_device_sealed = !reads.is_empty() && reads.iter().all(is_sealed);
+    let grade = if is_device_sealed { Grade::Device } else { Grade::Agent };
     let quality = truth(vault, watch, &firing, first..=last, device)?;
     let points = shown.into_iter().map(|((point_number, _), point)| (point, point_number)).collect();
     let claim = ReadingsClaim { first, last, root: root_of(&leaves), head: kept.head, points };
     let places = (vault.place_before(device, first).unwrap_or(place), place);
-    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality, mapping: None }))
+    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality, mapping: None, grade }))
 }
 
 /// Truth before the seal: what the rule's checks find in the readings that will be shown. They are read again from the vault, so

@@ -150,6 +150,7 @@ impl World {
         let samples = (0..=random.below(5)).map(|_| {
             self.now += 1 + i64::try_from(random.below(50_000)).unwrap();
             Sample {
+                seal: None,
                 point: PointId::try_new("a").unwrap(),
                 outcome: Ok(Value::Integer(self.now)),
                 unit: Unit::one(),

@@ -196,6 +196,7 @@ fn ingest(wall: &Wall) -> Ingest<MemStorage> {
 
 fn batch(now: Timestamp) -> Batch {
     let sample = |place: i64| Sample {
+        seal: None,
         point: PointId::try_new("p").unwrap(),
         outcome: Ok(Value::Integer(place)),
         unit: Unit::one(),

@@ -168,6 +168,7 @@ impl World {
             *value = (*value + step).clamp(0.0, 10.0);
             let bad = random.one_in(12);
             samples.push(Sample {
+                seal: None,
                 point: PointId::try_new(point).unwrap(),
                 outcome: if bad { Err(NoValue::Timeout) } else { Ok(Value::Float(*value)) },
                 unit: Unit::one(),
@@ -190,6 +191,7 @@ impl World {
     /// come of it.
     fn recorded(&self, random: &mut Random) -> HistoricalBatch {
         let sample = |ago: u64| Sample {
+            seal: None,
             point: PointId::try_new("a").unwrap(),
             outcome: Ok(Value::Float(if ago.is_multiple_of(2) { 100.0 } else { -100.0 })),
             unit: Unit::one(),

@@ -49,6 +49,7 @@ fn ingest(vault: &MemStorage, status: &Arc<Status>) -> Ingest<MemStorage> {
 
 fn batch() -> Batch {
     let sample = Sample {
+        seal: None,
         point: PointId::try_new("p").unwrap(),
         outcome: Ok(Value::Integer(1)),
         unit: Unit::one(),

@@ -32,6 +32,7 @@ fn batch(at: i64, count: usize) -> Batch {
     let samples = (0..count).map(|place| {
         let received = Timestamp::from_micros(at + i64::try_from(place).unwrap() * 1_000);
         Sample {
+            seal: None,
             point: PointId::try_new(["p", "q"][place % 2]).unwrap(),
             outcome: Ok(Value::Integer(i64::try_from(place).unwrap())),
             unit: Unit::one(),

@@ -265,8 +265,15 @@ impl Recording<'_> {
 
 fn reading(device: &DeviceSpec, number: u64, point: &PointSpec, outcome: Outcome, at: Timestamp) -> Reading {
     let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
-    let sample =
-        Sample { point: point.id.clone(), outcome, unit: point.unit.clone(), quality, source_time: at, received: at };
+    let sample = Sample {
+        seal: None,
+        point: point.id.clone(),
+        outcome,
+        unit: point.unit.clone(),
+        quality,
+        source_time: at,
+        received: at,
+    };
     Reading { device: device.id.clone(), number, sample }
 }
 

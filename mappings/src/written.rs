@@ -14,7 +14,7 @@ pub(crate) use checks::{
     CheckWord, DeviceChecksWritten, FrozenWritten, PointChecksWritten, QualityWritten, ReplayWritten,
 };
 pub(crate) use modbus::ModbusWritten;
-pub(crate) use mqtt::MqttWritten;
+pub(crate) use mqtt::{MqttWritten, SealedWritten};
 pub(crate) use opcua::{LimitsWritten, OpcUaWritten};
 
 use schemars::JsonSchema;

@@ -18,6 +18,7 @@ import witness_notes as notes
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key, load_pem_public_key
+from verifier import device_seal
 from verifier.formats import (
     BATCH,
     BYTES,
@@ -71,7 +72,7 @@ class Chain:
     def __init__(self, file, trusted, witnesses=(), need=0):
         self.file, self.trusted, self.links = file, trusted, []
         self.witnesses, self.needed = dict(witnesses), need
-        self.parties, self.devices, self.rules = {}, {}, {}
+        self.parties, self.devices, self.rules, self.device_ids = {}, {}, {}, set()
         self.last, self.checkpoints, self.events = (-1, 0), {}, []
 
     def link(self, about, step, check, *given, silent=False):
@@ -273,6 +274,8 @@ class Chain:
         for party in parties:
             public_key(party["key"])
             self.parties[party["id"]] = [(party["key"], None)]
+            if party["kind"] == "device":
+                self.device_ids.add(party["id"])
         self.devices.update((device["id"], device["agent"]) for device in devices)
         self.rules.update((sha256(rule), decode(rule, "rule", RULE)) for rule in rules)
         return f"registers {sum(map(len, given))} parties, devices and rules"
@@ -294,6 +297,8 @@ class Chain:
         self.attempt(self.link, about, "device-binding", self.bound, body["device"], agent)
         rule = self.attempt(self.link, about, "rule", self.registered_rule, body)
         readings = self.attempt(self.readings, about, body, entry)
+        if readings is not None:
+            self.attempt(self.own_seals, about, body, readings)
         if rule and readings is not None:
             self.attempt(self.link, about, "recomputed", self.recomputed, body, readings)
             if "checks" in self.rules[body["rule"]] or "quality" in body:
@@ -317,6 +322,22 @@ class Chain:
         detail = f"readings {first}–{last}: {len(shown)} shown, {last - first + 1 - len(shown)} hidden"
         self.links.append((about, "readings", True, detail))
         return shown
+
+    def own_seals(self, about, body, readings):
+        device, claimed = body["device"], body.get("grade") == "device-sealed"
+        keys = self.parties[device] if device in self.device_ids else []
+        if not claimed and (not keys or all(reading[7] is None for reading in readings)):
+            return
+        self.link(about, "device-seal", self.sealed_by_device, body, readings, keys, claimed)
+
+    def sealed_by_device(self, body, readings, keys, claimed):
+        need(keys, f"no key of device {body['device']} is registered by an earlier entry of this file")
+        detail = device_seal.check(body["device"], keys, [(r[0], r[1], r[4], r[5], r[7]) for r in readings])
+        rule = self.rules.get(body["rule"])
+        need(not claimed or rule, "without its rule nobody knows which readings must be sealed")
+        bare = [reading[0] for reading in readings if claimed and reading[1] in rule["points"] and reading[7] is None]
+        need(not bare, f"it says device-sealed, but reading {bare and bare[0]} is not")
+        return detail
 
     def recomputed(self, body, readings):
         rule = self.rules[body["rule"]]
@@ -391,7 +412,7 @@ def open_receipt(data):
 
 
 def shown_readings(body, entry):
-    """The readings shown, as (number, point, value or None, unit, received, source time, whether out of range), when they are whole."""
+    """The readings shown, as (number, point, value or None, unit, received, source time, whether out of range, seal or None), when they are whole."""
     need("disclosure" in entry, "the readings behind it are not in this file")
     disclosure, claim = decode(entry["disclosure"], "disclosure", DISCLOSURE), body["readings"]
     found = (disclosure["device"], disclosure["first"], disclosure["last"])
@@ -404,14 +425,14 @@ def shown_readings(body, entry):
         if type(salt_or_count) is int:
             place += salt_or_count
             continue
-        number, point, point_number, value, unit, quality, source, received = decode(content, "reading", READING)
+        number, point, point_number, value, unit, quality, source, received, *seal = decode(content, "reading", READING)
         out_of_range = isinstance(value, (tuple, list)) and list(value) == [6]
         value = None if isinstance(value, (tuple, list)) else value
         need((quality == 2) == (value is None), "quality is bad exactly when there is no value")
         need(number == place, f"reading {number} stands in the place of reading {place}")
         need(point_number == latest.get(point, point_number - 1) + 1, f"a reading of {point} is not shown")
         place, latest[point] = place + 1, point_number
-        shown.append((number, point, value, unit, received, source, out_of_range))
+        shown.append((number, point, value, unit, received, source, out_of_range, seal[0] if seal else None))
     for point, number in claim["points"].items():
         need(latest.get(point) == number, f"reading {number} of {point} is not shown")
     return shown

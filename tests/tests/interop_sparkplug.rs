@@ -84,7 +84,15 @@ fn sample(point: &str, outcome: Outcome, millis: i64) -> Sample {
     let at = Timestamp::from_micros(1_763_000_000_000_000 + millis * 1_000);
     let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
     let unit = Unit::try_new("Cel").unwrap();
-    Sample { point: PointId::try_new(point).unwrap(), outcome, unit, quality, source_time: at, received: at }
+    Sample {
+        seal: None,
+        point: PointId::try_new(point).unwrap(),
+        outcome,
+        unit,
+        quality,
+        source_time: at,
+        received: at,
+    }
 }
 
 fn samples(values: Vec<Value>, millis: i64) -> Vec<Sample> {

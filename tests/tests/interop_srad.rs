@@ -282,6 +282,7 @@ fn sample(point: &str, outcome: Outcome) -> Sample {
     let at = Timestamp::from_micros(1_763_000_000_000_000);
     let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
     Sample {
+        seal: None,
         point: PointId::try_new(point).unwrap(),
         outcome,
         unit: Unit::one(),

@@ -12,6 +12,7 @@
 mod backoff;
 mod clock;
 mod link;
+mod seals;
 pub mod tls;
 
 pub use backoff::{Backoff, BackoffFault};
@@ -20,3 +21,4 @@ pub use link::{
     Batch, HistoricalBatch, Link, LinkContext, LinkFault, LinkState, LinkStatus, SINK_BATCHES_MAX, StatusReporter,
     down_batch,
 };
+pub use seals::OpenSeal;

@@ -66,6 +66,7 @@ pub struct HistoricalBatch {
 #[must_use]
 pub fn down_batch(device: &DeviceSpec, reason: NoValue, now: Timestamp) -> Batch {
     let samples = device.points.iter().map(|point| Sample {
+        seal: None,
         point: point.id.clone(),
         outcome: Err(reason),
         unit: point.unit.clone(),

@@ -22,7 +22,15 @@ pub fn decode_response(request: &Request, words: &[u16], now: Timestamp, out: &m
 /// The sample of a point that got this outcome now.
 pub(crate) fn sample(spec: &PointSpec, outcome: Outcome, now: Timestamp) -> Sample {
     let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
-    Sample { point: spec.id.clone(), outcome, unit: spec.unit.clone(), quality, source_time: now, received: now }
+    Sample {
+        seal: None,
+        point: spec.id.clone(),
+        outcome,
+        unit: spec.unit.clone(),
+        quality,
+        source_time: now,
+        received: now,
+    }
 }
 
 fn decode_point(point: &PlannedPoint, words: &[u16]) -> Outcome {

@@ -59,6 +59,7 @@ pub(crate) fn decode_message<'s>(
         let result = payload.value(spec);
         let fault = result.as_ref().err().cloned();
         let sample = Sample {
+            seal: None,
             point: spec.id.clone(),
             quality: if result.is_ok() { Quality::Good } else { Quality::Bad },
             outcome: result.map_err(|fault| fault.reason()),

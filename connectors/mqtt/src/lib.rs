@@ -28,6 +28,6 @@ mod wire;
 pub use decode::{DecodeFault, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX, decode};
 pub use error::{PlanFault, PublishError};
 pub use hearing::{Heard, HearingConfig, hear};
-pub use link::link;
+pub use link::{link, link_with_seals};
 pub use plan::{Plan, PlannedNode, PlannedTemplates, PlannedTopic, plan};
 pub use publish::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};

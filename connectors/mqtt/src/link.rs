@@ -27,9 +27,10 @@ use backlog::{Backlog, Item};
 use routes::{Received, Routes};
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
-use tally_connector_api::{Backoff, Batch, HistoricalBatch, Link, LinkContext, LinkFault, down_batch};
+use tally_connector_api::{Backoff, Batch, HistoricalBatch, Link, LinkContext, LinkFault, OpenSeal, down_batch};
 use tally_model::{DeviceId, DeviceSpec, NoValue};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -64,11 +65,24 @@ const FAREWELL_TIME_MAX: Duration = Duration::from_millis(300);
 /// # Errors
 /// [`PlanFault`] when the devices cannot be read as described, or do not belong together.
 pub fn link(devices: Vec<DeviceSpec>, client_id: &str) -> Result<Box<dyn Link>, PlanFault> {
-    Ok(Box::new(MqttLink { config: LinkConfig::try_new(devices, client_id)? }))
+    link_with_seals(devices, client_id, None)
+}
+
+/// The same for devices some of which seal their payloads themselves; without `seals` these have no values.
+///
+/// # Errors
+/// As [`link`].
+pub fn link_with_seals(
+    devices: Vec<DeviceSpec>,
+    client_id: &str,
+    seals: Option<Arc<dyn OpenSeal>>,
+) -> Result<Box<dyn Link>, PlanFault> {
+    Ok(Box::new(MqttLink { config: LinkConfig::try_new(devices, client_id)?, seals }))
 }
 
 struct MqttLink {
     config: LinkConfig,
+    seals: Option<Arc<dyn OpenSeal>>,
 }
 
 #[async_trait]
@@ -83,7 +97,7 @@ impl Link for MqttLink {
 
     async fn run(self: Box<Self>, context: LinkContext) {
         let status = context.status.clone();
-        Reader::new(self.config, context).read_until_stopped().await;
+        Reader::new(self.config, self.seals, context).read_until_stopped().await;
         status.stopped();
     }
 }
@@ -133,11 +147,11 @@ enum End {
 }
 
 impl Reader {
-    fn new(config: LinkConfig, context: LinkContext) -> Self {
+    fn new(config: LinkConfig, seals: Option<Arc<dyn OpenSeal>>, context: LinkContext) -> Self {
         let mut silence_check = tokio::time::interval(SILENCE_CHECK_EVERY);
         silence_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            routes: Routes::new(&config.devices, Instant::now()),
+            routes: Routes::new(&config.devices, seals, Instant::now()),
             backlog: Backlog::new(context.sink.clone()),
             backoff: Backoff::for_links(),
             silence_check,

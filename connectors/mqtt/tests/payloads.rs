@@ -103,6 +103,7 @@ impl Plc {
         self.place += 1;
         let at = Timestamp::from_micros(1_700_000_000_000_000);
         let sample = Sample {
+            seal: None,
             point: PointId::try_new(point).unwrap(),
             outcome: Ok(value),
             unit: Unit::try_new("Cel").unwrap(),

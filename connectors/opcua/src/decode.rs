@@ -14,6 +14,7 @@ pub(crate) fn decode(point: &PointSpec, data: &DataValue, received: Timestamp, t
     let status = data.status.unwrap_or(StatusCode::Good);
     let outcome = if is_bad(status) { Err(no_value(status)) } else { value(point, data.value.as_ref(), types) };
     Sample {
+        seal: None,
         point: point.id.clone(),
         quality: quality(status, &outcome),
         outcome,
@@ -26,6 +27,7 @@ pub(crate) fn decode(point: &PointSpec, data: &DataValue, received: Timestamp, t
 /// The sample for a point the server would not monitor.
 pub(crate) fn refused(point: &PointSpec, reason: NoValue, now: Timestamp) -> Sample {
     Sample {
+        seal: None,
         point: point.id.clone(),
         outcome: Err(reason),
         unit: point.unit.clone(),

@@ -276,6 +276,7 @@ mod tests {
         let time = Timestamp::from_micros(micros);
         let data = DataValue { source_timestamp: Some(date_time(time)), ..DataValue::value_only(1) };
         let sample = Sample {
+            seal: None,
             point: PointId::try_new("p").unwrap(),
             outcome: Ok(Value::Integer(1)),
             unit: Unit::one(),

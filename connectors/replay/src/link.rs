@@ -88,6 +88,7 @@ impl ReplayLink {
         let samples = step.outcomes.iter().map(|(place, outcome)| {
             let point = &device.points[*place];
             Sample {
+                seal: None,
                 point: point.id.clone(),
                 outcome: outcome.clone(),
                 unit: point.unit.clone(),

@@ -142,6 +142,7 @@ impl Device {
         let id = DeviceId::try_new(format!("press-{core:02}"))?;
         let point = |place: u64| {
             let sample = Sample {
+                seal: None,
                 point: PointId::try_new(format!("value_{place}"))?,
                 outcome: Ok(Value::Float(1.0)),
                 unit: Unit::one(),

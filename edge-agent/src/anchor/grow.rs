@@ -112,6 +112,7 @@ mod tests {
 
     fn reading(number: u64, source: i64, received: i64) -> Reading {
         let sample = Sample {
+            seal: None,
             point: PointId::try_new("p").unwrap(),
             outcome: Ok(Value::Bool(true)),
             unit: Unit::one(),

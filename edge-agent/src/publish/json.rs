@@ -252,6 +252,7 @@ mod tests {
         ];
         ("[a-c]", outcome(), unit, any::<bool>(), time.clone(), time).prop_map(
             |(point, outcome, unit, good, source, received)| Sample {
+                seal: None,
                 point: PointId::try_new(point).unwrap(),
                 quality: match (&outcome, good) {
                     (Err(_), _) => Quality::Bad,
@@ -342,6 +343,7 @@ mod tests {
                 device: DeviceId::try_new("press-01").unwrap(),
                 number,
                 sample: Sample {
+                    seal: None,
                     point: PointId::try_new(format!("p{:05}", 9_999 - number)).unwrap(),
                     outcome: Ok(Value::Float(1.0 / 3.0)),
                     unit: Unit::one(),

@@ -219,6 +219,7 @@ mod tests {
 
     fn sample(outcome: Result<f64, NoValue>) -> Sample {
         Sample {
+            seal: None,
             point: PointId::try_new("p").unwrap(),
             quality: if outcome.is_ok() { Quality::Good } else { Quality::Bad },
             outcome: outcome.map(Value::Float),

@@ -179,6 +179,7 @@ mod tests {
                 device: device.clone(),
                 number: 0,
                 sample: Sample {
+                    seal: None,
                     point: PointId::try_new(point).unwrap(),
                     outcome: outcome.clone(),
                     unit: Unit::one(),

@@ -454,6 +454,7 @@ mod tests {
         let device = DeviceId::try_new("press-01").unwrap();
         let bytes = |number: u64| {
             let sample = Sample {
+                seal: None,
                 point: PointId::try_new("p").unwrap(),
                 outcome: Ok(Value::Integer(5)),
                 unit: Unit::one(),

@@ -258,6 +258,7 @@ mod tests {
     /// Points `p` and `q` take turns.
     fn reading(number: u64) -> Vec<u8> {
         let sample = Sample {
+            seal: None,
             point: PointId::try_new(if number.is_multiple_of(2) { "p" } else { "q" }).unwrap(),
             outcome: Ok(Value::Bool(true)),
             unit: Unit::one(),

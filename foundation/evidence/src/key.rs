@@ -183,7 +183,13 @@ impl VerifyingKey {
         is_low(signature) && self.parsed.verify_sig(message, signature).is_ok()
     }
 
-    /// The same, for a message whose SHA-256 is `digest`.
+    /// Whether `signature` over `message` holds, in either of its two forms: for seals of others, from which nothing is derived.
+    #[must_use]
+    pub fn verify_either(&self, message: &[u8], signature: &[u8]) -> bool {
+        signature.len() == SIGNATURE_BYTES && self.parsed.verify_sig(message, signature).is_ok()
+    }
+
+    /// As [`Self::verify`], for a message whose SHA-256 is `digest`.
     #[must_use]
     pub fn verify_digest(&self, digest: &crate::Hash, signature: &[u8]) -> bool {
         is_low(signature)
@@ -235,6 +241,7 @@ mod tests {
         let twin = p256::ecdsa::Signature::from_scalars(*signature.r(), -*signature.s()).unwrap();
         assert!(!key().public().verify(b"statement", &twin.to_bytes()));
         assert!(!key().public().verify_digest(&crate::sha256(b"statement"), &twin.to_bytes()));
+        assert!(key().public().verify_either(b"statement", &twin.to_bytes()), "a device's own is taken");
         // The library itself would take it: that is why the check stands here.
         assert!(key().public().parsed.verify_sig(b"statement", &twin.to_bytes()).is_ok());
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! reading = [number, point, point number, value / [no-value code], unit, quality (0 good, 1 uncertain, 2 bad),
-//!            source time, received]   times in µs
+//!            source time, received, ? sealed message]   times in µs; the last one only where the device sealed it itself
 //! leaf    = SHA-256(0x00 ‖ salt (16 bytes) ‖ reading)       so that a hidden reading cannot be guessed from its leaf
 //! head 0  = SHA-256("tallystick vault v1" ‖ 0x00 ‖ device)
 //! head n+1 = SHA-256(0x02 ‖ head n ‖ leaf n)                so that a missing, altered or reordered reading shows
@@ -42,7 +42,7 @@ pub fn encode_reading(reading: &Reading, point_number: u64) -> Vec<u8> {
 ///
 /// Written by hand head by head (RFC 8949 §3, shortest forms of §4.2.1); a test holds it against [`cbor::encode`].
 pub fn push_reading(bytes: &mut Vec<u8>, number: u64, point_number: u64, sample: &Sample) {
-    bytes.push(0x88); // an array of eight
+    bytes.push(if sample.seal.is_none() { 0x88 } else { 0x89 }); // an array of eight, or nine
     push_head(bytes, UNSIGNED, number);
     push_text(bytes, sample.point.as_str());
     push_head(bytes, UNSIGNED, point_number);
@@ -61,11 +61,16 @@ pub fn push_reading(bytes: &mut Vec<u8>, number: u64, point_number: u64, sample:
     });
     push_integer(bytes, sample.source_time.as_micros());
     push_integer(bytes, sample.received.as_micros());
+    if let Some(seal) = &sample.seal {
+        push_head(bytes, BYTES, seal.len() as u64);
+        bytes.extend_from_slice(seal);
+    }
 }
 
 /// Major types of RFC 8949 §3.1, in the upper three bits.
 const UNSIGNED: u8 = 0x00;
 const NEGATIVE: u8 = 0x20;
+const BYTES: u8 = 0x40;
 const TEXT: u8 = 0x60;
 
 /// A head: major type and argument in the shortest form.
@@ -148,8 +153,12 @@ fn exact_half(single: f32) -> Option<u16> {
 /// [`ReadingFault`].
 pub fn decode_reading(device: &DeviceId, bytes: &[u8]) -> Result<(Reading, u64), ReadingFault> {
     let Cbor::Array(items) = cbor::decode(bytes)? else { return Err(ReadingFault::Shape("not an array")) };
-    let [number, point, point_number, value, unit, quality, source, received] = items.as_slice() else {
-        return Err(ReadingFault::Shape("not eight elements"));
+    let (items, seal) = match items.as_slice() {
+        [items @ .., Cbor::Bytes(seal)] => (items, Some(seal.as_slice().into())),
+        items => (items, None),
+    };
+    let [number, point, point_number, value, unit, quality, source, received] = items else {
+        return Err(ReadingFault::Shape("not eight elements, or nine with a sealed message"));
     };
     let quality = match quality.as_integer().map(i128::from) {
         Some(0) => Quality::Good,
@@ -167,6 +176,7 @@ pub fn decode_reading(device: &DeviceId, bytes: &[u8]) -> Result<(Reading, u64),
     let point = point.as_text().and_then(|name| PointId::try_new(name).ok());
     let unit = unit.as_text().and_then(|code| Unit::try_new(code).ok());
     let sample = Sample {
+        seal,
         point: point.ok_or(ReadingFault::Shape("point is no point id"))?,
         outcome,
         unit: unit.ok_or(ReadingFault::Shape("unit is no unit"))?,
@@ -241,6 +251,7 @@ mod tests {
         ];
         for (outcome, quality) in outcomes {
             let sample = Sample {
+                seal: None,
                 point: PointId::try_new("vibration").unwrap(),
                 outcome,
                 unit: Unit::try_new("mm/s").unwrap(),
@@ -249,6 +260,11 @@ mod tests {
                 received: Timestamp::from_micros(2),
             };
             let reading = Reading { device: device.clone(), number: 5, sample };
+            let sealed = Sample { seal: Some((&[7; 300][..]).into()), ..reading.sample.clone() };
+            let sealed = Reading { sample: sealed, ..reading.clone() };
+            assert_eq!(encode_reading(&sealed, 3), by_the_book(&sealed, 3));
+            assert_ne!(encode_reading(&sealed, 3), encode_reading(&reading, 3), "the seal is part of the leaf");
+            assert_eq!(decode_reading(&device, &encode_reading(&sealed, 3)), Ok((sealed, 3)));
             assert_eq!(decode_reading(&device, &encode_reading(&reading, 3)), Ok((reading, 3)));
         }
     }
@@ -260,7 +276,7 @@ mod tests {
             Ok(value) => cbor::from_value(value),
             Err(reason) => Cbor::Array(vec![int(reason.code())]),
         };
-        cbor::encode(&Cbor::Array(vec![
+        let mut items = vec![
             int(reading.number),
             text(sample.point.as_str()),
             int(point_number),
@@ -269,7 +285,9 @@ mod tests {
             int(sample.quality as u8),
             int(sample.source_time.as_micros()),
             int(sample.received.as_micros()),
-        ]))
+        ];
+        items.extend(sample.seal.as_ref().map(|seal| Cbor::Bytes(seal.to_vec())));
+        cbor::encode(&Cbor::Array(items))
     }
 
     fn outcome() -> impl Strategy<Value = Result<Value, NoValue>> {
@@ -299,6 +317,7 @@ mod tests {
         ) {
             let quality = if outcome.is_ok() { Quality::Uncertain } else { Quality::Bad };
             let sample = Sample {
+                seal: None,
                 point: PointId::try_new("vibration").unwrap(),
                 outcome,
                 unit: Unit::try_new("mm/s").unwrap(),

@@ -52,7 +52,15 @@ fn statement() -> Vec<u8> {
 fn sample(outcome: Result<Value, NoValue>) -> Sample {
     let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
     let point = PointId::try_new("vibration").unwrap();
-    Sample { point, outcome, unit: Unit::try_new("mm/s").unwrap(), quality, source_time: NOON, received: NOON }
+    Sample {
+        seal: None,
+        point,
+        outcome,
+        unit: Unit::try_new("mm/s").unwrap(),
+        quality,
+        source_time: NOON,
+        received: NOON,
+    }
 }
 
 #[track_caller]

@@ -31,7 +31,7 @@ pub use endpoint::{Endpoint, EndpointFault, ModbusLine, MqttBroker, Parity, Seri
 pub use grade::{Grade, GradeFault};
 pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, PointId, PolicyId, SiteId, TriggerId};
 pub use modbus_address::AddressBase;
-pub use mqtt_options::{MqttOptions, MqttQos, MqttVersion, PointTemplate, TemplateFault};
+pub use mqtt_options::{MqttOptions, MqttQos, MqttVersion, PointTemplate, SealedAs, SealedPayloads, TemplateFault};
 pub use opcua_options::{OpcUaLimits, OpcUaOptions, OpcUaRead};
 pub use options::{BitField, ModbusOptions, PointOptions, Writable};
 pub use reading::{Reading, Sample};

@@ -2,6 +2,8 @@
 
 use crate::{PointId, PointSpec};
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The version of MQTT that is spoken with a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -62,6 +64,28 @@ pub struct MqttOptions {
     pub qos: MqttQos,
     /// Most points that templates may create.
     pub points_max: u16,
+    /// The device seals its payloads itself; what is not sealed is no value.
+    pub sealed: Option<SealedPayloads>,
+}
+
+/// How a device seals its payloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPayloads {
+    /// In which form.
+    pub form: SealedAs,
+    /// File of its public key (SPKI PEM, P-256).
+    pub key: PathBuf,
+    /// An older message is no value.
+    pub age_max: Duration,
+}
+
+/// The forms of a seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealedAs {
+    /// COSE_Sign1 over CBOR (RFC 9052).
+    Cose,
+    /// JWS over JSON (RFC 7515).
+    Jws,
 }
 
 impl MqttOptions {
@@ -71,7 +95,7 @@ impl MqttOptions {
 
 impl Default for MqttOptions {
     fn default() -> Self {
-        Self { qos: MqttQos::default(), points_max: Self::POINTS_MAX_DEFAULT }
+        Self { qos: MqttQos::default(), points_max: Self::POINTS_MAX_DEFAULT, sealed: None }
     }
 }
 

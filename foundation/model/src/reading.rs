@@ -1,6 +1,7 @@
 //! What a connector hands over ([`Sample`]) and what the vault makes of it ([`Reading`]).
 
 use crate::{DeviceId, Outcome, PointId, Quality, Timestamp, Unit};
+use std::sync::Arc;
 
 /// A decoded answer of a device, before the vault has numbered it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Sample {
     pub source_time: Timestamp,
     /// When the agent had it in hand.
     pub received: Timestamp,
+    /// The message as the device sealed it, untouched, when the device seals its payloads itself and the seal holds.
+    pub seal: Option<Arc<[u8]>>,
 }
 
 /// A numbered reading: the unit of evidence. Numbers of one device rise by one without gaps,

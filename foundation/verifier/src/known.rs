@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::Cbor;
 use tally_evidence::{
-    CallBody, DeviceRecord, Event, Hash, KeyId, PartyRecord, RegistrationFault, RuleRecord, VerifyingKey,
+    CallBody, DeviceRecord, Event, Hash, KeyId, PartyKind, PartyRecord, RegistrationFault, RuleRecord, VerifyingKey,
 };
 use tally_model::{DeviceId, PartyId, Timestamp};
 
@@ -19,6 +19,8 @@ struct Held {
 pub(crate) struct Known {
     /// Of each party the keys it ever had in this file, the latest last.
     keys: BTreeMap<PartyId, Vec<Held>>,
+    /// Parties that are devices: they seal their own payloads.
+    device_parties: BTreeSet<PartyId>,
     devices: BTreeMap<DeviceId, DeviceRecord>,
     rules: Vec<RuleRecord>,
 }
@@ -30,6 +32,13 @@ impl Known {
         let held = self.keys.get(party)?;
         let named = held.iter().find(|held| held.key.id() == *id && held.until.is_none_or(|until| time <= until));
         named.or(held.last()).map(|held| &held.key)
+    }
+
+    /// The keys with which a device sealed its own payloads at this time; none when it has no key of its own in this file.
+    pub(crate) fn keys_of_device(&self, id: &DeviceId, time: Timestamp) -> Vec<&VerifyingKey> {
+        let party = self.device_parties.iter().find(|party| party.as_str() == id.as_str());
+        let held = party.and_then(|party| self.keys.get(party)).into_iter().flatten();
+        held.filter(|held| held.until.is_none_or(|until| time <= until)).map(|held| &held.key).collect()
     }
 
     pub(crate) fn device(&self, id: &DeviceId) -> Option<&DeviceRecord> {
@@ -68,6 +77,9 @@ impl Known {
         match field {
             "parties" | "party" => {
                 let party = PartyRecord::from_cbor(record)?;
+                if party.kind == PartyKind::Device {
+                    self.device_parties.insert(party.id.clone());
+                }
                 self.keys.insert(party.id, vec![Held { key: party.key, until: None }]);
             }
             "devices" | "device" => {

@@ -32,6 +32,8 @@ pub enum Step {
     Outcome,
     /// The disclosed readings give the root that the trigger sealed.
     Readings,
+    /// The device sealed its messages itself, and the seals hold with its registered key.
+    DeviceSeal,
     /// The rule is the registered version.
     Rule,
     /// The trigger follows from the readings by the rule.
@@ -70,6 +72,7 @@ impl fmt::Display for Step {
             Self::Checkpoint => "checkpoint",
             Self::Outcome => "outcome",
             Self::Readings => "readings → root",
+            Self::DeviceSeal => "device's own seal",
             Self::Rule => "rule version",
             Self::Recomputed => "trigger recomputed",
             Self::Truth => "evidence quality",

@@ -2,8 +2,11 @@
 
 use crate::known::Known;
 use crate::report::{Quality, Report, Step};
-use tally_evidence::{Disclosure, EvidenceEntry, RuleRecord, SignedStatement, Transition, TriggerBody};
-use tally_model::{DeviceId, Reading};
+use std::collections::BTreeMap;
+use tally_evidence::{
+    DeviceSealFault, Disclosure, EvidenceEntry, OpenedSeal, RuleRecord, SignedStatement, Transition, TriggerBody,
+};
+use tally_model::{DeviceId, Grade, PointId, Reading};
 use tally_rules::{Firing, Rule, confirm_findings, recompute};
 
 /// Gives the reading that decided the trigger, when the readings shown are the ones it sealed.
@@ -28,6 +31,7 @@ pub(crate) fn check(
         report.holds(about, Step::Readings, format!("{range}: {} shown, {hidden} hidden", shown.len()));
     }
     let (readings, _) = readings?;
+    own_seals(about, trigger, &readings, rule, known, report);
     if let Some(record) = rule
         && let Some(rule) = report.record(about, Step::Recomputed, compiled(record))
     {
@@ -86,6 +90,71 @@ fn check_truth(about: &str, trigger: &TriggerBody, rule: &Rule, readings: &[Read
     let quality = Quality::new(about, claimed, &words);
     report.holds(about, Step::Truth, quality.text.clone());
     report.qualities.push(quality);
+}
+
+/// What the device sealed itself: every seal that is shown holds with the key that is registered for the device; and all are
+/// there when the trigger says `device-sealed`.
+fn own_seals(
+    about: &str,
+    trigger: &TriggerBody,
+    readings: &[Reading],
+    rule: Option<&RuleRecord>,
+    known: &Known,
+    report: &mut Report,
+) {
+    let is_claimed = trigger.grade == Grade::Device;
+    let any_seal = readings.iter().any(|reading| reading.sample.seal.is_some());
+    let has_key = !known.keys_of_device(&trigger.device, trigger.at).is_empty();
+    // Seals that nothing rests on, and no key to check them by; or none.
+    if !is_claimed && !(has_key && any_seal) {
+        return;
+    }
+    let checked = if has_key {
+        seals_hold(trigger, readings, known)
+    } else {
+        Err(format!("no key of device {} is registered by any entry in this file", trigger.device))
+    };
+    let checked = checked
+        .and_then(|words| if is_claimed { all_sealed(trigger, readings, rule).map(|()| words) } else { Ok(words) });
+    if let Some(words) = report.record(about, Step::DeviceSeal, checked) {
+        report.holds(about, Step::DeviceSeal, words);
+    }
+}
+
+fn seals_hold(trigger: &TriggerBody, readings: &[Reading], known: &Known) -> Result<String, String> {
+    let device = &trigger.device;
+    let (mut holding, mut found) = (0_u64, 0_u64);
+    let mut latest: BTreeMap<&PointId, u64> = BTreeMap::new();
+    for Reading { number, sample, .. } in readings {
+        let Some(seal) = &sample.seal else { continue };
+        let keys = known.keys_of_device(device, sample.received);
+        let opened = keys.iter().map(|key| OpenedSeal::open(seal, key));
+        let opened = opened.fold(Err(DeviceSealFault::Signature), |found, next| found.or(next));
+        let opened = opened.map_err(|fault| format!("reading {number}: {fault}"))?;
+        if opened.device != device.as_str() {
+            return Err(format!("reading {number}: the device sealed it as `{}`", opened.device));
+        }
+        if sample.source_time != opened.at {
+            return Err(format!("reading {number} says {}, the device sealed {}", sample.source_time, opened.at));
+        }
+        if latest.insert(&sample.point, opened.seq).is_some_and(|before| before >= opened.seq) {
+            return Err(format!("reading {number}: message {} of the device comes twice, or late", opened.seq));
+        }
+        holding += 1;
+        found += u64::from(sample.outcome.as_ref().is_ok_and(|value| opened.holds(value)));
+    }
+    Ok(format!("{holding} readings carry the device's own seal; {found} values stand under it as they are shown"))
+}
+
+/// Every reading of a point that the rule reads carries its seal.
+fn all_sealed(trigger: &TriggerBody, readings: &[Reading], rule: Option<&RuleRecord>) -> Result<(), String> {
+    let rule = rule.ok_or("without its rule nobody knows which readings must be sealed")?;
+    let rule = Rule::compile(&rule.rule).map_err(|_| "the registered rule does not compile".to_owned())?;
+    let reads = rule.reads();
+    let bare = readings.iter().find(|reading| reads.contains(&reading.sample.point) && reading.sample.seal.is_none());
+    bare.map_or(Ok(()), |bare| {
+        Err(format!("{} says device-sealed, but reading {} is not", trigger.trigger, bare.number))
+    })
 }
 
 fn follows(trigger: &TriggerBody, record: &RuleRecord, rule: &Rule, readings: &[Reading]) -> Result<(), String> {

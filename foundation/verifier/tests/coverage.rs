@@ -254,6 +254,7 @@ fn another_question_than_the_one_asked_is_noticed() {
 fn one_shown() -> CoverageFile {
     let bytes = |number: u64| {
         let sample = Sample {
+            seal: None,
             point: PointId::try_new("vibration").unwrap(),
             outcome: Ok(Value::Float(7.25)),
             unit: Unit::try_new("mm/s").unwrap(),

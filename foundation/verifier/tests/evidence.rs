@@ -63,6 +63,7 @@ fn readings() -> Vec<(Reading, u64)> {
         ];
         for (name, unit, value) in values {
             let sample = Sample {
+                seal: None,
                 point: point(name),
                 outcome: Ok(value),
                 unit: Unit::try_new(unit).unwrap(),

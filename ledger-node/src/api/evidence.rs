@@ -19,7 +19,7 @@ use tally_evidence::{
     BatchEnvelope, BatchedTrigger, EvidenceEntry, EvidenceFile, EvidenceTerm, Hash, SignedStatement, StatementKind,
     Tree, TreeNote, TriggerBody, WitnessedNote, leaf_hash,
 };
-use tally_model::{AgreementId, Timestamp};
+use tally_model::{AgreementId, Grade, PartyId, Timestamp};
 
 /// The handler.
 pub async fn evidence(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
@@ -112,6 +112,10 @@ fn rests_on(state: &dyn StateRead, entry: u64, statement: &SignedStatement, trig
         && let Ok(trigger) = TriggerBody::decode(trigger)
     {
         entries.extend(resolve::binding_at(state, &trigger.device, entry));
+        // A device that seals its payloads itself has keys of its own, under its own id.
+        let own = PartyId::try_new(trigger.device.as_str()).ok().filter(|_| trigger.grade == Grade::Device);
+        let keys = own.map(|id| resolve::party_versions(state, &id)).unwrap_or_default();
+        entries.extend(keys.iter().map(|version| version.entry));
         entries.extend(views::rule(state, &trigger.device, &trigger.rule).map(|(_, entry)| entry));
     }
     // What an anchor rests on besides its signer stands beside its place: the device may have another agent by now.

@@ -115,6 +115,7 @@ impl Checker<'_> {
         let mqtt = self.mqtt(written.mqtt.as_ref(), &site.key("mqtt"), from_sheet, protocol);
         let complete = layers.len() == kinds.len() + templates.len() && self.points_readable(site, sheet);
         let points: Vec<PointSpec> = points.into_iter().map(|(point, _)| point).collect();
+        self.points_of_sealed(&mqtt, &points, &site.key("mqtt"));
         let checks = self.device_checks(written, site, &layers, &points, &kinds, (complete, frame.every));
         let outline = id.clone().map(|id| Outline { id, points: kinds, complete, checks });
         let spec = id.zip(endpoint).map(|(id, endpoint)| DeviceSpec {

@@ -2,8 +2,16 @@
 
 use super::points::{PointLayers, Protocol};
 use super::{Checker, Site};
-use crate::written::{DeviceWritten, MqttWritten};
-use tally_model::{Address, MqttOptions, MqttQos, PointId, PointSpec, PointTemplate, TemplateFault};
+use crate::written::{DeviceWritten, MqttWritten, SealedWritten};
+use std::time::Duration;
+use tally_model::{
+    Address, MqttOptions, MqttQos, PointId, PointSpec, PointTemplate, SealedAs, SealedPayloads, TemplateFault,
+    parse_duration,
+};
+
+/// How old a sealed message may be when nobody says otherwise, and at most.
+const SEALED_AGE: Duration = Duration::from_secs(60);
+const SEALED_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Checker<'_> {
     /// The plant's word, else the sheet's, else the default, key by key.
@@ -20,9 +28,57 @@ impl Checker<'_> {
         let pick = |get: fn(&MqttWritten) -> Option<u16>| plant.and_then(get).or_else(|| sheet.and_then(get));
         let default = MqttOptions::default();
         let qos = pick(|written| written.qos.map(u16::from)).and_then(|qos| u8::try_from(qos).ok());
+        let sealed = plant.and_then(|written| written.sealed.as_ref());
+        let sealed = sealed.or_else(|| sheet.and_then(|written| written.sealed.as_ref()));
         MqttOptions {
+            sealed: sealed.and_then(|sealed| self.sealed(sealed, &site.key("sealed"))),
             qos: qos.and_then(MqttQos::from_number).unwrap_or(default.qos),
             points_max: pick(|written| written.points_max).unwrap_or(default.points_max),
+        }
+    }
+
+    fn sealed(&mut self, written: &SealedWritten, site: &Site<'_>) -> Option<SealedPayloads> {
+        let form = match written.r#as.as_str() {
+            "cose" => SealedAs::Cose,
+            "jws" => SealedAs::Jws,
+            other => {
+                let fault = site.key("as").fault("no such form of seals").found(format!("`{other}`"));
+                self.report(fault.allowed("cose, jws").hint("`cose` for CBOR, `jws` for JSON"));
+                return None;
+            }
+        };
+        let key = self.base.join(&written.key);
+        if !key.is_file() {
+            let fault = site.key("key").fault("there is no such file").found(format!("`{}`", key.display()));
+            self.report(fault.hint("the device's public key as PEM: `openssl ec -in device.key -pubout`"));
+        }
+        let age = written.age.as_deref().map(|text| (text, parse_duration(text)));
+        let age_max = match age {
+            None => SEALED_AGE,
+            Some((_, Ok(age))) if (Duration::from_secs(1)..=SEALED_AGE_MAX).contains(&age) => age,
+            Some((text, _)) => {
+                let fault = site.key("age").fault("no age of a sealed message").found(format!("`{text}`"));
+                self.report(fault.allowed("1s to 1d").hint("write for example `age: 1min`"));
+                SEALED_AGE
+            }
+        };
+        Some(SealedPayloads { form, key, age_max })
+    }
+
+    /// What is sealed as CBOR is looked into as CBOR, JSON as JSON.
+    pub(super) fn points_of_sealed(&mut self, mqtt: &MqttOptions, points: &[PointSpec], site: &Site<'_>) {
+        let Some(sealed) = &mqtt.sealed else { return };
+        let fits = |address: &Address| match sealed.form {
+            SealedAs::Cose => matches!(address, Address::MqttCbor { .. }),
+            SealedAs::Jws => matches!(address, Address::Mqtt { pointer: Some(_), .. }),
+        };
+        for point in points.iter().filter(|point| !fits(&point.address)) {
+            let fault = site.key("sealed").fault(format!("`{}` looks into its payload in another way", point.id));
+            let hint = match sealed.form {
+                SealedAs::Cose => "sealed CBOR is read as `at: \"cbor:topic#/key\"`",
+                SealedAs::Jws => "sealed JSON is read as `at: \"topic#/key\"`",
+            };
+            self.report(fault.found(format!("`{}`", point.address)).hint(hint));
         }
     }
 

@@ -200,7 +200,13 @@ def VALUE(item):
 
 
 DISCLOSURE = fields({"device": ID, "first": UINT, "last": UINT, "parts": each(PART)})
-READING = row(UINT, POINT_ID, UINT, VALUE, UNIT, integer(0, 2), INT, INT)
+BARE_READING = row(UINT, POINT_ID, UINT, VALUE, UNIT, integer(0, 2), INT, INT)
+SEALED_READING = row(UINT, POINT_ID, UINT, VALUE, UNIT, integer(0, 2), INT, INT, BYTES)
+
+
+def READING(item):
+    return BARE_READING(item) or SEALED_READING(item)
+
 
 
 # ---- signatures ----

@@ -12,9 +12,11 @@ use crate::sparkplug::Topic;
 use crate::wire::{Publish, QoS};
 use made::Made;
 use nodes::NodeRoute;
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, HistoricalBatch};
+use tally_connector_api::{Batch, HistoricalBatch, OpenSeal};
 use tally_model::{DeviceId, DeviceSpec, MqttQos, NoValue, PointSpec, Quality, Sample, Timestamp};
 use tokio::time::Instant;
 
@@ -26,6 +28,9 @@ pub(super) struct Routes {
     nodes: Vec<NodeRoute>,
     /// What is subscribed: the highest QoS that a device wants of a topic.
     filters: BTreeMap<String, MqttQos>,
+    /// Devices that seal their payloads, and who opens them.
+    sealed: HashSet<DeviceId>,
+    seals: Option<Arc<dyn OpenSeal>>,
 }
 
 /// One topic of one device.
@@ -56,8 +61,12 @@ pub(super) struct Received {
 }
 
 impl Routes {
-    pub(super) fn new(devices: &[(DeviceSpec, Plan)], now: Instant) -> Self {
+    pub(super) fn new(devices: &[(DeviceSpec, Plan)], seals: Option<Arc<dyn OpenSeal>>, now: Instant) -> Self {
+        let sealed =
+            devices.iter().filter(|(device, _)| device.mqtt.sealed.is_some()).map(|(device, _)| device.id.clone());
         let mut new = Self {
+            sealed: sealed.collect(),
+            seals,
             routes: Vec::new(),
             by_topic: HashMap::new(),
             made: Made::new(devices),
@@ -105,7 +114,11 @@ impl Routes {
             }
         }
         let places = self.by_topic.get(&publish.topic).map_or(&[][..], Vec::as_slice);
-        let batch = |place: &usize| self.routes.get_mut(*place).map(|route| route.receive(publish, received, now));
+        let batch = |place: &usize| {
+            let route = self.routes.get_mut(*place)?;
+            let seals = self.sealed.contains(&route.device).then_some(self.seals.as_deref());
+            route.receive(publish, received, now, seals)
+        };
         Some(Received { batches: places.iter().filter_map(batch).collect(), ..Received::default() })
     }
 
@@ -162,10 +175,31 @@ impl Route {
         Self { device, points, silent_after, last_heard: now, told: false }
     }
 
-    fn receive(&mut self, publish: &Publish, received: Timestamp, now: Instant) -> Batch {
+    /// `seals`: present for a device that seals its payloads; what is inside is who can open them. `None` comes of a message that
+    /// was taken already.
+    fn receive(
+        &mut self,
+        publish: &Publish,
+        received: Timestamp,
+        now: Instant,
+        seals: Option<Option<&dyn OpenSeal>>,
+    ) -> Option<Batch> {
         self.last_heard = now;
         self.told = false;
-        let decoded = decode_message(self.points.iter().map(|point| &point.spec), &publish.payload, received);
+        let (mut payload, mut seal) = (Cow::Borrowed(&publish.payload[..]), None);
+        if let Some(seals) = seals {
+            let opened = seals.map(|seals| seals.open(&self.device, &publish.payload, received));
+            match opened {
+                Some(Ok(Some(inside))) => {
+                    payload = Cow::Owned(inside);
+                    seal = Some(Arc::<[u8]>::from(&publish.payload[..]));
+                }
+                Some(Ok(None)) => return None,
+                // Whoever opens seals counts it and says why.
+                Some(Err(_)) | None => return Some(self.without_value(NoValue::Nonsense, received)),
+            }
+        }
+        let decoded = decode_message(self.points.iter().map(|point| &point.spec), &payload, received);
         let device = self.device.clone();
         let samples = self.points.iter_mut().zip(decoded).map(|(point, decoded)| {
             point.complain_once(&device, &publish.topic, &decoded);
@@ -176,9 +210,11 @@ impl Route {
             if is_of_unknown_age && sample.quality == Quality::Good {
                 sample.quality = Quality::Uncertain;
             }
+            sample.seal.clone_from(&seal);
             sample
         });
-        Batch { samples: samples.collect(), device: self.device.clone() }
+        let samples = samples.collect();
+        Some(Batch { samples, device: self.device.clone() })
     }
 
     /// All points get the same reason, and nothing more is said until the next message.
@@ -190,6 +226,7 @@ impl Route {
 
     fn without_value(&self, reason: NoValue, at: Timestamp) -> Batch {
         let samples = self.points.iter().map(|point| Sample {
+            seal: None,
             point: point.spec.id.clone(),
             outcome: Err(reason),
             unit: point.spec.unit.clone(),
@@ -240,7 +277,7 @@ mod tests {
     fn routes(now: Instant) -> Routes {
         let device = device(vec![spec("t", "hall/climate#/t"), spec("raw", "hall/raw")]);
         let plan = plan(&device).unwrap();
-        Routes::new(&[(device, plan)], now)
+        Routes::new(&[(device, plan)], None, now)
     }
 
     fn message(topic: &str, payload: &str) -> Publish {
@@ -289,7 +326,7 @@ mod tests {
         let [first, second] = plans;
         let mut careful = second;
         careful.qos = MqttQos::ExactlyOnce;
-        let mut routes = Routes::new(&[(one, first), (two, careful)], Instant::now());
+        let mut routes = Routes::new(&[(one, first), (two, careful)], None, Instant::now());
         assert_eq!(routes.topics().collect::<Vec<_>>(), [("x", QoS::ExactlyOnce)], "once, with the higher QoS");
         let batches = routes.receive(&message("x", r#"{"a":1,"b":2}"#), AT, Instant::now()).unwrap().batches;
         assert_eq!(batches.len(), 2);
@@ -308,7 +345,7 @@ mod tests {
         device.templates = vec![template("{m}_t", "hall/{m}/climate#/t"), template("{m}_h", "hall/{m}/climate#/h")];
         device.mqtt.points_max = 4;
         let plan = plan(&device).unwrap();
-        let mut routes = Routes::new(&[(device, plan)], Instant::now());
+        let mut routes = Routes::new(&[(device, plan)], None, Instant::now());
         assert_eq!(routes.topics().count(), 2);
         let mut heard = |topic: &str| {
             let received = routes.receive(&message(topic, r#"{"t":1,"h":2}"#), AT, Instant::now());

@@ -336,7 +336,8 @@ impl NodeWatch {
         for wanted in self.wanted.iter().filter(|wanted| wanted.of == *device && wanted.metric == name) {
             let (outcome, quality) = outcome(&wanted.point, metric, kind);
             let unit = wanted.point.unit.clone();
-            let sample = Sample { point: wanted.point.id.clone(), outcome, unit, quality, source_time, received };
+            let sample =
+                Sample { seal: None, point: wanted.point.id.clone(), outcome, unit, quality, source_time, received };
             let list = if is_past { &mut heard.historical } else { &mut heard.samples };
             list.push((wanted.device.clone(), sample));
         }
@@ -370,6 +371,7 @@ impl NodeWatch {
         of: impl Fn(&Wanted) -> bool,
     ) -> Vec<(DeviceId, Sample)> {
         let sample = |wanted: &Wanted| Sample {
+            seal: None,
             point: wanted.point.id.clone(),
             outcome: Err(reason),
             unit: wanted.point.unit.clone(),

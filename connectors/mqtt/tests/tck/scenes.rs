@@ -94,7 +94,15 @@ pub fn sample(point: &str, outcome: Outcome, micros: i64) -> Sample {
     let at = Timestamp::from_micros(1_763_000_000_000_000 + micros);
     let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
     let unit = Unit::try_new("Cel").unwrap();
-    Sample { point: PointId::try_new(point).unwrap(), outcome, unit, quality, source_time: at, received: at }
+    Sample {
+        seal: None,
+        point: PointId::try_new(point).unwrap(),
+        outcome,
+        unit,
+        quality,
+        source_time: at,
+        received: at,
+    }
 }
 
 /// Every point of the press, in an order that is not chronological.

@@ -64,6 +64,7 @@ impl Plant {
     pub fn keep(&self, id: &str, count: usize) -> Kept {
         let at = Timestamp::from_micros(self.now.fetch_add(1_000_000, Ordering::Relaxed));
         let sample = |number| Sample {
+            seal: None,
             point: PointId::try_new("p").unwrap(),
             outcome: Ok(Value::Integer(i64::try_from(number).unwrap())),
             unit: Unit::one(),
@@ -79,6 +80,7 @@ impl Plant {
     pub fn keep_late(&self, id: &str, first: i64, count: i64) -> Kept {
         let at = Timestamp::from_micros(self.now.fetch_add(1_000_000, Ordering::Relaxed));
         let sample = |number: i64| Sample {
+            seal: None,
             point: PointId::try_new("p").unwrap(),
             outcome: Ok(Value::Integer(number)),
             unit: Unit::one(),

@@ -54,7 +54,8 @@ pub fn compile(source: &RuleSource) -> Arc<Rule> {
 pub fn reading(number: u64, millis: i64, id: &str, outcome: Result<Value, NoValue>) -> Reading {
     let at = Timestamp::from_micros(millis * 1000);
     let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
-    let sample = Sample { point: point(id), outcome, unit: Unit::one(), quality, source_time: at, received: at };
+    let sample =
+        Sample { seal: None, point: point(id), outcome, unit: Unit::one(), quality, source_time: at, received: at };
     Reading { device: DeviceId::try_new("press-01").unwrap(), number, sample }
 }
 
