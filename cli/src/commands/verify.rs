@@ -97,7 +97,7 @@ pub fn render(report: &Report) -> String {
     }
     for graded in &report.grades {
         let meaning = match graded.grade.parse().unwrap_or_default() {
-            Grade::Device => "the device sealed for itself, by the agent's word",
+            Grade::Device => "the device sealed for itself, and its own seals are in this file",
             Grade::Agent => "the device has no key: the agent read it and sealed for it",
             Grade::Gateway => "the agent had it from a gateway, and never spoke with the sensor",
         };

@@ -5,6 +5,7 @@ use crate::report::{Quality, Report, Step};
 use std::collections::BTreeMap;
 use tally_evidence::{
     DeviceSealFault, Disclosure, EvidenceEntry, OpenedSeal, RuleRecord, SignedStatement, Transition, TriggerBody,
+    VerifyingKey,
 };
 use tally_model::{DeviceId, Grade, PointId, Reading};
 use tally_rules::{Firing, Rule, confirm_findings, recompute};
@@ -106,7 +107,8 @@ fn own_seals(
     let any_seal = readings.iter().any(|reading| reading.sample.seal.is_some());
     let has_key = !known.keys_of_device(&trigger.device, trigger.at).is_empty();
     // Seals that nothing rests on, and no key to check them by; or none.
-    if !is_claimed && !(has_key && any_seal) {
+    let is_worth_checking = is_claimed || has_key && any_seal;
+    if !is_worth_checking {
         return;
     }
     let checked = if has_key {
@@ -128,9 +130,7 @@ fn seals_hold(trigger: &TriggerBody, readings: &[Reading], known: &Known) -> Res
     for Reading { number, sample, .. } in readings {
         let Some(seal) = &sample.seal else { continue };
         let keys = known.keys_of_device(device, sample.received);
-        let opened = keys.iter().map(|key| OpenedSeal::open(seal, key));
-        let opened = opened.fold(Err(DeviceSealFault::Signature), |found, next| found.or(next));
-        let opened = opened.map_err(|fault| format!("reading {number}: {fault}"))?;
+        let opened = opened_by_any(seal, &keys).map_err(|fault| format!("reading {number}: {fault}"))?;
         if opened.device != device.as_str() {
             return Err(format!("reading {number}: the device sealed it as `{}`", opened.device));
         }
@@ -144,6 +144,18 @@ fn seals_hold(trigger: &TriggerBody, readings: &[Reading], known: &Known) -> Res
         found += u64::from(sample.outcome.as_ref().is_ok_and(|value| opened.holds(value)));
     }
     Ok(format!("{holding} readings carry the device's own seal; {found} values stand under it as they are shown"))
+}
+
+/// With one of the keys that the device had then.
+fn opened_by_any(seal: &[u8], keys: &[&VerifyingKey]) -> Result<OpenedSeal, DeviceSealFault> {
+    let mut why = DeviceSealFault::Signature;
+    for key in keys {
+        match OpenedSeal::open(seal, key) {
+            Ok(opened) => return Ok(opened),
+            Err(fault) => why = fault,
+        }
+    }
+    Err(why)
 }
 
 /// Every reading of a point that the rule reads carries its seal.
