@@ -99,8 +99,8 @@ def follows(body, before):
 
 
 class Coverage(Chain):
-    def __init__(self, file, trusted):
-        super().__init__(file, trusted)
+    def __init__(self, file, trusted, authorities=None):
+        super().__init__(file, trusted, authorities=authorities)
         self.anchors, self.signers, self.height, self.before = [], set(), 0, None
 
     def run(self):
@@ -209,8 +209,8 @@ class Coverage(Chain):
         return gaps
 
 
-def verify(data, trusted=None):
-    chain = Coverage(None, trusted)
+def verify(data, trusted=None, authorities=None):
+    chain = Coverage(None, trusted, authorities)
 
     def opened():
         chain.file = decode(as_cbor(data), "not a coverage file", FILE)

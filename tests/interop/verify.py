@@ -3,7 +3,7 @@
 cbor2 and cryptography, to prove that a stranger can. Forms, seals and trees are in verifier/formats.py, the
 language of the rules in verifier/rule.py.
 
-    verify.py FILE [--ledger-key PEM] [--witness NAME=PEM]... [--need N] [--json]
+    verify.py FILE [--ledger-key PEM] [--witness NAME=PEM]... [--need N] [--tsa-ca PEM] [--json]
 
 Names each link as `tally verify` does. Exit code 0: every link holds, 1: one does not, 2: no answer.
 """
@@ -11,10 +11,12 @@ Names each link as `tally verify` does. Exit code 0: every link holds, 1: one do
 import argparse
 import json
 import sys
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 
 import witness_notes as notes
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key, load_pem_public_key
@@ -55,8 +57,11 @@ from verifier.formats import (
     thumbprint,
 )
 from verifier.readable import as_cbor
-from verifier import checks
+from verifier import checks, timestamp
 from verifier.rule import RuleFault, longest_window, recompute
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Broken(Exception):
@@ -69,8 +74,9 @@ class Broken(Exception):
 class Chain:
     """What the links so far have proved, and how each of them came out."""
 
-    def __init__(self, file, trusted, witnesses=(), need=0):
+    def __init__(self, file, trusted, witnesses=(), need=0, authorities=None):
         self.file, self.trusted, self.links = file, trusted, []
+        self.authorities, self.times = authorities, []
         self.witnesses, self.needed = dict(witnesses), need
         self.parties, self.devices, self.rules, self.device_ids = {}, {}, {}, set()
         self.last, self.checkpoints, self.events = (-1, 0), {}, []
@@ -99,13 +105,18 @@ class Chain:
         self.time_stamp()
 
     def time_stamp(self):
-        """Its digest alone: the token itself is for `openssl ts -verify` (verifying.md)."""
-        if "timestamp" in self.file:
-            self.attempt(self.link, "the time-stamp", "timestamp", self.whole, self.file["timestamp"])
+        if "timestamp" in self.file or self.authorities:
+            self.attempt(self.link, "the time-stamp", "timestamp", self.stamped)
 
-    def whole(self, given):
-        need(sha256(given["token"]) == given["digest"], "the token is not the one whose digest stands beside it")
-        return "present, not checked"
+    def stamped(self):
+        need("timestamp" in self.file, "is wanted, the file has none")
+        return timestamp.check(self.file, self.authorities)
+
+    def tell_times(self, about, body, readings, checkpoint):
+        """Three clocks beside each other: the device's, the agent's with how good it says it was, the ledger's."""
+        last = next((one for one in readings or [] if one[0] == body["readings"]["last"]), None)
+        self.times.append({"about": about, "source": last and last[5], "received": last and last[4],
+                           "agent_clock": body.get("clock"), "block": checkpoint["time"]})  # fmt: skip
 
     def witnessed(self):
         """What witnesses signed covers every entry, and enough of those the reader knows signed it."""
@@ -166,7 +177,7 @@ class Chain:
         self.last = receipt["place"]
         self.events.append((outcome["height"], entry["outcome-index"], outcome["events"]))
         if is_trigger:
-            self.trigger(about, statement, entry)
+            self.tell_times(about, body, self.trigger(about, statement, entry), checkpoint)
         elif "disclosure" in entry:
             self.links.append((about, "readings", False, "a call has no readings"))
         if not is_trigger and body["contract"] == "registry" and outcome["refusal"] == 0:
@@ -303,6 +314,7 @@ class Chain:
             self.attempt(self.link, about, "recomputed", self.recomputed, body, readings)
             if "checks" in self.rules[body["rule"]] or "quality" in body:
                 self.attempt(self.link, about, "truth", self.truth, body, readings)
+        return readings
 
     def bound(self, device, agent):
         need(device in self.devices, f"{device} is not registered by an earlier entry of this file")
@@ -452,9 +464,14 @@ def note_key(spki):
     return key
 
 
-def verify(data, trusted=None, witnesses=(), need_witnesses=0):
-    """All links: (about, step, whether it holds, detail)."""
-    chain = Chain(None, trusted, witnesses, need_witnesses)
+class Links(list):
+    """All links: (about, step, whether it holds, detail); and the times beside them, which nothing is checked of."""
+
+    times = ()
+
+
+def verify(data, trusted=None, witnesses=(), need_witnesses=0, authorities=None):
+    chain = Chain(None, trusted, witnesses, need_witnesses, authorities)
 
     def opened():
         chain.file = decode(as_cbor(data), "not an evidence file", FILE)
@@ -466,7 +483,9 @@ def verify(data, trusted=None, witnesses=(), need_witnesses=0):
     chain.attempt(chain.link, "the file", "file", opened)
     if chain.links[0][2]:
         chain.run()
-    return chain.links
+    links = Links(chain.links)
+    links.times = chain.times
+    return links
 
 
 def holds(links):
@@ -475,7 +494,11 @@ def holds(links):
 
 def as_json(links):
     names = ("about", "step", "holds", "detail")
-    return {"holds": holds(links), "links": [dict(zip(names, link)) for link in links]}
+    return {"holds": holds(links), "links": [dict(zip(names, link)) for link in links], "times": list(getattr(links, "times", ()))}
+
+
+def as_time(micros):
+    return "not proved" if micros is None else (EPOCH + timedelta(microseconds=micros)).isoformat()
 
 
 def run(description, verify, with_witnesses=False):
@@ -483,6 +506,7 @@ def run(description, verify, with_witnesses=False):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("file", type=Path)
     parser.add_argument("--ledger-key", type=Path, help="the ledger's public key as you know it (SPKI PEM)")
+    parser.add_argument("--tsa-ca", type=Path, help="authorities of time-stamps you trust (PEM)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--flips", help="also verify copies with one wrong byte: OFFSET:MASK,… (for the test; JSON)")
     if with_witnesses:
@@ -491,6 +515,8 @@ def run(description, verify, with_witnesses=False):
     asked = parser.parse_args()
     try:
         data, trusted = asked.file.read_bytes(), None
+        if asked.tsa_ca:
+            verify = partial(verify, authorities=x509.load_pem_x509_certificates(asked.tsa_ca.read_bytes()))
         if with_witnesses:
             known = dict(witness.split("=", 1) for witness in asked.witness)
             known = {name: load_pem_public_key(Path(file).read_bytes()) for name, file in known.items()}
@@ -511,6 +537,9 @@ def run(description, verify, with_witnesses=False):
     else:
         for about, step, link_holds, detail in links:
             print(f"{about:42} {step:15} {'holds' if link_holds else 'DOES NOT HOLD':14} {detail}")
+        for times in getattr(links, "times", ()):
+            clock = times["agent_clock"] or "did not say how good its clock was"
+            print(f"{times['about']:42} times           device {as_time(times['source'])}, agent {as_time(times['received'])} ({clock}), block {as_time(times['block'])}")
     return 0 if holds(links) else 1
 
 

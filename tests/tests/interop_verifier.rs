@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tally_evidence::VerifyingKey;
+use tally_evidence::{Stamped, TimeStampToken, VerifyingKey};
 use tally_tests::{PATIENCE, Process, python, random, root};
 use tally_verifier::verify;
 use tokio::process::Command;
@@ -42,10 +42,65 @@ async fn both_know_which_key_spoke_and_for_whom() {
     agree_on("identity").await;
 }
 
-/// What a time-stamp says only ours checks; that it is the one that was put there, both.
 #[tokio::test]
 async fn a_time_stamp_is_covered_in_both() {
     agree_on("timestamped").await;
+}
+
+/// A token that was altered on purpose, with the digest beside it made anew: theirs says the same time as ours, or it does not hold.
+#[tokio::test]
+async fn a_time_stamp_is_checked_by_both() {
+    let (dir, authorities) = (tempfile::tempdir().unwrap(), frozen("timestamped.tsa-ca.pem").display().to_string());
+    let bytes = std::fs::read(frozen("timestamped.tally")).unwrap();
+    let stamp = |said: &Value| {
+        let link = said["links"].as_array().unwrap().iter().find(|link| link["step"] == "timestamp").unwrap().clone();
+        (link["holds"].as_bool().unwrap(), link["detail"].as_str().unwrap().to_owned())
+    };
+    let said = theirs(&frozen("timestamped.tally"), &["--tsa-ca", &authorities]).await.1;
+    let good = stamp(&said);
+    assert!(good.0 && good.1.contains("2026-11-21T21:08:58.632000Z (± 1.5001 s), by CN=TSA"), "{good:?}");
+    // Not asked for who vouches, and asked in vain.
+    assert!(stamp(&theirs(&frozen("timestamped.tally"), &[]).await.1).1.contains("its authority was not checked"));
+    assert!(!stamp(&theirs(&frozen("mo-1.tally"), &["--tsa-ca", &authorities]).await.1).0);
+
+    let stamped = Stamped::split(&bytes).unwrap();
+    let der = stamped.token.clone().unwrap().der;
+    // In the TSTInfo, the certificate, the signed attributes, the signature.
+    let mut next = random(20_261_122);
+    let mut refused = 0;
+    for _ in 0..20 {
+        let mut token = der.clone();
+        let at = usize::try_from(next()).unwrap() % token.len();
+        token[at] ^= 1 << (next() % 8);
+        let file = dir.path().join("altered.tally");
+        let altered = Stamped { token: Some(TimeStampToken::new(token)), ..stamped.clone() };
+        std::fs::write(&file, altered.encode().unwrap()).unwrap();
+        let (holds, detail) = stamp(&theirs(&file, &["--tsa-ca", &authorities]).await.1);
+        assert!(!holds || detail == good.1, "byte {at} of the token: {detail}");
+        refused += u32::from(!holds);
+    }
+    assert!(refused > 14, "{refused}");
+    // About another file.
+    let file = dir.path().join("other.tally");
+    let content = std::fs::read(frozen("mo-1-batched.tally")).unwrap();
+    std::fs::write(&file, Stamped { content, ..stamped }.encode().unwrap()).unwrap();
+    let (holds, detail) = stamp(&theirs(&file, &["--tsa-ca", &authorities]).await.1);
+    assert!(!holds && detail.contains("another digest"), "{detail}");
+}
+
+/// Three clocks, none taken for another: both read the same.
+#[tokio::test]
+async fn both_say_the_same_times() {
+    let file = frozen("mo-1.tally");
+    let ours = serde_json::to_value(verify(&std::fs::read(&file).unwrap(), None).times).unwrap();
+    let theirs = theirs(&file, &[]).await.1["times"].clone();
+    let (ours, theirs) = (ours.as_array().unwrap(), theirs.as_array().unwrap());
+    assert!(!ours.is_empty() && ours.len() == theirs.len());
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        for name in ["about", "source", "received", "block"] {
+            assert_eq!(ours[name], theirs[name], "{name}: {ours} {theirs}");
+        }
+    }
 }
 
 async fn agree_on(name: &str) {
