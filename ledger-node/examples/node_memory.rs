@@ -64,7 +64,11 @@ async fn measure(folder: &str, entries: u64, pace: u64) {
             tokio::spawn(async move {
                 let each = pace / AGENTS as u64;
                 let mut waits = Vec::new();
+                let began = Instant::now();
                 for number in 0..each {
+                    // Spread over the second, and no two agents at once.
+                    let due = Duration::from_secs_f64((number as f64 + agent as f64 / AGENTS as f64) / each as f64);
+                    tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
                     let number = entries / AGENTS as u64 + (second - 1) * each + number;
                     let device = usize::try_from(agent + number % 8 * AGENTS as u64).unwrap();
                     let statement = plant.worn(device, number, &format!("net-{agent}-{number}")).unwrap();
