@@ -46,8 +46,8 @@
 //! F device 00 kind                       latest fingerprint (firmware, mapping): entry, digest, by, time, version, number, the owner's
 //! G device 00 kind 00 number             one that was reported, from 1: the same without the last two
 //! Q kind name                            quarantine of a device (d) or an agent (a): entry, by whom, why
-//! e entry 00 field                       a private field of a call: who submitted it, digest
-//! E entry 00 field                       a purged one: the same, entry of the purge, by whom, why
+//! I entry 00 field                       a private field of a call: who submitted it, digest
+//! X entry 00 field                       a purged one: the same, entry of the purge, by whom, why
 //! ```
 
 use tally_evidence::Hash;
@@ -133,8 +133,8 @@ keys! {
     offer(device: &DeviceId) = b'O';
     fingerprint(device: &DeviceId, kind: &str) = b'F';
     reported_fingerprint(device: &DeviceId, kind: &str, number: u64) = b'G';
-    private_field(entry: u64, field: &str) = b'e';
-    purged_field(entry: u64, field: &str) = b'E';
+    private_field(entry: u64, field: &str) = b'I';
+    purged_field(entry: u64, field: &str) = b'X';
 }
 
 /// The one record of the genesis.
@@ -228,7 +228,7 @@ pub(crate) const POLICIES: &[u8] = b"A";
 /// All parties that an owner barred.
 pub(crate) const BARS: &[u8] = b"B";
 /// All purged private fields.
-pub(crate) const PURGED_FIELDS: &[u8] = b"E";
+pub(crate) const PURGED_FIELDS: &[u8] = b"X";
 /// All quarantines.
 pub(crate) const QUARANTINES: &[u8] = b"Q";
 

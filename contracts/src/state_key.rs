@@ -120,8 +120,8 @@ mod tests {
             ("account:acme/EUR", b"aacme/EUR"),
             ("agreement:mo-1", b"mmo\0\0\0\0\0\0\0\0\x01"),
             ("open:maintenance-order/press-01/bearing-worn", b"omaintenance-order\0press-01\0bearing-worn\0"),
-            ("private:258/remark", b"e\0\0\0\0\0\0\x01\x02\0remark"),
-            ("purged:0/a/b", b"E\0\0\0\0\0\0\0\0\0a/b"),
+            ("private:258/remark", b"I\0\0\0\0\0\0\x01\x02\0remark"),
+            ("purged:0/a/b", b"X\0\0\0\0\0\0\0\0\0a/b"),
             ("hex:7aFf", b"z\xff"),
         ] {
             assert_eq!(state_key(text).as_deref(), Ok(key), "{text}");
