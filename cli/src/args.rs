@@ -1,8 +1,10 @@
 //! The command line, described once: `--help` is made from this.
 
+use crate::answer::Fault;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use tally_ledger_client::NodeAddress;
+use tally_ledger_client::{Access, Client, NodeAddress, Timeouts, read_token};
+use tally_model::Tls;
 
 /// From a PLC register to a paid work order: no unsigned hop in between.
 #[derive(Debug, Parser)]
@@ -65,6 +67,12 @@ pub enum Command {
     Witness(crate::commands::witness::WitnessArgs),
     /// Make and show keys
     Keys(KeysArgs),
+    /// A small certificate authority for TLS: begin, issue, renew, and answer enrolments
+    Ca(crate::commands::ca::CaArgs),
+    /// Get or renew a certificate for TLS from the plant's authority (EST, RFC 7030)
+    Enrol(crate::commands::enrol::EnrolArgs),
+    /// Who may do what at the node's interface: make, list and revoke tokens
+    Token(crate::commands::token::TokenArgs),
     /// Ask a contract for something, sealed with your key
     Call(CallArgs),
     /// Who may have what read, written or called on a device: policies, one-time permits, revocation, quarantine
@@ -296,9 +304,63 @@ pub enum KeysCommand {
 /// How to reach the node; the same in every command.
 #[derive(Debug, Clone, Args)]
 pub struct NodeFlag {
-    /// The ledger node: unix:/path/to/socket or tcp:host:port
+    /// The ledger node: unix:/path/to/socket, tcp:host:port, or with TLS tls:host:port
     #[arg(long, value_name = "ADDRESS", env = "TALLY_NODE", value_parser = address, default_value = "unix:/run/tallystick/node.sock")]
     pub node: NodeAddress,
+    /// Who we are.
+    #[command(flatten)]
+    pub shown: AccessFlags,
+}
+
+/// How we show a node who we are; the same in every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AccessFlags {
+    /// TLS: certificates of the authorities that may have signed the node's (PEM)
+    #[arg(long, value_name = "FILE", env = "TALLY_CA", help_heading = "Reaching a node over TLS")]
+    pub ca: Option<PathBuf>,
+    /// TLS: our certificate with its chain (PEM)
+    #[arg(long, value_name = "FILE", env = "TALLY_CERT", help_heading = "Reaching a node over TLS")]
+    pub cert: Option<PathBuf>,
+    /// TLS: the key of --cert; without it, the file of --cert with the ending `.key`
+    #[arg(long, value_name = "FILE", env = "TALLY_CERT_KEY", help_heading = "Reaching a node over TLS")]
+    pub cert_key: Option<PathBuf>,
+    /// A file with our token, as `tally token add` showed it (mode 0600)
+    #[arg(long, value_name = "FILE", env = "TALLY_TOKEN_FILE", help_heading = "Reaching a node over TLS")]
+    pub token: Option<PathBuf>,
+}
+
+impl AccessFlags {
+    /// What a client brings along.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn access(&self) -> Result<Access, Fault> {
+        let key = self.cert.as_ref().map(|cert| self.cert_key.clone().unwrap_or_else(|| cert.with_extension("key")));
+        if let Some(key) = &key {
+            tally_tls::private_key(key)?;
+        }
+        let tls = Tls { ca: self.ca.clone(), pin: None, certificate: self.cert.clone(), key };
+        let token = self.token.as_deref().map(read_token).transpose()?;
+        Ok(Access { tls, token })
+    }
+}
+
+impl NodeFlag {
+    /// A client of the node, with the usual times.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn client(&self) -> Result<Client, Fault> {
+        self.client_with(Timeouts::default())
+    }
+
+    /// The same with other times.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn client_with(&self, timeouts: Timeouts) -> Result<Client, Fault> {
+        Ok(Client::with_timeouts(self.node.clone(), timeouts).with_access(self.shown.access()?))
+    }
 }
 
 /// Arguments of `call`.

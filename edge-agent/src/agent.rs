@@ -1,7 +1,7 @@
 //! Wires the agent and runs it: this file reads like a table of contents.
 
 use crate::anchor::SubmitAnchors;
-use crate::api::{self, Api, ListenError, Listener};
+use crate::api::{self, Api, ListenError};
 use crate::config::AgentConfig;
 use crate::error::StoreError;
 use crate::gate::{self, Gate, Hands};
@@ -18,6 +18,7 @@ use crate::watch::{Watches, fingerprints};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, Clock, HistoricalBatch, ReadClockState, SINK_BATCHES_MAX, SystemClock};
+use tally_door::{Bound, Expiry};
 use tally_journal::DirStorage;
 use tally_ledger_client::{Client, NodeAddress};
 use tally_mappings::{reserved_device, reserved_point};
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 /// After the last reading is safe, what is in the outbox gets this long for its receipt.
 const LAST_SUBMIT: Duration = Duration::from_secs(2);
+/// Time between looks at the ends of certificates, which are counted in days.
+const EXPIRY_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Why the agent does not run, or stopped by itself. It is then started again by whoever watches it.
 #[derive(Debug, thiserror::Error)]
@@ -157,8 +160,8 @@ async fn start(
     check_names(&config, &plant)?;
     let status = Arc::new(Status::default());
     let links = links::make(&plant.devices, &identity(&config), |_| false)?;
-    let listener = Listener::open(&config.listen).await?;
-    tracing::info!(address = listener.address(), "the agent's interface listens");
+    let listener = api::open(&config.listen).await?;
+    tracing::info!(address = ?listener, "the agent's interface listens");
     let (stores, watches) = open_stores(&config, &plant, &status).await?;
     let key = LedgerKey::new(config.ledger_key.clone(), config.data.join("ledger.pem"))?;
     let clock = clock(stores.vault().latest());
@@ -233,7 +236,7 @@ impl Agent {
     async fn run(
         mut self,
         links: Vec<links::Made>,
-        listener: Listener,
+        listener: Bound,
         watches: Watches,
         key: LedgerKey,
         mut reloading: Reloading,
@@ -253,7 +256,7 @@ impl Agent {
         let hands = Arc::new(Hands::new(identity(&self.config)));
         let gate = Arc::new(self.gate(&key, &hands, devices_seen.clone()).await?);
         let api = api::routes(Arc::new(self.api(reloading.requests.clone(), &gate)));
-        let api = tokio::spawn(api::serve(listener, api, quit.clone()));
+        let api = tokio::spawn(listener.serve(api, quit.clone()));
         let publishing = self.publish(&gate, sealed_seen.clone(), devices_seen, &clock, &quit)?;
         let mut ingest = self.ingest(watches, (source, late), changes, sealed, publishing.live.clone(), clock.clone());
         let mut submit_anchors = tokio::spawn(run_anchors(self.submit_anchors(&key), drain.clone()));
@@ -264,6 +267,7 @@ impl Agent {
         self.status.expect(&devices.borrow());
         running.start(links);
         let following = tokio::spawn(gate.follow(quit.clone()));
+        tokio::spawn(watch_certificates(self.certificates(), self.status.clone(), quit.clone()));
         let watchdog = systemd::started(self.status.clone(), quit.clone());
         tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = devices.borrow().len(), triggers = self.plant.rules.len(), "the agent runs");
 
@@ -399,12 +403,24 @@ impl Agent {
         Ok(synced.await?)
     }
 
+    /// What ends some day: our certificates for node and broker, and the authorities that we trust.
+    fn certificates(&self) -> Expiry {
+        let broker = self.config.broker.as_ref().map(|broker| &broker.tls);
+        let all = [Some(&self.config.access.tls), broker].into_iter().flatten();
+        Expiry::of(all.flat_map(|tls| [&tls.certificate, &tls.ca]).flatten().cloned())
+    }
+
+    /// A client of the node, with what the agent brings along.
+    fn node(&self) -> Client {
+        Client::new(self.config.node.clone()).with_access(self.config.access.clone())
+    }
+
     /// `None` when anchors are off.
     fn submit_anchors(&self, key: &LedgerKey) -> Option<SubmitAnchors<Disk>> {
         let sealed = self.stores.anchors().as_ref()?.subscribe();
         Some(SubmitAnchors {
             stores: self.stores.clone(),
-            client: Client::new(self.config.node.clone()),
+            client: self.node(),
             ledger: self.config.ledger.clone(),
             key: key.clone(),
             sealed,
@@ -424,7 +440,7 @@ impl Agent {
         let parts = gate::Parts {
             hands: hands.clone(),
             sealer: sealer(&self.config),
-            client: Client::new(self.config.node.clone()),
+            client: self.node(),
             key: key.clone(),
             devices,
             clock: self.clock.clone(),
@@ -447,6 +463,7 @@ impl Agent {
             plant: self.plant.name.clone(),
             ledger: self.config.ledger.clone(),
             disclosures: Semaphore::new(1),
+            expiry: self.certificates(),
         }
     }
 
@@ -486,7 +503,7 @@ impl Agent {
     fn submit(&self, key: LedgerKey, sealed: watch::Receiver<u64>, published: watch::Receiver<u64>) -> Submit<Disk> {
         Submit {
             stores: self.stores.clone(),
-            client: Client::new(self.config.node.clone()),
+            client: self.node(),
             ledger: self.config.ledger.clone(),
             key,
             status: self.status.clone(),
@@ -509,11 +526,28 @@ impl Agent {
             agent: self.config.name.clone(),
             plant: self.plant.name.clone(),
             devices,
-            client: Client::new(self.config.node.clone()),
+            client: self.node(),
             data: self.config.data.clone(),
             clock: clock.clone(),
         };
         Ok(publish::start(setting, self.stores.clone(), self.status.clone(), gate.clone(), sealed, quit.clone())?)
+    }
+}
+
+/// Looks at the ends of certificates until stopped. From 90 days on it is an alarm; nothing stops because of it.
+async fn watch_certificates(expiry: Expiry, status: Arc<Status>, quit: CancellationToken) {
+    loop {
+        let now = SystemClock::default().now().as_seconds();
+        let warnings = expiry.look(u64::try_from(now).unwrap_or(0));
+        if warnings.is_empty() {
+            status.clear(Alarm::Certificate);
+        } else {
+            status.raise(Alarm::Certificate, warnings.join("; "));
+        }
+        tokio::select! {
+            () = quit.cancelled() => return,
+            () = tokio::time::sleep(EXPIRY_EVERY) => {}
+        }
     }
 }
 

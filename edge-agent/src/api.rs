@@ -27,12 +27,13 @@ use problem::Problem;
 use serde_json::json;
 use std::sync::Arc;
 use tally_connector_api::{Clock, SystemClock};
+use tally_door::Expiry;
 use tally_evidence::StatementName;
 use tally_journal::Storage;
 use tally_model::{DeviceId, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 
-pub use listen::{ListenError, Listener, serve};
+pub use listen::{ListenError, open};
 
 /// What the interface shows.
 pub struct Api<S: Storage> {
@@ -52,6 +53,8 @@ pub struct Api<S: Storage> {
     pub gate: Arc<Gate<S>>,
     /// Whether permits are taken here.
     pub takes_permits: bool,
+    /// Certificates that end some day.
+    pub expiry: Expiry,
     /// A disclosure may hold a day of readings in memory: one at a time.
     pub disclosures: Semaphore,
 }
@@ -99,7 +102,8 @@ async fn ready<S: Storage>(State(api): Shared<S>) -> Result<&'static str, Proble
 
 /// Prometheus text format 0.0.4.
 async fn metrics<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem> {
-    let text = api.status.metrics(&summary(&api), now()).map_err(|fault| Problem::internal(&fault))?;
+    let mut text = api.status.metrics(&summary(&api), now()).map_err(|fault| Problem::internal(&fault))?;
+    text += &api.expiry.text("tally_agent", u64::try_from(now().as_seconds()).unwrap_or(0));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 

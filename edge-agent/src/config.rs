@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_connector_mqtt::sparkplug::Name;
 use tally_evidence::{SigningKey, VerifyingKey};
-use tally_ledger_client::NodeAddress;
+use tally_ledger_client::{Access, NodeAddress};
 use tally_model::{MqttBroker, PartyId, Secret, Tls};
 
 /// Larger files are no agent.yaml.
@@ -37,6 +37,8 @@ pub struct AgentConfig {
     pub pki: PathBuf,
     /// Where the ledger node listens.
     pub node: NodeAddress,
+    /// Our certificate or token for the node, and whom we trust to be it.
+    pub access: Access,
     /// The ledger's key; without it the first one seen is kept in `data/ledger.pem`, and a change is refused.
     pub ledger_key: Option<VerifyingKey>,
     /// Where SCADA listens.

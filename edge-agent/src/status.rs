@@ -166,6 +166,8 @@ pub enum Alarm {
     ClockBehind,
     /// The computer's clock leapt forward.
     ClockLeapt,
+    /// A certificate of ours, or one that we trust, ends soon or has ended.
+    Certificate,
     /// A store failed: the agent stops.
     Failed,
 }

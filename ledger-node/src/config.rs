@@ -4,8 +4,12 @@
 //! Relative paths count from the folder of the file they stand in. Unknown keys are refused. Reference:
 //! `docs/operator/node.md`.
 
+mod door;
 mod retention;
 
+pub(crate) use door::RawPlaces;
+
+use crate::api::Access;
 use crate::engine::{EngineConfig, LedgerKey, Limits};
 use crate::order::BlockLimits;
 use crate::retain::Retention;
@@ -13,16 +17,17 @@ use crate::witness::{RawPolicy, WitnessPolicy};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_contracts::{Fault, Genesis};
+use tally_door::{DoorLimits, Listen};
 use tally_evidence::{RuleRecord, SigningKey, VerifyingKey, cbor};
-use tally_ledger_client::NodeAddress;
-use tally_model::{PartyId, parse_duration};
+use tally_ledger_client::{AccessFault, NodeAddress, read_token};
+use tally_model::{PartyId, Tls, parse_duration};
 use tally_projection::Place;
+use tally_tls::ServerTls;
 
 /// Where a node listens when nothing is said.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7460);
@@ -38,6 +43,8 @@ pub struct NodeConfig {
     pub key: PathBuf,
     /// The node that orders, when this one follows.
     pub follow: Option<NodeAddress>,
+    /// How it shows that one who it is: certificates for a `tls:` address, and a token.
+    pub follow_as: FollowAs,
     /// What an empty ledger begins with.
     pub genesis: Option<PathBuf>,
     /// Contracts put into the genesis besides those it names itself.
@@ -46,6 +53,12 @@ pub struct NodeConfig {
     pub rules: Vec<PathBuf>,
     /// Where the API listens.
     pub listen: Vec<Listen>,
+    /// Certificates of `tls:` places.
+    pub tls: Option<ServerTls>,
+    /// Who may do what.
+    pub access: Access,
+    /// How many may come.
+    pub door: DoorLimits,
     /// What the node lets others have.
     pub limits: Limits,
     /// How blocks are cut.
@@ -60,21 +73,23 @@ pub struct NodeConfig {
     pub witnesses: Option<WitnessPolicy>,
 }
 
-/// A place to listen at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A local socket, made with mode 0660.
-    Unix(PathBuf),
-    /// An address and a port.
-    Tcp(SocketAddr),
+/// Files with which a node that follows shows who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FollowAs {
+    /// Whom to trust, and our certificate.
+    pub tls: Tls,
+    /// A token, mode 0600.
+    pub token: Option<PathBuf>,
 }
 
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp:{address}"),
-        }
+impl FollowAs {
+    /// Reads the token; certificates are read at every connect.
+    ///
+    /// # Errors
+    /// [`AccessFault`].
+    pub fn access(&self) -> Result<tally_ledger_client::Access, AccessFault> {
+        let token = self.token.as_deref().map(read_token).transpose()?;
+        Ok(tally_ledger_client::Access { tls: self.tls.clone(), token })
     }
 }
 
@@ -144,6 +159,10 @@ struct RawConfig {
     #[serde(default)]
     rules: Vec<PathBuf>,
     listen: Option<Spanned<Vec<Spanned<String>>>>,
+    listen_plain: Option<Spanned<String>>,
+    tls: Option<door::RawTls>,
+    #[serde(default)]
+    access: door::RawAccess,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -160,6 +179,17 @@ struct RawConfig {
 struct RawFollow {
     from: Spanned<String>,
     ledger_key: PathBuf,
+    tls: Option<RawFollowTls>,
+    token: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFollowTls {
+    ca: Option<PathBuf>,
+    pin: Option<String>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
 }
 
 /// A word, or where PostgreSQL is.
@@ -206,16 +236,28 @@ impl NodeConfig {
         let mut checker = Checker { folder, faults: Vec::new() };
         let data = raw.data;
         let (retention, segment) = checker.retention(&raw.retention, &folder.join(&data));
+        let follow_as = follow_as(raw.follow.as_ref().map(|follow| &follow.value), folder);
         let (key, follow) = checker.key(raw.key, raw.follow.as_ref(), &raw.ledger, raw.witnesses.is_some());
+        let (access, door) = checker.access(raw.access);
+        let places = RawPlaces {
+            listen: raw.listen,
+            plain: raw.listen_plain.as_ref(),
+            has_tls: raw.tls.is_some(),
+            usual: LISTEN,
+        };
         let config = Self {
             ledger: checker.ledger(&raw.ledger),
             data: folder.join(&data),
             key,
             follow,
+            follow_as,
             genesis: raw.genesis.map(|path| folder.join(path)),
             contracts: raw.contracts.into_iter().map(|path| folder.join(path)).collect(),
             rules: raw.rules.into_iter().map(|path| folder.join(path)).collect(),
-            listen: checker.listen(raw.listen, LISTEN),
+            listen: checker.listen(places),
+            tls: checker.tls(raw.tls),
+            access,
+            door,
             limits: checker.limits(&raw.limits),
             block: checker.block(&raw.block),
             projection: checker.projection(raw.projection, &folder.join(&data)),
@@ -286,6 +328,17 @@ impl NodeConfig {
         engine.segment_bytes = self.segment;
         Ok(engine)
     }
+}
+
+fn follow_as(raw: Option<&RawFollow>, folder: &Path) -> FollowAs {
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
+    let tls = raw.and_then(|raw| raw.tls.as_ref()).map(|tls| Tls {
+        ca: file(&tls.ca),
+        pin: tls.pin.clone(),
+        certificate: file(&tls.certificate),
+        key: file(&tls.key),
+    });
+    FollowAs { tls: tls.unwrap_or_default(), token: raw.and_then(|raw| file(&raw.token)) }
 }
 
 pub(crate) fn read(file: &Path) -> Result<String, ConfigError> {
@@ -380,43 +433,9 @@ impl Checker<'_> {
         }
         let from = &follow.value.from;
         let address = from.value.parse().map_err(|fault| {
-            self.fault(from, "follow.from", format!("`{}`: {fault}", from.value), "for example `tcp:10.0.0.5:7460`");
+            self.fault(from, "follow.from", format!("`{}`: {fault}", from.value), "for example `tls:node.plant:7460`");
         });
         (self.folder.join(&follow.value.ledger_key), address.ok())
-    }
-
-    /// Where to listen; at `usual` when nothing is said.
-    pub(crate) fn listen(&mut self, raw: Option<Spanned<Vec<Spanned<String>>>>, usual: SocketAddr) -> Vec<Listen> {
-        let Some(raw) = raw else { return vec![Listen::Tcp(usual)] };
-        if raw.value.is_empty() {
-            self.fault(&raw, "listen", "nowhere to listen".to_owned(), "for example [\"tcp:127.0.0.1:7460\"]");
-        }
-        let mut places = Vec::new();
-        for (number, text) in raw.value.iter().enumerate() {
-            let key = format!("listen[{number}]");
-            match self.place(&text.value) {
-                Ok(place) if places.contains(&place) => {
-                    self.fault(text, &key, format!("`{}` stands here twice", text.value), "remove one");
-                }
-                Ok(place) => places.push(place),
-                Err(reason) => {
-                    let hint = "write `unix:/run/tallystick/node.sock` or `tcp:127.0.0.1:7460`";
-                    self.fault(text, &key, format!("`{}`: {reason}", text.value), hint);
-                }
-            }
-        }
-        places
-    }
-
-    fn place(&self, text: &str) -> Result<Listen, &'static str> {
-        match text.split_once(':') {
-            Some(("unix", "")) => Err("the path is missing"),
-            Some(("unix", path)) => Ok(Listen::Unix(self.folder.join(path))),
-            Some(("tcp", address)) => {
-                address.parse().map(Listen::Tcp).map_err(|_| "an address and a port are needed, not a name")
-            }
-            _ => Err("it begins with neither `unix:` nor `tcp:`"),
-        }
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {
@@ -550,6 +569,43 @@ block: {interval: 2ms, entries_max: 500}
         let expected =
             [(1, "ledger"), (6, "listen[0]"), (6, "listen[1]"), (7, "limits.body_bytes_max"), (8, "block.interval")];
         assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn what_others_can_reach_needs_tls_or_somebody_who_says_that_it_does_not() {
+        let with = |listen: &str, more: &str| {
+            parse(
+                &GOOD
+                    .replace("[\"unix:/run/tallystick/node.sock\", \"tcp:[::1]:7460\"]", &format!("[{listen}]"))
+                    .replace("block:", &format!("{more}\nblock:")),
+            )
+        };
+        let tls = "tls: {certificate: n.pem, key: n.key, client_ca: ca.pem}";
+        for (listen, more, found) in [
+            ("\"tcp:10.0.0.7:7460\"", "", "without TLS"),
+            ("\"tcp:0.0.0.0:7460\"", tls, "without TLS"),
+            ("\"tcp:[::]:7460\"", "", "without TLS"),
+            ("\"tcp:[::ffff:10.0.0.7]:7460\"", "", "without TLS"),
+            ("\"tls:10.0.0.7:7460\"", "", "without certificates"),
+            ("\"tls:node.plant:7460\"", tls, "not a name"),
+            ("\"tcp:10.0.0.7:7460\"", "listen_plain: yes please", "yes please"),
+            ("\"tls:10.0.0.7:1\"", "tls: {certificate: n.pem, key: n.key, clients: required}", "no authority"),
+            ("\"tls:10.0.0.7:1\"", "tls: {certificate: n.pem, key: n.key, clients: maybe}", "maybe"),
+            ("\"tcp:127.0.0.1:1\"", "access: {local: ajar}", "ajar"),
+            ("\"tcp:127.0.0.1:1\"", "access: {agent: [a], auditor: [a]}", "is agent already"),
+            ("\"tcp:127.0.0.1:1\"", "access: {connections_per_peer: 0}", "out of range"),
+        ] {
+            let faults = with(listen, more).unwrap_err();
+            assert!(faults.iter().any(|fault| fault.found.contains(found)), "{listen} {more}: {faults:?}");
+        }
+        let open = with("\"tcp:10.0.0.7:7460\"", "listen_plain: allowed").unwrap();
+        assert!(open.listen[0].is_open() && open.access.is_local_open);
+        let secure = with("\"tls:10.0.0.7:7460\"", tls).unwrap();
+        assert_eq!(secure.listen[0].to_string(), "tls:10.0.0.7:7460");
+        assert_eq!(secure.tls.unwrap().client_ca, Some("/etc/tallystick/ca.pem".into()));
+        let access =
+            with("\"tcp:127.0.0.1:1\"", "access: {local: closed, tokens: t.json, operator: [anna]}").unwrap().access;
+        assert_eq!((access.is_local_open, access.names["anna"].word()), (false, "operator"));
     }
 
     #[test]

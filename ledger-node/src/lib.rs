@@ -32,9 +32,9 @@ pub mod testing;
 pub mod witness;
 
 pub use admit::{NotNow, OnItsWay, Refused};
-pub use api::BindError;
+pub use api::{Access, ROUTES, Role, Route};
 pub use clock::{Clock, WallClock};
-pub use config::{ConfigError, Listen, NodeConfig, load_rules};
+pub use config::{ConfigError, NodeConfig, load_rules};
 pub use engine::{
     Committed, Engine, EngineConfig, FollowFault, Following, LastPass, LedgerKey, Limits, NodeState, ReadError,
     SubmitError,
@@ -46,3 +46,4 @@ pub use store::{
     BlockRecord, BlockRow, CommitError, EntryPlace, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, Part, Pruned,
     StateView, Store, StoreOpenError, Usage, UsageFault,
 };
+pub use tally_door::{BindError, Listen};

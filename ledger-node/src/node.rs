@@ -1,8 +1,8 @@
 //! Wire and run: configuration, ledger, sockets, systemd, stop.
 
-use crate::api::{self, BindError, Bound};
+use crate::api::{self, Access, Doorkeeper, unix_now};
 use crate::clock::WallClock;
-use crate::config::{ConfigError, Listen, NodeConfig};
+use crate::config::{ConfigError, NodeConfig};
 use crate::engine::{Engine, NodeState};
 use crate::follow::{self, Source};
 use crate::order::OpenLedgerError;
@@ -12,6 +12,7 @@ use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::Genesis;
+use tally_door::{BindError, Bound, Door, Expiry, Listen, Secure, TokenFault};
 use tally_evidence::{LogKey, RuleRecord, TreeNote};
 use tally_projection::Place;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Time between retention passes. Looking whether anything is to go costs a walk over the names in the data folder.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// Time between looks at the ends of certificates, which are counted in days.
+const EXPIRY_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,15 @@ pub enum NodeError {
     /// A socket cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The files of `tls`.
+    #[error("`tls` of node.yaml: {0}")]
+    Tls(#[from] tally_tls::TlsFault),
+    /// The token for the node that we follow.
+    #[error("`follow.token` of node.yaml: {0}")]
+    FollowToken(#[from] tally_ledger_client::AccessFault),
+    /// The file of tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenFault),
     /// What witnesses signed cannot be read.
     #[error("the folder `witness` of the data folder: {0}")]
     Witnesses(std::io::Error),
@@ -63,6 +76,7 @@ impl From<OpenLedgerError> for NodeError {
 pub struct Node {
     engine: Engine,
     bound: Bound,
+    access: Access,
     projection: Option<Place>,
     witnesses: Option<Arc<Finality>>,
     follow: Option<Source>,
@@ -99,8 +113,11 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; nothing is running then.
     pub async fn open(config: NodeConfig) -> Result<Self, NodeError> {
-        let (listen, projection) = (config.listen.clone(), config.projection.clone());
-        let follow = config.follow.clone().map(|address| Source::new(address).impatient());
+        let (listen, projection, access) = (config.listen.clone(), config.projection.clone(), config.access.clone());
+        let secure = config.tls.clone().map(Secure::open).transpose()?;
+        let door = Door { secure, limits: config.door, ..Door::default() };
+        let ours = config.follow_as.access()?;
+        let follow = config.follow.clone().map(|address| Source::new(address).with_access(ours).impatient());
         // Opening reads the whole log and may execute much of it again.
         let opened = tokio::task::spawn_blocking(move || {
             let engine = open_engine(&config)?;
@@ -108,16 +125,32 @@ impl Node {
             Ok::<_, NodeError>((engine, witnesses))
         });
         let (engine, witnesses) = opened.await??;
-        let node = Self::bind(engine, &listen).await?.with_projection(projection);
-        Ok(Self { witnesses, follow, ..node })
+        let node = Self::bind_behind(door, engine, &listen).await?.with_projection(projection);
+        Ok(Self { witnesses, access, follow, ..node })
     }
 
-    /// A node for a ledger that is open already.
+    /// A node for a ledger that is open already; who reaches it on this machine may do everything.
     ///
     /// # Errors
     /// [`NodeError::Bind`].
     pub async fn bind(engine: Engine, listen: &[Listen]) -> Result<Self, NodeError> {
-        Ok(Self { engine, bound: Bound::bind(listen).await?, projection: None, witnesses: None, follow: None })
+        Self::bind_behind(Door::default(), engine, listen).await
+    }
+
+    /// The same with TLS, limits and counters of its own.
+    ///
+    /// # Errors
+    /// [`NodeError::Bind`].
+    pub async fn bind_behind(door: Door, engine: Engine, listen: &[Listen]) -> Result<Self, NodeError> {
+        let bound = Bound::bind(listen, door).await?;
+        Ok(Self { engine, bound, access: Access::default(), projection: None, witnesses: None, follow: None })
+    }
+
+    /// The same node with other rules of who may do what.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
     }
 
     /// The same node with tables for questions at this place.
@@ -152,7 +185,9 @@ impl Node {
     /// # Errors
     /// [`NodeError::Failed`].
     pub async fn serve(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let Self { engine, bound, projection, witnesses, follow } = self;
+        let Self { engine, bound, access, projection, witnesses, follow } = self;
+        let expiry = bound.expiry();
+        let doorkeeper = Arc::new(Doorkeeper::new(access, bound.tallies(), expiry.clone())?);
         let feed = projection.map(|place| Feed::start(&engine, place)).transpose().map_err(NodeError::Thread)?;
         for place in bound.places() {
             tracing::info!(ledger = engine.ledger(), %place, "listening");
@@ -161,11 +196,12 @@ impl Node {
         let stop_serving = CancellationToken::new();
         let asking = witnesses.as_ref().map(|known| witness::start(&engine, known, Arc::new(WallClock), &stop_serving));
         let questions = feed.as_ref().map(Feed::questions);
-        let router = api::router(engine.clone(), questions, witnesses, stop_serving.clone());
+        let router = api::router(engine.clone(), questions, witnesses, doorkeeper, stop_serving.clone());
         let serving = bound.serve(router, stop_serving.clone());
         let serving = tokio::spawn(serving);
         let following = follow.map(|source| tokio::spawn(follow::run(engine.clone(), source, stop_serving.clone())));
         let retaining = tokio::spawn(retain(engine.clone(), stop_serving.clone()));
+        let expiring = tokio::spawn(watch_certificates(expiry, stop_serving.clone()));
         watch(&engine, &stop).await;
         notify(NotifyState::Stopping);
         // The queue first: what waits for its block is answered before the connections are closed.
@@ -176,6 +212,7 @@ impl Node {
         if let Some(following) = following {
             following.await?;
         }
+        expiring.await?;
         if let Some(asking) = asking {
             asking.wait().await;
         }
@@ -234,6 +271,18 @@ async fn retain(engine: Engine, stop: CancellationToken) {
         let engine = engine.clone();
         // It has told of its failure itself, and the next one may succeed.
         let _ = tokio::task::spawn_blocking(move || engine.retain().is_ok()).await;
+    }
+}
+
+/// Looks at the certificates' ends until stopped. The ledger does not: nothing in it hangs on them.
+async fn watch_certificates(expiry: Expiry, stop: CancellationToken) {
+    loop {
+        // What holds is in the log and in /metrics.
+        let _ = expiry.look(unix_now());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EXPIRY_EVERY) => {}
+        }
     }
 }
 

@@ -4,13 +4,16 @@
 //! **What a test gets.** [`Site`]: a folder made by `tally init`, with the configurations of node and agent, and clients of
 //! both. [`Process`]: a child that is killed when the test ends, whatever way it ends. [`Pymodbus`], [`Asyncua`],
 //! [`Mosquitto`]: programs we did not write. [`Ear`]: what SCADA hears. [`Party`]: somebody with a key who calls contracts.
-//! [`Chain`]: the whole ledger, read over HTTP and checked from the first entry to the last.
+//! [`Attacks`]: a table of attacks, with [`Craft`] for
+//! statements that are wrong in one place. [`Chain`]: the whole ledger, read over HTTP and checked from the first entry to the last.
 //!
 //! **Rules.** Nothing listens anywhere but on 127.0.0.1, on ports from [`free_port`]. A missing program fails the test and
 //! says which command installs it; nothing is skipped unseen. No test waits longer than [`PATIENCE`] for one thing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a harness fails by panicking: that is its answer
 
+mod attacks;
 mod chain;
+mod craft;
 mod ear;
 mod loop_disk;
 mod party;
@@ -24,7 +27,9 @@ mod tiny_disk;
 mod wait;
 mod witness;
 
+pub use attacks::Attacks;
 pub use chain::{Chain, Entry};
+pub use craft::{Craft, sig_structure, sign1, twin};
 pub use ear::{Ear, Message};
 pub use loop_disk::LoopDisk;
 pub use party::{Done, Party};

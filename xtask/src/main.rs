@@ -33,6 +33,12 @@ enum Command {
     Check,
     /// Compare the floor table of ARCHITECTURE.md with the crates
     Floors,
+    /// Mutate input of every parser of outside bytes: `cargo xtask fuzz [TARGET..] [--minutes N]`; `--list` shows the targets
+    Fuzz {
+        /// Handed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        extra: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -43,6 +49,7 @@ fn main() -> ExitCode {
         Command::Tools => steps::tools(&mut report),
         Command::Check => steps::check(&mut report),
         Command::Floors => steps::floors(&mut report),
+        Command::Fuzz { extra } => steps::fuzz(&mut report, &extra),
     };
     report.finish(outcome.as_ref().err());
     match outcome {

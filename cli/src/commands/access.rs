@@ -197,7 +197,7 @@ fn argument(name: &str, value: Cbor) -> (String, Cbor) {
 async fn call(caller: &Caller, action: &str, arguments: Arguments) -> Result<(Done, Client), Fault> {
     let key = read_private(&caller.key)?;
     let party = PartyId::try_new(&caller.party).context("--as")?;
-    let client = Client::new(caller.node.node.clone());
+    let client = caller.node.client()?;
     let done = submit(&client, &party, &key, Wish { contract: "access", action, agreement: None, arguments }).await?;
     Ok((done, client))
 }
@@ -348,7 +348,7 @@ fn quarantine(args: &QuarantineArgs, json: bool) -> Result<Answer, Fault> {
 }
 
 fn permits(args: &PermitsArgs, json: bool) -> Result<Answer, Fault> {
-    let client = Client::new(args.node.node.clone());
+    let client = args.node.client()?;
     runtime()?.block_on(async {
         if let (Some(permit), Some(out)) = (args.permit, &args.out) {
             fetch(&client, permit, out).await?;

@@ -6,8 +6,8 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 use tally_ledger_client::{Client, NodeAddress, RequestError};
-use tally_ledger_node::NodeConfig;
 use tally_ledger_node::backup::{Copied, Manifest, copy, restore};
+use tally_ledger_node::{Listen, NodeConfig};
 
 /// How long the node may take to publish a block that was being written while it was copied.
 const CONFIRM_TRIES: u32 = 50;
@@ -63,7 +63,10 @@ pub fn bring_back(args: &RestoreArgs, json: bool) -> Result<Answer, Fault> {
 /// The last block of the copy may have been written and not yet synced. Once the node shows it, it is there for ever: a copy
 /// must never be ahead of its ledger.
 fn confirm(config: &NodeConfig, copied: &Copied) -> Result<(), Fault> {
-    let address: NodeAddress = config.listen.first().map(ToString::to_string).unwrap_or_default().parse()?;
+    // We are on the node's machine: there is a place that needs no certificate, or there should be.
+    let local = config.listen.iter().find(|place| !matches!(place, Listen::Tls(_)));
+    let local = local.ok_or("the node listens with TLS only; add a local socket to `listen`, for its own machine")?;
+    let address: NodeAddress = local.to_string().parse()?;
     let client = Client::new(address.clone());
     let path = format!("/checkpoints/{}", copied.manifest.height);
     let shown = runtime()?.block_on(async {

@@ -5,10 +5,9 @@ use crate::args::BalanceArgs;
 use crate::show::{self, word};
 use crate::shutdown::runtime;
 use serde_json::Value;
-use tally_ledger_client::Client;
 
 pub fn run(args: &BalanceArgs, json: bool) -> Result<Answer, Fault> {
-    let client = Client::new(args.node.node.clone());
+    let client = args.node.client()?;
     let (accounts, totals) = runtime()?.block_on(async {
         let accounts = client.get_json("/accounts").await.context("reading the accounts")?;
         let totals = client.get_json("/totals").await.context("reading the totals")?;

@@ -37,7 +37,7 @@ pub fn run(args: CallArgs, json: bool) -> Result<Answer, Fault> {
     }
     let wish = Wish { contract: &args.contract, action: &args.action, agreement, arguments };
     runtime()?.block_on(async {
-        let client = Client::new(args.node.node.clone());
+        let client = args.node.client()?;
         let done = submit_with(&client, &party, &key, wish, openings).await?;
         show(&done, json)?;
         Ok(done.refusal.is_none().into())

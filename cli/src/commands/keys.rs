@@ -87,7 +87,11 @@ fn fresh(algorithm: Algorithm) -> Result<NoteSigningKey, Fault> {
     Err(tally_evidence::KeyFault::Randomness.into())
 }
 
-fn write_new(file: &Path, mode: u32, bytes: &[u8]) -> Result<(), Fault> {
+/// Writes a new file with this mode, synced; refuses to overwrite.
+///
+/// # Errors
+/// When it exists or cannot be written.
+pub fn write_new(file: &Path, mode: u32, bytes: &[u8]) -> Result<(), Fault> {
     let shown = file.display();
     let mut open = OpenOptions::new().write(true).create_new(true).mode(mode).open(file);
     match &mut open {

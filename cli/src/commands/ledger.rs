@@ -24,7 +24,7 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
         LedgerCommand::Check(args) => return check::run(args, json),
         _ => {}
     }
-    let client = Client::new(args.node.node.clone());
+    let client = args.node.client()?;
     let asked = async {
         match &args.command {
             LedgerCommand::Show => show(&client).await,

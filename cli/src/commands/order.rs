@@ -16,7 +16,7 @@ pub fn list(args: &OrdersArgs, json: bool) -> Result<Answer, Fault> {
     let query: Vec<_> =
         filters.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={value}"))).collect();
     let path = format!("/agreements?{}", query.join("&"));
-    let orders = runtime()?.block_on(Client::new(args.node.node.clone()).get_json(&path)).context("listing orders")?;
+    let orders = runtime()?.block_on(args.node.client()?.get_json(&path)).context("listing orders")?;
     if json {
         print_json(&orders)?;
         return Ok(Answer::Yes);
@@ -43,7 +43,7 @@ pub fn list(args: &OrdersArgs, json: bool) -> Result<Answer, Fault> {
 }
 
 pub fn show(args: &OrderArgs, json: bool) -> Result<Answer, Fault> {
-    let client = Client::new(args.node.node.clone());
+    let client = args.node.client()?;
     let runtime = runtime()?;
     let order = match runtime.block_on(client.get_json(&format!("/agreements/{}", args.id))) {
         Err(RequestError::Refused { status: 404, .. }) => {

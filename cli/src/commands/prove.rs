@@ -105,7 +105,7 @@ fn question(args: &ProveArgs) -> Result<Question, Fault> {
 
 /// What the node's anchors say; `None` when it knows no such device, which is then said.
 fn coverage(args: &ProveArgs, question: &Question) -> Result<Option<Vec<u8>>, Fault> {
-    let client = Client::with_timeouts(args.node.node.clone(), Timeouts { answer: ANSWER_TIME, ..Timeouts::default() });
+    let client = args.node.client_with(Timeouts { answer: ANSWER_TIME, ..Timeouts::default() })?;
     let Question { device, from, to } = question;
     let path = format!("/devices/{device}/coverage?from={}&to={}", from.as_micros(), to.as_micros());
     let bytes = match runtime()?.block_on(client.get_bytes(&path)) {

@@ -1,5 +1,7 @@
 //! From the file as written to a configuration that can run.
 
+mod node;
+
 use super::{
     ANCHORS_EVERY, AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig, written,
 };
@@ -55,9 +57,10 @@ pub(super) fn check(
     let ledger = checker.keep(&written.ledger, PartyId::try_new(&written.ledger.value));
     let key = checker.signing_key(&written.key);
     let node = checker.keep(&written.node, written.node.value.parse());
+    let access = checker.access(&written, node.as_ref());
     let ledger_key = written.ledger_key.as_ref().map(|key| checker.public_key(key));
     let broker = written.broker.map(|broker| checker.broker(broker, &written.name.value));
-    let listen = checker.keep(&written.listen, written.listen.value.parse());
+    let listen = checker.listen(&written.listen, written.listen_plain.as_ref());
     let limits = checker.limits(&written.limits);
     let anchors = checker.anchors(&written.anchors);
     let gate = checker.gate(&written.gate);
@@ -76,6 +79,7 @@ pub(super) fn check(
             key,
             pki,
             node,
+            access,
             ledger_key,
             broker,
             listen,

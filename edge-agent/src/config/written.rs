@@ -13,9 +13,12 @@ pub(super) struct Written {
     pub key: Spanned<String>,
     pub pki: Option<Spanned<String>>,
     pub node: Spanned<String>,
+    pub tls: Option<NodeTls>,
+    pub token: Option<Spanned<String>>,
     pub ledger_key: Option<Spanned<String>>,
     pub broker: Option<Broker>,
     pub listen: Spanned<String>,
+    pub listen_plain: Option<Spanned<String>>,
     #[serde(default)]
     pub anchors: Anchors,
     pub batch: Option<Batch>,
@@ -23,6 +26,15 @@ pub(super) struct Written {
     pub gate: Gate,
     #[serde(default)]
     pub limits: Limits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodeTls {
+    pub ca: Option<Spanned<String>>,
+    pub pin: Option<Spanned<String>>,
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -264,6 +264,7 @@ impl Site {
             node: node.clone(),
             ledger_key: None,
             broker: None,
+            access: tally_ledger_client::Access::default(),
             listen: format!("unix:{}", dir.path().join("agent.sock").display()).parse().unwrap(),
             gate: tally_edge_agent::gate::GateSetting::default(),
             anchors: None,

@@ -1,6 +1,7 @@
-//! Where a node listens: `unix:/run/tallystick/node.sock` or `tcp:127.0.0.1:7460`.
+//! Where a node listens: `unix:/run/tallystick/node.sock`, `tcp:127.0.0.1:7460`, or with TLS `tls:node.plant:7460`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -19,11 +20,33 @@ pub enum NodeAddress {
         /// Port.
         port: u16,
     },
+    /// The same with TLS.
+    Tls {
+        /// Name or address, as the node's certificate has it; IPv6 without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+impl NodeAddress {
+    /// Whether nobody on the way can read what is said: TLS, or this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        match self {
+            Self::Unix(_) | Self::Tls { .. } => true,
+            Self::Tcp { host, .. } => {
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+            }
+        }
+    }
 }
 
 /// Why a text is not the address of a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is not a node address: {reason}; write `unix:/run/tallystick/node.sock` or `tcp:127.0.0.1:7460`")]
+#[error(
+    "`{found}` is not a node address: {reason}; write `unix:/run/tallystick/node.sock`, `tcp:127.0.0.1:7460` or `tls:HOST:7460`"
+)]
 pub struct AddressFault {
     /// What was written.
     pub found: String,
@@ -38,8 +61,13 @@ impl FromStr for NodeAddress {
         let fault = |reason| AddressFault { found: text.to_owned(), reason };
         match text.split_once(':') {
             Some(("unix", path)) => parse_unix(path).map_err(fault),
-            Some(("tcp", place)) => parse_tcp(place).map_err(fault),
-            _ => Err(fault("it begins with neither `unix:` nor `tcp:`")),
+            Some(("tcp", place)) => {
+                parse_place(place).map(|(host, port)| NodeAddress::Tcp { host, port }).map_err(fault)
+            }
+            Some(("tls", place)) => {
+                parse_place(place).map(|(host, port)| NodeAddress::Tls { host, port }).map_err(fault)
+            }
+            _ => Err(fault("it begins with none of `unix:`, `tcp:` and `tls:`")),
         }
     }
 }
@@ -54,7 +82,7 @@ fn parse_unix(path: &str) -> Result<NodeAddress, &'static str> {
     Ok(NodeAddress::Unix(PathBuf::from(path)))
 }
 
-fn parse_tcp(place: &str) -> Result<NodeAddress, &'static str> {
+fn parse_place(place: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = place.rsplit_once(':').ok_or("the port is missing")?;
     let port = port.parse().map_err(|_| "a port is a number from 0 to 65535")?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -66,17 +94,21 @@ fn parse_tcp(place: &str) -> Result<NodeAddress, &'static str> {
     if host.is_empty() || !host.chars().all(allowed) {
         return Err("the host is missing or holds a character that no host has");
     }
-    Ok(NodeAddress::Tcp { host: host.to_owned(), port })
+    Ok((host.to_owned(), port))
 }
 
 impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Tcp { host, port } => write_place(f, "tcp", host, *port),
+            Self::Tls { host, port } => write_place(f, "tls", host, *port),
         }
     }
+}
+
+fn write_place(f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') { write!(f, "{scheme}:[{host}]:{port}") } else { write!(f, "{scheme}:{host}:{port}") }
 }
 
 #[cfg(test)]
@@ -86,7 +118,14 @@ mod tests {
 
     #[test]
     fn addresses_round_trip() {
-        for text in ["unix:/run/tallystick/node.sock", "tcp:127.0.0.1:7460", "tcp:node.local:1", "tcp:[::1]:7460"] {
+        for text in [
+            "unix:/run/tallystick/node.sock",
+            "tcp:127.0.0.1:7460",
+            "tcp:node.local:1",
+            "tcp:[::1]:7460",
+            "tls:n.plant:7460",
+            "tls:[fe80::1]:1",
+        ] {
             assert_eq!(text.parse::<NodeAddress>().unwrap().to_string(), text);
         }
     }
@@ -94,8 +133,8 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, reason) in [
-            ("", "it begins with neither `unix:` nor `tcp:`"),
-            ("http://127.0.0.1:7460", "it begins with neither `unix:` nor `tcp:`"),
+            ("", "it begins with none of `unix:`, `tcp:` and `tls:`"),
+            ("http://127.0.0.1:7460", "it begins with none of `unix:`, `tcp:` and `tls:`"),
             ("unix:node.sock", "the path of a socket is absolute"),
             ("tcp:localhost", "the port is missing"),
             ("tcp:localhost:70000", "a port is a number from 0 to 65535"),
@@ -108,9 +147,24 @@ mod tests {
         assert!(format!("unix:/{}", "x".repeat(107)).parse::<NodeAddress>().is_err());
     }
 
+    #[test]
+    fn what_others_can_read_is_known() {
+        for (text, is_private) in [
+            ("unix:/n.sock", true),
+            ("tcp:127.0.0.1:1", true),
+            ("tcp:[::1]:1", true),
+            ("tcp:localhost:1", true),
+            ("tls:10.0.0.5:1", true),
+            ("tcp:10.0.0.5:1", false),
+            ("tcp:node.plant:1", false),
+        ] {
+            assert_eq!(text.parse::<NodeAddress>().unwrap().is_private(), is_private, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_an_address_that_round_trips_or_a_fault(text in "(unix:|tcp:)?\\PC{0,40}") {
+        fn any_text_is_an_address_that_round_trips_or_a_fault(text in "(unix:|tcp:|tls:)?\\PC{0,40}") {
             if let Ok(address) = text.parse::<NodeAddress>() {
                 prop_assert_eq!(address.to_string().parse::<NodeAddress>(), Ok(address));
             }

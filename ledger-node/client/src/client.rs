@@ -2,10 +2,10 @@
 
 use crate::connection::{Connections, Sender, describe};
 use crate::events::{self, LedgerEvent};
-use crate::{NodeAddress, RequestError, SubmitError};
+use crate::{Access, NodeAddress, RequestError, SubmitError};
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -65,7 +65,14 @@ impl Client {
     /// A client with other timeouts.
     #[must_use]
     pub fn with_timeouts(address: NodeAddress, timeouts: Timeouts) -> Self {
-        Self { connections: Arc::new(Connections::new(address, timeouts)) }
+        Self { connections: Arc::new(Connections::new(address, timeouts, Access::default())) }
+    }
+
+    /// The same client with a certificate or a token; connections of the one before are not used.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        let (address, timeouts) = (self.address().clone(), self.timeouts().clone());
+        Self { connections: Arc::new(Connections::new(address, timeouts, access)) }
     }
 
     /// Where the node is.
@@ -117,6 +124,15 @@ impl Client {
         let request = Request::builder().method(Method::POST).uri(path).header(ACCEPT, "application/json");
         let answer = self.ask(self.finish(request, body.into(), path)?).await?.1;
         serde_json::from_slice(&answer).map_err(|error| self.nonsense(&format!("POST {path}"), &error.to_string()))
+    }
+
+    /// Sends bytes of a media type to `path` and gives the answer's bytes, whatever they are.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn post_as(&self, path: &str, media_type: &'static str, body: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+        let request = Request::builder().method(Method::POST).uri(path).header(CONTENT_TYPE, media_type);
+        Ok(self.ask(self.finish(request.header(ACCEPT, "*/*"), body.into(), path)?).await?.1.to_vec())
     }
 
     /// Sends JSON to `path`, such as a question to `/query/sql`, and reads the JSON answer.
@@ -194,9 +210,17 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, RequestError> {
         let host = match self.address() {
             NodeAddress::Unix(_) => "localhost".to_owned(),
-            tcp => tcp.to_string().trim_start_matches("tcp:").to_owned(),
+            port => port.to_string().split_once(':').map_or_else(String::new, |(_, place)| place.to_owned()),
         };
-        let request = request.header(HOST, host).body(Full::new(body));
+        let mut request = request.header(HOST, host);
+        if let Some(token) = &self.connections.access().token {
+            if !self.address().is_private() {
+                let reason = "a token is sent over TLS (`tls:`) or on this machine only: others could read it";
+                return Err(self.nonsense(path, reason));
+            }
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        }
+        let request = request.body(Full::new(body));
         request.map_err(|error| self.nonsense(path, &format!("no request can be made of it: {error}")))
     }
 

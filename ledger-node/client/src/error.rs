@@ -93,6 +93,11 @@ pub enum SubmitError {
 impl From<RequestError> for SubmitError {
     fn from(error: RequestError) -> Self {
         match error {
+            // The door's "no" is about who we are, not about the statement: another token or certificate mends it.
+            RequestError::Refused { status: 401, text, .. } => Self::NotNow { retry_after: None, cause: text },
+            RequestError::Refused { ref code, text, .. } if matches!(code.as_str(), "role" | "no-row") => {
+                Self::NotNow { retry_after: None, cause: text }
+            }
             RequestError::Refused { code, text, .. } => Self::Refused { code, text },
             RequestError::NotNow { retry_after, ref text, .. } => Self::NotNow { retry_after, cause: text.clone() },
             RequestError::OnItsWay { state, text, .. } if state == "durable" => Self::NotFinal { cause: text },

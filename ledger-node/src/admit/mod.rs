@@ -7,13 +7,11 @@
 //! A repeat is no fault: it gets the place of the first (`inflight`), also when its signer was revoked since.
 
 mod inflight;
-mod rate;
 mod signers;
 mod statement;
 
 pub use inflight::OnItsWay;
 pub(crate) use inflight::{InFlight, Reserved};
-pub(crate) use rate::RateLimiter;
 pub(crate) use signers::Signers;
 pub use statement::{Body, CheckedStatement};
 pub(crate) use statement::{check_seal, parse, parse_any};

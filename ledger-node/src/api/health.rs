@@ -69,6 +69,7 @@ async fn metrics(State(api): State<Api>) -> Response {
     if let Some(witnesses) = &api.witnesses {
         text.extend(witnesses.tallies().text(witnesses.lag()));
     }
+    text.extend(api.doorkeeper.text().into_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

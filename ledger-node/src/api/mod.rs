@@ -7,29 +7,30 @@
 
 mod access;
 mod blocks;
-mod connection;
 mod contracts;
 mod copy;
 mod coverage;
 mod disk;
+mod doorkeeper;
 mod entries;
 mod events;
 mod evidence;
 mod health;
-mod listen;
 mod private;
 mod problem;
 mod query;
 mod retention;
+mod roles;
 mod scitt;
 mod tlog;
 mod views;
 
 pub(crate) use copy::{Listed, Listing};
+pub use doorkeeper::Access;
+pub(crate) use doorkeeper::{Doorkeeper, unix_now};
 pub(crate) use evidence::collect as evidence_of;
-pub use listen::BindError;
-pub(crate) use listen::Bound;
 pub(crate) use problem::Problem;
+pub use roles::{ROUTES, Role, Route};
 
 use crate::engine::{Engine, NodeState};
 use crate::projection::Questions;
@@ -65,6 +66,8 @@ pub(crate) struct Api {
     pub questions: Option<Arc<Questions>>,
     /// Who else must have seen a checkpoint, if anybody.
     pub witnesses: Option<Arc<Finality>>,
+    /// Who may do what.
+    pub doorkeeper: Arc<Doorkeeper>,
 }
 
 /// All routes.
@@ -72,10 +75,11 @@ pub(crate) fn router(
     engine: Engine,
     questions: Option<Arc<Questions>>,
     witnesses: Option<Arc<Finality>>,
+    doorkeeper: Arc<Doorkeeper>,
     stop: CancellationToken,
 ) -> Router {
     let limits = engine.limits().clone();
-    let api = Api { engine, stop, streams: events::Streams::default(), questions, witnesses };
+    let api = Api { engine, stop, streams: events::Streams::default(), questions, witnesses, doorkeeper };
     let submitting = limits.in_flight_max + limits.urgent_max();
     let submit =
         Router::new().route("/entries", post(entries::submit)).layer(DefaultBodyLimit::max(limits.body_bytes_max));
@@ -84,6 +88,7 @@ pub(crate) fn router(
         .layer(middleware::from_fn_with_state(api.clone(), refuse_when_failed))
         .merge(guarded(submit, submitting, SUBMIT_TIME))
         .merge(health::routes())
+        .layer(middleware::from_fn_with_state(api.clone(), doorkeeper::admit))
         .fallback(|| async { Problem::not_found("path", "no such path", "docs/formats/api.md lists every path") })
         .method_not_allowed_fallback(|| async { Problem::method() })
         .with_state(api)

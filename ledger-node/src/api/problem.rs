@@ -43,6 +43,16 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    /// 401, with the way to log in (RFC 9110 §11.6.1).
+    pub fn unauthorized(code: &'static str, text: impl Into<String>, hint: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, text, hint)
+    }
+
+    /// 429 (RFC 6585 §4).
+    pub fn too_many(code: &'static str, text: impl Into<String>, retry_after: u64) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::not_now(code, text, retry_after) }
+    }
+
     /// 202: no entry yet, but on its way.
     pub fn on_its_way(id: &StatementId, state: OnItsWay) -> Self {
         let text = match state {
@@ -181,6 +191,10 @@ impl IntoResponse for Problem {
         let mut response = (self.status, headers, body.to_string()).into_response();
         if let Some(state) = self.state {
             response.headers_mut().insert("tally-state", HeaderValue::from_static(state.word()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let way = HeaderValue::from_static("Bearer realm=\"tallystick\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, way);
         }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -16,7 +16,7 @@ pub use retention::LastPass;
 pub use submit::SubmitError;
 pub(crate) use submit::Ticket;
 
-use crate::admit::{InFlight, NotNow, RateLimiter, Signers};
+use crate::admit::{InFlight, NotNow, Signers};
 use crate::clock::Clock;
 use crate::follow::mark;
 use crate::metrics::Metrics;
@@ -29,7 +29,9 @@ use seals::Seals;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tally_door::RateLimiter;
 use tally_evidence::{StatementId, VerifyingKey};
+use tally_model::PartyId;
 use tokio::sync::watch;
 
 /// Folder of the log inside the data folder.
@@ -108,7 +110,7 @@ struct Inner {
     queue: Arc<Queue>,
     inflight: Arc<InFlight<Committed>>,
     signers: Arc<Signers>,
-    rate: RateLimiter,
+    rate: RateLimiter<PartyId>,
     metrics: Arc<Metrics>,
     state: watch::Sender<NodeState>,
     pulse: Arc<Mutex<Instant>>,

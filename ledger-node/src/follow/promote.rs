@@ -4,12 +4,13 @@
 //! says it, the program asks once more and refuses when somebody answers, and the witnesses, where there are some, see it when both do.
 
 use super::mark;
-use super::source::Source;
+use super::source::{Source, SourceFault};
 use crate::config::{ConfigError, NodeConfig};
 use crate::engine::{Engine, EngineConfig};
 use crate::order::OpenLedgerError;
 use std::io;
 use std::path::PathBuf;
+use tally_ledger_client::RequestError;
 use tally_evidence::Checkpoint;
 
 /// Why the folder was not promoted.
@@ -21,6 +22,14 @@ pub enum PromoteError {
     /// It follows nobody.
     #[error("{} follows nobody: it orders already, or holds no ledger", .0.display())]
     NoFollower(PathBuf),
+    /// The other node answers, but not to us.
+    #[error("{address} answers ({text}): two nodes must never order one ledger. Stop it for ever first")]
+    Closed {
+        /// Where.
+        address: String,
+        /// What it says.
+        text: String,
+    },
     /// The other node answers.
     #[error(
         "{address} answers and is at block {height}: two nodes must never order one ledger. Stop it for ever first"
@@ -58,8 +67,13 @@ pub async fn promote(config: &NodeConfig, old: &Source) -> Result<Checkpoint, Pr
     if !mark::is_marked(&config.data) {
         return Err(PromoteError::NoFollower(config.data.clone()));
     }
-    if let Ok(there) = old.clone().impatient().checkpoint(&key).await {
-        return Err(PromoteError::Alive { address: old.address(), height: there.height });
+    match old.clone().impatient().checkpoint(&key).await {
+        Ok(there) => return Err(PromoteError::Alive { address: old.address(), height: there.height }),
+        // It does not let us in, but it is there.
+        Err(SourceFault::Request(RequestError::Refused { status: 401 | 403, text, .. })) => {
+            return Err(PromoteError::Closed { address: old.address(), text });
+        }
+        Err(_) => {}
     }
     let engine = Engine::open(EngineConfig::new(&config.ledger, &config.data, key));
     let engine = engine.map_err(|error| PromoteError::Open(Box::new(error)))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tally_evidence::cbor::{self, Cbor};
 use tally_evidence::{Checkpoint, VerifyingKey};
 use tally_journal::SegmentName;
-use tally_ledger_client::{Client, NodeAddress, RequestError, Timeouts};
+use tally_ledger_client::{Access, Client, NodeAddress, RequestError, Timeouts};
 
 /// Longest time for an answer; the source waits up to 20 s for a block.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -56,6 +56,13 @@ impl Source {
     pub fn new(address: NodeAddress) -> Self {
         let timeouts = Timeouts { answer: ANSWER_TIME, ..Timeouts::default() };
         Self { client: Client::with_timeouts(address, timeouts), pauses: &PAUSES }
+    }
+
+    /// The same with a certificate or a token.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.client = self.client.with_access(access);
+        self
     }
 
     /// The same; gives up at the first failure.

@@ -1,10 +1,11 @@
 //! `witness.yaml`: as written, then checked. Reference: `docs/operator/witness.md`.
 
-use crate::config::{Checker, ConfigError, Listen, check_yaml, load_private};
+use crate::config::{Checker, ConfigError, RawPlaces, check_yaml, load_private};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::path::{Path, PathBuf};
 use tally_contracts::Fault;
+use tally_door::Listen;
 use tally_evidence::{LogKey, NoteSigningKey, NoteVerifyingKey, is_key_name};
 
 /// Where a witness listens when nothing is said.
@@ -43,6 +44,7 @@ struct RawConfig {
     key: PathBuf,
     data: PathBuf,
     listen: Option<Spanned<Vec<Spanned<String>>>>,
+    listen_plain: Option<Spanned<String>>,
     logs: Spanned<Vec<RawLog>>,
 }
 
@@ -71,11 +73,13 @@ impl WitnessConfig {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
         let raw: RawConfig = check_yaml(text, "witness.yaml", LISTS)?;
         let mut checker = Checker { folder, faults: Vec::new() };
+        let plain = raw.listen_plain.as_ref();
+        let places = RawPlaces { listen: raw.listen, plain, has_tls: false, usual: LISTEN };
         let config = Self {
             name: key_name(&mut checker, &raw.name, "name"),
             key: folder.join(raw.key),
             data: folder.join(raw.data),
-            listen: checker.listen(raw.listen, LISTEN),
+            listen: checker.listen(places),
             logs: logs(&mut checker, &raw.logs),
         };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }

@@ -5,13 +5,13 @@ use super::judge::Witness;
 use super::metrics::WitnessMetrics;
 use super::record::{RecordError, Records};
 use super::serve;
-use crate::api::{BindError, Bound};
 use crate::clock::WallClock;
 use crate::config::ConfigError;
 use crate::node::notify;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
+use tally_door::{BindError, Bound, Door};
 use tokio_util::sync::CancellationToken;
 
 /// How often we look whether a write failed.
@@ -51,7 +51,7 @@ pub async fn run(config: WitnessConfig, stop: CancellationToken) -> Result<(), W
     let WitnessConfig { name, logs, listen, .. } = config;
     let metrics = WitnessMetrics::new()?;
     let witness = Arc::new(Witness::open(name, key, records, logs, metrics, Arc::new(WallClock))?);
-    let bound = Bound::bind(&listen).await?;
+    let bound = Bound::bind(&listen, Door::default()).await?;
     for place in bound.places() {
         tracing::info!(witness = %witness.cosigner().map(|cosigner| cosigner.to_string()).unwrap_or_default(), %place, "listening");
     }

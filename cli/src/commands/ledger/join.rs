@@ -2,7 +2,7 @@
 
 use super::Found;
 use crate::answer::{Context, Fault};
-use crate::args::address;
+use crate::args::{AccessFlags, address};
 use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;
@@ -20,13 +20,13 @@ const TOLD_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  tally ledger join --from tcp:10.0.0.5:7460 --ledger-key press-line.pub.pem --data /var/lib/tallystick/copy
+  tally ledger join --from tls:node.plant:7460 --ca ca.pem --token copy.token --ledger-key press-line.pub.pem --data /var/lib/tallystick/copy
 Nothing the other node says is believed: every seal, root and digest is checked against the key you give, which you must have from
 elsewhere. Broken off, the same command goes on where it stopped. Then start a node on the folder; its node.yaml has, instead of `key`,
-  follow: {from: tcp:10.0.0.5:7460, ledger_key: press-line.pub.pem}
+  follow: {from: tls:node.plant:7460, ledger_key: press-line.pub.pem, tls: {ca: ca.pem}, token: copy.token}
 It takes every further block, executes it and compares; it answers questions, and it never orders or seals anything.")]
 pub struct JoinArgs {
-    /// The node to copy from: tcp:host:port or unix:/path/to/socket
+    /// The node to copy from: tls:host:port, tcp:host:port or unix:/path/to/socket
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub from: NodeAddress,
     /// The ledger's public key as you know it (SPKI PEM)
@@ -35,6 +35,9 @@ pub struct JoinArgs {
     /// The data folder to make; a folder without a ledger
     #[arg(long, value_name = "DIR", default_value = "/var/lib/tallystick/node")]
     pub data: PathBuf,
+    /// Who we are.
+    #[command(flatten)]
+    pub shown: AccessFlags,
 }
 
 /// Arguments of `promote`.
@@ -60,7 +63,11 @@ pub(super) async fn make(args: &JoinArgs, is_json: bool) -> Result<Found, Fault>
     let pem = std::fs::read_to_string(&args.ledger_key).context(args.ledger_key.display())?;
     let key = VerifyingKey::from_pem(&pem).context(args.ledger_key.display())?;
     let mut told = Telling::new(is_json);
-    let made = join(&Source::new(args.from.clone()), &key, &args.data, &mut |progress| told.tell(&progress)).await;
+    let made =
+        join(&Source::new(args.from.clone()).with_access(args.shown.access()?), &key, &args.data, &mut |progress| {
+            told.tell(&progress)
+        })
+        .await;
     told.end();
     let made = made.context("no ledger was made")?;
     let mut text = format!(

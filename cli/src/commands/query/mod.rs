@@ -171,7 +171,7 @@ pub fn run(args: &QueryArgs, json: bool) -> Result<Answer, Fault> {
         return of_file(file, sql, args.shown.csv, json);
     }
     let timeouts = Timeouts { answer: ANSWER_TIME, ..Timeouts::default() };
-    let client = Client::with_timeouts(args.shown.node.node.clone(), timeouts);
+    let client = args.shown.node.client_with(timeouts)?;
     let asked = async {
         match (&args.sql, &args.command) {
             (Some(sql), _) => client.post_json("/query/sql", &json!({"sql": sql})).await.map(|answer| (answer, "rows")),
