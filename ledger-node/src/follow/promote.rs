@@ -10,8 +10,8 @@ use crate::engine::{Engine, EngineConfig};
 use crate::order::OpenLedgerError;
 use std::io;
 use std::path::PathBuf;
-use tally_ledger_client::RequestError;
 use tally_evidence::Checkpoint;
+use tally_ledger_client::RequestError;
 
 /// Why the folder was not promoted.
 #[derive(Debug, thiserror::Error)]
