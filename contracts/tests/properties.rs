@@ -205,7 +205,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 /// The inputs of one move, as a node would hand them over.
 #[allow(clippy::large_enum_variant)] // a handful at a time
 enum Made {
-    Trigger(String, TriggerBody),
+    Trigger(String, Box<TriggerBody>),
     Call(String, CallBody),
     Term(AgreementId, Timestamp),
     Terms,
@@ -256,7 +256,7 @@ fn make(what: &What, now: Timestamp, numbers: &mut Numbers) -> Made {
             }
             let with = BTreeMap::from([("fault".to_owned(), Value::Text((*fault).to_owned()))]);
             let with = if trigger.starts_with("bearing") || *trigger == "oil-low" { with } else { BTreeMap::new() };
-            Made::Trigger(agent.clone(), trigger_body(device, trigger, *next, numbers.reading, now, with))
+            Made::Trigger(agent.clone(), Box::new(trigger_body(device, trigger, *next, numbers.reading, now, with)))
         }
         What::Call { who, contract, action, agreement, args } => {
             let id = agreement.map(|number| format!("mo-{number}"));
