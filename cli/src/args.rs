@@ -77,6 +77,8 @@ pub enum Command {
     Call(CallArgs),
     /// Who may have what read, written or called on a device: policies, one-time permits, revocation, quarantine
     Access(crate::commands::access::AccessArgs),
+    /// Who is who: look somebody up at a height, rotate and recover keys, bind and hand over devices
+    Registry(crate::commands::registry::RegistryArgs),
     /// List work orders and other agreements
     Orders(OrdersArgs),
     /// Show one order with its history
@@ -111,6 +113,13 @@ pub enum Command {
     Reload(StatusArgs),
     /// Measure this machine: field, ledger, and the path between them
     Bench(BenchArgs),
+}
+
+impl Command {
+    /// Whether keys may come into its memory: all but the simulator and the bench, whose keys are toys.
+    pub const fn holds_keys(&self) -> bool {
+        !matches!(self, Self::Sim(_) | Self::Bench(_))
+    }
 }
 
 /// Arguments of `demo`.
@@ -598,6 +607,9 @@ pub struct BenchArgs {
     /// Entries that `scale` fills the ledger with; 1000000 when not said. 2 to 3 GB of disk a million
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(10..=100_000_000))]
     pub entries: Option<u64>,
+    /// Devices that `registry` registers; 1000000 when not said. About 1 GB of disk a million
+    #[arg(long, value_name = "DEVICES", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub devices: Option<u64>,
 }
 
 /// What `bench` measures.
@@ -616,6 +628,8 @@ pub enum BenchWhat {
     /// A ledger filled with `--entries` orders: throughput, latency and memory on the way, bytes on disk, opening it again. Minutes;
     /// not part of `all`
     Scale,
+    /// `--devices` registered in bulk, and one looked up among all of them. Not part of `all`
+    Registry,
 }
 
 /// As many as fit the gateways of the bench.

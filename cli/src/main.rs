@@ -11,6 +11,7 @@ mod demo;
 mod footprint;
 mod mapping_copy;
 mod ports;
+mod private;
 mod rehearsal;
 mod show;
 mod shutdown;
@@ -30,6 +31,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli);
+    if cli.command.holds_keys() {
+        private::keep_out();
+    }
     match run(cli) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
@@ -60,6 +64,7 @@ fn run(cli: Cli) -> Result<Answer, answer::Fault> {
         Command::Token(args) => commands::token::run(&args, json),
         Command::Call(args) => commands::call::run(args, json),
         Command::Access(args) => commands::access::run(args, json),
+        Command::Registry(args) => commands::registry::run(args, json),
         Command::Orders(args) => commands::order::list(&args, json),
         Command::Order(args) => commands::order::show(&args, json),
         Command::Balance(args) => commands::balance::run(&args, json),

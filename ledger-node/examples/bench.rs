@@ -1,8 +1,8 @@
 //! `cargo run --release -p tally-ledger-node --example bench -- [FOLDER] [TRIGGERS]`; with `--scale` as the third argument a
-//! ledger is filled with so many orders instead, as `tally bench scale` does.
+//! ledger is filled with so many orders instead, as `tally bench scale` does; `-- FOLDER registry DEVICES` does as `tally bench registry`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use tally_ledger_node::bench::{BenchOptions, bench_scale, bench_triggers};
+use tally_ledger_node::bench::{BenchOptions, bench_registry, bench_scale, bench_triggers};
 
 /// As in `tally`.
 #[global_allocator]
@@ -12,7 +12,14 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().unwrap_or_else(|| "target/bench-ledger".to_owned());
     let mut options = BenchOptions::default();
-    if let Some(triggers) = arguments.next() {
+    let what = arguments.next();
+    if what.as_deref() == Some("registry") {
+        let devices = arguments.next().and_then(|count| count.parse().ok()).expect("a number of devices");
+        let _ = std::fs::remove_dir_all(&folder);
+        println!("{:#?}", bench_registry(folder.as_ref(), devices, &options).expect("the bench"));
+        return std::fs::remove_dir_all(&folder).unwrap();
+    }
+    if let Some(triggers) = what {
         options.triggers = triggers.parse().expect("a number of triggers");
     }
     let _ = std::fs::remove_dir_all(&folder);

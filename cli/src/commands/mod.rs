@@ -22,6 +22,7 @@ pub mod private;
 pub mod probe;
 pub mod prove;
 pub mod query;
+pub mod registry;
 pub mod reload;
 pub mod sim;
 pub mod status;

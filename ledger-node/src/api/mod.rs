@@ -19,6 +19,7 @@ mod health;
 mod private;
 mod problem;
 mod query;
+mod registry;
 mod retention;
 mod roles;
 mod scitt;
@@ -118,6 +119,8 @@ fn reading() -> Router<Api> {
         .route("/parties", get(views::parties))
         .route("/devices", get(views::devices))
         .route("/devices/{id}/coverage", get(coverage::coverage))
+        .route("/registry/parties/{id}", get(registry::party))
+        .route("/registry/devices/{id}", get(registry::device))
         .route("/access/permits", get(access::permits))
         .route("/access/policies", get(access::policies))
         .route("/access/quarantines", get(access::quarantines))

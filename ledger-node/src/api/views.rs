@@ -92,7 +92,7 @@ pub async fn parties(State(api): State<Api>) -> Result<Json<Vec<Value>>, Problem
 pub async fn devices(State(api): State<Api>) -> Result<Json<Vec<Value>>, Problem> {
     let list = |state: &dyn StateRead| {
         let shown = views::devices(state).into_iter().map(
-            |(device, entry)| json!({"id": device.id, "agent": device.agent, "owner": device.owner, "entry": entry}),
+            |(device, entry)| json!({"id": device.id, "agent": device.agent, "owner": device.owner, "site": device.site, "entry": entry}),
         );
         shown.collect()
     };

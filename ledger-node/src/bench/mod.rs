@@ -16,6 +16,7 @@ mod load;
 mod numbers;
 mod options;
 mod paced;
+mod registry;
 mod report;
 mod scale;
 
@@ -24,6 +25,7 @@ pub use contention::Contention;
 pub use evidence::evidence_files;
 pub use options::{BenchError, BenchOptions};
 pub use paced::Paced;
+pub use registry::{RegistryReport, bench_registry};
 pub use report::BenchReport;
 pub use scale::{Memory, ScalePart, ScaleReport, bench_scale};
 

@@ -54,6 +54,9 @@ pub enum BenchError {
     /// Triggers of a batch were refused.
     #[error("the contract refused {0} triggers of a batch")]
     RefusedTriggers(u32),
+    /// Devices that were registered are not found.
+    #[error("{0} of the devices looked up are not registered")]
+    NotRegistered(u64),
     /// The folder is in use.
     #[error("{} is not empty; the bench wants a folder of its own", .0.display())]
     NotEmpty(PathBuf),

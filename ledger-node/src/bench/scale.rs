@@ -165,7 +165,7 @@ impl Filling {
 }
 
 impl Memory {
-    fn now() -> Self {
+    pub(super) fn now() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let bytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();

@@ -8,6 +8,7 @@ mod links;
 mod machine;
 mod path;
 mod plant;
+mod registry;
 mod scale;
 mod stats;
 
@@ -41,12 +42,14 @@ pub struct Sizes {
     pub points: Option<usize>,
     /// Entries of the ledger that is filled; a million when nobody says otherwise.
     pub entries: Option<u64>,
+    /// Devices that are registered; a million when nobody says otherwise.
+    pub devices: Option<u64>,
 }
 
 pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
-    let sizes = Sizes { seconds: args.seconds, points: args.points, entries: args.entries };
+    let sizes = Sizes { seconds: args.seconds, points: args.points, entries: args.entries, devices: args.devices };
     // A rehearsal in little is what a test of the bench itself needs; whoever forgot `--release` did not ask for one.
-    if cfg!(debug_assertions) && sizes.points.is_none() && sizes.entries.is_none() {
+    if cfg!(debug_assertions) && sizes.points.is_none() && sizes.entries.is_none() && sizes.devices.is_none() {
         return Err("this is a debug build, its figures would mean nothing: `cargo run --release -- bench`".into());
     }
     let temporary = tempfile::tempdir().context("making a folder for test data")?;
@@ -62,9 +65,10 @@ pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
         (BenchWhat::Path, |dir, sizes| path::measure(dir, sizes.seconds)),
         (BenchWhat::Memory, |dir, sizes| path::measure_memory(dir, sizes.seconds)),
         (BenchWhat::Scale, |dir, sizes| scale::measure(dir, sizes.entries.unwrap_or(scale::ENTRIES))),
+        (BenchWhat::Registry, |dir, sizes| registry::measure(dir, sizes.devices.unwrap_or(registry::DEVICES))),
     ] {
-        // `path` shows the memory of its agent as well: once is enough. `scale` takes minutes and gigabytes.
-        let is_common = !matches!(what, BenchWhat::Memory | BenchWhat::Scale);
+        // `path` shows the memory of its agent as well: once is enough. `scale` and `registry` take minutes and gigabytes.
+        let is_common = !matches!(what, BenchWhat::Memory | BenchWhat::Scale | BenchWhat::Registry);
         let wanted = args.what == what || (args.what == BenchWhat::All && is_common);
         if wanted {
             if !json {

@@ -1,0 +1,211 @@
+//! `tally registry show ID [--at HEIGHT]`: what the node says is believed only as far as its proofs go.
+
+use crate::answer::{Answer, Context, Fault, print_json};
+use crate::args::NodeFlag;
+use crate::commands::verify::read_key;
+use crate::show::word;
+use crate::shutdown::runtime;
+use clap::Args;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::PathBuf;
+use tally_evidence::cbor::{self, Cbor};
+use tally_evidence::{Checkpoint, StateProof, VerifyingKey};
+use tally_ledger_client::{Client, RequestError};
+
+/// Arguments of `registry show`.
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// A party or a device; parties are looked for first
+    #[arg(value_name = "ID")]
+    id: String,
+    /// At this height; now when not said
+    #[arg(long, value_name = "HEIGHT")]
+    at: Option<u64>,
+    /// The device of this name, when a party has the same
+    #[arg(long)]
+    device: bool,
+    /// The ledger's public key as you know it (SPKI PEM); without it the node's word is taken and shown
+    #[arg(long, value_name = "FILE")]
+    ledger_key: Option<PathBuf>,
+    /// The node.
+    #[command(flatten)]
+    node: NodeFlag,
+}
+
+pub(super) fn run(args: &ShowArgs, json: bool) -> Result<Answer, Fault> {
+    runtime()?.block_on(async {
+        let client = Client::new(args.node.node.clone());
+        let (is_party, said) = look_up(&client, args).await?;
+        let key = match &args.ledger_key {
+            Some(file) => read_key(file)?,
+            None => {
+                let pem = String::from_utf8(client.get_bytes("/key.pem").await?).context("the node's key")?;
+                VerifyingKey::from_pem(&pem).context("the node's key")?
+            }
+        };
+        let proved = check(&said, is_party, args, &key);
+        let is_proved = proved.is_ok();
+        if json {
+            let mut said = said;
+            said["proved_at_height"] = json!(proved.as_ref().ok());
+            said["fault"] = json!(proved.as_ref().err());
+            print_json(&said)?;
+        } else {
+            print!("{}", render(&said, is_party, args, &proved));
+        }
+        Ok(is_proved.into())
+    })
+}
+
+async fn look_up(client: &Client, args: &ShowArgs) -> Result<(bool, Value), Fault> {
+    let at = args.at.map_or_else(String::new, |at| format!("?at={at}"));
+    if !args.device {
+        match client.get_json(&format!("/registry/parties/{}{at}", args.id)).await {
+            Ok(said) => return Ok((true, said)),
+            Err(RequestError::Refused { status: 404, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let said = client.get_json(&format!("/registry/devices/{}{at}", args.id)).await;
+    Ok((false, said.context(format_args!("looking for {}", args.id))?))
+}
+
+fn bytes_of(value: &Value, what: &str) -> Result<Vec<u8>, String> {
+    value
+        .as_str()
+        .and_then(|digits| hex::decode(digits).ok())
+        .ok_or_else(|| format!("the node's {what} is not hexadecimal"))
+}
+
+/// One claim, proved: its value, or that there is none.
+fn claimed(said: &Value, key: &[u8], checkpoint: &Checkpoint) -> Result<Option<Vec<u8>>, String> {
+    let name = hex::encode(key);
+    let claims = said["proof"]["claims"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let claim = claims.iter().find(|claim| claim["key"] == name.as_str());
+    let claim = claim.ok_or_else(|| format!("the node does not prove {name}"))?;
+    let value = if claim["value"].is_null() { None } else { Some(bytes_of(&claim["value"], "value")?) };
+    let proof = StateProof::decode(&bytes_of(&claim["proof"], "proof")?).map_err(|fault| fault.to_string())?;
+    proof.verify(&checkpoint.state, key, value.as_deref()).map_err(|fault| fault.to_string())?;
+    Ok(value)
+}
+
+/// Walks the versions as docs/formats/state.md says, *Who somebody was at a height*. Gives the height of the checkpoint.
+fn check(said: &Value, is_party: bool, args: &ShowArgs, ledger: &VerifyingKey) -> Result<u64, String> {
+    let sealed = bytes_of(&said["proof"]["checkpoint"], "checkpoint")?;
+    let checkpoint = Checkpoint::open(&sealed, ledger).map_err(|fault| fault.to_string())?;
+    let kind = if is_party { "party" } else { "device" };
+    let place = |number: u64| tally_contracts::state_key(&format!("past:{kind}/{}/{number}", args.id));
+    let past = |number: u64| -> Result<Option<Past>, String> {
+        claimed(said, &place(number)?, &checkpoint)?.map(|value| Past::read(&value)).transpose()
+    };
+    let at = args.at.unwrap_or(u64::MAX);
+    let is_over = |past: Option<Past>| past.is_some_and(|past| past.ended_at <= at);
+    let holds = &said["holds"];
+    let shown = match holds["version"].as_u64() {
+        Some(number) => {
+            let held = past(number)?.ok_or("the version is not there")?;
+            if held.ended_at <= at || number > 1 && !is_over(past(number - 1)?) {
+                return Err(format!("version {number} was not in force at height {at}"));
+            }
+            held.record
+        }
+        None => {
+            let ended = said["versions"].as_array().map_or(0, |all| all.len() as u64).saturating_sub(1);
+            if past(ended + 1)?.is_some() || ended > 0 && !is_over(past(ended)?) {
+                return Err("it is not shown that the version of now was in force".to_owned());
+            }
+            let key = [if is_party { b"P" } else { b"d" }, args.id.as_bytes()].concat();
+            claimed(said, &key, &checkpoint)?.ok_or("the record is not there")?
+        }
+    };
+    if matches_shown(&shown, holds, is_party) {
+        Ok(checkpoint.height)
+    } else {
+        Err("what is shown is not what is proved".to_owned())
+    }
+}
+
+/// `docs/formats/state.md`, `past:`.
+struct Past {
+    ended_at: u64,
+    record: Vec<u8>,
+}
+
+impl Past {
+    fn read(value: &[u8]) -> Result<Self, String> {
+        let unreadable = || "a version cannot be read".to_owned();
+        let Ok(Cbor::Array(items)) = cbor::decode(value) else { return Err(unreadable()) };
+        let [_, _, ended_at, _, Cbor::Bytes(record)] = items.as_slice() else { return Err(unreadable()) };
+        let ended_at = ended_at.as_integer().and_then(|height| u64::try_from(height).ok());
+        Ok(Self { ended_at: ended_at.ok_or_else(unreadable)?, record: record.clone() })
+    }
+}
+
+/// Whether the words that decide anything stand in the proved bytes: of a party its key, of a device agent, owner and site.
+fn matches_shown(proved: &[u8], holds: &Value, is_party: bool) -> bool {
+    let record = &holds["record"];
+    let Ok(proved) = cbor::decode(proved) else { return false };
+    let field = |map: &Cbor, name: &str| -> Option<Cbor> {
+        map.as_map()?.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value.clone())
+    };
+    let text = |value: Option<Cbor>| value.and_then(|value| value.into_text().ok());
+    if is_party {
+        // In force: [entry, record]; ended: the record itself.
+        let inner = match &proved {
+            Cbor::Array(items) => items.get(1).and_then(Cbor::as_bytes).and_then(|bytes| cbor::decode(bytes).ok()),
+            other => Some(other.clone()),
+        };
+        let key = inner.and_then(|record| field(&record, "key")).and_then(|key| key.into_bytes().ok());
+        return key.is_some_and(|key| record["key"] == hex::encode(key));
+    }
+    let (agent, owner, site) = match &proved {
+        Cbor::Array(items) => {
+            let item = |place: usize| items.get(place).cloned();
+            (text(item(0)), text(item(1)), text(item(3)))
+        }
+        map => (text(field(map, "agent")), text(field(map, "owner")), text(field(map, "site"))),
+    };
+    record["agent"] == json!(agent) && record["owner"] == json!(owner) && record["site"] == json!(site)
+}
+
+fn render(said: &Value, is_party: bool, args: &ShowArgs, proved: &Result<u64, String>) -> String {
+    let (holds, mut text) = (&said["holds"], String::new());
+    let kind = if is_party { "party" } else { "device" };
+    let at = args.at.map_or_else(|| "now".to_owned(), |at| format!("at height {at}"));
+    let _ = writeln!(text, "{kind:<12} {}  {at}", args.id);
+    let names: &[&str] = if is_party { &["kind", "name", "firm", "key_id"] } else { &["owner", "agent", "site"] };
+    for name in names.iter().filter(|name| !holds["record"][**name].is_null()) {
+        let _ = writeln!(text, "{name:<12} {}", word(&holds["record"][*name]));
+    }
+    let _ = writeln!(text, "{:<12} entry {}, height {}", "since", word(&holds["entry"]), word(&holds["from_height"]));
+    if !holds["ended_at"].is_null() {
+        let _ =
+            writeln!(text, "{:<12} entry {}, height {}", "until", word(&holds["ended_by"]), word(&holds["ended_at"]));
+    }
+    if !holds["key_until"].is_null() {
+        let _ = writeln!(text, "{:<12} {}", "key spoke to", word(&holds["key_until"]));
+    }
+    if said["revoked"] == true {
+        let _ = writeln!(text, "{:<12} nothing it seals is taken any more", "REVOKED");
+    }
+    if !said["grade"].is_null() {
+        let _ = writeln!(text, "{:<12} at most {}", "grade", word(&said["grade"]));
+    }
+    for print in said["fingerprints"].as_array().into_iter().flatten() {
+        let expected = if print["expected"] == true { ", the one expected" } else { "" };
+        let digest = word(&print["digest"]);
+        let _ = writeln!(
+            text,
+            "{:<12} {digest} {} by {}{expected}",
+            word(&print["kind"]),
+            word(&print["version"]),
+            word(&print["by"])
+        );
+    }
+    let _ = match proved {
+        Ok(height) => writeln!(text, "{:<12} by the state at height {height}", "proved"),
+        Err(fault) => writeln!(text, "{:<12} DOES NOT HOLD: {fault}", "proof"),
+    };
+    text
+}

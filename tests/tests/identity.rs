@@ -1,0 +1,171 @@
+//! `tally registry` against a whole node: keys, bindings and owners change, and what was stays provable.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use serde_json::Value;
+use tally_evidence::cbor::{int, text};
+use tally_tests::{PATIENCE, Party, Process, Site, tally_command};
+
+const LINE: &str = "
+plant: line
+devices:
+  - id: press-01
+    connect: modbus+tcp://127.0.0.1:1?unit=1
+    points:
+      - {id: running, at: coil:1, unit: \"1\"}
+";
+
+/// `tally registry …` of the site; exit code and both outputs.
+async fn registry(site: &Site, arguments: &[&str]) -> (i32, String) {
+    let mut command = tally_command(&["registry"]);
+    command.args(arguments).current_dir(site.dir());
+    command.args(["--node", &format!("unix:{}", site.dir().join("node.sock").display())]);
+    let output = Process::run(command, PATIENCE).await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+}
+
+async fn done(site: &Site, arguments: &[&str]) -> String {
+    let (code, said) = registry(site, arguments).await;
+    assert_eq!(code, 0, "{arguments:?}: {said}");
+    said
+}
+
+async fn shown(site: &Site, id: &str, at: Option<&str>) -> Value {
+    let mut arguments = vec!["--json", "show", id, "--ledger-key", "keys/node.pub.pem"];
+    arguments.extend(at.into_iter().flat_map(|at| ["--at", at]));
+    let mut command = tally_command(&["--json", "registry"]);
+    command.args(&arguments[1..]).current_dir(site.dir());
+    command.args(["--node", &format!("unix:{}", site.dir().join("node.sock").display())]);
+    let output = Process::run(command, PATIENCE).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+async fn new_key(site: &Site, name: &str) -> String {
+    let file = format!("keys/{name}.key");
+    let mut command = tally_command(&["keys", "new", &file]);
+    command.current_dir(site.dir());
+    assert!(Process::run(command, PATIENCE).await.status.success());
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_change_and_every_height_stays_provable() {
+    let site = Site::new(LINE, None).await;
+    let node = site.start_node().await;
+    let tina = ["--as", "tina", "--key", "keys/tina.key"];
+    let before = shown(&site, "tina", None).await["holds"]["record"]["key_id"].clone();
+    let second = new_key(&site, "tina-b").await;
+    done(&site, &[&["rotate", "--new-key", &second, "--overlap", "1h"][..], &tina].concat()).await;
+
+    // Both keys speak: the contract answers, and not the door.
+    let pay = [("to", text("fixit")), ("amount", int(5)), ("currency", text("EUR"))];
+    let old = Party::of(&site, "tina");
+    assert!(old.call(&site.node, "accounts", "transfer", None, &pay).await.refusal.is_some());
+    let new = ["--as", "tina", "--key", second.as_str()];
+    let third = new_key(&site, "tina-c").await;
+    let (code, said) = registry(&site, &[&["rotate", "--new-key", &third][..], &tina].concat()).await;
+    assert!(code == 1 && said.contains("123"), "the old key takes nothing away: {said}");
+    let rotated = done(&site, &[&["rotate", "--new-key", &third, "--overlap", "0s"][..], &new].concat()).await;
+    assert!(rotated.contains("registry.key-rotated"), "{rotated}");
+    let (code, said) = registry(&site, &[&["offer", "press-01", "--withdraw"][..], &new].concat()).await;
+    assert!(code != 0 && said.contains("another key"), "turned away at the door: {said}");
+
+    // Who she was, at every height, by the ledger's key alone.
+    let now = shown(&site, "tina", None).await;
+    let versions = now["versions"].as_array().unwrap().clone();
+    assert_eq!(versions.len(), 3);
+    assert_eq!(shown(&site, "tina", Some("0")).await["holds"]["record"]["key_id"], before);
+    let height = versions[1]["from_height"].as_u64().unwrap();
+    for (at, number) in [(height - 1, 0), (height, 1), (now["holds"]["from_height"].as_u64().unwrap(), 2)] {
+        let then = shown(&site, "tina", Some(&at.to_string())).await;
+        assert_eq!(then["holds"]["record"]["key_id"], versions[number]["record"]["key_id"], "at {at}");
+    }
+    // A restart reads the same from its log.
+    drop(node);
+    let _node = site.start_node().await;
+    assert_eq!(shown(&site, "tina", None).await["versions"], now["versions"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_is_recovered_and_a_device_changes_hands() {
+    let site = Site::new(LINE, None).await;
+    let _node = site.start_node().await;
+    let acme = ["--as", "acme", "--key", "keys/acme.key"];
+    let fixit = ["--as", "fixit", "--key", "keys/fixit.key"];
+    let tina = ["--as", "tina", "--key", "keys/tina.key"];
+    done(&site, &[&["recoverers", "tina", "acme", "--needed", "2"][..], &fixit].concat()).await;
+    let key = new_key(&site, "fixit-b").await;
+    done(&site, &[&["recover", "fixit", "--new-key", &key, "--write-proof", "fixit.json"][..], &tina].concat()).await;
+    let said = done(&site, &[&["recover", "fixit", "--proof", "fixit.json"][..], &tina].concat()).await;
+    assert!(said.contains("registry.recovery-approved"), "{said}");
+    let said = done(&site, &[&["recover", "fixit", "--proof", "fixit.json"][..], &acme].concat()).await;
+    assert!(said.contains("registry.key-recovered"), "{said}");
+    let (code, said) = registry(&site, &[&["offer", "press-01", "--withdraw"][..], &fixit].concat()).await;
+    assert!(code != 0 && said.contains("another key"), "the lost key is over: {said}");
+
+    done(&site, &[&["bind", "press-01", "--site", "hall-3"][..], &acme].concat()).await;
+    let file = site.dir().join("firmware.bin");
+    std::fs::write(&file, b"v1.2").unwrap();
+    done(
+        &site,
+        &[&["fingerprint", "press-01", "--of", "firmware", "--file", "firmware.bin", "--version", "1.2"][..], &acme]
+            .concat(),
+    )
+    .await;
+    done(&site, &[&["offer", "press-01", "--to", "fixit"][..], &acme].concat()).await;
+    let agent = shown(&site, "press-01", None).await["holds"]["record"]["agent"].as_str().unwrap().to_owned();
+    let new = ["--as", "fixit", "--key", key.as_str()];
+    done(&site, &[&["accept", "press-01", "--agent", &agent, "--site", "yard"][..], &new].concat()).await;
+    let now = shown(&site, "press-01", None).await;
+    assert_eq!((&now["holds"]["record"]["owner"], &now["holds"]["record"]["site"]), (&"fixit".into(), &"yard".into()));
+    assert_eq!(now["fingerprints"][0]["version"], "1.2");
+    let first = shown(&site, "press-01", Some("0")).await;
+    assert_eq!((&first["holds"]["record"]["owner"], &first["holds"]["record"]["site"]), (&"acme".into(), &Value::Null));
+    let (code, said) = registry(&site, &[&["bind", "press-01", "--site", "x"][..], &acme].concat()).await;
+    assert!(code == 1 && said.contains("refused"), "no longer acme's: {said}");
+}
+
+/// What a thief who is not root could get hold of: the log, a core file, the limits of the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_holds_keys_leaves_no_core_and_no_key_in_its_log() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::ExitStatusExt;
+    let site = Site::new(LINE, None).await;
+    let mut node = site.start_node().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // The files of a process that is not dumpable are root's, whoever runs it (proc(5)).
+    let owner = std::fs::metadata(format!("/proc/{}/environ", node.pid())).unwrap().uid();
+    assert_eq!(owner, 0, "its memory could be read by programs of the same user");
+    node.signal("ABRT").await;
+    let status = node.ended().await;
+    assert!(!status.core_dumped(), "{status}");
+
+    // A key that cannot be used is spoken of, and not shown.
+    let file = site.dir().join("keys/node.key");
+    let pem = std::fs::read_to_string(&file).unwrap();
+    let secret: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    for (program, key, config) in [("node", "keys/node.key", "node.yaml"), ("agent", "keys/agent-01.key", "agent.yaml")]
+    {
+        let key = site.dir().join(key);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let mut command = tally_command(&[program, "--config", config]);
+        command.current_dir(site.dir());
+        let output = Process::run(command, PATIENCE).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains("chmod 600"), "{program}: {said}");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    std::fs::write(&file, pem.replace("-----END", "AAAA\n-----END")).unwrap();
+    let mut command = tally_command(&["node", "--config", "node.yaml"]);
+    command.current_dir(site.dir());
+    let output = Process::run(command, PATIENCE).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &node.log();
+    assert!(!output.status.success() && said.contains("node.key"), "{said}");
+    for part in secret.as_bytes().chunks(24).filter(|part| part.len() == 24) {
+        assert!(!said.contains(std::str::from_utf8(part).unwrap()), "a piece of the key is in the log: {said}");
+    }
+}
