@@ -52,7 +52,7 @@ async fn new_key(site: &Site, name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_change_and_every_height_stays_provable() {
     let site = Site::new(LINE, None).await;
-    let node = site.start_node().await;
+    let mut node = site.start_node().await;
     let tina = ["--as", "tina", "--key", "keys/tina.key"];
     let before = shown(&site, "tina", None).await["holds"]["record"]["key_id"].clone();
     let second = new_key(&site, "tina-b").await;
@@ -82,7 +82,7 @@ async fn keys_change_and_every_height_stays_provable() {
         assert_eq!(then["holds"]["record"]["key_id"], versions[number]["record"]["key_id"], "at {at}");
     }
     // A restart reads the same from its log.
-    drop(node);
+    node.terminate().await;
     let _node = site.start_node().await;
     assert_eq!(shown(&site, "tina", None).await["versions"], now["versions"]);
 }
