@@ -26,8 +26,8 @@
 //! o contract 00 device 00 key values     the open agreement for these key values
 //! t due prefix 00 number                 a running term
 //! W contract 00 device                   the device that this one speaks about, by the owner's list
-//! e prefix                               last number of a round of attesting
-//! E prefix.attest 00 number              a round: who said what, and who agreed
+//! N prefix                               last number of a round of attesting
+//! S prefix.attest 00 number              a round: who said what, and who agreed
 //! V contract 00 action 00 device 00 …    the round that runs for these key values
 //! h prefix 00 number step place          who else attested a step: the entry
 //! y permit                               an open permit
@@ -41,7 +41,7 @@
 //! H kind name 00 number                  one of them, from 1: entry, ended by entry, ended at height, its key until, its record
 //! K party 00 key id                      number of the version with which a key ended
 //! U party                                who recovers an organisation: entry, parties, how many, delay, what comes next
-//! V party 00 key id                      approvals of a recovery: the key, by whom and when
+//! T party 00 key id                      approvals of a recovery: the key, by whom and when
 //! O device                               offer of a transfer: entry, from, to, until
 //! F device 00 kind                       latest fingerprint (firmware, mapping): entry, digest, by, time, version, number, the owner's
 //! G device 00 kind 00 number             one that was reported, from 1: the same without the last two
@@ -119,7 +119,7 @@ keys! {
     contract_text(digest: &Hash) = b'x';
     standing(contract: &ContractName, device: &DeviceId) = b's';
     watched(contract: &ContractName, device: &DeviceId) = b'W';
-    attestation_counter(prefix: &str) = b'e';
+    attestation_counter(prefix: &str) = b'N';
     counter(prefix: &str) = b'k';
     permit(id: u64) = b'y';
     burnt(id: u64) = b'Y';
@@ -129,7 +129,7 @@ keys! {
     bar(owner: &PartyId, party: &PartyId) = b'B';
     past_key(party: &PartyId, key: &Hash) = b'K';
     recovery(party: &PartyId) = b'U';
-    approvals(party: &PartyId, key: &Hash) = b'V';
+    approvals(party: &PartyId, key: &Hash) = b'T';
     offer(device: &DeviceId) = b'O';
     fingerprint(device: &DeviceId, kind: &str) = b'F';
     reported_fingerprint(device: &DeviceId, kind: &str, number: u64) = b'G';
@@ -175,7 +175,7 @@ fn all_of(kind: u8, name: &str) -> Vec<u8> {
 
 /// Approvals of every recovery of a party that is under way.
 pub(crate) fn all_approvals(party: &PartyId) -> Vec<u8> {
-    all_of(b'V', party.as_str())
+    all_of(b'T', party.as_str())
 }
 
 /// All rules of a device in force.
@@ -295,7 +295,7 @@ pub(crate) fn open<'a>(contract: &ContractName, values: impl IntoIterator<Item =
 pub(crate) fn attestation(id: &AgreementId) -> Vec<u8> {
     let mut key = agreement(id);
     if let Some(kind) = key.first_mut() {
-        *kind = b'E';
+        *kind = b'S';
     }
     key
 }
@@ -347,6 +347,20 @@ mod tests {
             assert_eq!(split_agreement(&id(text)), None, "{text}");
         }
         assert!(agreement(&id("mo-9")) < agreement(&id("mo-10")), "number order");
+    }
+
+    /// Whoever scans one kind must not find another: the page above is the only list there is.
+    #[test]
+    fn no_two_kinds_begin_with_the_same_byte() {
+        let page = include_str!("keys.rs").lines().filter_map(|line| line.strip_prefix("//! "));
+        let rows = page.filter(|row| row.chars().nth(1) == Some(' ') && row.len() > 40);
+        let mut kinds: Vec<char> = rows.filter_map(|row| row.chars().next()).collect();
+        assert!(kinds.len() > 40, "the page is not read any more: {kinds:?}");
+        // The history and the steps are two forms each of one kind.
+        let mut twice: Vec<char> = Vec::new();
+        kinds.sort_unstable();
+        kinds.windows(2).filter(|pair| pair[0] == pair[1]).for_each(|pair| twice.push(pair[0]));
+        assert_eq!(twice, ['H', 'h']);
     }
 
     #[test]

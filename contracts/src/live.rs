@@ -16,7 +16,7 @@ use tally_model::{AgreementId, Timestamp};
 const STANDING: &[u8] = b"s";
 const LAST_ANCHORS: &[u8] = b"v";
 /// And of the rounds of attesting.
-const ATTESTATIONS: &[u8] = b"E";
+const ATTESTATIONS: &[u8] = b"S";
 
 /// What of some old entries is still needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -262,7 +262,7 @@ fn k_of_n_give_an_organisation_another_key() {
     let speaks = [("device", text("press-01"))];
     assert_eq!(plant.registry("fixit", "withdraw-offer", &speaks), Err(123), "the lost key is over at once");
     assert_eq!(plant.registry_with("fixit", "fixit-b", "withdraw-offer", &speaks), Err(151), "the new one speaks");
-    assert!(plant.world.state.keys().all(|key| key[0] != b'V'), "no approval is left over");
+    assert!(plant.world.state.keys().all(|key| key[0] != b'T'), "no approval is left over");
 }
 
 #[test]
