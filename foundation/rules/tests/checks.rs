@@ -151,7 +151,7 @@ fn a_recording_is_found_however_old_it_is() {
     // The first copy whose last reading lies in the look-back: 110 to 119 end runs of 8, the first begins at 103.
     let expected =
         Finding { code: FindingCode::Replay, point: Some(point("vibration")), from: 103, to: 119, earlier: Some(43) };
-    assert_eq!(known, [expected.clone()]);
+    assert_eq!(known.as_slice(), std::slice::from_ref(&expected));
     let told = with_known(findings(&rule, shown, at), known, first);
     assert_eq!(confirm_findings(&rule, shown, at, first, Some(&told)), Ok(vec![&expected]));
     // With the whole before one's eyes it is no matter of trust.
