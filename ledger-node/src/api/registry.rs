@@ -38,7 +38,7 @@ pub async fn party(State(api): State<Api>, Path(id): Path<String>, at: Asked) ->
             "recovery": resolve::recovery(&state, &id, now),
         });
         state.check()?;
-        answer(engine, (b'p', id.as_str()), &versions, at, |version| party_json(version), more)
+        answer(engine, (b'p', id.as_str()), &versions, at, party_json, more)
     })
     .await
     .map(Json)
@@ -57,7 +57,7 @@ pub async fn device(State(api): State<Api>, Path(id): Path<String>, at: Asked) -
             "fingerprints": prints.iter().map(fingerprint).collect::<Vec<_>>(),
         });
         state.check()?;
-        answer(engine, (b'd', id.as_str()), &versions, at, |version| device_json(version), more)
+        answer(engine, (b'd', id.as_str()), &versions, at, device_json, more)
     })
     .await
     .map(Json)

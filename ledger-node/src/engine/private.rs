@@ -23,8 +23,7 @@ impl Engine {
     }
 
     fn admit_presented(&self, presented: &[u8]) -> Result<(StatementId, Ticket), SubmitError> {
-        let Presented { statement, openings } = Presented::split(presented).map_err(Refused::Private)?;
-        let id = SignedStatement::parse(&statement).map_err(Refused::Malformed)?.id;
+        let (id, Presented { statement, openings }) = self.split_presented(presented)?;
         let admitted = self.admit_with(statement.into(), &openings);
         let is_known =
             || self.on_its_way(&id).is_some() || self.inner.store.entry_of(&id).is_ok_and(|found| found.is_some());
@@ -32,6 +31,15 @@ impl Engine {
             self.inner.private.withdraw(&self.inner.store, id).map_err(|fault| failed(&fault))?;
         }
         Ok((id, admitted?))
+    }
+
+    /// What is no statement at all never comes to [`admit_with`](Self::admit_with), where the others are counted.
+    fn split_presented(&self, presented: &[u8]) -> Result<(StatementId, Presented), Refused> {
+        let split = || {
+            let presented = Presented::split(presented).map_err(Refused::Private)?;
+            Ok((SignedStatement::parse(&presented.statement).map_err(Refused::Malformed)?.id, presented))
+        };
+        split().inspect_err(|refused: &Refused| self.metrics().refused(refused.code()))
     }
 
     /// Erases what was purged; the words of the failure.

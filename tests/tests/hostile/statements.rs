@@ -163,9 +163,9 @@ fn algorithm_confusion(parts: &Parts) -> Vec<Attack> {
         ("alg-es256k", "ES256K", "malformed", alg(int(-47))),
         ("alg-rs256", "RS256", "malformed", alg(int(-257))),
         ("alg-text", "the algorithm as a text", "malformed", alg(text("ES256"))),
-        ("alg-unprotected", "the algorithm in the unprotected header", "malformed", moved.seal()),
-        ("alg-twice", "in both headers", "malformed", both.seal()),
-        ("kid-shadowed", "another key id in the unprotected header", "malformed", shadowed.seal()),
+        ("alg-unprotected", "the algorithm in the unprotected header", "private", moved.seal()),
+        ("alg-twice", "in both headers", "private", both.seal()),
+        ("kid-shadowed", "another key id in the unprotected header", "private", shadowed.seal()),
         (
             "crit-unknown",
             "a critical header nobody knows",
