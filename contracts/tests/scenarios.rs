@@ -10,7 +10,8 @@ use std::time::Duration;
 use tally_contracts::{Contract, Input, Kernel, LIBRARY, Refusal, views};
 use tally_evidence::cbor::{Cbor, bytes, text};
 use tally_evidence::{
-    Allowed, AnchorBody, DeviceRecord, Event, Gap, GapReason, PartyKind, Policy, Right, TriggerBody, Who, possession,
+    Allowed, AnchorBody, Commitment, DeviceRecord, Event, Gap, GapReason, Opening, PartyKind, Policy, Right,
+    TriggerBody, Who, possession,
 };
 use tally_model::{
     ActionName, AgreementId, ContractName, DeviceId, Finding, FindingCode, Grade, PointId, PolicyId, Timestamp, Value,
@@ -72,7 +73,7 @@ fn every_line_and_every_refusal() {
         refusals: BTreeSet::new(),
         anchors: BTreeMap::new(),
     };
-    for file in ["maintenance-order", "anchors", "access", "identity", "attest"] {
+    for file in ["maintenance-order", "anchors", "access", "identity", "attest", "privacy"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("library/{file}.scenarios"));
         player.play(&std::fs::read_to_string(path).unwrap());
     }
@@ -343,6 +344,10 @@ fn argument(name: &str, value: &str) -> Cbor {
             text(LIBRARY[0].1.replacen("\nversion: 1\n", &demand, 1))
         }
         ("text", ["minimal", version]) => text(minimal(version)),
+        ("remark", ["private", words]) => {
+            let opening = Opening { salt: [7; 16], value: text(*words), name: name.to_owned() };
+            Commitment::to(&opening.encode()).to_argument()
+        }
         _ => tally_evidence::cbor::from_value(&scalar(value)),
     }
 }

@@ -19,12 +19,16 @@ use tally_model::{PartyId, parse_duration};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  Who sealed for press-01 at height 120, proved:   tally registry show press-01 --at 120 --ledger-key ledger.pub.pem
-  A new key for an agent, the old one for a day:   tally keys new keys/agent-01b.key
-                                                   tally registry rotate --new-key keys/agent-01b.key --overlap 24h --as agent-01 --key keys/agent-01.key
-  Who can give acme another key, two of three:     tally registry recoverers tom ted judge --needed 2 --as acme --key keys/acme.key
-  Sell a press:                                    tally registry offer press-01 --to fixit --as acme --key keys/acme.key
-                                                   tally registry accept press-01 --agent agent-f --as fixit --key keys/fixit.key
+  Who sealed for press-01 at height 120, proved:
+    tally registry show press-01 --at 120 --ledger-key ledger.pub.pem
+  A new key for an agent, the old one good for another day:
+    tally keys new new.key
+    tally registry rotate --new-key new.key --overlap 24h --as agent-01 --key old.key
+  Who can give acme another key, two of three:
+    tally registry recoverers tom ted judge --needed 2 --as acme --key acme.key
+  Sell a press:
+    tally registry offer press-01 --to fixit --as acme --key acme.key
+    tally registry accept press-01 --agent agent-f --as fixit --key fixit.key
 docs/operator/identity.md has the whole story.")]
 pub struct RegistryArgs {
     /// What to do.

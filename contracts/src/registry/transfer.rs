@@ -3,8 +3,9 @@
 use super::{By, check_binding, device, history, needs_owner, not_allowed, store_device};
 use crate::args::Args;
 use crate::codec::{Reader, Record, Writer};
+use crate::datum::Datum;
 use crate::engine::bad_argument;
-use crate::records::Device;
+use crate::records::{Device, Standing};
 use crate::run::Run;
 use crate::state::StateRead;
 use crate::{Refusal, access, keys};
@@ -125,6 +126,23 @@ pub(super) fn accept(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> 
     rebind(run, by, &before, &record, "registry.device-transferred")
 }
 
+fn end_lists_of(
+    run: &mut Run<'_, '_>,
+    contract: &ContractName,
+    id: &DeviceId,
+    terms: &Standing,
+) -> Result<(), Refusal> {
+    let lists =
+        terms.fields.values().filter_map(|field| if let Datum::List(names) = field { Some(names) } else { None });
+    for listed in lists.flatten().filter_map(|name| DeviceId::try_new(name).ok()) {
+        let key = keys::watched(contract, &listed);
+        if run.load::<String>(&key)?.is_some_and(|about| about == id.as_str()) {
+            run.state.delete(key);
+        }
+    }
+    Ok(())
+}
+
 /// Names of all contracts.
 fn contracts(run: &Run<'_, '_>) -> Result<Vec<ContractName>, Refusal> {
     let read = |key: &[u8]| ContractName::try_new(std::str::from_utf8(key.get(1..)?).ok()?).ok();
@@ -145,8 +163,11 @@ fn check_no_agreement(run: &Run<'_, '_>, id: &DeviceId) -> Result<(), Refusal> {
 
 fn end_terms_of(run: &mut Run<'_, '_>, id: &DeviceId) -> Result<(), Refusal> {
     for contract in contracts(run)? {
+        // What it says, it says about itself again; and whom the old owner listed speaks about it no more.
+        run.state.delete(keys::watched(&contract, id));
         let key = keys::standing(&contract, id);
-        if run.state.get(&key).is_some() {
+        if let Some(terms) = run.load::<Standing>(&key)? {
+            end_lists_of(run, &contract, id, &terms)?;
             run.state.delete(key);
             run.emit("standing.ended", id.as_str(), [("contract", text(contract.as_str()))]);
         }

@@ -95,6 +95,8 @@ pub const ROUTES: &[Route] = &[
     get("/access/quarantines", ALL),
     get("/agreements/{id}", ALL),
     get("/contracts/{name}", ALL),
+    get("/registry/parties/{id}", ALL),
+    get("/registry/devices/{id}", ALL),
     // The ledger as a whole.
     get("/entries", READERS),
     get("/entries/{id}/private", READERS),

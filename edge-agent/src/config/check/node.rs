@@ -27,6 +27,7 @@ impl Checker<'_> {
         let token = written.token.as_ref().and_then(|file| {
             if node.is_some_and(|node| !node.is_private()) {
                 self.fault(file.referenced, "others could read the token on the way: write `node: tls:HOST:PORT`");
+                return None;
             }
             let path = self.path(&file.value);
             self.keep(file, read_token(&path))
