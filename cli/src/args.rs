@@ -314,7 +314,7 @@ pub enum KeysCommand {
 #[derive(Debug, Clone, Args)]
 pub struct NodeFlag {
     /// The ledger node: unix:/path/to/socket, tcp:host:port, or with TLS tls:host:port
-    #[arg(long, value_name = "ADDRESS", env = "TALLY_NODE", value_parser = address, default_value = "unix:/run/tallystick/node.sock")]
+    #[arg(long, global = true, value_name = "ADDRESS", env = "TALLY_NODE", value_parser = address, default_value = "unix:/run/tallystick/node.sock")]
     pub node: NodeAddress,
     /// Who we are.
     #[command(flatten)]
@@ -325,16 +325,22 @@ pub struct NodeFlag {
 #[derive(Debug, Clone, Default, Args)]
 pub struct AccessFlags {
     /// TLS: certificates of the authorities that may have signed the node's (PEM)
-    #[arg(long, value_name = "FILE", env = "TALLY_CA", help_heading = "Reaching a node over TLS")]
+    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CA", help_heading = "Reaching a node over TLS")]
     pub ca: Option<PathBuf>,
     /// TLS: our certificate with its chain (PEM)
-    #[arg(long, value_name = "FILE", env = "TALLY_CERT", help_heading = "Reaching a node over TLS")]
+    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CERT", help_heading = "Reaching a node over TLS")]
     pub cert: Option<PathBuf>,
     /// TLS: the key of --cert; without it, the file of --cert with the ending `.key`
-    #[arg(long, value_name = "FILE", env = "TALLY_CERT_KEY", help_heading = "Reaching a node over TLS")]
+    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CERT_KEY", help_heading = "Reaching a node over TLS")]
     pub cert_key: Option<PathBuf>,
     /// A file with our token, as `tally token add` showed it (mode 0600)
-    #[arg(long, value_name = "FILE", env = "TALLY_TOKEN_FILE", help_heading = "Reaching a node over TLS")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TALLY_TOKEN_FILE",
+        help_heading = "Reaching a node over TLS"
+    )]
     pub token: Option<PathBuf>,
 }
 
