@@ -1,10 +1,8 @@
 //! The command line, described once: `--help` is made from this.
 
-use crate::answer::Fault;
+use crate::flags::{AgentFlag, CallerFlags, NodeFlag};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use tally_ledger_client::{Access, Client, NodeAddress, Timeouts, read_token};
-use tally_model::Tls;
 
 /// From a PLC register to a paid work order: no unsigned hop in between.
 #[derive(Debug, Parser)]
@@ -310,74 +308,6 @@ pub enum KeysCommand {
     },
 }
 
-/// How to reach the node; the same in every command.
-#[derive(Debug, Clone, Args)]
-pub struct NodeFlag {
-    /// The ledger node: unix:/path/to/socket, tcp:host:port, or with TLS tls:host:port
-    #[arg(long, global = true, value_name = "ADDRESS", env = "TALLY_NODE", value_parser = address, default_value = "unix:/run/tallystick/node.sock")]
-    pub node: NodeAddress,
-    /// Who we are.
-    #[command(flatten)]
-    pub shown: AccessFlags,
-}
-
-/// How we show a node who we are; the same in every command.
-#[derive(Debug, Clone, Default, Args)]
-pub struct AccessFlags {
-    /// TLS: certificates of the authorities that may have signed the node's (PEM)
-    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CA", help_heading = "Reaching a node over TLS")]
-    pub ca: Option<PathBuf>,
-    /// TLS: our certificate with its chain (PEM)
-    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CERT", help_heading = "Reaching a node over TLS")]
-    pub cert: Option<PathBuf>,
-    /// TLS: the key of --cert; without it, the file of --cert with the ending `.key`
-    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CERT_KEY", help_heading = "Reaching a node over TLS")]
-    pub cert_key: Option<PathBuf>,
-    /// A file with our token, as `tally token add` showed it (mode 0600)
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "TALLY_TOKEN_FILE",
-        help_heading = "Reaching a node over TLS"
-    )]
-    pub token: Option<PathBuf>,
-}
-
-impl AccessFlags {
-    /// What a client brings along.
-    ///
-    /// # Errors
-    /// When a file cannot be used.
-    pub fn access(&self) -> Result<Access, Fault> {
-        let key = self.cert.as_ref().map(|cert| self.cert_key.clone().unwrap_or_else(|| cert.with_extension("key")));
-        if let Some(key) = &key {
-            tally_tls::private_key(key)?;
-        }
-        let tls = Tls { ca: self.ca.clone(), pin: None, certificate: self.cert.clone(), key };
-        let token = self.token.as_deref().map(read_token).transpose()?;
-        Ok(Access { tls, token })
-    }
-}
-
-impl NodeFlag {
-    /// A client of the node, with the usual times.
-    ///
-    /// # Errors
-    /// When a file cannot be used.
-    pub fn client(&self) -> Result<Client, Fault> {
-        self.client_with(Timeouts::default())
-    }
-
-    /// The same with other times.
-    ///
-    /// # Errors
-    /// When a file cannot be used.
-    pub fn client_with(&self, timeouts: Timeouts) -> Result<Client, Fault> {
-        Ok(Client::with_timeouts(self.node.clone(), timeouts).with_access(self.shown.access()?))
-    }
-}
-
 /// Arguments of `call`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -403,15 +333,9 @@ pub struct CallArgs {
     /// that are texts to the contract; values as in --arg, at most 64 KiB. Repeatable
     #[arg(long = "private", value_name = "NAME=VALUE")]
     pub private: Vec<String>,
-    /// Who is asking
-    #[arg(long = "as", value_name = "PARTY")]
-    pub party: String,
-    /// Key of that party (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
-    /// The node.
+    /// Who asks.
     #[command(flatten)]
-    pub node: NodeFlag,
+    pub caller: CallerFlags,
 }
 
 /// Arguments of `orders`.
@@ -546,9 +470,9 @@ pub struct EvidenceArgs {
     /// Whose time-stamps count.
     #[command(flatten)]
     pub authority: crate::commands::timestamp::AuthorityFlags,
-    /// The agent that keeps the readings: unix:/path/to/socket or tcp:host:port
-    #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
-    pub agent: NodeAddress,
+    /// The agent, which keeps the readings.
+    #[command(flatten)]
+    pub agent: AgentFlag,
     /// The node.
     #[command(flatten)]
     pub node: NodeFlag,
@@ -587,9 +511,9 @@ pub struct VerifyArgs {
 /// Arguments of `status` and `reload`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The agent: unix:/path/to/socket or tcp:host:port
-    #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
-    pub agent: NodeAddress,
+    /// The agent.
+    #[command(flatten)]
+    pub agent: AgentFlag,
 }
 
 /// Arguments of `bench`.
@@ -644,18 +568,6 @@ fn points(text: &str) -> Result<usize, String> {
         Ok(points @ 1..=100_000) => Ok(points),
         _ => Err("a number from 1 to 100000".to_owned()),
     }
-}
-
-/// An address as people type it: the path of a socket may be relative to the current folder.
-pub fn address(text: &str) -> Result<NodeAddress, String> {
-    let absolute = match text.strip_prefix("unix:") {
-        Some(path) if !path.starts_with('/') => {
-            let path = std::path::absolute(path).map_err(|fault| format!("{path}: {fault}"))?;
-            format!("unix:{}", path.display())
-        }
-        _ => text.to_owned(),
-    };
-    absolute.parse().map_err(|fault: tally_ledger_client::AddressFault| fault.to_string())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod child;
 mod clock_state;
 mod commands;
 mod demo;
+mod flags;
 mod footprint;
 mod mapping_copy;
 mod ports;

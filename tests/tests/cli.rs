@@ -124,6 +124,34 @@ async fn wrong_usage_is_2() {
     }
 }
 
+/// Whoever asks a node shows it the token he was told to show: a flag that is taken and left aside would be silent.
+#[tokio::test]
+async fn whoever_asks_a_node_reads_the_token_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("tina.key").display().to_string();
+    tally(&["keys", "new", &key]).await.is(0);
+    let caller = ["--as", "tina", "--key", &key];
+    for (asks, is_sealed) in [
+        (&["orders"] as &[&str], false),
+        (&["order", "mo-1"], false),
+        (&["balance"], false),
+        (&["ledger", "show"], false),
+        (&["query", "agreements"], false),
+        (&["disclose", "1"], false),
+        (&["registry", "show", "tina"], false),
+        (&["access", "permits"], false),
+        (&["registry", "offer", "press-01", "--to", "fixit"], true),
+        (&["access", "revoke", "--permit", "1"], true),
+        (&["purge", "1", "--field", "f", "--reason", "r"], true),
+        (&["call", "registry", "revoke-party"], true),
+    ] {
+        let mut all = asks.to_vec();
+        all.extend(["--node", "tcp:127.0.0.1:1", "--token", "missing.token"]);
+        all.extend(if is_sealed { &caller[..] } else { &[] });
+        tally(&all).await.is(2).says("missing.token");
+    }
+}
+
 #[tokio::test]
 async fn keys_are_private_and_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();

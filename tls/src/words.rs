@@ -7,9 +7,10 @@ use rustls::{AlertDescription, CertificateError, Error};
 #[must_use]
 pub fn denied(fault: &std::io::Error) -> Option<String> {
     match refusal_of(fault) {
-        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
-            Some("it wants a certificate of ours: write `certificate` and `key`".to_owned())
-        }
+        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => Some(
+            "it wants a certificate of ours: write `certificate` and `key`; on the command line --cert and --cert-key"
+                .to_owned(),
+        ),
         Some(Error::AlertReceived(AlertDescription::CertificateExpired)) => {
             Some("it does not accept our certificate (CertificateExpired): renew it".to_owned())
         }

@@ -5,19 +5,18 @@ mod outcome;
 mod show;
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::NodeFlag;
 use crate::commands::call::{Done, Wish, submit};
 use crate::commands::evidence::write_whole;
-use crate::commands::keys::read_private;
 use crate::commands::prove::time;
+use crate::flags::{AgentFlag, CallerFlags, NodeFlag};
 use crate::shutdown::runtime;
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tally_evidence::cbor::{self, Cbor};
 use tally_evidence::{PermitFile, permit_state_key};
-use tally_ledger_client::{Client, NodeAddress, RequestError};
-use tally_model::{PartyId, Timestamp, Value};
+use tally_ledger_client::{Client, RequestError};
+use tally_model::{Timestamp, Value};
 
 /// Arguments of `access`.
 #[derive(Debug, Args)]
@@ -53,20 +52,6 @@ enum AccessCommand {
     Quarantine(QuarantineArgs),
 }
 
-/// Who asks, and whom.
-#[derive(Debug, Args)]
-struct Caller {
-    /// Who is asking
-    #[arg(id = "as", long = "as", value_name = "PARTY")]
-    party: String,
-    /// Key of that party (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// The node.
-    #[command(flatten)]
-    node: NodeFlag,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = file::EXAMPLE)]
 struct PolicyArgs {
@@ -78,7 +63,7 @@ struct PolicyArgs {
     mapping: Option<PathBuf>,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -110,7 +95,7 @@ struct RequestArgs {
     out: Option<PathBuf>,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -130,7 +115,7 @@ struct RevokeArgs {
     lift: bool,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -151,9 +136,9 @@ struct UseArgs {
     /// The permit, as `tally access request --out` wrote it
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The agent: unix:/path/to/socket
-    #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = crate::args::address, default_value = "unix:/run/tallystick/agent.sock")]
-    agent: NodeAddress,
+    /// The agent.
+    #[command(flatten)]
+    agent: AgentFlag,
 }
 
 #[derive(Debug, Args)]
@@ -173,7 +158,7 @@ struct QuarantineArgs {
     lift: bool,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 pub fn run(args: AccessArgs, json: bool) -> Result<Answer, Fault> {
@@ -194,16 +179,15 @@ fn argument(name: &str, value: Cbor) -> (String, Cbor) {
 }
 
 /// Seals a call of `access`, and gives the node's client for what comes next.
-async fn call(caller: &Caller, action: &str, arguments: Arguments) -> Result<(Done, Client), Fault> {
-    let key = read_private(&caller.key)?;
-    let party = PartyId::try_new(&caller.party).context("--as")?;
-    let client = caller.node.client()?;
-    let done = submit(&client, &party, &key, Wish { contract: "access", action, agreement: None, arguments }).await?;
+async fn call(caller: &CallerFlags, action: &str, arguments: Arguments) -> Result<(Done, Client), Fault> {
+    let client = caller.client()?;
+    let done =
+        submit(&client, &caller.signer()?, Wish { contract: "access", action, agreement: None, arguments }).await?;
     Ok((done, client))
 }
 
 /// A call whose outcome is all there is to tell.
-fn call_and_tell(caller: &Caller, action: &str, arguments: Arguments, json: bool) -> Result<Answer, Fault> {
+fn call_and_tell(caller: &CallerFlags, action: &str, arguments: Arguments, json: bool) -> Result<Answer, Fault> {
     let (done, _) = runtime()?.block_on(call(caller, action, arguments))?;
     if json {
         print_json(&done)?;
@@ -369,7 +353,7 @@ fn permits(args: &PermitsArgs, json: bool) -> Result<Answer, Fault> {
 
 fn use_permit(args: &UseArgs, json: bool) -> Result<Answer, Fault> {
     let file = std::fs::read(&args.file).context(args.file.display())?;
-    let answer = runtime()?.block_on(Client::new(args.agent.clone()).post_bytes("/permits/use", file));
+    let answer = runtime()?.block_on(args.agent.client().post_bytes("/permits/use", file));
     match answer {
         Ok(report) => {
             if json {
@@ -388,7 +372,7 @@ fn use_permit(args: &UseArgs, json: bool) -> Result<Answer, Fault> {
             }
             Ok(Answer::No)
         }
-        Err(fault) => Err(fault).context(format_args!("bringing the permit to the agent at {}", args.agent)),
+        Err(fault) => Err(fault).context(format_args!("bringing the permit to the agent at {}", args.agent.agent)),
     }
 }
 

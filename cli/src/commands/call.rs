@@ -2,7 +2,6 @@
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::CallArgs;
-use crate::commands::keys::read_private;
 use crate::shutdown::runtime;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,8 +13,7 @@ use tally_ledger_client::{Client, SubmitError};
 use tally_model::{AgreementId, PartyId, Timestamp};
 
 pub fn run(args: CallArgs, json: bool) -> Result<Answer, Fault> {
-    let key = read_private(&args.key)?;
-    let party = PartyId::try_new(&args.party).context("--as")?;
+    let signer = args.caller.signer()?;
     let agreement = args.agreement.as_deref().map(AgreementId::try_new).transpose().context("--agreement")?;
     let mut arguments = BTreeMap::new();
     for text in &args.args {
@@ -37,8 +35,8 @@ pub fn run(args: CallArgs, json: bool) -> Result<Answer, Fault> {
     }
     let wish = Wish { contract: &args.contract, action: &args.action, agreement, arguments };
     runtime()?.block_on(async {
-        let client = args.node.client()?;
-        let done = submit_with(&client, &party, &key, wish, openings).await?;
+        let client = args.caller.client()?;
+        let done = submit_with(&client, &signer, wish, openings).await?;
         show(&done, json)?;
         Ok(done.refusal.is_none().into())
     })
@@ -77,15 +75,14 @@ pub struct Done {
 ///
 /// # Errors
 /// When the node cannot be reached or does not admit the statement.
-pub async fn submit(client: &Client, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Done, Fault> {
-    submit_with(client, party, key, wish, Vec::new()).await
+pub async fn submit(client: &Client, signer: &(PartyId, SigningKey), wish: Wish<'_>) -> Result<Done, Fault> {
+    submit_with(client, signer, wish, Vec::new()).await
 }
 
 /// The same with what opens its private fields beside it.
 async fn submit_with(
     client: &Client,
-    party: &PartyId,
-    key: &SigningKey,
+    (party, key): &(PartyId, SigningKey),
     wish: Wish<'_>,
     openings: Vec<Vec<u8>>,
 ) -> Result<Done, Fault> {

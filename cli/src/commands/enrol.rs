@@ -1,7 +1,7 @@
 //! `tally enrol`: a key made here, its certificate from the plant's authority.
 
 use crate::answer::{Answer, Context, Fault};
-use crate::args::address;
+use crate::flags::address;
 use crate::shutdown::runtime;
 use clap::Args;
 use std::path::PathBuf;

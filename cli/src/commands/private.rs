@@ -1,11 +1,10 @@
 //! `tally disclose` and `tally purge`: private fields of calls, shown one by one, and erased.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::NodeFlag;
 use crate::commands::call::{Wish, show, submit};
 use crate::commands::evidence::write_whole;
-use crate::commands::keys::read_private;
 use crate::commands::verify::read_key;
+use crate::flags::{CallerFlags, NodeFlag};
 use crate::shutdown::runtime;
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,7 +12,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tally_evidence::cbor::{int, text};
 use tally_ledger_client::{Client, RequestError};
-use tally_model::PartyId;
 use tally_verifier::verify;
 
 /// Arguments of `disclose`.
@@ -44,7 +42,7 @@ pub struct DiscloseArgs {
 }
 
 pub fn disclose(args: &DiscloseArgs, is_json: bool) -> Result<Answer, Fault> {
-    let client = Client::new(args.node.node.clone());
+    let client = args.node.client()?;
     let (Some(field), Some(output)) = (&args.field, &args.output) else { return list(&client, &args.entry, is_json) };
     let path = format!("/entries/{}/private/{field}", args.entry);
     let bytes = match runtime()?.block_on(client.get_bytes(&path)) {
@@ -123,29 +121,22 @@ pub struct PurgeArgs {
     /// Why; stays in the ledger
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who is asking
-    #[arg(long = "as", value_name = "PARTY")]
-    party: String,
-    /// Key of that party (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// The node.
+    /// Who asks.
     #[command(flatten)]
-    node: NodeFlag,
+    caller: CallerFlags,
 }
 
 pub fn purge(args: &PurgeArgs, is_json: bool) -> Result<Answer, Fault> {
-    let key = read_private(&args.key)?;
-    let party = PartyId::try_new(&args.party).context("--as")?;
+    let signer = args.caller.signer()?;
     runtime()?.block_on(async {
-        let client = Client::new(args.node.node.clone());
+        let client = args.caller.client()?;
         let found =
             client.get_json(&format!("/entries/{}/private", args.entry)).await.context("looking for the call")?;
         let entry = found["entry"].as_u64().ok_or("the node does not say which entry it is")?;
         let arguments = [("entry", int(entry)), ("field", text(&*args.field)), ("reason", text(&*args.reason))];
         let arguments: BTreeMap<_, _> = arguments.map(|(name, value)| (name.to_owned(), value)).into();
         let wish = Wish { contract: "privacy", action: "purge", agreement: None, arguments };
-        let done = submit(&client, &party, &key, wish).await?;
+        let done = submit(&client, &signer, wish).await?;
         show(&done, is_json)?;
         Ok(done.refusal.is_none().into())
     })

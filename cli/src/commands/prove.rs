@@ -2,9 +2,10 @@
 //! anyone can check offline.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::{FileForm, NodeFlag, address};
+use crate::args::FileForm;
 use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_key;
+use crate::flags::{AgentFlag, NodeFlag};
 use crate::show;
 use crate::shutdown::runtime;
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tally_evidence::{AnchorBody, CoverageFile, Disclosure, EvidenceEntry, Question, SignedStatement, StatementKind};
-use tally_ledger_client::{Client, NodeAddress, RequestError, Timeouts};
+use tally_ledger_client::{RequestError, Timeouts};
 use tally_model::{DeviceId, PointId, Timestamp, parse_duration};
 use tally_verifier::{Report, verify};
 
@@ -44,9 +45,9 @@ pub struct ProveArgs {
     /// Show one reading instead
     #[arg(long, value_name = "DEVICE/POINT/NUMBER")]
     reading: Option<ReadingName>,
-    /// The agent that keeps the readings: unix:/path/to/socket or tcp:host:port
-    #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
-    agent: NodeAddress,
+    /// The agent, which keeps the readings.
+    #[command(flatten)]
+    agent: AgentFlag,
     /// Write the proof into this file, for `tally verify`
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -127,7 +128,7 @@ fn coverage(args: &ProveArgs, question: &Question) -> Result<Option<Vec<u8>>, Fa
 /// it, which is then said.
 async fn shown(args: &ProveArgs, name: &ReadingName) -> Result<Option<(Question, Disclosure)>, Fault> {
     let ReadingName { device, point, number } = name;
-    let agent = Client::with_timeouts(args.agent.clone(), Timeouts { answer: ANSWER_TIME, ..Timeouts::default() });
+    let agent = args.agent.client_with(Timeouts { answer: ANSWER_TIME, ..Timeouts::default() });
     let bytes = match agent.get_bytes(&format!("/readings/{device}/{number}")).await {
         Err(RequestError::Refused { status: 404 | 410, text, .. }) => {
             eprintln!("{text}");

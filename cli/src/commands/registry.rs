@@ -3,9 +3,9 @@
 mod show;
 
 use crate::answer::{Answer, Context, Fault};
-use crate::args::NodeFlag;
 use crate::commands::call::{self, Wish, submit};
 use crate::commands::keys::read_private;
+use crate::flags::CallerFlags;
 use crate::shutdown::runtime;
 use clap::{Args, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
@@ -56,20 +56,6 @@ enum RegistryCommand {
     Fingerprint(FingerprintArgs),
 }
 
-/// Who asks, and whom.
-#[derive(Debug, Args)]
-struct Caller {
-    /// Who is asking
-    #[arg(id = "as", long = "as", value_name = "PARTY")]
-    party: String,
-    /// Key of that party (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// The node.
-    #[command(flatten)]
-    node: NodeFlag,
-}
-
 #[derive(Debug, Args)]
 struct RotateArgs {
     /// The new key (PKCS#8 PEM), as `tally keys new` makes it
@@ -83,7 +69,7 @@ struct RotateArgs {
     overlap: String,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -99,7 +85,7 @@ struct RecoverersArgs {
     delay: String,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -118,7 +104,7 @@ struct RecoverArgs {
     write_proof: Option<PathBuf>,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -137,7 +123,7 @@ struct BindArgs {
     no_site: bool,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -154,7 +140,7 @@ struct OfferArgs {
     withdraw: bool,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -170,7 +156,7 @@ struct AcceptArgs {
     site: Option<String>,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 /// What a fingerprint is of.
@@ -202,7 +188,7 @@ struct FingerprintArgs {
     version: String,
     /// Who asks.
     #[command(flatten)]
-    caller: Caller,
+    caller: CallerFlags,
 }
 
 pub fn run(args: RegistryArgs, json: bool) -> Result<Answer, Fault> {
@@ -223,22 +209,16 @@ type Arguments = Vec<(&'static str, Cbor)>;
 /// Seals a call of the registry, and shows what came of it.
 async fn ask(
     client: &Client,
-    caller: &Caller,
+    caller: &CallerFlags,
     action: &str,
     arguments: Arguments,
     json: bool,
 ) -> Result<Answer, Fault> {
-    let key = read_private(&caller.key)?;
-    let party = PartyId::try_new(&caller.party).context("--as")?;
     let arguments = arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>();
     let wish = Wish { contract: "registry", action, agreement: None, arguments };
-    let done = submit(client, &party, &key, wish).await?;
+    let done = submit(client, &caller.signer()?, wish).await?;
     call::show(&done, json)?;
     Ok(done.refusal.is_none().into())
-}
-
-fn client(caller: &Caller) -> Client {
-    Client::new(caller.node.node.clone())
 }
 
 async fn ledger_of(client: &Client) -> Result<String, Fault> {
@@ -265,7 +245,7 @@ fn rotate(args: &RotateArgs, json: bool) -> Result<Answer, Fault> {
     let party = PartyId::try_new(args.party.as_ref().unwrap_or(&args.caller.party)).context("--party")?;
     let (key, overlap) = (read_private(&args.new_key)?, micros(&args.overlap, "--overlap")?);
     runtime()?.block_on(async {
-        let client = client(&args.caller);
+        let client = args.caller.client()?;
         let mut arguments = new_key(&ledger_of(&client).await?, &party, &key);
         arguments.push(("overlap", overlap));
         ask(&client, &args.caller, "rotate-key", arguments, json).await
@@ -275,13 +255,13 @@ fn rotate(args: &RotateArgs, json: bool) -> Result<Answer, Fault> {
 fn recoverers(args: &RecoverersArgs, json: bool) -> Result<Answer, Fault> {
     let admins = Cbor::Array(args.admins.iter().map(text).collect());
     let arguments = vec![("admins", admins), ("needed", int(args.needed)), ("delay", micros(&args.delay, "--delay")?)];
-    runtime()?.block_on(ask(&client(&args.caller), &args.caller, "set-recovery", arguments, json))
+    runtime()?.block_on(ask(&args.caller.client()?, &args.caller, "set-recovery", arguments, json))
 }
 
 fn recover(args: &RecoverArgs, json: bool) -> Result<Answer, Fault> {
     let party = PartyId::try_new(&args.party).context("PARTY")?;
     runtime()?.block_on(async {
-        let client = client(&args.caller);
+        let client = args.caller.client()?;
         let arguments = match (&args.new_key, &args.proof) {
             (Some(file), _) => new_key(&ledger_of(&client).await?, &party, &read_private(file)?),
             (None, Some(file)) => read_proof(file, &party)?,
@@ -323,7 +303,7 @@ fn read_proof(file: &std::path::Path, party: &PartyId) -> Result<Arguments, Faul
 
 fn bind(args: &BindArgs, json: bool) -> Result<Answer, Fault> {
     runtime()?.block_on(async {
-        let client = client(&args.caller);
+        let client = args.caller.client()?;
         let id: tally_model::DeviceId = args.device.parse().context("DEVICE")?;
         let now = client.get_json(&format!("/registry/devices/{id}")).await.context("asking for the device")?;
         let before = &now["holds"]["record"];
@@ -349,13 +329,13 @@ fn offer(args: &OfferArgs, json: bool) -> Result<Answer, Fault> {
     let mut arguments = vec![("device", text(&args.device))];
     arguments.extend(args.to.as_ref().map(|to| ("to", text(to))));
     let action = if args.withdraw { "withdraw-offer" } else { "offer-transfer" };
-    runtime()?.block_on(ask(&client(&args.caller), &args.caller, action, arguments, json))
+    runtime()?.block_on(ask(&args.caller.client()?, &args.caller, action, arguments, json))
 }
 
 fn accept(args: &AcceptArgs, json: bool) -> Result<Answer, Fault> {
     let record = record(&args.device, &args.agent, &args.caller.party, args.site.as_deref())?;
     let arguments = vec![("device", record.to_cbor())];
-    runtime()?.block_on(ask(&client(&args.caller), &args.caller, "accept-transfer", arguments, json))
+    runtime()?.block_on(ask(&args.caller.client()?, &args.caller, "accept-transfer", arguments, json))
 }
 
 fn fingerprint(args: &FingerprintArgs, json: bool) -> Result<Answer, Fault> {
@@ -374,5 +354,5 @@ fn fingerprint(args: &FingerprintArgs, json: bool) -> Result<Answer, Fault> {
         ("digest", bytes(digest)),
         ("version", text(&args.version)),
     ];
-    runtime()?.block_on(ask(&client(&args.caller), &args.caller, "report-fingerprint", arguments, json))
+    runtime()?.block_on(ask(&args.caller.client()?, &args.caller, "report-fingerprint", arguments, json))
 }

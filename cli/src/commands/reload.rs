@@ -4,10 +4,10 @@ use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::StatusArgs;
 use crate::shutdown::runtime;
 use serde_json::Value;
-use tally_ledger_client::{Client, RequestError};
+use tally_ledger_client::RequestError;
 
 pub fn run(args: &StatusArgs, json: bool) -> Result<Answer, Fault> {
-    let answer = runtime()?.block_on(Client::new(args.agent.clone()).post("/reload"));
+    let answer = runtime()?.block_on(args.agent.client().post("/reload"));
     let report = match answer {
         Ok(report) => report,
         // The faults of the file are an answer, not a failure of this command.
@@ -19,7 +19,7 @@ pub fn run(args: &StatusArgs, json: bool) -> Result<Answer, Fault> {
             }
             return Ok(Answer::No);
         }
-        Err(fault) => return Err(fault).context(format_args!("asking the agent at {}", args.agent)),
+        Err(fault) => return Err(fault).context(format_args!("asking the agent at {}", args.agent.agent)),
     };
     if json {
         print_json(&report)?;

@@ -6,12 +6,11 @@ use crate::args::StatusArgs;
 use crate::show::{duration, word};
 use crate::shutdown::runtime;
 use serde_json::Value;
-use tally_ledger_client::Client;
 
 pub fn run(args: &StatusArgs, json: bool) -> Result<Answer, Fault> {
     let status = runtime()?
-        .block_on(Client::new(args.agent.clone()).get_json("/status"))
-        .context(format_args!("asking the agent at {}", args.agent))?;
+        .block_on(args.agent.client().get_json("/status"))
+        .context(format_args!("asking the agent at {}", args.agent.agent))?;
     if json {
         print_json(&status)?;
     } else {

@@ -48,7 +48,7 @@ pub enum WitnessCommand {
     /// Show what a running witness cosigned last; exit code 1 when it has an alarm
     Status {
         /// The witness: unix:/path/to/socket or tcp:host:port
-        #[arg(long, value_name = "ADDRESS", env = "TALLY_WITNESS", value_parser = crate::args::address, default_value = "tcp:127.0.0.1:7470")]
+        #[arg(long, value_name = "ADDRESS", env = "TALLY_WITNESS", value_parser = crate::flags::address, default_value = "tcp:127.0.0.1:7470")]
         witness: NodeAddress,
     },
     /// Check offline what two signed checkpoints, or a split file, say of a ledger; exit code 1 when it has two histories

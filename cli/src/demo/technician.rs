@@ -34,18 +34,18 @@ async fn work(
     wrench: mpsc::Sender<String>,
     screen: &Screen,
 ) -> Result<(), Fault> {
-    let (key, party) = (read_private(key)?, PartyId::try_new(technician)?);
+    let signer = (PartyId::try_new(technician)?, read_private(key)?);
     let wish = |action| {
         let agreement = AgreementId::try_new(order).ok();
         Wish { contract: "maintenance-order", action, agreement, arguments: BTreeMap::new() }
     };
     tokio::time::sleep(READING).await;
-    let accepted = submit(client, &party, &key, wish("accept")).await?;
+    let accepted = submit(client, &signer, wish("accept")).await?;
     screen.call(technician, "accepts", order, &accepted);
     tokio::time::sleep(REPAIRING).await;
     wrench.send("repair press-01".to_owned()).await?;
     screen.say(technician, "has changed the bearing of press-01");
-    let done = submit(client, &party, &key, wish("done")).await?;
+    let done = submit(client, &signer, wish("done")).await?;
     screen.call(technician, "reports done", order, &done);
     Ok(())
 }

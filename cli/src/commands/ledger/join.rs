@@ -2,7 +2,7 @@
 
 use super::Found;
 use crate::answer::{Context, Fault};
-use crate::args::{AccessFlags, address};
+use crate::flags::{AccessFlags, address};
 use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;

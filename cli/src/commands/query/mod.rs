@@ -4,8 +4,8 @@ mod proofs;
 mod table;
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::NodeFlag;
 use crate::commands::verify::read_key;
+use crate::flags::NodeFlag;
 use crate::shutdown::runtime;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};

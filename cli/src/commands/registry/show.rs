@@ -1,8 +1,8 @@
 //! `tally registry show ID [--at HEIGHT]`: what the node says is believed only as far as its proofs go.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::NodeFlag;
 use crate::commands::verify::read_key;
+use crate::flags::NodeFlag;
 use crate::show::word;
 use crate::shutdown::runtime;
 use clap::Args;
@@ -35,7 +35,7 @@ pub(super) struct ShowArgs {
 
 pub(super) fn run(args: &ShowArgs, json: bool) -> Result<Answer, Fault> {
     runtime()?.block_on(async {
-        let client = Client::new(args.node.node.clone());
+        let client = args.node.client()?;
         let (is_party, said) = look_up(&client, args).await?;
         let key = match &args.ledger_key {
             Some(file) => read_key(file)?,
