@@ -5,11 +5,14 @@
 //! - `.tools/lock`: held while installing, so that two runs do not install into each other.
 //!
 //! - `.tools/postgresql`: a PostgreSQL server unpacked from Debian's packages, only where none is installed.
+//! - `.tools/softhsm`: SoftHSM2, a PKCS#11 token in software, likewise.
 //!
 //! mosquitto comes from the Debian package. Its service, when Debian starts it, is not ours: tests start their own
 //! broker on a free port and leave it alone.
 
 mod postgresql;
+mod softhsm;
+mod unpack;
 
 use crate::run::{Failure, root, run};
 use std::ffi::OsString;
@@ -32,6 +35,7 @@ pub fn install() -> Result<(), Failure> {
     lock.lock().map_err(|fault| file_fault("lock", &lock_path, &fault))?;
     mosquitto()?;
     postgresql::install(&tools)?;
+    softhsm::install(&tools)?;
     python_packages(&tools)?;
     node_packages(&tools)
 }

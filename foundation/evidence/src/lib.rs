@@ -34,6 +34,7 @@ mod reading;
 mod receipt;
 mod registration;
 mod rule;
+mod sealing_key;
 mod split;
 mod state_page;
 mod state_tree;
@@ -76,13 +77,14 @@ pub use reading::{ChainHead, ReadingFault, Salt, decode_reading, encode_reading,
 pub use receipt::{ConsistencyReceipt, Receipt, ReceiptFault};
 pub use registration::{DeviceRecord, PartyKind, PartyRecord, RegistrationFault, RuleRecord, possession};
 pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
+pub use sealing_key::{RemoteKey, SealFault, SealingKey};
 pub use split::{Split, SplitFault, SplitFile};
 pub use state_page::{PageScratch, PageWay, StateChange, StatePage};
 pub use state_tree::{
     EMPTY_STATE, StateProof, StateProofFault, StateTree, in_key_order, inner_hash as state_node_hash, state_changes,
     state_root,
 };
-pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign};
+pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign, sign_with};
 pub use timestamp::{Stamped, TOKEN_BYTES_MAX, TimeStampToken};
 
 /// SHA-256 of `bytes`.

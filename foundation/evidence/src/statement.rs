@@ -9,7 +9,7 @@
 //! of the signature, so a malleated or repeated signature cannot make a second statement out of one.
 
 use crate::cursor::Cursor;
-use crate::{KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey, cbor};
+use crate::{KeyId, SIGNATURE_BYTES, SealFault, SealingKey, SigningKey, VerifyingKey, cbor};
 use cbor::{Cbor, CborFault, int, text};
 use coset::{CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 use sha2::{Digest, Sha256};
@@ -299,19 +299,51 @@ pub fn sign(
     issued_at: i64,
     payload: Vec<u8>,
 ) -> Vec<u8> {
+    seal(protected(kind, &key.public().id(), issuer, subject, audience, issued_at), payload, key)
+}
+
+/// The same with a key that may be away. With a token the signature differs each time, the statement's id does not.
+///
+/// # Errors
+/// [`SealFault`].
+pub fn sign_with(
+    kind: StatementKind,
+    key: &SealingKey,
+    issuer: &PartyId,
+    subject: &str,
+    audience: &str,
+    issued_at: i64,
+    payload: Vec<u8>,
+) -> Result<Vec<u8>, SealFault> {
+    let sign1 = CoseSign1Builder::new()
+        .protected(protected(kind, &key.public()?.id(), issuer, subject, audience, issued_at))
+        .payload(payload)
+        .try_create_signature(&[], |message| key.sign(message).map(|signature| signature.to_vec()))?
+        .build();
+    // As in `seal`.
+    Ok(sign1.to_tagged_vec().unwrap_or_default())
+}
+
+fn protected(
+    kind: StatementKind,
+    key: &KeyId,
+    issuer: &PartyId,
+    subject: &str,
+    audience: &str,
+    issued_at: i64,
+) -> coset::Header {
     let claims = Cbor::Map(vec![
         (int(ISS), text(issuer.as_str())),
         (int(SUB), text(subject)),
         (int(AUD), text(audience)),
         (int(IAT), int(issued_at)),
     ]);
-    let protected = HeaderBuilder::new()
+    HeaderBuilder::new()
         .algorithm(iana::Algorithm::ES256)
         .content_type(kind.content_type().to_owned())
-        .key_id(key.public().id().0.to_vec())
+        .key_id(key.0.to_vec())
         .value(CWT_CLAIMS, claims)
-        .build();
-    seal(protected, payload, key)
+        .build()
 }
 
 /// Signs with these protected headers and encodes with the COSE_Sign1 tag (18).

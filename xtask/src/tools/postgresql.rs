@@ -1,8 +1,9 @@
 //! PostgreSQL for the tests of the projection: the installed one, or Debian's packages unpacked into `.tools/postgresql`. Nothing is
 //! installed, so no root is needed and no service starts.
 
-use super::{file_fault, find};
-use crate::run::{Failure, run};
+use super::find;
+use super::unpack::unpack;
+use crate::run::Failure;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -20,19 +21,8 @@ pub(super) fn install(tools: &Path) -> Result<(), Failure> {
         )));
     }
     let server = current().ok_or_else(|| Failure::Machine(format!("apt knows no postgresql; type: {typed}")))?;
-    eprintln!("xtask: unpacking {server} into {}", ours.display());
-    let packages = ours.join("packages");
-    fs::create_dir_all(&packages).map_err(|fault| file_fault("create", &packages, &fault))?;
     let client = server.replacen("postgresql-", "postgresql-client-", 1);
-    let mut download = Command::new("apt-get");
-    download.args(["-q", "download", &server, &client, "libpq5"]).current_dir(&packages).stdout(std::io::stderr());
-    run(&mut download)?;
-    let listed = fs::read_dir(&packages).map_err(|fault| file_fault("read", &packages, &fault))?;
-    for package in listed.filter_map(Result::ok).map(|entry| entry.path()) {
-        if package.extension().is_some_and(|end| end == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(&package).arg(&ours))?;
-        }
-    }
+    unpack(&[&server, &client, "libpq5"], &ours)?;
     if has_server(&ours.join("usr/lib/postgresql")) {
         return Ok(());
     }
