@@ -13,7 +13,7 @@ use crate::api::Access;
 use crate::engine::{EngineConfig, LedgerKey, Limits};
 use crate::order::BlockLimits;
 use crate::retain::Retention;
-use crate::witness::{RawPolicy, WitnessPolicy};
+use crate::witness::{RawPolicy, RawWatching, Watching, WitnessPolicy};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
@@ -71,6 +71,8 @@ pub struct NodeConfig {
     pub segment: Option<u64>,
     /// Who must have seen a checkpoint before a receipt is final.
     pub witnesses: Option<WitnessPolicy>,
+    /// Other ledgers whose checkpoints this node cosigns.
+    pub witness_for: Option<Watching>,
 }
 
 /// Files with which a node that follows shows who it is.
@@ -168,6 +170,7 @@ struct RawConfig {
     #[serde(default)]
     block: RawBlock,
     witnesses: Option<RawPolicy>,
+    witness_for: Option<RawWatching>,
     projection: Option<Spanned<RawProjection>>,
     #[serde(default)]
     retention: retention::RawRetention,
@@ -264,6 +267,9 @@ impl NodeConfig {
             retention,
             segment,
             witnesses: raw.witnesses.map(|raw| raw.check(&mut checker)),
+            witness_for: raw
+                .witness_for
+                .map(|raw| raw.check(&mut checker, "witness_for.", &folder.join(&data).join("witness_for"))),
         };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
     }

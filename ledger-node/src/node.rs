@@ -1,19 +1,19 @@
 //! Wire and run: configuration, ledger, sockets, systemd, stop.
 
-use crate::api::{self, Access, Doorkeeper, unix_now};
+use crate::api::{self, Access, Cosigning, Doorkeeper, unix_now};
 use crate::clock::WallClock;
 use crate::config::{ConfigError, NodeConfig};
 use crate::engine::{Engine, NodeState};
 use crate::follow::{self, Source};
 use crate::order::OpenLedgerError;
 use crate::projection::Feed;
-use crate::witness::{self, Finality};
+use crate::witness::{self, Finality, Witness, WitnessError};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::Genesis;
 use tally_door::{BindError, Bound, Door, Expiry, Listen, Secure, TokenFault};
-use tally_evidence::{LogKey, RuleRecord, TreeNote};
+use tally_evidence::{LogKey, NoteVerifyingKey, RuleRecord, TreeNote};
 use tally_projection::Place;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,14 @@ pub enum NodeError {
     /// What witnesses signed cannot be read.
     #[error("the folder `witness` of the data folder: {0}")]
     Witnesses(std::io::Error),
+    /// It cannot be the witness it shall be.
+    #[error("`witness_for` of node.yaml: {0}")]
+    Witness(#[from] Box<WitnessError>),
+    /// It would be its own witness.
+    #[error(
+        "`witness_for` of node.yaml: {0} is this ledger's own key; a witness is somebody else, with a key of its own (`tally keys new FILE --algorithm ed25519`)"
+    )]
+    OwnWitness(&'static str),
     /// There is a ledger already.
     #[error("there is a ledger in {0} already; a ledger is begun once")]
     NotEmpty(String),
@@ -79,6 +87,7 @@ pub struct Node {
     access: Access,
     projection: Option<Place>,
     witnesses: Option<Arc<Finality>>,
+    witness: Option<Arc<Witness>>,
     follow: Option<Source>,
 }
 
@@ -122,11 +131,12 @@ impl Node {
         let opened = tokio::task::spawn_blocking(move || {
             let engine = open_engine(&config)?;
             let witnesses = open_witnesses(&config, &engine)?;
-            Ok::<_, NodeError>((engine, witnesses))
+            let witness = open_witness(&config, &engine)?;
+            Ok::<_, NodeError>((engine, witnesses, witness))
         });
-        let (engine, witnesses) = opened.await??;
+        let (engine, witnesses, witness) = opened.await??;
         let node = Self::bind_behind(door, engine, &listen).await?.with_projection(projection);
-        Ok(Self { witnesses, access, follow, ..node })
+        Ok(Self { witnesses, witness, access, follow, ..node })
     }
 
     /// A node for a ledger that is open already; who reaches it on this machine may do everything.
@@ -143,7 +153,8 @@ impl Node {
     /// [`NodeError::Bind`].
     pub async fn bind_behind(door: Door, engine: Engine, listen: &[Listen]) -> Result<Self, NodeError> {
         let bound = Bound::bind(listen, door).await?;
-        Ok(Self { engine, bound, access: Access::default(), projection: None, witnesses: None, follow: None })
+        let access = Access::default();
+        Ok(Self { engine, bound, access, projection: None, witnesses: None, witness: None, follow: None })
     }
 
     /// The same node with other rules of who may do what.
@@ -185,7 +196,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::Failed`].
     pub async fn serve(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let Self { engine, bound, access, projection, witnesses, follow } = self;
+        let Self { engine, bound, access, projection, witnesses, witness, follow } = self;
         let expiry = bound.expiry();
         let doorkeeper = Arc::new(Doorkeeper::new(access, bound.tallies(), expiry.clone())?);
         let feed = projection.map(|place| Feed::start(&engine, place)).transpose().map_err(NodeError::Thread)?;
@@ -196,7 +207,8 @@ impl Node {
         let stop_serving = CancellationToken::new();
         let asking = witnesses.as_ref().map(|known| witness::start(&engine, known, Arc::new(WallClock), &stop_serving));
         let questions = feed.as_ref().map(Feed::questions);
-        let router = api::router(engine.clone(), questions, witnesses, doorkeeper, stop_serving.clone());
+        let router =
+            api::router(engine.clone(), questions, Cosigning { witnesses, witness }, doorkeeper, stop_serving.clone());
         let serving = bound.serve(router, stop_serving.clone());
         let serving = tokio::spawn(serving);
         let following = follow.map(|source| tokio::spawn(follow::run(engine.clone(), source, stop_serving.clone())));
@@ -244,6 +256,20 @@ fn open_witnesses(config: &NodeConfig, engine: &Engine) -> Result<Option<Arc<Fin
     let is_ours = |tree: &TreeNote| engine.store().root_at(tree.size).is_ok_and(|root| root == Some(tree.root));
     let known = Finality::open(policy, log, &config.data, is_ours).map_err(NodeError::Witnesses)?;
     Ok(Some(Arc::new(known)))
+}
+
+/// What this node is to other ledgers; never to its own.
+fn open_witness(config: &NodeConfig, engine: &Engine) -> Result<Option<Arc<Witness>>, NodeError> {
+    let Some(watching) = &config.witness_for else { return Ok(None) };
+    let own: NoteVerifyingKey = engine.key().clone().into();
+    if watching.logs.iter().any(|log| *log.key.key() == own) {
+        return Err(NodeError::OwnWitness("a key in `logs`"));
+    }
+    let witness = witness::open(watching).map_err(Box::new)?;
+    if witness.cosigner().is_ok_and(|cosigner| *cosigner.key() == own) {
+        return Err(NodeError::OwnWitness("`key`"));
+    }
+    Ok(Some(witness))
 }
 
 /// Until stopped, or until a failed ledger has said so for [`LAST_WORDS`]: `/ready` (503), `/status` and `/metrics` give the

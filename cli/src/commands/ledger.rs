@@ -99,6 +99,7 @@ async fn show(client: &Client) -> Result<Found, Fault> {
         let _ = writeln!(text, "{title:<12} {}", word(value));
     }
     text += &witnesses(&status["witnesses"]);
+    text += &witness_for(&status["witness_for"]);
     text += &following(&status["following"]);
     let _ = writeln!(text, "{:<12} {}", "projection", projection(&status["projection"]));
     status["checkpoint"] = checkpoint;
@@ -132,6 +133,20 @@ fn witnesses(status: &Value) -> String {
     }
     if let Some(alarm) = status["alarm"].as_str() {
         let _ = writeln!(text, "{:<12} {alarm}", "ALARM");
+    }
+    text
+}
+
+/// What it cosigned of other ledgers; nothing where it is no witness.
+fn witness_for(status: &Value) -> String {
+    let mut text = String::new();
+    for log in status["logs"].as_array().into_iter().flatten() {
+        let state =
+            log["size"].as_u64().map_or("nothing cosigned yet".to_owned(), |size| format!("cosigned {size} entries"));
+        let _ = writeln!(text, "{:<12} {}  {state}", "witness for", word(&log["origin"]));
+        if let Some(alarm) = log["alarm"].as_str() {
+            let _ = writeln!(text, "{:<12} it has two histories: tally witness compare {alarm}", "ALARM");
+        }
     }
     text
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tally_evidence::{Algorithm, Cosigner, LogKey, NoteVerifyingKey, Split, SplitFile, TreeNote};
 use tally_ledger_client::{Client, NodeAddress};
-use tally_ledger_node::witness::{Records, WitnessConfig};
+use tally_ledger_node::witness::{Records, Watching, WitnessConfig};
 
 /// Arguments of `witness`.
 #[derive(Debug, Args)]
@@ -17,7 +17,8 @@ use tally_ledger_node::witness::{Records, WitnessConfig};
 A witness signs the checkpoints of other people's ledgers, as long as they only grow. First steps:
   tally witness new w --name witness.fixit.example/w1 --watch press-line=press-line.pub.pem
   tally witness --config w/witness.yaml
-Give w/witness.pub.pem and your address to whoever runs the ledger; he names them in `witnesses:` of his node.yaml.")]
+Give w/witness.pub.pem and your address to whoever runs the ledger; he names them in `witnesses:` of his node.yaml.
+A node can be a witness of other ledgers besides: `witness_for:` in its node.yaml.")]
 pub struct WitnessArgs {
     /// What else than running one.
     #[command(subcommand)]
@@ -47,7 +48,7 @@ pub enum WitnessCommand {
     },
     /// Show what a running witness cosigned last; exit code 1 when it has an alarm
     Status {
-        /// The witness: unix:/path/to/socket or tcp:host:port
+        /// The witness, alone or a node: unix:/path/to/socket or tcp:host:port
         #[arg(long, value_name = "ADDRESS", env = "TALLY_WITNESS", value_parser = crate::flags::address, default_value = "tcp:127.0.0.1:7470")]
         witness: NodeAddress,
     },
@@ -68,7 +69,7 @@ pub enum WitnessCommand {
         /// Also forget what was cosigned: begin anew with the ledger's next checkpoint, whatever it is
         #[arg(long)]
         forget: bool,
-        /// Configuration file
+        /// Configuration file: witness.yaml, or node.yaml of a node that is a witness besides
         #[arg(long, value_name = "FILE", default_value = "/etc/tallystick/witness.yaml")]
         config: PathBuf,
     },
@@ -130,7 +131,16 @@ fn new(dir: &Path, name: &str, logs: &[String], algorithm: Algorithm, json: bool
 
 fn status(address: &NodeAddress, json: bool) -> Result<Answer, Fault> {
     let asked = runtime()?.block_on(Client::new(address.clone()).get_json("/status"));
-    let status = asked.context(format_args!("asking the witness at {address}"))?;
+    let mut status = asked.context(format_args!("asking the witness at {address}"))?;
+    // A node that is a witness besides says so under a key of its own.
+    if status["ledger"].is_string() {
+        status = status["witness_for"].take();
+        if status.is_null() {
+            return Err(
+                format!("the node at {address} is no witness: `witness_for` in its node.yaml makes it one").into()
+            );
+        }
+    }
     let logs = status["logs"].as_array().map(Vec::as_slice).unwrap_or_default();
     let has_alarm = logs.iter().any(|log| !log["alarm"].is_null());
     if json {
@@ -196,8 +206,8 @@ fn tell(split: &SplitFile, found: Split, notes: &[TreeNote; 2], json: bool) -> R
 }
 
 fn settle(origin: &str, forget: bool, config: &Path, json: bool) -> Result<Answer, Fault> {
-    let config = WitnessConfig::load(config).context(config.display())?;
-    let records = Records::open(&config.data).context("stop the witness first")?;
+    let watching = Watching::load(config).context(config.display())?;
+    let records = Records::open(&watching.data).context("stop the witness first")?;
     let settled = records.settle(origin, forget)?;
     if json {
         print_json(&json!({"kept": settled.kept, "forgotten": settled.is_forgotten}))?;

@@ -37,7 +37,7 @@ pub async fn submit(State(api): State<Api>, request: Request) -> Result<Response
     } else {
         api.engine.submit(bytes).await?
     };
-    if let Some(witnesses) = &api.witnesses
+    if let Some(witnesses) = &api.cosigning.witnesses
         && let Standing::Durable { have, need } = witnesses.settle(committed.size).await
     {
         return Ok(not_final(&committed, have, need));
@@ -137,7 +137,9 @@ pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<R
         })
     })
     .await?;
-    if let Some(Standing::Durable { have, need }) = api.witnesses.map(|witnesses| witnesses.standing(committed.size)) {
+    if let Some(Standing::Durable { have, need }) =
+        api.cosigning.witnesses.map(|witnesses| witnesses.standing(committed.size))
+    {
         return Ok(not_final(&committed, have, need));
     }
     Ok(([(header::CONTENT_TYPE, media_type)], place_headers(&committed), shown).into_response())

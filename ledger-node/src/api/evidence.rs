@@ -25,7 +25,7 @@ use tally_model::{AgreementId, Grade, PartyId, Timestamp};
 pub async fn evidence(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = agreement_id(&id)?;
     let missing = no_agreement(&id);
-    let shown = api.witnesses.as_ref().and_then(|witnesses| witnesses.shown());
+    let shown = api.cosigning.witnesses.as_ref().and_then(|witnesses| witnesses.shown());
     let file = on_disk(&api.engine, move |engine| collect(engine, &id, shown)).await?.ok_or(missing)?;
     let name = format!("attachment; filename=\"{}.evidence\"", file.agreement);
     let headers = [(header::CONTENT_TYPE, "application/cbor".to_owned()), (header::CONTENT_DISPOSITION, name)];

@@ -66,8 +66,11 @@ async fn metrics(State(api): State<Api>) -> Response {
         metrics.following_fault.set(i64::from(following.fault.is_some()));
     }
     let mut text = metrics.text();
-    if let Some(witnesses) = &api.witnesses {
+    if let Some(witnesses) = &api.cosigning.witnesses {
         text.extend(witnesses.tallies().text(witnesses.lag()));
+    }
+    if let Some(witness) = &api.cosigning.witness {
+        text.extend(witness.metrics().text());
     }
     text.extend(api.doorkeeper.text().into_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
@@ -96,8 +99,11 @@ async fn status(State(api): State<Api>) -> Response {
     if engine.retention().is_on() {
         status["retention"] = super::retention::status(engine);
     }
-    if let Some(witnesses) = &api.witnesses {
+    if let Some(witnesses) = &api.cosigning.witnesses {
         status["witnesses"] = witnesses.status(engine.store().head().map_or(0, |head| head.checkpoint.size));
+    }
+    if let Some(witness) = &api.cosigning.witness {
+        status["witness_for"] = crate::witness::status_of(witness);
     }
     if let Some(following) = engine.following() {
         status["following"] = following.status(engine.store().head().map(|head| head.checkpoint.height));

@@ -25,6 +25,7 @@ mod roles;
 mod scitt;
 mod tlog;
 mod views;
+mod witness;
 
 pub(crate) use copy::{Listed, Listing};
 pub use doorkeeper::Access;
@@ -35,7 +36,7 @@ pub use roles::{ROUTES, Role, Route};
 
 use crate::engine::{Engine, NodeState};
 use crate::projection::Questions;
-use crate::witness::Finality;
+use crate::witness::{Finality, REQUEST_BYTES_MAX, REQUEST_TIME, Witness};
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
@@ -56,6 +57,8 @@ const SUBMIT_TIME: Duration = Duration::from_secs(10);
 const READ_TIME: Duration = Duration::from_secs(30);
 /// Questions answered at once. They share two cores with the ledger.
 const READS_MAX: usize = 64;
+/// Requests of other ledgers for a cosignature at once: each ends in a sync on the disk that the ledger needs.
+const WITNESS_MAX: usize = 4;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -65,29 +68,41 @@ pub(crate) struct Api {
     pub streams: events::Streams,
     /// The projection; `None` when the node keeps none.
     pub questions: Option<Arc<Questions>>,
-    /// Who else must have seen a checkpoint, if anybody.
-    pub witnesses: Option<Arc<Finality>>,
+    /// Who cosigns for us, and for whom we do.
+    pub cosigning: Cosigning,
     /// Who may do what.
     pub doorkeeper: Arc<Doorkeeper>,
+}
+
+/// Cosignatures, both ways.
+#[derive(Clone)]
+pub(crate) struct Cosigning {
+    /// Who else must have seen a checkpoint, if anybody.
+    pub witnesses: Option<Arc<Finality>>,
+    /// What this node is to other ledgers, if anything.
+    pub witness: Option<Arc<Witness>>,
 }
 
 /// All routes.
 pub(crate) fn router(
     engine: Engine,
     questions: Option<Arc<Questions>>,
-    witnesses: Option<Arc<Finality>>,
+    cosigning: Cosigning,
     doorkeeper: Arc<Doorkeeper>,
     stop: CancellationToken,
 ) -> Router {
     let limits = engine.limits().clone();
-    let api = Api { engine, stop, streams: events::Streams::default(), questions, witnesses, doorkeeper };
+    let api = Api { engine, stop, streams: events::Streams::default(), questions, cosigning, doorkeeper };
     let submitting = limits.in_flight_max + limits.urgent_max();
     let submit =
         Router::new().route("/entries", post(entries::submit)).layer(DefaultBodyLimit::max(limits.body_bytes_max));
+    let witness = witness::routes().layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX));
     Router::new()
         .merge(guarded(reading(), READS_MAX, READ_TIME))
         .layer(middleware::from_fn_with_state(api.clone(), refuse_when_failed))
         .merge(guarded(submit, submitting, SUBMIT_TIME))
+        // It lives by its own records: a ledger that stopped does not keep it from signing.
+        .merge(guarded(witness, WITNESS_MAX, REQUEST_TIME))
         .merge(health::routes())
         .layer(middleware::from_fn_with_state(api.clone(), doorkeeper::admit))
         .fallback(|| async { Problem::not_found("path", "no such path", "docs/formats/api.md lists every path") })

@@ -76,6 +76,9 @@ pub const ROUTES: &[Route] = &[
     get("/.well-known/scitt-keys/{kid}", ANYBODY),
     get("/key.pem", ANYBODY),
     get("/openapi.json", ANYBODY),
+    // Other ledgers ask for cosignatures: the signature of the log's key shows who asks, and is looked at first.
+    post("/witness/add-checkpoint", ANYBODY),
+    get("/witness/{hash}/checkpoint", ANYBODY),
     // What an agent needs.
     post("/entries", SEALERS),
     get("/entries/{id}", ALL),
@@ -196,7 +199,9 @@ mod tests {
     fn nothing_that_changes_is_open_and_auditors_change_nothing() {
         for row in ROUTES {
             let asks_only = row.method == "GET" || row.path == "/query/sql";
-            assert!(asks_only || !row.roles.is_empty(), "{} is open", row.path);
+            // Changes what this node remembers of another ledger, and that only as the other ledger's key has signed.
+            let is_signed = row.path == "/witness/add-checkpoint";
+            assert!(asks_only || is_signed || !row.roles.is_empty(), "{} is open", row.path);
             assert!(asks_only || !row.roles.contains(&Auditor), "an auditor may {} {}", row.method, row.path);
             assert!(row.roles.is_empty() || row.roles.contains(&Operator), "{} is closed to operators", row.path);
         }

@@ -21,7 +21,7 @@ const HINT: &str =
 /// `GET /tlog/checkpoint`: with witnesses the last one that enough of them signed, otherwise, and until there is one, the head's.
 pub async fn checkpoint(State(api): State<Api>) -> Result<Response, Problem> {
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
-    if let Some((_, note)) = api.witnesses.as_ref().and_then(|witnesses| witnesses.note()) {
+    if let Some((_, note)) = api.cosigning.witnesses.as_ref().and_then(|witnesses| witnesses.note()) {
         return Ok((headers, note.to_string()).into_response());
     }
     let head = api.engine.store().head().ok_or_else(|| Problem::not_now("starting", "no block yet", 1))?;

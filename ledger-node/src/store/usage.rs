@@ -98,6 +98,7 @@ fn what_is(name: &str) -> &'static str {
         "log/LOCK" => "who has the log open",
         "witness/final.note" => "the last checkpoint that enough witnesses signed",
         "witness/alarm.split" => "proof that this ledger's key signed two histories",
+        _ if name.starts_with("witness_for/") => "what this node signed last of other ledgers, as their witness",
         _ if name.ends_with(".new") => "unfinished; removed by the next retention pass",
         _ if name.starts_with("kept/") => "what is kept of a segment of the log that was pruned",
         _ if name.starts_with("snapshot/") => "the state behind a block, to rebuild the index from",

@@ -1,4 +1,4 @@
-//! `witness.yaml`: as written, then checked. Reference: `docs/operator/witness.md`.
+//! `witness.yaml`, and `witness_for` of node.yaml: as written, then checked. Reference: `docs/operator/witness.md`.
 
 use crate::config::{Checker, ConfigError, RawPlaces, check_yaml, load_private};
 use serde::Deserialize;
@@ -13,17 +13,24 @@ const LISTEN: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7470);
 const LISTS: &str = "docs/operator/witness.md lists every key";
 
-/// A checked configuration.
+/// A checked configuration of the separate program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WitnessConfig {
+    /// What makes it a witness.
+    pub watching: Watching,
+    /// Where it listens.
+    pub listen: Vec<Listen>,
+}
+
+/// What makes a program a witness, whether it is one alone (`witness.yaml`) or a node besides (`witness_for` of node.yaml).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watching {
     /// Name in its cosignatures.
     pub name: String,
     /// Its private key, PKCS#8 PEM, Ed25519 or P-256.
     pub key: PathBuf,
     /// What it remembers; made when missing.
     pub data: PathBuf,
-    /// Where it listens.
-    pub listen: Vec<Listen>,
     /// What it watches.
     pub logs: Vec<WatchedLog>,
 }
@@ -45,6 +52,16 @@ struct RawConfig {
     data: PathBuf,
     listen: Option<Spanned<Vec<Spanned<String>>>>,
     listen_plain: Option<Spanned<String>>,
+    logs: Spanned<Vec<RawLog>>,
+}
+
+/// `witness_for` of node.yaml.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWatching {
+    name: Spanned<String>,
+    key: PathBuf,
+    data: Option<PathBuf>,
     logs: Spanned<Vec<RawLog>>,
 }
 
@@ -75,14 +92,48 @@ impl WitnessConfig {
         let mut checker = Checker { folder, faults: Vec::new() };
         let plain = raw.listen_plain.as_ref();
         let places = RawPlaces { listen: raw.listen, plain, has_tls: false, usual: LISTEN };
-        let config = Self {
-            name: key_name(&mut checker, &raw.name, "name"),
-            key: folder.join(raw.key),
-            data: folder.join(raw.data),
-            listen: checker.listen(places),
-            logs: logs(&mut checker, &raw.logs),
-        };
+        let watching = RawWatching { name: raw.name, key: raw.key, data: Some(raw.data), logs: raw.logs };
+        let config = Self { watching: watching.check(&mut checker, "", Path::new("")), listen: checker.listen(places) };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
+    }
+}
+
+impl RawWatching {
+    /// Checks it; every mistake goes to the checker. `at` stands before the keys' names; `usual` is where it remembers when nothing is said.
+    pub(crate) fn check(self, checker: &mut Checker<'_>, at: &str, usual: &Path) -> Watching {
+        Watching {
+            name: key_name(checker, &self.name, &format!("{at}name")),
+            key: checker.folder.join(self.key),
+            data: self.data.map_or_else(|| usual.to_owned(), |data| checker.folder.join(data)),
+            logs: logs(checker, &self.logs, at),
+        }
+    }
+}
+
+impl Watching {
+    /// Of `file`: a `witness.yaml`, or the `witness_for` of a `node.yaml`, which alone has the key `ledger`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        struct Kind {
+            ledger: Option<String>,
+        }
+        let is_node = check_yaml::<Kind>(&crate::config::read(file)?, "", "").is_ok_and(|kind| kind.ledger.is_some());
+        if !is_node {
+            return Ok(WitnessConfig::load(file)?.watching);
+        }
+        crate::NodeConfig::load(file)?.witness_for.ok_or_else(|| ConfigError::Faults {
+            file: file.to_owned(),
+            faults: vec![Fault {
+                line: 1,
+                column: 1,
+                key: "witness_for".to_owned(),
+                found: "this node is no witness of other ledgers".to_owned(),
+                hint: LISTS.to_owned(),
+            }],
+        })
     }
 
     /// Reads the witness's key; refuses a file that group or others may read.
@@ -113,23 +164,23 @@ pub(crate) fn public_key(checker: &mut Checker<'_>, file: &Spanned<PathBuf>, key
     parsed.map_err(|reason| checker.fault(file, key, format!("{}: {reason}", path.display()), hint)).ok()
 }
 
-fn logs(checker: &mut Checker<'_>, raw: &Spanned<Vec<RawLog>>) -> Vec<WatchedLog> {
+fn logs(checker: &mut Checker<'_>, raw: &Spanned<Vec<RawLog>>, at: &str) -> Vec<WatchedLog> {
     if raw.value.is_empty() {
         let hint = "for example [{origin: press-line, key: keys/press-line.pub.pem}]";
-        checker.fault(raw, "logs", "nothing to watch".to_owned(), hint);
+        checker.fault(raw, &format!("{at}logs"), "nothing to watch".to_owned(), hint);
     }
     let mut logs: Vec<WatchedLog> = Vec::new();
     for (number, log) in raw.value.iter().enumerate() {
         let origin = &log.origin.value;
         if origin.is_empty() || origin.contains(char::is_control) {
             let hint = "the first line of its checkpoints; of our ledgers, the ledger's name";
-            checker.fault(&log.origin, &format!("logs[{number}].origin"), format!("`{origin}`"), hint);
+            checker.fault(&log.origin, &format!("{at}logs[{number}].origin"), format!("`{origin}`"), hint);
         }
         if logs.iter().any(|other| other.key.origin() == origin) {
             let found = format!("`{origin}` stands here twice");
-            checker.fault(&log.origin, &format!("logs[{number}].origin"), found, "remove one");
+            checker.fault(&log.origin, &format!("{at}logs[{number}].origin"), found, "remove one");
         }
-        let key = public_key(checker, &log.key, &format!("logs[{number}].key"));
+        let key = public_key(checker, &log.key, &format!("{at}logs[{number}].key"));
         logs.extend(key.map(|key| WatchedLog {
             file: checker.folder.join(&log.key.value),
             key: LogKey::new(origin.clone(), key),
@@ -157,7 +208,10 @@ mod tests {
             "name: witness.fixit.example/w1\nkey: w.key\ndata: w\nlogs: [{origin: press-line, key: node.pub.pem}]\n";
         let config = WitnessConfig::parse(text, dir.path()).unwrap();
         assert_eq!(config.listen, [Listen::Tcp(LISTEN)]);
-        assert_eq!((config.logs[0].key.origin(), config.key), ("press-line", dir.path().join("w.key")));
+        assert_eq!(
+            (config.watching.logs[0].key.origin(), config.watching.key),
+            ("press-line", dir.path().join("w.key"))
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! `tally witness`: configuration, records, sockets, systemd, stop.
+//! `tally witness`: configuration, records, sockets, systemd, stop. A node that is a witness besides opens the same one ([`open`]).
 
-use super::config::WitnessConfig;
+use super::config::{Watching, WitnessConfig};
 use super::judge::Witness;
 use super::metrics::WitnessMetrics;
 use super::record::{RecordError, Records};
@@ -42,16 +42,23 @@ pub enum WitnessError {
     Failed,
 }
 
+/// A witness that goes on where its records end, and holds them as long as it lives.
+///
+/// # Errors
+/// [`WitnessError`].
+pub(crate) fn open(watching: &Watching) -> Result<Arc<Witness>, WitnessError> {
+    let (key, records) = (watching.load_key()?, Records::open(&watching.data)?);
+    let Watching { name, logs, .. } = watching.clone();
+    Ok(Arc::new(Witness::open(name, key, records, logs, WitnessMetrics::new()?, Arc::new(WallClock))?))
+}
+
 /// Opens, serves, and stops in good order when `stop` is cancelled.
 ///
 /// # Errors
 /// [`WitnessError`].
 pub async fn run(config: WitnessConfig, stop: CancellationToken) -> Result<(), WitnessError> {
-    let (key, records) = (config.load_key()?, Records::open(&config.data)?);
-    let WitnessConfig { name, logs, listen, .. } = config;
-    let metrics = WitnessMetrics::new()?;
-    let witness = Arc::new(Witness::open(name, key, records, logs, metrics, Arc::new(WallClock))?);
-    let bound = Bound::bind(&listen, Door::default()).await?;
+    let witness = open(&config.watching)?;
+    let bound = Bound::bind(&config.listen, Door::default()).await?;
     for place in bound.places() {
         tracing::info!(witness = %witness.cosigner().map(|cosigner| cosigner.to_string()).unwrap_or_default(), %place, "listening");
     }

@@ -1,4 +1,4 @@
-//! A witness's HTTP interface. Reference: `docs/formats/witness.md`.
+//! A witness's HTTP interface, and its answers for a node that has them under a prefix. Reference: `docs/formats/witness.md`.
 //!
 //! **Limits.** Connections and heads as the node's ([`crate::api`]); 16 requests at once, a body of 128 KiB within 5 s; beyond that 503 at
 //! once. `/live`, `/ready`, `/metrics` and `/status` are never shed.
@@ -12,14 +12,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests judged at once: each ends in a sync, and logs are few.
 const REQUESTS_MAX: usize = 16;
 /// A whole request.
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Time for a request's body.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
@@ -41,6 +41,11 @@ pub fn router(witness: Arc<Witness>) -> Router {
 }
 
 async fn add_checkpoint(State(witness): State<Arc<Witness>>, request: Request) -> Result<Response, Problem> {
+    judged(witness, request).await
+}
+
+/// The answer to a request for a cosignature.
+pub(crate) async fn judged(witness: Arc<Witness>, request: Request) -> Result<Response, Problem> {
     let body = tokio::time::timeout(BODY_TIME, Bytes::from_request(request, &())).await;
     let body = match body {
         Ok(Ok(body)) => body,
@@ -73,8 +78,13 @@ fn respond(answer: Answer) -> Response {
 }
 
 async fn checkpoint(State(witness): State<Arc<Witness>>, Path(hash): Path<String>) -> Result<Response, Problem> {
+    shown(&witness, &hash)
+}
+
+/// The note cosigned last of the log with this hash.
+pub(crate) fn shown(witness: &Witness, hash: &str) -> Result<Response, Problem> {
     let none = || Problem::not_found("log", format!("nothing was cosigned of a log {hash}"), "SHA-256 of its origin");
-    let note = witness.checkpoint(&hash).ok_or_else(none)?;
+    let note = witness.checkpoint(hash).ok_or_else(none)?;
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, note.to_string()).into_response())
 }
@@ -88,6 +98,13 @@ async fn metrics(State(witness): State<Arc<Witness>>) -> Response {
 }
 
 async fn status(State(witness): State<Arc<Witness>>) -> Response {
+    let mut status = status_of(&witness);
+    status["version"] = env!("CARGO_PKG_VERSION").into();
+    Json(status).into_response()
+}
+
+/// How it and its logs stand.
+pub(crate) fn status_of(witness: &Witness) -> Value {
     let logs = witness.status().into_iter().map(|log| {
         let last = log.last.as_ref();
         json!({
@@ -98,12 +115,10 @@ async fn status(State(witness): State<Arc<Witness>>) -> Response {
             "alarm": log.alarm,
         })
     });
-    Json(json!({
+    json!({
         "witness": witness.cosigner().map(|cosigner| cosigner.name().to_owned()).unwrap_or_default(),
         "vkey": witness.cosigner().map(|cosigner| cosigner.to_string()).unwrap_or_default(),
         "state": if witness.has_failed() { "failed" } else { "running" },
         "logs": logs.collect::<Vec<_>>(),
-        "version": env!("CARGO_PKG_VERSION"),
-    }))
-    .into_response()
+    })
 }
