@@ -6,6 +6,8 @@
 mod json;
 mod sparkplug;
 
+pub(crate) use json::value_of;
+
 use crate::gate::{Command, Gate, Refusal, Report};
 use crate::publish::Topics;
 use serde_json::{Value as Json, json};

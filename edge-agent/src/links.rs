@@ -148,6 +148,14 @@ pub(crate) fn opcua_settings(identity: &Identity) -> tally_connector_opcua::Sett
     }
 }
 
+/// Opens what these devices seal, remembering nothing of what a link took; `None` when none of them seals.
+///
+/// # Errors
+/// [`LinkError::DeviceKey`].
+pub(crate) fn seal_opener(devices: &[DeviceSpec]) -> Result<Option<Arc<dyn OpenSeal>>, LinkError> {
+    Ok(Seals::read(devices)?.map(|seals| seals as Arc<dyn OpenSeal>))
+}
+
 /// The broker keeps our session under this id: the same after every restart and reload, wherever in the mapping it stands.
 fn mqtt_client_id(identity: &Identity, broker: &MqttBroker, user: Option<&str>) -> String {
     let MqttBroker { host, port, .. } = broker;

@@ -9,6 +9,7 @@ mod checks;
 mod modbus;
 mod mqtt;
 mod opcua;
+mod writing;
 
 pub(crate) use checks::{
     CheckWord, DeviceChecksWritten, FrozenWritten, PointChecksWritten, QualityWritten, ReplayWritten,
@@ -16,6 +17,7 @@ pub(crate) use checks::{
 pub(crate) use modbus::ModbusWritten;
 pub(crate) use mqtt::{MqttWritten, SealedWritten};
 pub(crate) use opcua::{LimitsWritten, OpcUaWritten};
+pub(crate) use writing::{ArgumentWord, ArgumentWritten, MethodWritten, WriteWritten};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -180,11 +182,15 @@ pub(crate) struct PointWritten {
     pub deadband: Option<f64>,
     /// Lowest and highest believable value in the point's unit; outside there is no value.
     pub range: Option<(f64, f64)>,
-    /// Modbus, OPC UA: `true` lets whoever has a permit of the ledger write the point (acknowledge it, for an alarm); without
-    /// it nobody writes it, permit or not. A number needs `write_range`.
+    /// `true` lets whoever has a permit of the ledger write the point (acknowledge it, for an alarm); without it nobody writes it,
+    /// permit or not. A number needs `write_range`, a topic `write`.
     pub writable: Option<bool>,
     /// Lowest and highest number that may be written, in the point's unit; default is `range`.
     pub write_range: Option<(f64, f64)>,
+    /// MQTT: how the device is told a value, for a `writable` point.
+    pub write: Option<WriteWritten>,
+    /// OPC UA: a method that whoever has a permit of the ledger may have called at this point.
+    pub method: Option<MethodWritten>,
     /// What is checked of it before a trigger is sealed over its readings.
     pub checks: Option<PointChecksWritten>,
     /// What it is about, for readers.

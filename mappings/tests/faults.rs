@@ -154,14 +154,14 @@ fn keys() {
         "unit: Cel",
         "units: Cel",
         &[
-            "7:59 devices[0].points[0].units: unknown key `units` | found `units` | allowed at, bits, checks, deadband, description, every, id, labels, length, offset, order, range, scale, type, unit, writable, write_range | hint did you mean `unit`?",
+            "7:59 devices[0].points[0].units: unknown key `units` | found `units` | allowed at, bits, checks, deadband, description, every, id, labels, length, method, offset, order, range, scale, type, unit, writable, write, write_range | hint did you mean `unit`?",
         ],
     );
     check(
         "type: f32, order",
         "typ: f32, order",
         &[
-            "7:35 devices[0].points[0].typ: unknown key `typ` | found `typ` | allowed at, bits, checks, deadband, description, every, id, labels, length, offset, order, range, scale, type, unit, writable, write_range | hint did you mean `type`?",
+            "7:35 devices[0].points[0].typ: unknown key `typ` | found `typ` | allowed at, bits, checks, deadband, description, every, id, labels, length, method, offset, order, range, scale, type, unit, writable, write, write_range | hint did you mean `type`?",
         ],
     );
     check(
@@ -259,7 +259,7 @@ fn types() {
         "unit: Cel, scale: 0,1}",
         &[
             "7:77 devices[0].points[0].scale: a scale of zero makes every value zero | hint remove it, or write the factor",
-            "7:79 devices[0].points[0].1: unknown key `1` | found `1` | allowed at, bits, checks, deadband, description, every, id, labels, length, offset, order, range, scale, type, unit, writable, write_range | hint a decimal number is written with a point: 0.1",
+            "7:79 devices[0].points[0].1: unknown key `1` | found `1` | allowed at, bits, checks, deadband, description, every, id, labels, length, method, offset, order, range, scale, type, unit, writable, write, write_range | hint a decimal number is written with a point: 0.1",
         ],
     );
     check(
@@ -745,7 +745,7 @@ fn data_sheets() {
         [
             "meter.yaml 2:8 every: too short | found `0s` | allowed 10ms to 1h",
             "meter.yaml 4:21 points[0].at: with `offset: -5` the address is -5 | allowed 0 to 65535",
-            "meter.yaml 4:30 points[0].typ: unknown key `typ` | found `typ` | allowed at, bits, checks, deadband, description, every, id, labels, length, offset, order, range, scale, type, unit, writable, write_range | hint did you mean `type`?",
+            "meter.yaml 4:30 points[0].typ: unknown key `typ` | found `typ` | allowed at, bits, checks, deadband, description, every, id, labels, length, method, offset, order, range, scale, type, unit, writable, write, write_range | hint did you mean `type`?",
             "meter.yaml 5:43 points[1].unit: not a UCUM code | found `°C` | hint write `Cel`",
             "plant.yaml 3:39 devices[0].prefix: a prefix belongs to node ids and topics | hint register addresses are moved with `offset:`",
         ]
@@ -863,7 +863,7 @@ fn all_faults_of_a_file_at_once() {
             "5:12 devices[0].every: a duration has a unit | found `500` | hint write `500ms` or `500s`",
             "7:65 devices[0].points[0].unit: not a UCUM code | found `°C` | hint write `Cel`",
             "8:47 devices[0].points[1].type: not one of the words allowed here | found `f33` | allowed bool, u8, i8, u16, i16, u32, i32, u64, i64, f16, f32, f64, bcd16, bcd32, bcd64, text, text-low, text-high, auto | hint did you mean `f32`?",
-            "9:35 devices[0].points[2].colour: unknown key `colour` | found `colour` | allowed at, bits, checks, deadband, description, every, id, labels, length, offset, order, range, scale, type, unit, writable, write_range",
+            "9:35 devices[0].points[2].colour: unknown key `colour` | found `colour` | allowed at, bits, checks, deadband, description, every, id, labels, length, method, offset, order, range, scale, type, unit, writable, write, write_range",
             "12:13 triggers[0].device: unknown device | found `pres` | allowed press | hint did you mean `press`?",
             "16:49 triggers[0].call.action: ` ` is not allowed in an action name; allowed are letters, digits, `_`, `-` and `.` | found `re port`",
         ],

@@ -228,5 +228,5 @@ fn what_may_be_written_says_within_which_bounds() {
         assert!(found.contains(expected) && found.contains("writ"), "{point}: {found}");
     }
     let mqtt = faults("mqtt://10.0.0.7", "", &["id: a, at: 'a/b', unit: '1', writable: true, write_range: [0, 1]"]);
-    assert!(mqtt[0].contains("only Modbus and OPC UA points can be written"), "{mqtt:?}");
+    assert!(mqtt[0].contains("nothing says on which topic the device takes values"), "{mqtt:?}");
 }

@@ -123,3 +123,52 @@ fn what_is_wrong_is_said_where_it_stands() {
     );
     said("modbus+tcp://10.0.0.7", "    mqtt: {qos: 1}\n", "id: t, at: coil:1", &["devices[0].mqtt", "MQTT devices"]);
 }
+
+#[test]
+fn how_a_device_is_told_a_value() {
+    let position =
+        "id: position, at: 'valve/state#/position', unit: '%', type: f64, writable: true, write_range: [0, 80]";
+    let told = |more: &str| device(CLEAR, "", &[&format!("{position}, {more}")]).points.remove(0).place();
+    assert_eq!(told("write: {topic: valve/set}"), "valve/state#/position => valve/set");
+    let payload = r#"write: {topic: valve/set, payload: '{"position": {value}}'}"#;
+    assert_eq!(told(payload), r#"valve/state#/position => valve/set {"position": {value}}"#);
+    let metric =
+        "id: opening, at: 'sparkplug:works/edge/valve#Position', unit: '%', writable: true, write_range: [0, 80]";
+    let metric = device(CLEAR, "", &[metric]).points.remove(0);
+    assert!(metric.options.writable.is_some() && metric.options.command.is_none());
+    for (point, wanted) in [
+        (position.to_owned(), "writable: nothing says on which topic the device takes values"),
+        (format!("{position}, write: {{topic: valve/+/set}}"), "write.topic: not a topic that can be written"),
+        (format!("{position}, write: {{topic: 'valve/set#/a'}}"), "write.topic: not a topic that can be written"),
+        (format!("{position}, write: {{payload: '{{value}}'}}"), "write.topic: `topic` is missing"),
+        (
+            format!("{position}, write: {{topic: s, payload: 'on'}}"),
+            "write.payload: the payload has no place for the value",
+        ),
+        (
+            format!(r#"{position}, write: {{topic: s, payload: '{{"p": "{{value}}"}}'}}"#),
+            "write.payload: quotes around the value",
+        ),
+        (format!("{POINT}, write: {{topic: s}}"), "write: how to write a point that is not writable"),
+        (
+            format!("{POINT}, method: {{object: 'ns=1;i=1', node: 'ns=1;i=2'}}"),
+            "method: this is for points of OPC UA devices",
+        ),
+        (
+            "id: '{m}_t', at: 'hall/{m}/t', unit: Cel, writable: true, write_range: [0, 1], write: {topic: s}"
+                .to_owned(),
+            "writable: a point that is made when its topic speaks cannot be written",
+        ),
+    ] {
+        let told = fault(CLEAR, "", &[&point]);
+        assert!(told.starts_with("devices[0].points[0].") && told.contains(wanted), "{point}: {told}");
+    }
+}
+
+#[test]
+fn where_a_device_takes_values_moves_with_the_prefix_of_its_sheet() {
+    let plant = "plant: line\ndevices:\n  - {id: v, connect: mqtt://broker, use: sheet.yaml, prefix: works/}\n";
+    let sheet = "sheet: valve\npoints:\n  - {id: p, at: state, type: f64, unit: '%', writable: true, write_range: [0, 1], write: {topic: set}}\n";
+    let device = load_files(&[("plant.yaml", plant), ("sheet.yaml", sheet)]).unwrap().devices.remove(0);
+    assert_eq!(device.points[0].place(), "works/state => works/set");
+}

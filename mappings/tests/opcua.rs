@@ -104,3 +104,31 @@ fn parts_of_values_enumerations_and_alarms() {
     let told = fault("", &["id: hot, at: \"alarm:Overheat\""]);
     assert!(told.contains("alarm:nsu=urn:factory:cnc;s=Overheat#/active"), "{told}");
 }
+
+#[test]
+fn methods_that_may_be_called() {
+    let method = |more: &str| format!("{POINT}, method: {{object: 'nsu=urn:cnc;s=Machine', node: 'ns=2;i=7'{more}}}");
+    let arguments = ", arguments: [{name: speed, range: [0, 80]}, {name: fast, type: flag}, {name: why, type: text}]";
+    let point = device("", &[&method(arguments)]).points.remove(0);
+    assert_eq!(point.place(), "nsu=urn:cnc;s=Load => nsu=urn:cnc;s=Machine ns=2;i=7");
+    let takes: Vec<_> = point.options.method.unwrap().arguments.iter().map(|one| one.takes.to_string()).collect();
+    assert_eq!(takes, ["a number from 0 to 80", "true or false", "a text"]);
+    assert!(device("", &[&method("")]).points[0].options.method.as_ref().unwrap().arguments.is_empty());
+    for (point, wanted) in [
+        (method(", arguments: [{name: speed}]"), "needs bounds"),
+        (method(", arguments: [{name: speed, range: [8, 0]}]"), "the bounds are empty"),
+        (method(", arguments: [{name: fast, type: flag, range: [0, 1]}]"), "only numbers have bounds"),
+        (method(", arguments: [{range: [0, 1]}]"), "`name` is missing"),
+        (format!("{POINT}, method: {{object: Machine, node: 'ns=2;i=7'}}"), "not a node id"),
+        (format!("{POINT}, method: {{object: 'ns=2;i=6', node: 'ns=2;i=7#/1'}}"), "not a node id"),
+        (format!("{POINT}, method: {{object: 'ns=2;i=6'}}"), "`node` is missing"),
+        (format!("{POINT}, write: {{topic: a}}"), "this is for points of MQTT devices"),
+        (
+            "id: hot, at: 'alarm:ns=2;i=5#/active', method: {object: 'ns=2;i=6', node: 'ns=2;i=7'}".to_owned(),
+            "an alarm is called to acknowledge it",
+        ),
+    ] {
+        let told = fault("", &[&point]);
+        assert!(told.contains(wanted), "{point}: {told}");
+    }
+}

@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
 use std::time::Duration;
-use tally_evidence::cbor::{Cbor, bytes, int, text};
-use tally_evidence::{Allowed, Permit, PermitFile, Policy, Right, SigningKey, Who, permit_state_key};
-use tally_ledger_client::RequestError;
-use tally_model::{DeviceId, PartyId, PointId, PolicyId, Value};
-use tally_tests::{Asyncua, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, tally_command};
+use tally_evidence::cbor::{Cbor, int, text};
+use tally_evidence::{Permit, PermitFile, Right, SigningKey};
+use tally_model::{DeviceId, PartyId, PointId, Value};
+use tally_tests::{
+    Asyncua, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, party, policy, tally_command,
+};
 
 fn modbus(port: u16) -> String {
     format!(
@@ -50,27 +50,10 @@ impl Plant {
     }
 
     async fn policy(&self, device: &str, points: &[(&str, &str)]) {
-        let allowed = |at: &str| Allowed {
-            address: at.to_owned(),
-            rights: vec![Right::Read, Right::Write],
-            range: (!at.starts_with("coil")).then_some((0.0, 80.0)),
-        };
-        let policy = Policy {
-            id: PolicyId::try_new("service").unwrap(),
-            devices: vec![DeviceId::try_new(device).unwrap()],
-            who: vec![Who { party: Some(PartyId::try_new("tina").unwrap()), ..Who::default() }],
-            points: points
-                .iter()
-                .map(|(id, at)| (PointId::try_new(id).unwrap(), allowed(at)))
-                .collect::<BTreeMap<_, _>>(),
-            rate: None,
-            hours: None,
-            days: None,
-            from: None,
-            until: None,
-            lasts: Duration::from_secs(600),
-        };
-        assert_eq!(self.call(&self.acme, "policy", &[("policy", bytes(policy.encode()))]).await.1, None);
+        let range = |at: &str| (!at.starts_with("coil")).then_some((0.0, 80.0));
+        let rights: &[Right] = &[Right::Read, Right::Write];
+        let points: Vec<_> = points.iter().map(|(id, at)| (*id, *at, rights, range(at))).collect();
+        self.site.allow(&self.acme, &policy("service", device, party("tina"), &points)).await;
     }
 
     async fn call(&self, who: &Party, action: &str, args: &[(&str, Cbor)]) -> (u64, Option<u16>) {
@@ -90,25 +73,11 @@ impl Plant {
     }
 
     async fn file(&self, id: u64) -> PermitFile {
-        let key: String = permit_state_key(id).iter().map(|byte| format!("{byte:02x}")).collect();
-        let answer = self.site.node.get_bytes(&format!("/state/{key}")).await.unwrap();
-        PermitFile::from_state_answer(&answer).unwrap().expect("the permit is open")
+        self.site.permit_file(id).await
     }
 
     async fn bring(&self, file: &PermitFile) -> Result<Json, String> {
-        self.bring_bytes(file.encode()).await
-    }
-
-    /// The agent's report, or the code of its refusal; the words must be there.
-    async fn bring_bytes(&self, file: Vec<u8>) -> Result<Json, String> {
-        match self.site.agent.post_bytes("/permits/use", file).await {
-            Ok(report) => Ok(report),
-            Err(RequestError::Refused { code, text, .. }) => {
-                assert!(text.len() > 20, "{code} says why: {text}");
-                Err(code)
-            }
-            Err(fault) => panic!("{fault}"),
-        }
+        self.site.bring(file.encode()).await
     }
 
     /// The ledger's event about a permit.
@@ -149,18 +118,13 @@ impl Plant {
 const POINTS: [(&str, &str); 4] =
     [("setpoint", "holding:17"), ("speed", "holding:20"), ("lamp", "coil:3"), ("fixed", "holding:30")];
 
-/// The device answers: else every write would be refused for another reason than the one tested.
-async fn connected(site: &Site, device: &str) {
-    eventually("the device to be read", async || (site.readings(device).await > 0).then_some(())).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permit_is_carried_out_once_and_everything_else_is_turned_away_on_record() {
     let port = free_port();
     let mut slave = Pymodbus::start(port).await;
     let (plant, _node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
     let _agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
 
     // Written, read back, on the ledger; once.
     let id = plant.permit("press-01", "setpoint", int(42), &[]).await;
@@ -215,8 +179,8 @@ async fn a_permit_is_carried_out_once_and_everything_else_is_turned_away_on_reco
     let forged = PermitFile { checkpoint: checkpoint.seal(&thief), ..file.clone() };
     assert_eq!(plant.bring(&forged).await, Err("forged".into()));
     let whole = file.encode();
-    assert_eq!(plant.bring_bytes(whole[..whole.len() - 1].to_vec()).await, Err("forged".into()));
-    assert_eq!(plant.bring_bytes(Vec::new()).await, Err("forged".into()));
+    assert_eq!(plant.site.bring(whole[..whole.len() - 1].to_vec()).await, Err("forged".into()));
+    assert_eq!(plant.site.bring(Vec::new()).await, Err("forged".into()));
     plant.event("access.attempt-refused", Some(id)).await;
     // None of that took the permit away from who has it.
     assert_eq!(plant.bring(&file).await.unwrap()["found"], 41);
@@ -267,7 +231,7 @@ async fn the_agent_does_at_once_what_it_hears_and_hears_a_revocation_within_a_mo
     let (before, refusal) = plant.call(&plant.tina, "request", &args(11)).await;
     assert_eq!(refusal, None);
     let _agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
     plant.event("access.permit-used", Some(before)).await;
     let (heard, _) = plant.call(&plant.tina, "request", &args(12)).await;
     let used = plant.event("access.permit-used", Some(heard)).await;
@@ -313,7 +277,7 @@ async fn people_have_a_value_written_taken_back_and_cut_off_at_the_command_line(
     let slave = Pymodbus::start(port).await;
     let (plant, _node) = Plant::new(&modbus(port), "press-01", &[]).await;
     let _agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
     let at = |name: &str| plant.site.dir().join(name).display().to_string();
     let (node, agent) = (format!("--node=unix:{}", at("node.sock")), format!("--agent=unix:{}", at("agent.sock")));
     let key = |who: &str| [format!("--as={who}"), format!("--key={}", at(&format!("keys/{who}.key")))];
@@ -371,7 +335,7 @@ async fn cut_off_an_old_proof_is_refused_unless_the_site_says_otherwise() {
     let (plant, mut node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
     plant.site.append("agent.yaml", "gate: {proof_age: 1ms}");
     let mut agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
     let id = plant.permit("press-01", "setpoint", int(33), &[]).await;
     let (file, read) = (plant.file(id).await, plant.read_permit("press-01", "setpoint").await);
     node.kill().await;
@@ -380,13 +344,13 @@ async fn cut_off_an_old_proof_is_refused_unless_the_site_says_otherwise() {
     agent.kill().await;
     plant.site.edit("agent.yaml", "proof_age: 1ms", "proof_age: 1ms, past_age: allow-read");
     let mut agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
     assert_eq!(plant.bring(&file).await, Err("stale".into()), "a write moves a machine");
     assert_eq!(plant.bring(&read).await.unwrap()["found"], 0, "a read moves nothing");
     agent.kill().await;
     plant.site.edit("agent.yaml", "past_age: allow-read", "past_age: allow");
     let _agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
     assert_eq!(plant.bring(&file).await.unwrap()["found"], 33);
     // The report waits for the node.
     let _node = plant.site.start_node().await;
@@ -402,7 +366,7 @@ async fn an_agent_killed_at_any_moment_writes_at_most_once_and_says_so() {
     let mut agent = plant.site.start_agent().await;
     let mut seed = 42_u64;
     for round in 1..=6_i64 {
-        connected(&plant.site, "press-01").await;
+        plant.site.connected("press-01").await;
         let id = plant.permit("press-01", "setpoint", int(round), &[]).await;
         let file = plant.file(id).await;
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -417,7 +381,7 @@ async fn an_agent_killed_at_any_moment_writes_at_most_once_and_says_so() {
         // Whoever writes it again is seen.
         slave.tell("set holding 17 00ff").await;
         agent = plant.site.start_agent().await;
-        connected(&plant.site, "press-01").await;
+        plant.site.connected("press-01").await;
         let again = plant.bring(&file).await;
         println!("round {round}: killed after {delay:?}, answered before: {}, again: {again:?}", killed.is_ok());
         match again {
@@ -441,7 +405,7 @@ async fn an_agent_killed_before_its_intention_has_used_nothing() {
     let slave = Pymodbus::start(port).await;
     let (plant, node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
     let mut agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
     // The agent knows the ledger's key from here on.
     assert_eq!(plant.value("press-01", "setpoint").await, 0);
     let id = plant.permit("press-01", "setpoint", int(44), &[]).await;
@@ -453,7 +417,7 @@ async fn an_agent_killed_before_its_intention_has_used_nothing() {
     node.signal("CONT").await;
     assert!(unanswered.is_err(), "the gate asks the node first: {unanswered:?}");
     let _agent = plant.site.start_agent().await;
-    connected(&plant.site, "press-01").await;
+    plant.site.connected("press-01").await;
     let report = plant.bring(&file).await.expect("nothing had been intended");
     assert_eq!((&report["how"], &report["found"]), (&Json::from("done"), &Json::from(44)));
     assert_eq!(plant.event("access.permit-used", Some(id)).await["data"]["how"], "done");
@@ -485,7 +449,7 @@ triggers:
     let points = [("speed", "nsu=urn:tallystick:rich;s=Speed"), ("mode", "nsu=urn:tallystick:rich;s=Mode")];
     let (plant, _node) = Plant::new(&mapping, "cnc-01", &points).await;
     let _agent = plant.site.start_agent().await;
-    connected(&plant.site, "cnc-01").await;
+    plant.site.connected("cnc-01").await;
     let id = plant.permit("cnc-01", "speed", Cbor::Float(12.5), &[]).await;
     let file = plant.file(id).await;
     assert_eq!(plant.bring(&file).await.unwrap()["found"], 12.5);

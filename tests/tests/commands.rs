@@ -4,11 +4,11 @@
 
 use serde_json::{Value as Json, json};
 use std::time::Duration;
-use tally_evidence::cbor::{bytes, text};
-use tally_evidence::{Allowed, Policy, Right, Who};
-use tally_model::{DeviceId, PolicyId, Timestamp};
+use tally_evidence::cbor::text;
+use tally_evidence::{Policy, Right, Who};
+use tally_model::Timestamp;
 use tally_tests::{
-    Ear, Mosquitto, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, publish, python, root,
+    Ear, Mosquitto, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, policy, publish, python, root,
 };
 use tokio::process::Command;
 
@@ -63,32 +63,19 @@ impl Plant {
         let node = site.start_node().await;
         let ear = Ear::listen(broker.port).await;
         let process = site.start_agent().await;
-        eventually("the press to be read", async || (site.readings("press-01").await > 0).then_some(())).await;
+        site.connected("press-01").await;
         let acme = Party::of(&site, "acme");
         (Self { site, broker, ear, slave, acme }, node, process)
     }
 
     /// What the owner allows the sender: 0 to 50 on the setpoint.
     async fn standing(&self, sender: &str, change: impl FnOnce(&mut Policy)) {
-        let allowed = |at: &str| Allowed { address: at.into(), rights: vec![Right::Write], range: Some((0.0, 50.0)) };
-        let mut policy = Policy {
-            id: PolicyId::try_new("scada").unwrap(),
-            devices: vec![DeviceId::try_new("press-01").unwrap()],
-            who: vec![Who { sender: Some(sender.to_owned()), ..Who::default() }],
-            points: [
-                ("setpoint".parse().unwrap(), allowed("holding:17")),
-                ("fixed".parse().unwrap(), allowed("holding:30")),
-            ]
-            .into(),
-            rate: None,
-            hours: None,
-            days: None,
-            from: None,
-            until: None,
-            lasts: Duration::from_secs(60),
-        };
+        let who = Who { sender: Some(sender.to_owned()), ..Who::default() };
+        let points = [("setpoint", "holding:17"), ("fixed", "holding:30")];
+        let points = points.map(|(id, at)| (id, at, &[Right::Write][..], Some((0.0, 50.0))));
+        let mut policy = Policy { lasts: Duration::from_secs(60), ..policy("scada", "press-01", who, &points) };
         change(&mut policy);
-        self.call("policy", &[("policy", bytes(policy.encode()))]).await;
+        self.site.allow(&self.acme, &policy).await;
     }
 
     async fn call(&self, action: &str, args: &[(&str, tally_evidence::cbor::Cbor)]) {
@@ -203,7 +190,7 @@ async fn a_json_command_is_written_once_under_its_standing_policy_and_everything
     assert_eq!(plant.refused("hmi-3", "setpoint", write("b", json!(43))).await, "replayed-command");
     agent.kill().await;
     let mut agent = plant.site.start_agent().await;
-    eventually("the press to be read", async || (plant.site.readings("press-01").await > 0).then_some(())).await;
+    plant.site.connected("press-01").await;
     eventually("the agent to hear commands", async || {
         let mark = plant.ear.mark();
         publish(plant.broker.port, &format!("{ROOT}/command/hmi-3/press-01/setpoint"), &first.to_string()).await;
@@ -235,7 +222,7 @@ async fn a_json_command_is_written_once_under_its_standing_policy_and_everything
     agent.kill().await;
     let _agent = plant.site.start_agent().await;
     plant.answer(mark, "hmi-3/press-01/setpoint", |answer| answer["id"] == "f" && answer["code"] == "retained").await;
-    eventually("the press to be read", async || (plant.site.readings("press-01").await > 0).then_some(())).await;
+    plant.site.connected("press-01").await;
 
     // Both locks: the policy's bounds, the mapping's; what cannot be written at all; what is not there.
     assert_eq!(plant.refused("hmi-3", "setpoint", write("g", json!(51))).await, "beyond-policy");

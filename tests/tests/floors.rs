@@ -21,7 +21,8 @@ fn the_crates_keep_to_the_floor_table() {
 #[test]
 fn nobody_but_the_gate_names_the_writing_halves() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let words = ["link_with_writer", "opcua::Hand", "modbus::Writer", "modbus::Write", "HandFault", "WriteFault"];
+    let words =
+        ["link_with_writer", "opcua::Hand", "mqtt::Hand", "modbus::Writer", "modbus::Write", "HandFault", "WriteFault"];
     let (mut seen, mut wrong) = (0, Vec::new());
     for folder in
         ["edge-agent/src", "cli/src", "ledger-node", "simulator/src", "contracts/src", "mappings/src", "foundation"]

@@ -81,8 +81,8 @@ struct RequestArgs {
     /// Have this written; true and false are flags, digits a number, everything else a text
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     write: Option<String>,
-    /// Have an alarm acknowledged, with these words
-    #[arg(long, value_name = "WORDS")]
+    /// Have an alarm acknowledged with these words; or a method called with this argument, several as '[6, true]', none as ''
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     call: Option<String>,
     /// How long the permit shall live; at most what the policy says, and you are told when that is less
     #[arg(long, value_name = "DURATION")]
@@ -220,7 +220,7 @@ fn value(text: &str) -> Value {
 fn request_arguments(args: &RequestArgs) -> Result<Arguments, Fault> {
     let (right, said) = match (&args.write, &args.call) {
         (Some(text), _) => ("write", Some(value(text))),
-        (_, Some(words)) => ("call", Some(Value::Text(words.clone()))),
+        (_, Some(words)) => ("call", (!words.is_empty()).then(|| value(words))),
         _ => ("read", None),
     };
     let mut arguments: Arguments = [

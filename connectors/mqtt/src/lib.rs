@@ -14,9 +14,12 @@
 //! What the publishing side promises: [`Publisher::publish`] of a QoS 1 message returns when the broker said PUBACK,
 //! and not before; whatever is cut in between, the message is sent again. Live values (QoS 0) are dropped and counted
 //! when the broker is away or slow.
+//!
+//! [`Hand`] is the writing half: it tells a device one value, and hears what the device makes of it.
 
 mod config;
 mod decode;
+mod encode;
 mod error;
 mod hearing;
 mod link;
@@ -26,8 +29,9 @@ pub mod sparkplug;
 mod wire;
 
 pub use decode::{DecodeFault, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX, decode};
+pub use encode::{EncodeFault, encode};
 pub use error::{PlanFault, PublishError};
 pub use hearing::{Heard, HearingConfig, hear};
-pub use link::{link, link_with_seals};
+pub use link::{Hand, HandFault, link, link_with_seals};
 pub use plan::{Plan, PlannedNode, PlannedTemplates, PlannedTopic, plan};
 pub use publish::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};

@@ -16,8 +16,11 @@
 //! the connection; what was not acknowledged comes again.
 
 mod backlog;
+mod hand;
 mod routes;
 mod subscriptions;
+
+pub use hand::{Hand, HandFault};
 
 use crate::PlanFault;
 use crate::config::{LinkConfig, PACKET_BYTES_MAX};

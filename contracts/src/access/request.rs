@@ -172,6 +172,16 @@ fn fits(run: &Run<'_, '_>, by: By<'_>, who: &Who) -> Result<bool, Refusal> {
     Ok(skills.is_some_and(|Skills(skills)| skills.contains(skill)))
 }
 
+/// Whatever is written, and a number that something is called with. The words for an alarm and lists of arguments are no numbers: those
+/// the mapping bounds, one by one.
+const fn is_bounded(right: Right, value: &Value) -> bool {
+    match right {
+        Right::Write => true,
+        Right::Call => matches!(value, Value::Integer(_) | Value::Unsigned(_) | Value::Float(_)),
+        Right::Read => false,
+    }
+}
+
 /// In the order of the refusal numbers.
 fn check(
     run: &Run<'_, '_>,
@@ -181,7 +191,7 @@ fn check(
     policy: &Policy,
     allowed: &Allowed,
 ) -> Result<(), Refusal> {
-    if let Some(value) = asked.value.as_ref().filter(|_| asked.right == Right::Write)
+    if let Some(value) = asked.value.as_ref().filter(|value| is_bounded(asked.right, value))
         && !allowed.takes(value)
     {
         let words = allowed.range.map_or_else(String::new, |(low, high)| format!("{low} to {high}"));

@@ -4,6 +4,7 @@ use super::Read;
 use crate::gate::{Command, Refusal};
 use crate::publish::Topics;
 use serde::Deserialize;
+use serde_json::Value as Json;
 use tally_connector_mqtt::Heard;
 use tally_evidence::{Right, is_sender};
 use tally_model::{Timestamp, Value};
@@ -20,8 +21,8 @@ const TEXT_BYTES_MAX: usize = 1_024;
 struct Written {
     id: String,
     at: Option<At>,
-    write: Option<serde_json::Value>,
-    call: Option<String>,
+    write: Option<Json>,
+    call: Option<Json>,
 }
 
 /// RFC 3339, or milliseconds since 1970.
@@ -82,7 +83,7 @@ fn parse(payload: &[u8]) -> Result<(Written, Right, Option<Value>), Refusal> {
     }
     let (right, value) = match (&written.write, &written.call) {
         (Some(write), None) => (Right::Write, Some(value(write)?)),
-        (None, Some(words)) => (Right::Call, (!words.is_empty()).then(|| Value::Text(words.clone()))),
+        (None, Some(call)) => (Right::Call, called(call)?),
         _ => return Err(malformed("it says either `write` or `call`".to_owned())),
     };
     if matches!(&value, Some(Value::Text(text)) if text.len() > TEXT_BYTES_MAX) {
@@ -91,20 +92,35 @@ fn parse(payload: &[u8]) -> Result<(Written, Right, Option<Value>), Refusal> {
     Ok((written, right, value))
 }
 
-fn value(json: &serde_json::Value) -> Result<Value, Refusal> {
-    let number = |number: &serde_json::Number| match (number.as_i64(), number.as_u64(), number.as_f64()) {
-        (Some(number), ..) => Some(Value::Integer(number)),
-        (_, Some(number), _) => Some(Value::Unsigned(number)),
-        (.., Some(number)) if number.is_finite() => Some(Value::Float(number)),
+fn value(json: &Json) -> Result<Value, Refusal> {
+    value_of(json).ok_or_else(|| malformed("`write` is a number, true, false or a text".to_owned()))
+}
+
+/// Words for an alarm, or what a method is called with: nothing, one value, or a list, which goes on as its text.
+fn called(json: &Json) -> Result<Option<Value>, Refusal> {
+    match json {
+        Json::String(words) if words.is_empty() => Ok(None),
+        Json::Array(_) => Ok(Some(Value::Text(json.to_string()))),
+        json => {
+            let wrong = || malformed("`call` is a text, a number, true, false, or a list of these".to_owned());
+            value_of(json).map(Some).ok_or_else(wrong)
+        }
+    }
+}
+
+/// A value as JSON writes it; `None` for what is none.
+pub(crate) fn value_of(json: &Json) -> Option<Value> {
+    match json {
+        Json::Bool(flag) => Some(Value::Bool(*flag)),
+        Json::String(text) => Some(Value::Text(text.clone())),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), ..) => Some(Value::Integer(number)),
+            (_, Some(number), _) => Some(Value::Unsigned(number)),
+            (.., Some(number)) if number.is_finite() => Some(Value::Float(number)),
+            _ => None,
+        },
         _ => None,
-    };
-    let read = match json {
-        serde_json::Value::Bool(flag) => Some(Value::Bool(*flag)),
-        serde_json::Value::Number(found) => number(found),
-        serde_json::Value::String(text) => Some(Value::Text(text.clone())),
-        _ => None,
-    };
-    read.ok_or_else(|| malformed("`write` is a number, true, false or a text".to_owned()))
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +144,10 @@ mod tests {
         assert_eq!(command.at.unwrap().to_string(), "2026-11-21T04:05:06.000000Z");
         let millis = heard(TOPIC, r#"{"id": "8", "at": 1763697906000, "call": "seen"}"#).unwrap().command.unwrap();
         assert_eq!((millis.right, millis.at.unwrap().as_micros()), (Right::Call, 1_763_697_906_000_000));
+        let listed = heard(TOPIC, r#"{"id": "9", "call": [6, true]}"#).unwrap().command.unwrap();
+        assert_eq!(listed.value, Some(Value::Text("[6,true]".into())));
+        let bare = heard(TOPIC, r#"{"id": "10", "call": ""}"#).unwrap().command.unwrap();
+        assert_eq!((bare.right, bare.value), (Right::Call, None));
         assert!(command.said.contains("7f3a") && command.said.contains("mqtt://broker:1883"));
     }
 
@@ -140,6 +160,7 @@ mod tests {
             r#"{"id": "", "write": 1}"#,
             r#"{"id": "a", "write": 1, "call": "x"}"#,
             r#"{"id": "a", "write": [1]}"#,
+            r#"{"id": "a", "call": {}}"#,
             r#"{"id": "a", "write": 1, "at": "noon"}"#,
             r#"{"id": "a", "write": 1, "force": true}"#,
             &format!(r#"{{"id": "a", "write": "{}"}}"#, "x".repeat(5_000)),

@@ -14,7 +14,7 @@ use tally_evidence::cbor::{Cbor, from_value, int, text};
 use tally_evidence::{Hash, Permit, PermitFile, Right, permit_state_key, sha256};
 use tally_journal::Storage;
 use tally_ledger_client::Submitted;
-use tally_model::{DeviceId, PointId, PolicyId, Timestamp, Value};
+use tally_model::{DeviceId, PointId, PointSpec, PolicyId, Timestamp, Value};
 
 /// How long the ledger may take to grant a permit: a command is for now.
 const GRANT_TIME: Duration = Duration::from_secs(5);
@@ -123,8 +123,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
     fn check_command(&self, command: &Command, age_max: Duration) -> Result<Timestamp, Refusal> {
         let until = check::is_for_now(command, self.clock.now(), &self.clock.health(), age_max)?;
         let devices = self.devices.borrow();
-        let draft =
-            command.draft(&|device, point| mapped(&devices, device, point).map(|point| point.address.to_string()))?;
+        let draft = command.draft(&|device, point| mapped(&devices, device, point).map(PointSpec::place))?;
         check::order(&draft, &devices)?;
         Ok(until)
     }

@@ -1,19 +1,26 @@
 //! The writing halves of the connectors. Nobody outside of this file names them; a test in `tests/floors.rs` looks after it.
 
 use super::Found;
-use super::check::Order;
-use crate::links::{Identity, opcua_settings};
+use super::check::{Order, arguments};
+use super::report::{cut, is_same};
+use crate::links::{Identity, opcua_settings, seal_opener};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tally_connector_api::Link;
 use tally_connector_modbus as modbus;
+use tally_connector_mqtt as mqtt;
 use tally_connector_opcua as opcua;
 use tally_evidence::Right;
 use tally_model::{Address, DeviceId, DeviceSpec, Endpoint, ModbusTable, Value};
+use tokio::time::Instant;
 
 /// Longest time for one order: the caller's patience ends at 10 s.
 const ORDER_TIME_MAX: Duration = Duration::from_secs(6);
+/// How long an MQTT device may take to say what it holds.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+/// Longest answer of a method that is reported, in bytes.
+const ANSWER_BYTES_MAX: usize = 1_024;
 /// An alarm is acknowledged with these words when the permit says none.
 const COMMENT: &str = "acknowledged by a permit of the ledger";
 
@@ -48,6 +55,8 @@ pub struct Hands {
 pub(super) enum Done {
     /// The device took it; what it held afterwards, or why that cannot be said.
     Taken(Result<Found, String>),
+    /// Somebody in between took it, and the device said nothing of it.
+    Unheard(String),
     /// Nothing was done: the device said no, or could not be reached.
     Left(&'static str, String),
     /// Sent, and nobody knows; what the point holds now.
@@ -80,7 +89,8 @@ impl Hands {
         match &order.device.endpoint {
             Endpoint::Modbus { .. } => self.by_modbus(order).await,
             Endpoint::OpcUa { .. } => self.by_opcua(order).await,
-            _ => Done::Left("no-way", format!("devices like `{}` can only be heard, not written", order.device.id)),
+            Endpoint::Mqtt(_) => self.by_mqtt(order).await,
+            Endpoint::Replay { .. } => Done::Left("no-way", format!("`{}` is a recording", order.device.id)),
         }
     }
 
@@ -95,7 +105,13 @@ impl Hands {
                     hand.close().await;
                     found
                 }
-                _ => Err("it can only be heard".to_owned()),
+                Endpoint::Mqtt(_) => {
+                    let mut hand = self.open_mqtt(order).await?;
+                    let found = hand.look(Instant::now() + ANSWER_TIME_MAX).await;
+                    hand.close().await;
+                    found.ok_or_else(|| format!("nothing is said about it within {ANSWER_TIME_MAX:?}"))
+                }
+                Endpoint::Replay { .. } => Err("it is a recording".to_owned()),
             }
         };
         tokio::time::timeout(ORDER_TIME_MAX, looked).await.unwrap_or_else(|_| Err("it does not answer".to_owned()))
@@ -143,6 +159,40 @@ impl Hands {
         }
     }
 
+    /// A connection beside that of the link, under a name of its own: brokers know clients by their names.
+    async fn open_mqtt(&self, order: &Order) -> Result<mqtt::Hand, Trouble> {
+        let device = std::slice::from_ref(&order.device);
+        let seals = seal_opener(device).map_err(|fault| fault.to_string())?;
+        let (id, until) = (format!("tallystick-{}-gate", self.identity.agent), Instant::now() + ANSWER_TIME_MAX);
+        let opened = mqtt::Hand::open(&order.device, &order.point.id, &id, seals, until).await;
+        opened.map_err(|fault| fault.to_string())
+    }
+
+    async fn by_mqtt(&self, order: &Order) -> Done {
+        let value = match (order.right, &order.value) {
+            (Right::Read, _) => return self.only_read(order).await,
+            (Right::Write, Some(value)) => value,
+            _ => return Done::Left("no-way", format!("`{}` can be written, not called", order.point.id)),
+        };
+        let mut hand = match self.open_mqtt(order).await {
+            Ok(hand) => hand,
+            Err(reason) => return Done::Left("not-sent", reason),
+        };
+        let done = match hand.write(value, Instant::now() + ANSWER_TIME_MAX).await {
+            Ok(()) => {
+                let answer = hand.answer(|found| is_same(value, found), Instant::now() + ANSWER_TIME_MAX).await;
+                let silent = || Done::Unheard(format!("nothing came within {ANSWER_TIME_MAX:?}"));
+                answer.map_or_else(silent, |found| Done::Taken(Ok(Some(found))))
+            }
+            Err(fault @ mqtt::HandFault::Unknown(_)) => Done::Unknown(fault.to_string(), None),
+            Err(fault @ mqtt::HandFault::Refused(_)) => Done::Left("device-refused", fault.to_string()),
+            Err(fault @ mqtt::HandFault::Type(_)) => Done::Left("wrong-type", fault.to_string()),
+            Err(mqtt::HandFault::NotSent(reason)) => Done::Left("not-sent", reason),
+        };
+        hand.close().await;
+        done
+    }
+
     async fn open(&self, order: &Order) -> Result<opcua::Hand, Trouble> {
         let Endpoint::OpcUa { url } = &order.device.endpoint else { return Err("it is no OPC UA server".into()) };
         let (device, settings) = (&order.device, opcua_settings(&self.identity));
@@ -162,10 +212,11 @@ impl Hands {
         };
         let address = &order.point.address;
         let done = match (&order.right, &order.value) {
-            (Right::Write, Some(value)) => hand.write(address, value).await,
+            (Right::Write, Some(value)) => hand.write(address, value).await.map(|()| None),
+            (Right::Call, value) if order.point.options.method.is_some() => call(&hand, order, value.as_ref()).await,
             (Right::Call, comment) => {
                 let comment = comment.as_ref().map_or_else(|| COMMENT.to_owned(), ToString::to_string);
-                hand.acknowledge(address, &comment).await
+                hand.acknowledge(address, &comment).await.map(|()| None)
             }
             _ => return Done::Left("wrong-type", "the permit says no value".to_owned()),
         };
@@ -187,11 +238,26 @@ async fn look_opcua(hand: &opcua::Hand, order: &Order) -> Result<Value, Trouble>
     read.map_err(|reason| reason.to_string())
 }
 
-async fn after_opcua(hand: &opcua::Hand, order: &Order, done: Result<(), opcua::HandFault>) -> Done {
-    let is_call = order.right == Right::Call;
+/// Calls the method of the point; what it answers: one value as it is, several as a JSON list in a text.
+async fn call(hand: &opcua::Hand, order: &Order, value: Option<&Value>) -> Result<Found, opcua::HandFault> {
+    let Some(method) = &order.point.options.method else { return Ok(None) };
+    // Checked before the intention: what cannot be read never comes here.
+    let arguments = arguments(value).unwrap_or_default();
+    let mut answers = hand.call(&method.object, &method.node, &arguments).await?;
+    if answers.len() < 2 {
+        return Ok(answers.pop().and_then(Result::ok));
+    }
+    // What is no single value, such as a structure, is `null`.
+    let answers: Vec<Option<Value>> = answers.into_iter().map(Result::ok).collect();
+    Ok(Some(Value::Text(cut(&serde_json::json!(answers).to_string(), ANSWER_BYTES_MAX))))
+}
+
+async fn after_opcua(hand: &opcua::Hand, order: &Order, done: Result<Found, opcua::HandFault>) -> Done {
+    let is_alarm = matches!(order.point.address, Address::OpcUa { alarm: Some(_), .. });
     match done {
-        Ok(()) if is_call => Done::Taken(Ok(None)),
-        Ok(()) => Done::Taken(look_opcua(hand, order).await.map(Some)),
+        Ok(Some(answer)) => Done::Taken(Ok(Some(answer))),
+        Ok(None) if is_alarm => Done::Taken(Ok(None)),
+        Ok(None) => Done::Taken(look_opcua(hand, order).await.map(Some)),
         Err(opcua::HandFault::Link(fault)) => Done::Unknown(fault.to_string(), look_opcua(hand, order).await.ok()),
         Err(fault @ opcua::HandFault::Refused { .. }) => Done::Left("device-refused", fault.to_string()),
         Err(fault) => Done::Left("wrong-type", fault.to_string()),

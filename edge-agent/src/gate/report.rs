@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tally_evidence::cbor::{Cbor, from_value, int, text};
-use tally_evidence::{CallBody, KeyFault, Permit, StatementKind, sign};
+use tally_evidence::{CallBody, KeyFault, Permit, Right, StatementKind, sign};
 use tally_model::{ActionName, ContractName, Timestamp, Value};
 
 /// The same reason about the same permit is recorded once in this time; what came meanwhile is summed up.
@@ -100,7 +100,7 @@ impl Report {
         };
         match done {
             Done::Taken(Ok(Some(found))) => match &order.value {
-                Some(wanted) if !is_same(wanted, &found) => {
+                Some(wanted) if order.right == Right::Write && !is_same(wanted, &found) => {
                     let reason = format!("{wanted} was written, and reads back as {found}");
                     said(How::Done, "reads-back-differently", reason, Some(found))
                 }
@@ -110,6 +110,10 @@ impl Report {
             Done::Taken(Err(reason)) => {
                 let reason = format!("the device took it, and cannot be read back: {reason}");
                 said(How::Done, "not-read-back", reason, None)
+            }
+            Done::Unheard(reason) => {
+                let reason = format!("it was sent, and the device did not say that it took it: {reason}");
+                said(How::Unknown, "not-read-back", reason, None)
             }
             Done::Left(code, reason) => said(How::Refused, code, reason, None),
             Done::Unknown(reason, found) => {
@@ -141,7 +145,7 @@ impl Report {
 }
 
 /// A number that went through a single, a scale and back is the same when it is the same to six digits.
-fn is_same(wanted: &Value, found: &Value) -> bool {
+pub(super) fn is_same(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
         (Value::Bool(_) | Value::Text(_), _) | (_, Value::Bool(_) | Value::Text(_)) => wanted == found,
         _ => wanted

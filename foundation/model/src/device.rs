@@ -349,6 +349,15 @@ impl PointSpec {
         }
     }
 
+    /// Where the point is, as policies and permits name it: its address, and behind `=>` where and how it is told a value or what
+    /// is called, where the mapping says that. So a permit is for exactly this, and a mapping that says otherwise gets nothing done.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let PointOptions { command, method, .. } = &self.options;
+        let told = command.iter().map(ToString::to_string).chain(method.iter().map(ToString::to_string));
+        told.fold(self.address.to_string(), |place, told| format!("{place} => {told}"))
+    }
+
     /// What kind of value the point gives; `None` when only the device knows ([`Encoding::Auto`]).
     #[must_use]
     pub fn kind(&self) -> Option<ValueKind> {

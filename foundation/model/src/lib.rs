@@ -33,7 +33,9 @@ pub use id::{ActionName, AgreementId, ContractName, DeviceId, IdFault, PartyId, 
 pub use modbus_address::AddressBase;
 pub use mqtt_options::{MqttOptions, MqttQos, MqttVersion, PointTemplate, SealedAs, SealedPayloads, TemplateFault};
 pub use opcua_options::{OpcUaLimits, OpcUaOptions, OpcUaRead};
-pub use options::{BitField, ModbusOptions, PointOptions, Writable};
+pub use options::{
+    ArgumentKind, BitField, MethodArgument, ModbusOptions, MqttCommand, OpcUaMethod, PointOptions, Writable,
+};
 pub use reading::{Reading, Sample};
 pub use rule::{CallTemplate, Priority, RuleSource};
 pub use time::{DurationFault, Timestamp, parse_duration};

@@ -1,7 +1,8 @@
 //! What few points and few devices need: everything here has a default that fits most.
 
-use crate::ModbusTable;
+use crate::{Address, ModbusTable, Value};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,91 @@ pub struct PointOptions {
     pub labels: Option<Arc<BTreeMap<i64, String>>>,
     /// Whether, and within which bounds, somebody with a permit may write it; `None`: nobody may.
     pub writable: Option<Writable>,
+    /// MQTT: how the device is told a value, when the point is writable; a Sparkplug metric needs none.
+    pub command: Option<Arc<MqttCommand>>,
+    /// OPC UA: what a permit to call the point calls.
+    pub method: Option<Arc<OpcUaMethod>>,
+}
+
+/// How an MQTT device is told a value; what it holds then is heard where the point is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttCommand {
+    /// Where it listens.
+    pub topic: String,
+    /// What is published there, with [`MqttCommand::PLACE`] in the place of the value.
+    pub payload: String,
+}
+
+impl MqttCommand {
+    /// Stands for the value in a payload.
+    pub const PLACE: &'static str = "{value}";
+}
+
+impl fmt::Display for MqttCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.topic)?;
+        if self.payload == Self::PLACE { Ok(()) } else { write!(f, " {}", self.payload) }
+    }
+}
+
+/// A method of an OPC UA server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpcUaMethod {
+    /// The object whose method it is.
+    pub object: Address,
+    /// The method.
+    pub node: Address,
+    /// What it is called with, in this order.
+    pub arguments: Vec<MethodArgument>,
+}
+
+impl fmt::Display for OpcUaMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.object, self.node)
+    }
+}
+
+/// An argument of a method.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MethodArgument {
+    /// What people call it.
+    pub name: String,
+    /// What may be given.
+    pub takes: ArgumentKind,
+}
+
+/// What an argument may be. The server's own type must hold it without loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ArgumentKind {
+    /// A number from the first to the second, both included.
+    Number(f64, f64),
+    /// A flag.
+    Flag,
+    /// A text.
+    Text,
+}
+
+impl ArgumentKind {
+    /// Whether the value is one of these.
+    #[must_use]
+    pub fn takes(self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Flag, value) => matches!(value, Value::Bool(_)),
+            (Self::Text, value) => matches!(value, Value::Text(_)),
+            (Self::Number(..), Value::Bool(_) | Value::Text(_)) => false,
+            (Self::Number(low, high), value) => value.as_f64().is_some_and(|number| low <= number && number <= high),
+        }
+    }
+}
+
+impl fmt::Display for ArgumentKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(low, high) => write!(f, "a number from {low} to {high}"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Text => f.write_str("a text"),
+        }
+    }
 }
 
 /// The people at the machine say that a point may be written. Who may is another matter: the ledger's permits say that.
@@ -30,8 +116,8 @@ pub struct Writable {
 impl Writable {
     /// Whether the value lies within the bounds; a flag or a text within none.
     #[must_use]
-    pub fn takes(&self, value: &crate::Value) -> bool {
-        let number = if matches!(value, crate::Value::Bool(_)) { None } else { value.as_f64() };
+    pub fn takes(&self, value: &Value) -> bool {
+        let number = if matches!(value, Value::Bool(_)) { None } else { value.as_f64() };
         self.range.is_none_or(|(low, high)| number.is_some_and(|number| low <= number && number <= high))
     }
 }

@@ -1,6 +1,7 @@
 //! Points: address, type, scaling, unit, each against the others.
 
 mod address;
+mod told;
 mod writable;
 
 use super::{Checker, Site};
@@ -118,7 +119,9 @@ impl Checker<'_> {
         let deadband = self.deadband(layers, kind);
         let range = self.range(layers, kind);
         let writable = self.writable(layers, protocol, address.as_ref(), kind, range);
-        let options = PointOptions { writable, ..options };
+        let command = self.command(layers, protocol, device, writable.is_some());
+        let method = self.method(layers, protocol, device, address.as_ref());
+        let options = PointOptions { writable, command, method, ..options };
         let point = address.map(|address| PointSpec {
             order,
             length,

@@ -31,7 +31,12 @@ pub fn specs(config: &SimConfig, handle: &SimHandle) -> Vec<DeviceSpec> {
                 length: signal.length,
                 scale: signal.scale,
                 offset: signal.offset,
-                options: PointOptions { every: None, bits: signal.bits, labels: signal.labels.clone(), writable: None },
+                options: PointOptions {
+                    every: None,
+                    bits: signal.bits,
+                    labels: signal.labels.clone(),
+                    ..Default::default()
+                },
                 ..PointSpec::new(signal.id.clone(), signal.address.clone(), signal.encoding, Unit::one())
             })
             .collect(),

@@ -152,7 +152,7 @@ fn in_mapping(id: &PointId, at: Option<&str>, devices: &[DeviceId], plant: &Plan
         let spec = spec.ok_or_else(|| format!("devices: the mapping has no device `{device}`"))?;
         let point = spec.points.iter().find(|point| point.id == *id);
         let point = point.ok_or_else(|| format!("points.{id}: `{device}` has no such point in the mapping"))?;
-        let address = point.address.to_string();
+        let address = point.place();
         match &found {
             Some((other, before)) if *other != address => {
                 let text = format!(

@@ -21,7 +21,8 @@ pub(super) fn report(report: &Value) {
     let value = if report["value"].is_null() { String::new() } else { format!(" {}", word(&report["value"])) };
     println!("{}: {what}{value}", word(&report["how"]));
     if !report["found"].is_null() {
-        println!("  it holds {} now", word(&report["found"]));
+        let (found, is_call) = (word(&report["found"]), report["right"] == "call");
+        println!("{}", if is_call { format!("  it says {found}") } else { format!("  it holds {found} now") });
     }
     if !report["reason"].is_null() {
         println!("  {} ({})", word(&report["reason"]), word(&report["code"]));

@@ -9,6 +9,7 @@ mod nodes;
 use crate::Plan;
 use crate::decode::{Decoded, decode_message};
 use crate::sparkplug::Topic;
+pub(super) use crate::sparkplug::listen::Unsaid;
 use crate::wire::{Publish, QoS};
 use made::Made;
 use nodes::NodeRoute;
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, HistoricalBatch, OpenSeal};
-use tally_model::{DeviceId, DeviceSpec, MqttQos, NoValue, PointSpec, Quality, Sample, Timestamp};
+use tally_model::{DeviceId, DeviceSpec, MqttQos, NoValue, PointId, PointSpec, Quality, Sample, Timestamp, Value};
 use tokio::time::Instant;
 
 pub(super) struct Routes {
@@ -133,6 +134,21 @@ impl Routes {
     /// Requests for births that were not answered, again.
     pub(super) fn ask_again(&mut self, now: Instant, at: Timestamp) -> Vec<(String, Vec<u8>)> {
         self.nodes.iter_mut().filter_map(|node| node.ask_again(now, at)).collect()
+    }
+
+    /// The command of Sparkplug that wants the metric of this point to be `value`: topic and payload.
+    ///
+    /// # Errors
+    /// [`Unsaid`].
+    pub(super) fn metric_command(
+        &self,
+        device: &DeviceId,
+        point: &PointId,
+        value: &Value,
+        at: Timestamp,
+    ) -> Result<(String, Vec<u8>), Unsaid> {
+        let said = self.nodes.iter().find_map(|node| node.command(device, point, value, at));
+        said.unwrap_or_else(|| Err(Unsaid::Type(format!("`{point}` of `{device}` is no metric of Sparkplug"))))
     }
 
     /// One `Timeout` for every point of a topic that has been silent for too long, once per silence.
@@ -270,7 +286,6 @@ mod tests {
     use crate::plan::plan;
     use crate::plan::tests::device;
     use bytes::Bytes;
-    use tally_model::Value;
 
     const AT: Timestamp = Timestamp::from_micros(1_000_000);
 

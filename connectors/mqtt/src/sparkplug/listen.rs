@@ -16,12 +16,14 @@
 //!
 //! Limits: [`METRICS_MAX`] metrics of one edge node; DataSets, Templates, files and arrays are no values.
 
+mod command;
 mod metric;
 
 use super::names::{MessageType, Name, Topic};
 use super::payload::{Metric, MetricValue, Payload};
 use super::session::REBIRTH;
 use super::value::DataType;
+pub(crate) use command::Unsaid;
 use metric::{instant, millis, number, outcome};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

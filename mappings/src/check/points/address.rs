@@ -36,7 +36,7 @@ impl Protocol {
         known.into_iter().find(|(scheme, _)| connect.starts_with(scheme)).map(|(_, protocol)| protocol)
     }
 
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Modbus => "Modbus",
             Self::OpcUa => "OPC UA",
@@ -95,7 +95,7 @@ impl Checker<'_> {
     }
 
     /// An address of a data sheet, moved by the device's `prefix` and `offset`.
-    fn moved(&mut self, address: Address, site: &Site<'_>, device: &DeviceWritten) -> Option<Address> {
+    pub(super) fn moved(&mut self, address: Address, site: &Site<'_>, device: &DeviceWritten) -> Option<Address> {
         let prefix = device.prefix.as_deref().unwrap_or_default();
         Some(match address {
             Address::Modbus { table, offset, bit } => {

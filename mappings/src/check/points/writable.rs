@@ -2,7 +2,7 @@
 
 use super::{PointLayers, Protocol, is_number};
 use crate::check::Checker;
-use tally_model::{Address, ModbusTable, ValueKind, Writable};
+use tally_model::{Address, ModbusTable, PointTemplate, ValueKind, Writable};
 
 impl Checker<'_> {
     /// `None` when nobody may write the point.
@@ -27,9 +27,14 @@ impl Checker<'_> {
             self.report(writable.site.fault(reason).hint(hint));
             return None;
         }
-        if matches!(protocol, Some(Protocol::Mqtt | Protocol::Replay)) {
-            let fault = writable.site.fault("only Modbus and OPC UA points can be written");
-            self.report(fault.hint("remove `writable`"));
+        if protocol == Some(Protocol::Replay) {
+            self.report(writable.site.fault("a recording cannot be written").hint("remove `writable`"));
+            return None;
+        }
+        let is_topic = matches!(address, Some(Address::Mqtt { .. } | Address::MqttCbor { .. }));
+        if is_topic && !layers.is_written("write") {
+            let fault = writable.site.fault("nothing says on which topic the device takes values");
+            self.report(fault.hint("write for example `write: {topic: valve/set}`"));
             return None;
         }
         let is_alarm = matches!(address, Some(Address::OpcUa { alarm: Some(_), .. }));
@@ -69,6 +74,10 @@ fn unwritable(address: &Address, layers: &PointLayers<'_>) -> Option<(&'static s
         Address::OpcUa { pointer: Some(_), .. } => {
             Some(("a part of a structure cannot be written alone", "describe the whole node as a point of its own"))
         }
+        Address::Mqtt { topic, .. } | Address::MqttCbor { topic, .. } if PointTemplate::is_template(topic) => Some((
+            "a point that is made when its topic speaks cannot be written",
+            "describe the topic as a point of its own",
+        )),
         _ if has_bits => {
             Some(("some bits of a number cannot be written alone", "describe the whole number as a point of its own"))
         }

@@ -3,11 +3,11 @@
 use super::{Received, batches};
 use crate::Plan;
 use crate::sparkplug::Topic;
-use crate::sparkplug::listen::{NodeWatch, Wanted};
+use crate::sparkplug::listen::{NodeWatch, Unsaid, Wanted};
 use crate::wire::Publish;
 use std::time::Duration;
 use tally_connector_api::{Batch, HistoricalBatch};
-use tally_model::{DeviceSpec, MqttQos, NoValue, Timestamp};
+use tally_model::{DeviceId, DeviceSpec, MqttQos, NoValue, PointId, Timestamp, Value};
 use tokio::time::Instant;
 
 pub(super) struct NodeRoute {
@@ -96,6 +96,17 @@ impl NodeRoute {
         let history = batches(heard.historical).into_iter();
         let history = history.map(|Batch { device, samples }| HistoricalBatch { device, samples }).collect();
         Received { batches: batches(heard.samples), history, command }
+    }
+
+    /// `None` when the point is not one of this edge node.
+    pub(super) fn command(
+        &self,
+        device: &DeviceId,
+        point: &PointId,
+        value: &Value,
+        at: Timestamp,
+    ) -> Option<Result<(String, Vec<u8>), Unsaid>> {
+        self.watch.command(device, point, value, at)
     }
 
     /// The connection is new; gives the request for births.
