@@ -1,9 +1,10 @@
-//! Agreements in the state: finds them, lets the engine step, books what it wants, keeps the indexes.
+//! Agreements in the state: finds them, lets the engine step, books what it wants, keeps the indexes, retires what ended.
 
 mod agree;
 mod attest;
 mod book_step;
 mod people;
+mod retire;
 mod standing;
 mod terms;
 
@@ -24,6 +25,7 @@ use tally_model::{
     AgreementId, ContractName, DeviceId, EvidenceQuality, Finding, Grade, PartyId, Timestamp, TriggerId,
 };
 
+pub(crate) use retire::{Retired, is_retired};
 pub(crate) use standing::found_standing;
 pub(crate) use terms::{defer, term};
 
@@ -215,6 +217,9 @@ fn version(kernel: &Kernel, run: &Run<'_, '_>, name: &ContractName, version: u64
 
 fn load(run: &Run<'_, '_>, contract: &ContractName, id: &AgreementId) -> Result<Agreement, Refusal> {
     let agreement: Option<Agreement> = run.load(&keys::agreement(id))?;
+    if agreement.is_none() && is_retired(run.state, id)? {
+        return Err(Refusal::AgreementRetired { agreement: id.to_string() });
+    }
     let ours = agreement.filter(|agreement| agreement.contract == *contract);
     ours.ok_or_else(|| Refusal::UnknownAgreement { agreement: id.to_string() })
 }

@@ -4,6 +4,7 @@ mod read;
 
 use crate::{Block, Fault, Input, Kernel, Overlay, Refusal};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tally_evidence::cbor::{Cbor, int, map, text};
 use tally_evidence::{CallBody, DeviceRecord, KeyId, PartyRecord, RuleRecord};
 use tally_model::{ActionName, ContractName, PartyId, Timestamp};
@@ -58,9 +59,14 @@ pub struct Genesis {
     pub contracts: Vec<String>,
     /// Standing terms.
     pub standing: Vec<GenesisStanding>,
+    /// How long behind its end an agreement leaves the state; for ever in it when `None`. Whole microseconds.
+    pub retire_after: Option<Duration>,
     /// When it was made; may be left at the epoch.
     pub at: Timestamp,
 }
+
+/// What [`Genesis::retire_after`] is in a genesis file that does not say.
+pub const RETIRE_AFTER_USUAL: Duration = Duration::from_secs(90 * 24 * 3600);
 
 impl Genesis {
     /// Reads a genesis file; `read_file` gives the text of key and contract files it names.
@@ -119,6 +125,9 @@ pub fn genesis_body(genesis: &Genesis) -> CallBody {
     ]);
     if let Some(issuer) = &genesis.issuer {
         args.insert("issuer", text(issuer.as_str()));
+    }
+    if let Some(after) = genesis.retire_after {
+        args.insert("retire-after", int(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)));
     }
     CallBody {
         contract: ContractName::try_new("registry").unwrap_or_else(|_| unreachable!("a fixed word")),

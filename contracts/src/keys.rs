@@ -2,7 +2,7 @@
 //! numbers are eight big-endian bytes, so that key order is number order.
 //!
 //! ```text
-//! g                                      genesis: issuer, admins
+//! g                                      genesis: issuer, admins, and when it was said, how long behind its end an agreement stays
 //! p party                                what admission needs of a party: kind, key id, firm, revoked
 //! P party                                its full record and the entry that registered it
 //! f firm 00 person                       the people of a firm: skills

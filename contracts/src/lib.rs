@@ -46,7 +46,7 @@ pub use engine::{
     Standing, Stepped, Transition, TriggerFacts, step,
 };
 pub use fault::Fault;
-pub use genesis::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, genesis_body};
+pub use genesis::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, RETIRE_AFTER_USUAL, genesis_body};
 pub use kernel::{Block, Input, Kernel};
 pub use library::LIBRARY;
 pub use origin::Origin;

@@ -7,6 +7,7 @@
 use crate::attestation::Attestation;
 use crate::codec::Record;
 use crate::records::{self, Agreement, LastAnchor, Standing, StepCause};
+use crate::views::AgreementView;
 use crate::{Refusal, StateRead, access, keys};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -76,6 +77,16 @@ impl Live {
         if entries.contains(&entry) {
             self.entries.insert(entry);
         }
+    }
+
+    /// An agreement that left the state since, as its retirement says: what is still wanted of it when it changed at `since` or
+    /// later.
+    pub fn keep_retired(&mut self, entries: &Range<u64>, agreement: &AgreementView, since: Timestamp) {
+        if agreement.updated_at < since {
+            return;
+        }
+        self.agreements.insert(agreement.id.clone());
+        agreement.history.iter().chain(&agreement.last_note).for_each(|entry| self.keep(entries, *entry));
     }
 
     fn keep_agreement(

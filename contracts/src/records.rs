@@ -28,18 +28,25 @@ pub(crate) fn corrupt(key: &[u8]) -> Refusal {
 pub(crate) struct Founding {
     pub issuer: Option<PartyId>,
     pub admins: Vec<PartyId>,
+    /// How long behind its end an agreement stays in the state, microseconds; for ever when nothing was said.
+    pub retire_after: Option<i64>,
 }
 
 impl Record for Founding {
     fn write(&self, to: &mut Writer) {
-        to.array(2).text_or_null(self.issuer.as_ref().map(PartyId::as_str)).texts(&self.admins);
+        let length = 2 + usize::from(self.retire_after.is_some());
+        to.array(length).text_or_null(self.issuer.as_ref().map(PartyId::as_str)).texts(&self.admins);
+        if let Some(after) = self.retire_after {
+            to.int(after);
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        from.array_of(2)?;
+        let retires = from.array_of_or_more(2)?;
         let issuer = from.or_null(|from| from.parse())?;
         let admins = from.texts()?.into_iter().map(|id| PartyId::try_new(id).ok()).collect::<Option<_>>()?;
-        Some(Self { issuer, admins })
+        let retire_after = if retires { Some(from.int()?) } else { None };
+        Some(Self { issuer, admins, retire_after })
     }
 }
 
@@ -323,7 +330,7 @@ pub struct Agreement {
     pub opened_by: Origin,
     /// Block time at which it last changed.
     pub updated: Timestamp,
-    /// When the term of its state runs out.
+    /// When the term of its state runs out; of one that has ended, when it is retired.
     pub due: Option<Timestamp>,
     /// Steps taken; each but the first is kept under its own key.
     pub steps: u64,

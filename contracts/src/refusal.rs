@@ -178,6 +178,9 @@ refusals! {
         "`{party}` has named nobody who recovers its key; it does so with `registry/set-recovery`, while it has one";
 
     // 17x: state.
+    170 AgreementRetired { agreement: String }
+        "the agreement has ended, and left the state"
+        "`{agreement}` has ended and is retired: nothing can happen to it any more; `tally order {agreement}` shows what it was";
     171 AgreementEnded { agreement: String, state: String }
         "the agreement has ended"
         "`{agreement}` has ended ({state})";

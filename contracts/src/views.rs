@@ -1,6 +1,7 @@
 //! What the state says, for the node's API. Read only; may scan, so nothing of `execute` uses it. What cannot be read is
 //! left out here: `execute` refuses over it (191).
 
+use crate::agreements::Retired;
 use crate::codec::Record;
 use crate::records::{
     self, Account, Agreement, AnchorPlace, Device, Founding, LastAnchor, Party, Registered, Standing, StepCause,
@@ -9,7 +10,7 @@ use crate::{Origin, StateRead, keys};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tally_evidence::cbor;
-use tally_evidence::{DeviceRecord, Hash, PartyRecord, RuleRecord};
+use tally_evidence::{DeviceRecord, Event, Hash, PartyRecord, RuleRecord};
 use tally_model::{AgreementId, ContractName, DeviceId, PartyId, Timestamp};
 
 /// An account.
@@ -65,6 +66,12 @@ pub struct AgreementView {
     pub updated_at: Timestamp,
     /// When its term runs out.
     pub due: Option<Timestamp>,
+    /// When it is retired, or was: some time after its end it leaves the state, where the ledger was founded so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retires_at: Option<Timestamp>,
+    /// Whether it left the state; what is shown then is what the outcome of that says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
     /// Entries that made it what it is, in ledger order (not mere notes).
     pub history: Vec<u64>,
     /// The same with the place in its batch of each trigger that came in one.
@@ -277,6 +284,19 @@ pub fn agreement(state: &dyn StateRead, id: &AgreementId) -> Option<AgreementVie
     read(state, &keys::agreement(id)).map(|agreement| view(state, agreement))
 }
 
+/// Whether there was an agreement of this id, and it left the state.
+#[must_use]
+pub fn is_retired(state: &dyn StateRead, id: &AgreementId) -> bool {
+    crate::agreements::is_retired(state, id).unwrap_or(false)
+}
+
+/// The agreement that the events of an outcome retire; `None` when they retire none.
+#[must_use]
+pub fn retired(events: &[Event]) -> Option<AgreementView> {
+    let Retired { agreement, steps, terms } = events.iter().find_map(Retired::of)?;
+    Some(AgreementView { retired: true, ..show(agreement, 0, steps, terms) })
+}
+
 fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
     let escrow: Option<Account> = read(state, &keys::account(&keys::escrow_id(&agreement.id)));
     let (mut steps, mut terms) = (vec![agreement.opened_by], Vec::new());
@@ -288,6 +308,10 @@ fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
     }
     // Who attested a step spoke before the one who completed it.
     steps.sort_unstable();
+    show(agreement, escrow.map_or(0, |escrow| escrow.balance), steps, terms)
+}
+
+fn show(agreement: Agreement, escrow_minor: i64, steps: Vec<Origin>, terms: Vec<Timestamp>) -> AgreementView {
     let mut history: Vec<_> = steps.iter().map(|step| step.entry).collect();
     history.dedup();
     AgreementView {
@@ -299,10 +323,12 @@ fn view(state: &dyn StateRead, agreement: Agreement) -> AgreementView {
         fields: agreement.fields.iter().map(|(name, datum)| (name.clone(), datum.to_json())).collect(),
         parties: agreement.parties.into_iter().filter(|(_, id)| !id.is_empty()).collect(),
         currency: agreement.currency,
-        escrow_minor: escrow.map_or(0, |escrow| escrow.balance),
+        escrow_minor,
         opened_at: agreement.opened,
         updated_at: agreement.updated,
-        due: agreement.due,
+        due: agreement.due.filter(|_| !agreement.ended),
+        retires_at: agreement.due.filter(|_| agreement.ended),
+        retired: false,
         history,
         steps,
         terms,

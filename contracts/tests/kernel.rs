@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tally_contracts::views::{self, AgreementFilter};
-use tally_contracts::{Genesis, Input, Kernel, Overlay, Refusal, StateRead, genesis_body};
+use tally_contracts::{Genesis, Input, Kernel, Overlay, RETIRE_AFTER_USUAL, Refusal, StateRead, genesis_body};
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{AnchorBody, Event};
 use tally_model::{AgreementId, ContractName, DeviceId, Timestamp, Value};
@@ -162,7 +162,70 @@ fn staying_keeps_the_term_and_ending_ends_it() {
     world.call(&kernel, "acme", &call_body("stuck", "calm", Some("st-1"), BTreeMap::new())).unwrap();
     assert_eq!(kernel.next_due(&world.state), due);
     world.call(&kernel, "acme", &call_body("stuck", "stop", Some("st-1"), BTreeMap::new())).unwrap();
+    let (view, retires) = (views::agreement(&world.state, &id("st-1")).unwrap(), world.now.plus(RETIRE_AFTER_USUAL));
+    assert_eq!((view.due, view.retires_at), (None, Some(retires)));
+    assert_eq!(kernel.next_due(&world.state), Some(retires), "nothing else is to come");
+}
+
+/// The keys of the state that hold something of the agreement.
+fn rows_of(world: &World, agreement: &str) -> usize {
+    let (prefix, number) = agreement.split_once('-').unwrap();
+    let name = [prefix.as_bytes(), &[0], &number.parse::<u64>().unwrap().to_be_bytes()].concat();
+    world.state.keys().filter(|key| key.windows(name.len()).any(|window| window == name)).count()
+}
+
+#[test]
+fn what_is_retired_leaves_nothing_and_its_outcome_says_what_it_was() {
+    let kernel = Kernel::new();
+    let mut world = stuck_world(&kernel);
+    let call = |world: &mut World, action| {
+        world.call(&kernel, "acme", &call_body("stuck", action, Some("st-1"), BTreeMap::new())).unwrap();
+    };
+    call(&mut world, "calm");
+    call(&mut world, "stop");
+    let before = views::agreement(&world.state, &id("st-1")).unwrap();
+    assert!(rows_of(&world, "st-1") > 2 && !views::is_retired(&world.state, &id("st-1")));
+    world.now = before.retires_at.unwrap();
+    let done: Vec<_> = world.run_terms(&kernel).into_iter().map(Result::unwrap).collect();
+    assert_eq!(rows_of(&world, "st-1"), 0, "the agreement, its steps and its term");
     assert_eq!(kernel.next_due(&world.state), None);
+    assert!(views::is_retired(&world.state, &id("st-1")) && !views::is_retired(&world.state, &id("st-2")));
+    let was = views::retired(&done.concat()).unwrap();
+    assert_eq!(was, views::AgreementView { retired: true, ..before });
+    // Nobody's number is given again.
+    let device = ("device".to_owned(), text("press-01"));
+    world.call(&kernel, "acme", &call_body("stuck", "begin", None, [device].into())).unwrap();
+    assert!(views::agreement(&world.state, &id("st-2")).is_some());
+}
+
+/// Ledgers that were founded before there was retiring say nothing of it, and execute to the bytes they always did.
+#[test]
+fn a_ledger_that_was_not_founded_so_keeps_everything() {
+    let kernel = Kernel::new();
+    let mut genesis = common::genesis();
+    assert_eq!(genesis.retire_after, Some(RETIRE_AFTER_USUAL), "unless the genesis file says otherwise");
+    let with = World::founded_as(&kernel, &genesis);
+    genesis.retire_after = None;
+    let mut world = World::founded_as(&kernel, &genesis);
+    assert!(!genesis_body(&genesis).args.contains_key("retire-after"));
+    // The record of the genesis: two items, as ever; with the setting a third one.
+    assert_eq!((world.state[&b"g"[..]][0], with.state[&b"g"[..]][0]), (0x82, 0x83));
+    report(&mut world, &kernel, "press-01", "one");
+    world.call(&kernel, "olga", &call_body("maintenance-order", "cancel", Some("mo-1"), BTreeMap::new())).unwrap();
+    let view = views::agreement(&world.state, &id("mo-1")).unwrap();
+    assert_eq!((view.ended, view.due, view.retires_at), (true, None, None));
+    assert_eq!(kernel.next_due(&world.state), None);
+    let files = ["never", "30d", "0s", "soon"]
+        .map(|after| Genesis::from_yaml(&format!("{}retire_after: {after}\n", common::GENESIS), &common::read_pem));
+    let [never, month, zero, soon] = files;
+    assert_eq!(
+        (never.unwrap().retire_after, month.unwrap().retire_after.map(|after| after.as_secs())),
+        (None, Some(2_592_000))
+    );
+    for (faults, found) in [(zero.unwrap_err(), "0s"), (soon.unwrap_err(), "soon")] {
+        assert_eq!((faults.len(), faults[0].key.as_str()), (1, "retire_after"), "{found}");
+        assert!(faults[0].hint.contains("never"), "{}", faults[0]);
+    }
 }
 
 #[test]

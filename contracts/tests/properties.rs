@@ -9,13 +9,17 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
-use tally_contracts::{Block, Cause, Contract, Input, Kernel, LIBRARY, Overlay, views};
+use tally_contracts::{Block, Cause, Contract, Genesis, Input, Kernel, LIBRARY, Overlay, views};
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{CallBody, TriggerBody};
 use tally_model::{AgreementId, Timestamp, Value};
 
 /// Founded once; every case begins with a copy.
-static FOUNDED: LazyLock<World> = LazyLock::new(|| World::founded(&Kernel::new()));
+/// What ended is retired while the moves still go on.
+static FOUNDED: LazyLock<World> = LazyLock::new(|| {
+    let retire_after = Some(Duration::from_secs(2 * 3_600));
+    World::founded_as(&Kernel::new(), &Genesis { retire_after, ..common::genesis() })
+});
 
 /// One thing somebody does, some seconds after the last.
 #[derive(Debug, Clone)]
@@ -348,7 +352,20 @@ fn check_indexes(world: &World) {
     assert_eq!(world.state.keys().filter(|key| key[0] == b'o').count(), open.len());
     assert_eq!(
         world.state.keys().filter(|key| key[0] == b't').count(),
-        open.iter().filter(|agreement| agreement.due.is_some()).count()
+        all.iter().filter(|agreement| agreement.due.or(agreement.retires_at).is_some()).count()
+    );
+    let rows = |kind| world.state.keys().filter(move |key| key[0] == kind).count();
+    let steps: usize = all.iter().map(|agreement| agreement.steps.len() + agreement.terms.len() - 1).sum();
+    assert_eq!((rows(b'm'), rows(b'h')), (all.len(), steps), "of agreements that were retired nothing is left");
+    let given = world
+        .state
+        .get(&b"kmo"[..])
+        .map_or(0, |value| u64::try_from(tally_evidence::cbor::decode(value).unwrap().as_integer().unwrap()).unwrap());
+    let gone = (1..=given).filter(|number| views::is_retired(&world.state, &format!("mo-{number}").parse().unwrap()));
+    assert_eq!(
+        gone.count() + all.len(),
+        usize::try_from(given).unwrap(),
+        "every number that was given out is one or the other"
     );
     let value = |value: &Vec<u8>| tally_evidence::cbor::decode(value).is_ok();
     assert!(world.state.values().all(value), "every value is deterministic CBOR");

@@ -1,4 +1,4 @@
-//! Plays `library/*.scenarios` (of the contract, the anchors and access): text tables with named columns. Every line of the contract and every refusal must occur.
+//! Plays `library/*.scenarios` (of the contract, the anchors, access and more): text tables with named columns. Every line of the contract and every refusal must occur.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -73,7 +73,7 @@ fn every_line_and_every_refusal() {
         refusals: BTreeSet::new(),
         anchors: BTreeMap::new(),
     };
-    for file in ["maintenance-order", "anchors", "access", "identity", "attest", "privacy"] {
+    for file in ["maintenance-order", "anchors", "access", "identity", "attest", "privacy", "retire"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("library/{file}.scenarios"));
         player.play(&std::fs::read_to_string(path).unwrap());
     }

@@ -3,6 +3,7 @@
 //! Everything is deterministic: the same plant seals the same bytes. Its keys are no secrets; never use them for anything real.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tally_contracts::{Genesis, GenesisIssue, GenesisStanding, LIBRARY};
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{
@@ -61,6 +62,7 @@ pub struct Plant {
     owners: usize,
     rules: Vec<[RuleRecord; 2]>,
     terms: Terms,
+    retire_after: Option<Duration>,
 }
 
 impl Plant {
@@ -76,7 +78,15 @@ impl Plant {
         let rules = rules.collect::<Result<_, PlantFault>>()?;
         let agents = (0..agents).map(agent_name).map(|name| Ok((name.clone(), key_of(&name)?)));
         let agents = agents.collect::<Result<_, PlantFault>>()?;
-        Ok(Self { ledger: ledger.to_owned(), key: key_of(ledger)?, agents, owners: 1, rules, terms: Terms::default() })
+        let (ledger, key) = (ledger.to_owned(), key_of(ledger)?);
+        Ok(Self { ledger, key, agents, owners: 1, rules, terms: Terms::default(), retire_after: None })
+    }
+
+    /// The same plant, whose agreements leave the state so long after their end.
+    #[must_use]
+    pub const fn retiring_after(mut self, time: Duration) -> Self {
+        self.retire_after = Some(time);
+        self
     }
 
     /// The same plant with other terms.
@@ -130,6 +140,7 @@ impl Plant {
             issue: (0..self.owners).map(issue).collect::<Result<_, PlantFault>>()?,
             contracts: vec![library.1.to_owned()],
             standing: standing.collect::<Result<_, PlantFault>>()?,
+            retire_after: self.retire_after,
             ..Genesis::default()
         })
     }

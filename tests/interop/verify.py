@@ -80,6 +80,7 @@ class Chain:
         self.witnesses, self.needed = dict(witnesses), need
         self.parties, self.devices, self.rules, self.device_ids = {}, {}, {}, set()
         self.last, self.checkpoints, self.events = (-1, 0), {}, []
+        self.entries, self.terms = set(), set()
 
     def link(self, about, step, check, *given, silent=False):
         """Does a check; records its detail, or why it does not hold and ends the entry."""
@@ -175,7 +176,7 @@ class Chain:
         if item is not None:
             self.link(about, "batch", self.batched, statement, entry["batched"])
         self.last = receipt["place"]
-        self.events.append((outcome["height"], entry["outcome-index"], outcome["events"]))
+        self.happened(outcome, entry)
         if is_trigger:
             self.tell_times(about, body, self.trigger(about, statement, entry), checkpoint)
         elif "disclosure" in entry:
@@ -376,26 +377,46 @@ class Chain:
     def term(self, term):
         checkpoint, outcome = self.proved("a term", term)
         self.link("a term", "outcome", self.ran_out, outcome, checkpoint)
-        self.events.append((outcome["height"], term["outcome-index"], outcome["events"]))
+        self.happened(outcome, term)
+
+    def happened(self, outcome, proof):
+        self.events.append((outcome["height"], proof["outcome-index"], outcome["events"]))
+        if "agreement" in outcome:
+            self.terms.add(outcome["due"])
+        else:
+            self.entries.add((outcome["entry"], outcome["item"]) if "item" in outcome else outcome["entry"])
+
+    def whole(self, retirement):
+        """Every step that the retirement names is in the file."""
+        for what, there in (("entries", self.entries), ("terms", self.terms)):
+            named = retirement.get(what)
+            need(isinstance(named, (list, tuple)), f"its retirement does not name its {what}")
+            missing = [one for one in named if (tuple(one) if isinstance(one, (list, tuple)) else one) not in there]
+            need(not missing, f"its retirement names among its {what} {missing and missing[0]}, which this file lacks")
 
     def ran_out(self, outcome, checkpoint):
         need(outcome.get("agreement") == self.file["agreement"], "not the outcome of a term of the agreement")
         return f"ran out at height {checkpoint['height']}"
 
     def history(self):
-        state, held = None, 0
+        state, held, ended, retired = None, 0, None, False
         events = [event for _, _, events in sorted(self.events, key=lambda one: one[:2]) for event in events]
         for kind, data in ((event["kind"], event["data"]) for event in events if event["subject"] == self.file["agreement"]):
+            need(not retired, f"{kind} comes behind its retirement")
             if kind == "agreement.opened":
                 state = data.get("state")
             elif kind == "agreement.moved":
                 need(data.get("from") == state, f"moves from {data.get('from')} without having got there from {state}")
-                state = data.get("to")
+                state, ended = data.get("to"), data.get("ended")
+            elif kind == "agreement.retired":
+                retired = True
+                need(ended is not False and data.get("state") == state, "is retired without having ended so")
+                self.whole(data)
             elif kind in ("escrow.held", "payment.made", "escrow.released"):
                 held += data.get("amount", 0) * (1 if kind == "escrow.held" else -1)
                 need(held >= 0, "more money left the escrow than was held")  # besides
         need(state is not None, "no outcome in this file opens this agreement")
-        return f"without a hole, now {state}"
+        return f"without a hole, now {state}" + (", retired; nothing of it is missing" if retired else "")
 
 
 def open_statement(entry):

@@ -96,6 +96,10 @@ fn in_words(order: &Value, types: &FieldTypes) -> String {
     if !order["due"].is_null() {
         line("term runs out", time(&order["due"]));
     }
+    if !order["retires_at"].is_null() {
+        let is_over = order["retired"] == true;
+        line(if is_over { "retired" } else { "is retired" }, time(&order["retires_at"]));
+    }
     line("times are", "block time, by the ledger's clock".to_owned());
     line("entries", word(&order["history"]));
     text

@@ -1,5 +1,6 @@
 //! Books a step: events, money, load of people, indexes, terms, history, in this order.
 
+use super::retire;
 use crate::datum::Datum;
 use crate::engine::{Contract, Effect, NEW, Stepped};
 use crate::records::{Agreement, StepCause};
@@ -23,6 +24,9 @@ pub(super) fn book(
     }
     keep_load(run, contract, before, &agreement)?;
     keep_open(run, contract, before, &agreement)?;
+    if agreement.ended {
+        agreement.due = retire::due(run)?;
+    }
     keep_term(run, before, &agreement);
     match cause {
         StepCause::Entry(origin) if before.is_none() => agreement.opened_by = origin,

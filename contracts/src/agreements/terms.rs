@@ -2,7 +2,7 @@
 
 use super::book_step::{book, keep_term};
 use super::people::Registered;
-use super::version;
+use super::{retire, version};
 use crate::engine::{Happening, step};
 use crate::records::{Agreement, StepCause};
 use crate::run::Run;
@@ -22,6 +22,9 @@ pub(crate) fn term(kernel: &Kernel, run: &mut Run<'_, '_>, id: &AgreementId, due
         return Ok(());
     }
     let agreement = running(run, id, due)?;
+    if agreement.ended {
+        return retire::retire(run, &agreement);
+    }
     let contract = version(kernel, run, &agreement.contract, agreement.version)?;
     let args = BTreeMap::new();
     let stepped =

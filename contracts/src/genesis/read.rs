@@ -1,13 +1,14 @@
 //! The genesis file: YAML to records, every fault at once.
 
-use super::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding};
+use super::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, RETIRE_AFTER_USUAL};
 use crate::datum::FieldType;
 use crate::yaml::{self, Faults, Node, Section};
 use crate::{Contract, Fault, LIBRARY, minor_digits, parse_amount};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{DeviceRecord, PartyKind, PartyRecord, VerifyingKey};
-use tally_model::{ContractName, PartyId, Timestamp};
+use tally_model::{ContractName, PartyId, Timestamp, parse_duration};
 
 type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
@@ -46,6 +47,10 @@ impl Reader<'_> {
         let organisation = |reader: &mut Self, node: &Node, path: &str| reader.known(node, path, None);
         genesis.admins = self.each(section.take("admins"), "admins", organisation);
         genesis.issuer = section.take("issuer").and_then(|node| self.known(node, "issuer", None));
+        genesis.retire_after = match section.take("retire_after") {
+            Some(node) => self.retire_after(node),
+            None => Some(RETIRE_AFTER_USUAL),
+        };
         genesis.at = section.take("at").and_then(|node| self.time(node)).unwrap_or_default();
         section.finish(&mut self.faults);
         genesis
@@ -60,6 +65,20 @@ impl Reader<'_> {
         let items = node.map(|node| self.faults.list(node, path)).unwrap_or_default();
         let read = |(place, item)| read(self, item, &format!("{path}[{place}]"));
         items.iter().enumerate().filter_map(read).collect()
+    }
+
+    /// `never`, or a duration above zero.
+    fn retire_after(&mut self, node: &Node) -> Option<Duration> {
+        const HINT: &str = "write a duration such as `90d`, or `never`";
+        let source = self.faults.scalar(node, "retire_after", "a duration, or `never`")?;
+        if source == "never" {
+            return None;
+        }
+        let after = parse_duration(source).ok().filter(|after| after.as_micros() > 0);
+        if after.is_none() {
+            self.faults.add(node, "retire_after", format!("is `{source}`"), HINT);
+        }
+        after
     }
 
     fn time(&mut self, node: &Node) -> Option<Timestamp> {

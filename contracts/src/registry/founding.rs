@@ -62,7 +62,14 @@ fn founders(run: &Run<'_, '_>, args: &mut Args<'_>) -> Result<Founding, Refusal>
     };
     let admins = args.array("admins")?.iter().map(|value| party("admins", value)).collect::<Result<_, _>>()?;
     let issuer = args.take("issuer").map(|value| party("issuer", value)).transpose()?;
-    Ok(Founding { issuer, admins })
+    Ok(Founding { issuer, admins, retire_after: retire_after(args)? })
+}
+
+/// Ledgers from before retiring do not say, and keep everything.
+fn retire_after(args: &mut Args<'_>) -> Result<Option<i64>, Refusal> {
+    let Some(value) = args.take("retire-after") else { return Ok(None) };
+    let micros = value.as_integer().and_then(|micros| i64::try_from(micros).ok()).filter(|micros| *micros > 0);
+    micros.map(Some).ok_or_else(|| bad_argument("retire-after", value, "whole microseconds, more than 0"))
 }
 
 fn money(run: &mut Run<'_, '_>, args: &mut Args<'_>) -> Result<(), Refusal> {

@@ -138,9 +138,12 @@ impl World {
     }
 
     pub fn founded(kernel: &Kernel) -> Self {
+        Self::founded_as(kernel, &genesis())
+    }
+
+    pub fn founded_as(kernel: &Kernel, genesis: &Genesis) -> Self {
         let mut world = Self::empty();
-        let body = genesis_body(&genesis());
-        world.call_as(kernel, LEDGER, KeyId([0; 32]), &body).unwrap();
+        world.call_as(kernel, LEDGER, KeyId([0; 32]), &genesis_body(genesis)).unwrap();
         world
     }
 

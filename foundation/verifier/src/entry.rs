@@ -60,7 +60,7 @@ pub(crate) fn check(
         Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, ledger, known, report),
         Body::Anchor(_) => report.fails(&about, Step::Statement, "an anchor says nothing about an agreement"),
     }
-    story.add(outcome.height, entry.outcome_index, outcome.events);
+    story.add(entry.outcome_index, outcome);
     Some(position)
 }
 

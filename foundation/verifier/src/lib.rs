@@ -155,5 +155,5 @@ fn check_term(term: &EvidenceTerm, ledger: Ledger<'_>, story: &mut Story, report
         return;
     }
     report.holds("a term", Step::Outcome, format!("ran out at height {}", checkpoint.height));
-    story.add(outcome.height, term.outcome_index, outcome.events);
+    story.add(term.outcome_index, outcome);
 }

@@ -38,18 +38,18 @@ pub(crate) fn collect(
     id: &AgreementId,
     shown: Option<Shown>,
 ) -> Result<Option<EvidenceFile>, Problem> {
+    let Some(agreement) = engine.store().agreement(id).map_err(ReadError::from)? else { return Ok(None) };
     let state = engine.store().state()?;
-    let Some(agreement) = views::agreement(&state, id) else {
-        state.check()?;
-        return Ok(None);
-    };
     let mut blocks = Blocks::new(engine);
     let statements = with_registrations(engine, &state, &agreement.steps)?;
     state.check()?;
     let witnessed = shown.and_then(|shown| witnessed(engine, &statements, shown));
     let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
     let entries = entries.collect::<Result<_, _>>()?;
-    let terms = agreement.terms.iter().map(|due| blocks.term(id, *due)).collect::<Result<_, _>>()?;
+    // Its retirement is the last term: from it everybody sees that nothing of it is missing.
+    let retirement = agreement.retires_at.filter(|_| agreement.retired);
+    let terms = agreement.terms.iter().chain(&retirement);
+    let terms = terms.map(|due| blocks.term(id, *due)).collect::<Result<_, _>>()?;
     Ok(Some(EvidenceFile {
         ledger: engine.ledger().to_owned(),
         key: engine.key().clone(),

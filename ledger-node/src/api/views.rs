@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::{Api, on_disk};
-use crate::engine::Engine;
+use crate::engine::{Engine, ReadError};
 use crate::store::StateView;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -44,11 +44,11 @@ pub async fn agreements(
     read(&api, move |state| views::agreements(state, &filter, limit)).await.map(Json)
 }
 
-/// `GET /agreements/{id}`.
+/// `GET /agreements/{id}`; of one that is retired, what the outcome of its retirement says.
 pub async fn agreement(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<AgreementView>, Problem> {
     let id = agreement_id(&id)?;
     let missing = no_agreement(&id);
-    let found = read(&api, move |state| views::agreement(state, &id)).await?;
+    let found = on_disk(&api.engine, move |engine| Ok(engine.store().agreement(&id).map_err(ReadError::from)?)).await?;
     found.map(Json).ok_or(missing)
 }
 

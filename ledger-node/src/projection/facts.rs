@@ -51,13 +51,23 @@ pub fn block(store: &Store, height: u64, key: &VerifyingKey) -> Result<BlockFact
     })
 }
 
-/// What the state says of an agreement.
-pub fn agreement(state: &StateView, id: &str) -> Result<Option<AgreementFacts>, Fault> {
+/// What the state says of an agreement, or the outcome of its retirement.
+pub fn agreement(store: &Store, state: &StateView, id: &str) -> Result<Option<AgreementFacts>, Fault> {
     let Ok(id) = AgreementId::try_new(id) else { return Ok(None) };
-    let found = views::agreement(state, &id);
+    let unread = |why: &str| {
+        let (place, text) = ("the ledger's index".to_owned(), format!("agreement `{id}` cannot be read{why}"));
+        Fault::Database { place, text, is_damaged: false }
+    };
+    let mut found = views::agreement(state, &id);
+    if found.is_none() && views::is_retired(state, &id) {
+        found = match store.agreement(&id) {
+            // Pruned: what the tables have stays.
+            Err(CommitError::Pruned(_)) => None,
+            retired => retired.map_err(|error| unread(&format!(": {error}")))?,
+        };
+    }
     if !state.is_sound() {
-        let (place, text) = ("the ledger's index".to_owned(), format!("agreement `{id}` cannot be read"));
-        return Err(Fault::Database { place, text, is_damaged: false });
+        return Err(unread(""));
     }
     Ok(found.map(|view| AgreementFacts {
         currency: view.currency,

@@ -249,7 +249,7 @@ fn advance(store: &Store, key: &VerifyingKey, projection: &mut Projection) -> Re
         }
     }
     if blocks.last().is_some_and(|block| block.height == height) {
-        projection.write(&blocks, Some(&mut |id| facts::agreement(&state, id)))?;
+        projection.write(&blocks, Some(&mut |id| facts::agreement(store, &state, id)))?;
         return Ok(Step::Done);
     }
     projection.write(&blocks, None)?;

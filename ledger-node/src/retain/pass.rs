@@ -323,7 +323,11 @@ impl Pass<'_> {
         let state = self.store.state()?;
         let live = live::live(&state, first.first_entry..last.size(), since);
         state.check()?;
-        live.map_err(|refusal| RetainFault::State(refusal.to_string()))
+        let mut live = live.map_err(|refusal| RetainFault::State(refusal.to_string()))?;
+        let entries = first.first_entry..last.size();
+        // Of what has left the state meanwhile the state says nothing.
+        self.store.each_retired_since(since, |agreement| live.keep_retired(&entries, agreement, since))?;
+        Ok(live)
     }
 
     fn kept_block(&self, height: u64, live: &live::Live) -> Result<KeptBlock, RetainFault> {

@@ -18,6 +18,7 @@ mod forget;
 mod index;
 mod log;
 mod open;
+mod retired;
 mod rows;
 mod state_tree;
 mod usage;

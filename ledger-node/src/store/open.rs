@@ -292,14 +292,31 @@ fn try_index(disk: &IndexDisk, log: &LogReader<'_>) -> Result<Result<(Index, Loa
     if height >= blocks {
         return Err(StoreOpenError::LogCut { index: height, log: blocks });
     }
-    if height < log.log.first() {
-        return Ok(Err(IndexFault::Damaged(format!("it ends at block {height}, which was pruned"))));
-    }
-    let head = log.head(height)?;
+    let head = match log.log.first() {
+        first if height >= first => log.head(height)?,
+        first if height + 1 == first => match before_first(&index, &log.head(first)?, log.key) {
+            Ok(head) => head,
+            Err(fault) => return Ok(Err(fault)),
+        },
+        _ => return Ok(Err(IndexFault::Damaged(format!("it ends at block {height}, which was pruned")))),
+    };
     if head.checkpoint.digest() != digest || head.checkpoint.ledger != log.ledger {
         return Err(StoreOpenError::OtherLog { height });
     }
     Ok(load(disk, &index, head).map(|loaded| (index, loaded)))
+}
+
+/// The last block that was pruned, when the index was made anew from a snapshot of just that one: the index has its checkpoint, and
+/// the log's first block says that it follows.
+fn before_first(index: &Index, first: &Head, key: &VerifyingKey) -> Result<Head, IndexFault> {
+    let Checkpoint { height, previous, .. } = &first.checkpoint;
+    let damaged = || IndexFault::Damaged(format!("it ends before block {height}, which does not follow"));
+    let row = index.block(height.saturating_sub(1))?.ok_or_else(damaged)?;
+    let checkpoint = Checkpoint::open(&row.checkpoint, key).map_err(|_| damaged())?;
+    if checkpoint.digest() != *previous {
+        return Err(damaged());
+    }
+    Ok(Head { checkpoint, sealed: row.checkpoint })
 }
 
 /// The trees as they belong to the index, compared with the log's word.
