@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_ledger_client::{Client, RequestError};
@@ -52,6 +53,21 @@ async fn repair(engine: &Engine, plant: &Plant, order: &str, number: u64) {
 fn holds_but_for_readings(report: &Report) {
     let broken: Vec<_> = report.links.iter().filter(|link| !link.holds).collect();
     assert!(broken.iter().all(|link| matches!(link.step, Step::Readings | Step::Recomputed)), "{broken:?}");
+}
+
+/// What the verifier that has nothing of ours says about the history.
+fn history_by_python(file: &[u8]) -> (bool, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let python = root.join(".tools/venv/bin/python");
+    assert!(python.exists(), "{} is missing; run `cargo xtask tools`", python.display());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mo-1.evidence");
+    fs::write(&path, file).unwrap();
+    let said =
+        Command::new(python).arg(root.join("tests/interop/verify.py")).arg(&path).arg("--json").output().unwrap();
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let link = said["links"].as_array().unwrap().iter().find(|link| link["step"] == "history").unwrap();
+    (link["holds"] == true, link["detail"].as_str().unwrap().to_owned())
 }
 
 /// The rows of a list.
@@ -122,6 +138,7 @@ async fn a_paid_order_leaves_the_state_and_is_told_proved_and_followed_as_before
     holds_but_for_readings(&report);
     let history = report.links.iter().find(|link| link.step == Step::History).unwrap();
     assert_eq!(history.detail, "without a hole, now confirmed, retired; nothing of it is missing");
+    assert_eq!(history_by_python(&file), (true, history.detail.clone()));
     let mut less = tally_evidence::EvidenceFile::decode(&file).unwrap();
     let is_call = |entry: &tally_evidence::EvidenceEntry| {
         tally_evidence::SignedStatement::parse(&entry.statement).unwrap().subject == "mo-1"
@@ -130,6 +147,7 @@ async fn a_paid_order_leaves_the_state_and_is_told_proved_and_followed_as_before
     less.entries.remove(place);
     let report = tally_verifier::verify(&less.encode(), Some(engine.key()));
     assert!(report.links.iter().any(|link| link.step == Step::History && !link.holds), "a step that is left out shows");
+    assert!(!history_by_python(&less.encode()).0);
 
     // A second node comes to the same state, and so does the same ledger without its index.
     let (second, mut tell) = (dir.path().join("second"), |_| {});
