@@ -446,6 +446,7 @@ impl Agent {
             clock: self.clock.clone(),
             status: self.status.clone(),
             setting: self.config.gate,
+            data: self.config.data.clone(),
         };
         Ok(Gate::new(book, parts))
     }

@@ -81,9 +81,10 @@ pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
         .with_state(api)
 }
 
-async fn status<S: Storage>(State(api): Shared<S>) -> Response {
+async fn status<S: Storage + Send + 'static>(State(api): Shared<S>) -> Response {
     let mut status = api.status.as_json(&api.agent, &api.plant, &api.ledger);
     status["anchors"] = anchor_lines(&api).into();
+    status["permits"] = api.gate.known_of().await;
     Json(status).into_response()
 }
 

@@ -19,6 +19,7 @@ mod check;
 mod command;
 mod follow;
 mod hands;
+mod kept;
 mod report;
 mod submit;
 
@@ -28,7 +29,9 @@ use crate::status::Status;
 use crate::submit::LedgerKey;
 use book::Book;
 use check::Order;
+use kept::Kept;
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tally_connector_api::Clock;
@@ -95,6 +98,9 @@ pub struct Gate<S: Storage> {
     waiting: Semaphore,
     attempts: Mutex<report::Attempts>,
     shown: Mutex<VecDeque<Report>>,
+    /// What the ledger said last of our permits, and the file it stands in.
+    kept: Mutex<Option<Kept>>,
+    kept_file: PathBuf,
     /// Something is to be submitted.
     sealed: Notify,
 }
@@ -117,13 +123,15 @@ pub struct Parts {
     pub status: Arc<Status>,
     /// What to do when the node is away.
     pub setting: GateSetting,
+    /// The agent's data folder.
+    pub data: PathBuf,
 }
 
 /// Opens the gate's book below `data`.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn open_book(data: &std::path::Path) -> Result<Book<DirStorage>, StoreError> {
+pub fn open_book(data: &Path) -> Result<Book<DirStorage>, StoreError> {
     book::open(data)
 }
 
@@ -131,7 +139,8 @@ impl<S: Storage + Send + 'static> Gate<S> {
     /// The gate; it does nothing until somebody brings a permit or [`Gate::follow`] hears of one.
     #[must_use]
     pub fn new(book: Book<S>, parts: Parts) -> Self {
-        let Parts { hands, sealer, client, key, devices, clock, status, setting } = parts;
+        let Parts { hands, sealer, client, key, devices, clock, status, setting, data } = parts;
+        let kept_file = kept::path(&data);
         Self {
             book: Arc::new(Mutex::new(book)),
             hands,
@@ -147,6 +156,8 @@ impl<S: Storage + Send + 'static> Gate<S> {
             waiting: Semaphore::new(WAITING_MAX),
             attempts: Mutex::default(),
             shown: Mutex::default(),
+            kept: Mutex::new(kept::read(&kept_file)),
+            kept_file,
             sealed: Notify::new(),
         }
     }
@@ -205,7 +216,25 @@ impl<S: Storage + Send + 'static> Gate<S> {
         let path = format!("/state/{}", report::hex(&tally_evidence::permit_state_key(proven.permit.id)));
         match tokio::time::timeout(ASK_TIME, self.client.get_bytes(&path)).await {
             Ok(Ok(answer)) => check::is_still_open(file, &answer, &self.sealer.ledger, key),
-            _ => check::is_fresh(proven, self.clock.now(), self.setting),
+            _ => {
+                let kept = self.kept().clone();
+                let open_at = kept.map_or(Ok(proven.open_at), |kept| kept.judge(proven, &self.sealer.ledger, key))?;
+                check::is_fresh(proven, open_at, self.clock.now(), self.setting)
+            }
+        }
+    }
+
+    /// Of when it is what the gate knows of its permits while it is cut off, for people; null when it knows nothing yet.
+    pub async fn known_of(&self) -> serde_json::Value {
+        let Some(kept) = self.kept().clone() else { return serde_json::Value::Null };
+        let Some(key) = self.key.in_memory().await else { return serde_json::Value::Null };
+        match kept.as_of(&self.sealer.ledger, &key) {
+            Ok(as_of) => {
+                let age = self.clock.now().since(as_of.time).as_secs_f64();
+                let (height, open) = (as_of.height, kept.open.len());
+                serde_json::json!({"as_of": as_of.time.to_string(), "height": height, "age_seconds": age, "open": open})
+            }
+            Err(fault) => serde_json::json!({"fault": fault.to_string()}),
         }
     }
 
@@ -324,6 +353,10 @@ impl<S: Storage + Send + 'static> Gate<S> {
 
     fn book(&self) -> MutexGuard<'_, Book<S>> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn attempts(&self) -> MutexGuard<'_, report::Attempts> {

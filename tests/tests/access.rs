@@ -359,6 +359,49 @@ async fn cut_off_an_old_proof_is_refused_unless_the_site_says_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn restarted_while_cut_off_the_agent_knows_what_was_revoked_before() {
+    let port = free_port();
+    let slave = Pymodbus::start(port).await;
+    let (plant, mut node) = Plant::new(&modbus(port), "press-01", &POINTS).await;
+    // Their own proofs would be believed for an hour.
+    plant.site.append("agent.yaml", "gate: {proof_age: 1h}");
+    let revoked = plant.permit("press-01", "setpoint", int(31), &[]).await;
+    let open = plant.permit("press-01", "setpoint", int(32), &[]).await;
+    let (revoked_file, open_file) = (plant.file(revoked).await, plant.file(open).await);
+    // Nobody listens when it is taken back: no event reaches the agent, then or later.
+    assert_eq!(plant.call(&plant.acme, "revoke", &[("permit", int(revoked))]).await.1, None);
+    let checkpoint = plant.site.node.get_bytes("/checkpoint").await.unwrap();
+    let behind = tally_evidence::Checkpoint::open(&checkpoint, &plant.site.ledger_key()).unwrap().height;
+    let mut agent = plant.site.start_agent().await;
+    let known = eventually("the agent to know what is open", async || {
+        let known = plant.site.status().await["permits"].clone();
+        (known["height"].as_u64()? >= behind).then_some(known)
+    })
+    .await;
+    assert!(known["open"] == 1 && known["age_seconds"].is_number(), "{known}");
+    node.kill().await;
+    agent.kill().await;
+    let mut agent = plant.site.start_agent().await;
+    plant.site.connected("press-01").await;
+    let known = plant.site.status().await["permits"].clone();
+    assert!(known["height"].as_u64().unwrap() >= behind, "on disk: {known}");
+    assert_eq!(plant.bring(&revoked_file).await, Err("revoked".into()));
+    // Past the age it is as set, for what is revoked as for what is not.
+    agent.kill().await;
+    plant.site.edit("agent.yaml", "proof_age: 1h", "proof_age: 1ms");
+    let mut agent = plant.site.start_agent().await;
+    plant.site.connected("press-01").await;
+    assert_eq!(plant.bring(&open_file).await, Err("stale".into()));
+    agent.kill().await;
+    plant.site.edit("agent.yaml", "proof_age: 1ms", "proof_age: 1ms, past_age: allow");
+    let _agent = plant.site.start_agent().await;
+    plant.site.connected("press-01").await;
+    assert_eq!(plant.bring(&revoked_file).await, Err("revoked".into()), "what is known to be revoked never passes");
+    assert_eq!(plant.bring(&open_file).await.unwrap()["found"], 32);
+    slave.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_killed_at_any_moment_writes_at_most_once_and_says_so() {
     let port = free_port();
     let mut slave = Pymodbus::start(port).await;

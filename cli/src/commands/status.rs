@@ -40,6 +40,7 @@ fn lines(status: &Value) -> Vec<String> {
         let name = format!("{}/{}", word(&rule["device"]), word(&rule["trigger"]));
         lines.push(line("rule", &format!("{name}  {}", word(&rule["state"]))));
     }
+    lines.extend(permits(&status["permits"]).map(|text| line("permits", &text)));
     lines.extend(items(&status["anchors"]).map(|device| line("anchors", &anchors(device))));
     for chain in items(&status["vault"]) {
         let (device, readings, head) = (word(&chain["device"]), word(&chain["readings"]), word(&chain["head"]));
@@ -103,6 +104,15 @@ fn node(node: &Value) -> String {
         true => word(&node["state"]),
         false => format!("{} (for {})", word(&node["state"]), seconds(&node["for_seconds"])),
     }
+}
+
+/// Of when it is what the gate would go by if the ledger could not be asked; an agent of before does not say it.
+fn permits(known: &Value) -> Option<String> {
+    if let Some(fault) = known["fault"].as_str() {
+        return Some(format!("what is kept of the ledger's word does not hold: {fault}"));
+    }
+    let (age, height) = (seconds(&known["age_seconds"]), known["height"].as_u64()?);
+    Some(format!("known as of height {height}, {age} ago; {} open", count(&known["open"])))
 }
 
 /// How far the ledger covers the readings of a device, and what waits.
@@ -222,6 +232,7 @@ mod tests {
             {"device": "press-01", "number": 4, "covered": 15, "behind_seconds": 61.0, "pending": 1, "refusals": 0},
             {"device": "cnc", "number": 1, "covered": null, "behind_seconds": null, "pending": 0, "refusals": 2},
         ]);
+        status["permits"] = json!({"as_of": "2026-11-21T04:05:06Z", "height": 7, "age_seconds": 61.0, "open": 2});
         status["counters"] = json!({
             "outbox_triggers": 1, "outbox_bytes": 700, "dead_letters": 2, "spool_bytes": 0, "history_lost": 5,
             "readings_late": 1500,
@@ -248,6 +259,7 @@ mod tests {
                 "          1500 values that devices had recorded during an outage, kept as history",
                 "          5 readings SCADA will never be told of",
                 "rule      press-01/worn  normal",
+                "permits   known as of height 7, 1min 1s ago; 2 open",
                 "anchors   press-01  covered up to reading 14, 1min 1s ago; 1 anchor without an answer",
                 "anchors   cnc  the ledger covers nothing yet; REFUSED by the ledger, 2 times in a row",
                 "vault     press-01  15 readings, head 6f1c",

@@ -156,9 +156,14 @@ pub(super) fn is_still_open(file: &PermitFile, answer: &[u8], ledger: &str, key:
     }
 }
 
-/// The node is away: how old the permit's own proof may be.
-pub(super) fn is_fresh(proven: &ProvenPermit, now: Timestamp, setting: GateSetting) -> Result<(), Refusal> {
-    let age = now.since(proven.open_at);
+/// The node is away: how long ago the permit may last have been known to be open, which was at `open_at`.
+pub(super) fn is_fresh(
+    proven: &ProvenPermit,
+    open_at: Timestamp,
+    now: Timestamp,
+    setting: GateSetting,
+) -> Result<(), Refusal> {
+    let age = now.since(open_at);
     let is_let_through = match setting.past_age {
         PastAge::Refuse => false,
         PastAge::AllowRead => proven.permit.right == Right::Read,
@@ -168,7 +173,7 @@ pub(super) fn is_fresh(proven: &ProvenPermit, now: Timestamp, setting: GateSetti
         return Ok(());
     }
     let text = format!(
-        "the ledger cannot be asked, and the proof of permit {} is {} s old ({} s are believed): it may have been revoked",
+        "the ledger cannot be asked, and the latest proof that permit {} is open is {} s old ({} s are believed): it may have been revoked",
         proven.permit.id,
         age.as_secs(),
         setting.proof_age.as_secs()
@@ -474,14 +479,16 @@ mod tests {
     fn past_the_age_a_setting_decides_and_is_closed_by_default() {
         let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
         let proven = ProvenPermit { permit: permit(), open_at: at(100), height: 1 };
-        assert_eq!(code(is_fresh(&proven, at(160), GateSetting::default())), "fine");
-        assert_eq!(code(is_fresh(&proven, at(161), GateSetting::default())), "stale");
+        let open_at = proven.open_at;
+        assert_eq!(code(is_fresh(&proven, open_at, at(160), GateSetting::default())), "fine");
+        assert_eq!(code(is_fresh(&proven, open_at, at(161), GateSetting::default())), "stale");
+        assert_eq!(code(is_fresh(&proven, at(110), at(161), GateSetting::default())), "fine", "known to be open later");
         let running_on = GateSetting { past_age: PastAge::Allow, ..GateSetting::default() };
-        assert_eq!(code(is_fresh(&proven, at(690), running_on)), "fine");
+        assert_eq!(code(is_fresh(&proven, open_at, at(690), running_on)), "fine");
         let looking_on = GateSetting { past_age: PastAge::AllowRead, ..GateSetting::default() };
-        assert_eq!(code(is_fresh(&proven, at(690), looking_on)), "stale", "a write moves a machine");
+        assert_eq!(code(is_fresh(&proven, open_at, at(690), looking_on)), "stale", "a write moves a machine");
         let read = ProvenPermit { permit: Permit { right: Right::Read, value: None, ..permit() }, ..proven };
-        assert_eq!(code(is_fresh(&read, at(690), looking_on)), "fine");
+        assert_eq!(code(is_fresh(&read, open_at, at(690), looking_on)), "fine");
     }
 
     #[test]

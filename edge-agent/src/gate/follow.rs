@@ -2,6 +2,7 @@
 //! anew, the open permits are asked for as well, so that none that was granted meanwhile is missed.
 
 use super::Gate;
+use super::kept::Kept;
 use futures_util::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 const ASK_EVERY: Duration = Duration::from_secs(20);
 /// The stream is open by then: what was granted before it is asked for.
 const FIRST_ASK: Duration = Duration::from_millis(300);
+/// The node lists no more open permits (`docs/formats/api.md`).
+const LISTED_MAX: usize = 1_000;
 /// A permit whose time comes within this is waited for, to begin on time.
 const EARLY_MAX: Duration = Duration::from_secs(3600);
 
@@ -102,8 +105,13 @@ impl<S: Storage + Send + 'static> Gate<S> {
         }
     }
 
+    /// The checkpoint first: what is in the list was open then or was granted since, and what is not in it was open no more.
     async fn ask_for_open(&self) {
+        let Ok(checkpoint) = self.client.get_bytes("/checkpoint").await else { return };
         let Ok(open) = self.client.get_json("/access/permits").await else { return };
+        if let Err(fault) = self.keep_open(checkpoint, &open).await {
+            tracing::warn!(%fault, "what the node says of open permits is not kept for when it is away");
+        }
         let now = self.clock.now().as_micros();
         for permit in open.as_array().into_iter().flatten() {
             let is_ours = permit["agent"] == self.sealer.agent.as_str() && permit["carried"] == false;
@@ -113,6 +121,37 @@ impl<S: Storage + Send + 'static> Gate<S> {
                 self.fetch_and_use(id).await;
             }
         }
+    }
+
+    /// What counts while the ledger cannot be asked: on disk before it counts.
+    async fn keep_open(&self, checkpoint: Vec<u8>, open: &serde_json::Value) -> Result<(), String> {
+        let mut kept = Kept { checkpoint, open: Vec::new() };
+        let open = open.as_array().ok_or("`/access/permits` is no list")?;
+        if open.len() >= LISTED_MAX {
+            // What is behind the end of the list would look as if it had been taken back. What was kept before still holds.
+            return Err(format!("{LISTED_MAX} permits or more are open, the node lists no more"));
+        }
+        for permit in open {
+            let Some(id) = permit["permit"].as_u64().filter(|_| permit["agent"] == self.sealer.agent.as_str()) else {
+                continue;
+            };
+            let path = format!("/state/{}", super::report::hex(&permit_state_key(id)));
+            let answer = self.client.get_bytes(&path).await.map_err(|fault| fault.to_string())?;
+            // Not there any more: used or revoked since the list was made.
+            kept.open.extend(PermitFile::from_state_answer(&answer).map_err(|fault| fault.to_string())?);
+        }
+        let key = self.key.known(&self.client).await.map_err(|fault| fault.to_string())?;
+        let ledger = &self.sealer.ledger;
+        let before = self.kept().as_ref().and_then(|kept| kept.as_of(ledger, &key).ok());
+        kept.check(before, ledger, &key).map_err(|fault| fault.to_string())?;
+        if self.kept().as_ref() == Some(&kept) {
+            return Ok(());
+        }
+        let (file, bytes) = (self.kept_file.clone(), kept.encode());
+        let written = tokio::task::spawn_blocking(move || tally_journal::files::replace(&file, &bytes)).await;
+        written.map_err(|fault| fault.to_string())?.map_err(|fault| fault.to_string())?;
+        *self.kept() = Some(kept);
+        Ok(())
     }
 
     fn sum_up(&self) {
