@@ -1,28 +1,23 @@
 //! The rows of a few blocks, on their way into one transaction.
 
+mod about;
+mod money;
+
 use crate::database::{Database, Fault, Value, places};
 use crate::facts::{AgreementFacts, BlockFacts};
 use crate::rows::{AgreementRow, Column, data, json_text, number, text};
 use crate::statement::Said;
+use about::{ID_BYTES_MAX, device_of, owner_of, party};
+use money::Account;
 use serde_json::json;
 use std::collections::BTreeMap;
 use tally_evidence::{Event, OutcomeRecord, PartyRecord, Place};
-
-/// Bytes of the longest text that can be a party's id.
-const ID_BYTES_MAX: usize = 128;
 
 /// Agreements and accounts that these blocks touch; everything else is written as it comes.
 pub(crate) struct Batch<'a> {
     database: &'a mut dyn Database,
     agreements: BTreeMap<String, AgreementRow>,
     accounts: BTreeMap<String, Account>,
-}
-
-#[derive(Default)]
-struct Account {
-    owner: String,
-    currency: String,
-    change: i64,
 }
 
 /// Where something happened.
@@ -44,13 +39,12 @@ impl<'a> Batch<'a> {
 
     /// Takes one block in.
     pub fn block(&mut self, block: &BlockFacts) -> Result<(), Fault> {
-        let terms = block.terms();
         let row = [
             Value::count(block.height),
             Value::Integer(block.time.as_micros()),
             Value::count(block.first_entry),
             Value::count(block.statements.len() as u64),
-            Value::count(terms as u64),
+            Value::count(block.terms),
             Value::text(hex::encode(block.checkpoint)),
         ];
         self.insert("blocks", "height, time_us, first_entry, entries, terms, checkpoint", &row)?;
@@ -200,65 +194,6 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Money into or out of the escrow of an agreement.
-    fn escrow(&mut self, cause: &Cause<'_>, event: &Event, seq: u64) -> Result<(), Fault> {
-        let currency = text(event, "currency").unwrap_or_default();
-        let other = text(event, "from").or_else(|| text(event, "to")).unwrap_or_default();
-        let (escrow, account) = (format!("escrow:{}", event.subject), format!("{other}/{currency}"));
-        let is_held = event.kind == "escrow.held";
-        let amount = number(event, "amount").unwrap_or_default();
-        if let Some(row) = self.agreement(&event.subject)? {
-            row.add(Column::Held, if is_held { amount } else { amount.saturating_neg() });
-            if event.kind == "payment.made" {
-                row.add(Column::Paid, amount);
-            }
-        }
-        // The owner of an escrow account is who paid first into it; later postings leave that as it is.
-        let (inside, outside) = ((escrow.as_str(), other), (account.as_str(), other));
-        if is_held {
-            self.posting(cause, event, seq, outside, inside)
-        } else {
-            self.posting(cause, event, seq, inside, outside)
-        }
-    }
-
-    /// Both sides of a movement; accounts come with their owners.
-    fn posting(
-        &mut self,
-        cause: &Cause<'_>,
-        event: &Event,
-        seq: u64,
-        (from, payer): (&str, &str),
-        (to, payee): (&str, &str),
-    ) -> Result<(), Fault> {
-        const COLUMNS: &str = "height, seq, side, account, amount_minor, currency, agreement";
-        if from == to {
-            return Ok(());
-        }
-        let currency = text(event, "currency").unwrap_or_default();
-        let amount = number(event, "amount").unwrap_or_default();
-        for (side, account, owner, amount) in [(0, from, payer, amount.saturating_neg()), (1, to, payee, amount)] {
-            let row = [
-                Value::count(cause.height),
-                Value::count(seq),
-                side.into(),
-                Value::text(account),
-                amount.into(),
-                Value::text(currency),
-                Value::text_or_null(cause.agreement.as_deref()),
-            ];
-            self.insert("postings", COLUMNS, &row)?;
-            self.change(account, owner, currency, amount);
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, account: &str, owner: &str, currency: &str, amount: i64) {
-        let new = || Account { owner: owner.to_owned(), currency: currency.to_owned(), change: 0 };
-        let account = self.accounts.entry(account.to_owned()).or_insert_with(new);
-        account.change = account.change.saturating_add(amount);
-    }
-
     fn party(&mut self, cause: &Cause<'_>, event: &Event) -> Result<(), Fault> {
         const COLUMNS: &str = "party, kind, name, firm, skills, key, entry, since_us";
         let record = cause.said.parties.iter().find(|record| record.id.as_str() == event.subject);
@@ -313,24 +248,7 @@ impl<'a> Batch<'a> {
         for row in self.agreements.values() {
             self.database.run(&upsert, row.row())?;
         }
-        let sql = "INSERT INTO accounts (account, owner, currency, balance_minor) VALUES (?1, ?2, ?3, ?4) \
-                   ON CONFLICT (account) DO UPDATE SET balance_minor = accounts.balance_minor + excluded.balance_minor";
-        for (id, account) in &self.accounts {
-            let Account { owner, currency, change } = account;
-            let row = [
-                Value::text(id.as_str()),
-                Value::text(owner.as_str()),
-                Value::text(currency.as_str()),
-                (*change).into(),
-            ];
-            self.database.run(sql, &row)?;
-            if id.starts_with("escrow:") {
-                // As in the ledger: an empty escrow disappears.
-                let sql = "DELETE FROM accounts WHERE account = ?1 AND balance_minor = 0";
-                self.database.run(sql, &[Value::text(id.as_str())])?;
-            }
-        }
-        Ok(())
+        self.write_accounts()
     }
 
     fn leave_open(&mut self) -> Result<(), Fault> {
@@ -425,77 +343,4 @@ fn cause<'a>(block: &BlockFacts, outcome: &OutcomeRecord, said: &'a Said) -> Res
 fn concerned(outcome: &OutcomeRecord) -> Option<String> {
     let event = outcome.events.iter().find(|event| event.kind.starts_with("agreement."))?;
     Some(event.subject.clone()).filter(|id| id.len() <= ID_BYTES_MAX)
-}
-
-/// Owner and currency in the id of an account such as `acme/EUR`; nobody's is `issue:EUR`.
-fn owner_of(account: &str) -> (&str, &str) {
-    account.rsplit_once('/').unwrap_or(("", account.strip_prefix("issue:").unwrap_or_default()))
-}
-
-/// The device that an event is about by itself.
-fn device_of(event: &Event) -> Option<&str> {
-    let is_device = match event.kind.as_str() {
-        "access.quarantined" | "access.lifted" => is_of_device(event),
-        kind => ["registry.device", "registry.rule", "access.permit"].iter().any(|begin| kind.starts_with(begin)),
-    };
-    is_device.then_some(event.subject.as_str()).filter(|id| id.len() <= ID_BYTES_MAX)
-}
-
-/// Whether a quarantine is of a device; otherwise it is of an agent.
-fn is_of_device(event: &Event) -> bool {
-    text(event, "what").is_some_and(|what| what.starts_with("device "))
-}
-
-/// The party an event is about besides its signer.
-fn party(event: &Event) -> Option<&str> {
-    let found = match event.kind.as_str() {
-        "agreement.opened" => text(event, "owner").filter(|owner| !owner.is_empty()),
-        "escrow.held" | "payment.made" | "escrow.released" => text(event, "from").or_else(|| text(event, "to")),
-        "accounts.transferred" => text(event, "to").map(|to| owner_of(to).0),
-        "accounts.opened" | "accounts.issued" => Some(owner_of(&event.subject).0),
-        "agreement.dispatched" => event.data.values().next().and_then(|person| person.as_text()),
-        "registry.device-registered" | "registry.device-bound" | "registry.device-transferred" => text(event, "owner"),
-        "registry.transfer-offered" => text(event, "to"),
-        // Whose permit it is; one that is revoked is told with the agent that should have carried it out.
-        "access.permit-granted" | "access.permit-used" => text(event, "requester"),
-        "access.permit-revoked" => text(event, "agent"),
-        "access.quarantined" | "access.lifted" if !is_of_device(event) => Some(event.subject.as_str()),
-        kind if ["registry.party", "registry.key", "registry.recovery", "access.party"]
-            .iter()
-            .any(|begin| kind.starts_with(begin)) =>
-        {
-            Some(event.subject.as_str())
-        }
-        _ => None,
-    };
-    // Ids are short; a long text under such a name is not one, and would not fit an index.
-    found.filter(|id| id.len() <= ID_BYTES_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tally_evidence::cbor;
-
-    fn event(kind: &str, subject: &str, data: &[(&str, &str)]) -> Event {
-        let data = data.iter().map(|(name, value)| ((*name).to_owned(), cbor::text(*value))).collect();
-        Event { kind: kind.to_owned(), subject: subject.to_owned(), data }
-    }
-
-    #[test]
-    fn events_of_access_are_found_by_device_and_by_party() {
-        let permit = [("requester", "tina"), ("agent", "agent-01")];
-        for (event, wanted) in [
-            (event("access.permit-granted", "press-01", &permit), (Some("press-01"), Some("tina"))),
-            (event("access.permit-used", "press-01", &permit), (Some("press-01"), Some("tina"))),
-            (event("access.permit-revoked", "press-01", &permit[1..]), (Some("press-01"), Some("agent-01"))),
-            (event("access.quarantined", "press-01", &[("what", "device `press-01`")]), (Some("press-01"), None)),
-            (event("access.lifted", "agent-01", &[("what", "agent `agent-01`")]), (None, Some("agent-01"))),
-            (event("access.party-barred", "tom", &[("owner", "acme")]), (None, Some("tom"))),
-            (event("access.policy-revoked", "acme", &[("policy", "night")]), (None, None)),
-            (event("registry.rule-registered", "press-01", &[]), (Some("press-01"), None)),
-        ] {
-            assert_eq!((device_of(&event), party(&event)), wanted, "{}", event.kind);
-        }
-    }
 }

@@ -26,6 +26,14 @@ pub struct Comparison {
 pub fn compare(one: &mut dyn Database, other: &mut dyn Database) -> Result<Comparison, Fault> {
     let mut found = Comparison::default();
     let (ours, theirs) = (Height::read(one)?, Height::read(other)?);
+    if ours.complete_from != theirs.complete_from {
+        let (ours, theirs) = (ours.complete_from, theirs.complete_from);
+        found.differences.push(format!(
+            "one is complete from block {ours} on, the other from block {theirs}: the log has forgotten what lies before, so nothing \
+             can be compared; bring the segments back with `tally ledger import`"
+        ));
+        return Ok(found);
+    }
     if ours != theirs {
         found.differences.push(format!("meta: {ours:?} / {theirs:?}"));
         return Ok(found);

@@ -2,8 +2,9 @@
 
 use crate::batch::{Batch, Details};
 use crate::database::{Database, Fault, Value};
-use crate::facts::BlockFacts;
+use crate::facts::{AccountFacts, BlockFacts};
 use crate::postgres::Postgres;
+use crate::pruned;
 use crate::schema::{self, SCHEMA_VERSION};
 use crate::sqlite::{self, Sqlite};
 use std::fmt;
@@ -87,6 +88,10 @@ pub struct Height {
     pub time: Option<i64>,
     /// The block up to which parties, fields and terms of agreements are known. Behind `height` only while catching up.
     pub details: Option<u64>,
+    /// The block from which everything is in: 0, unless the tables were made when the log had forgotten what lies before.
+    pub complete_from: u64,
+    /// Whether the accounts hold what the ledger's do; not, while the tables catch up with such a log.
+    pub balanced: bool,
 }
 
 impl Height {
@@ -101,6 +106,7 @@ impl Height {
         let text = |place: usize| row.get(place).and_then(Value::as_text).unwrap_or_default().to_owned();
         let number = |place: usize| row.get(place).and_then(Value::as_integer);
         let count = |place: usize| number(place).and_then(|number| u64::try_from(number).ok());
+        let (complete_from, balanced) = pruned::read(database)?;
         Ok(Self {
             ledger: text(0),
             height: count(1),
@@ -108,6 +114,8 @@ impl Height {
             entries: count(3).unwrap_or_default(),
             time: number(4),
             details: count(5),
+            complete_from,
+            balanced,
         })
     }
 
@@ -183,6 +191,7 @@ impl Projection {
     /// [`Fault`]; the projection is as it was then.
     pub fn write(&mut self, blocks: &[BlockFacts], details: Option<&mut Details<'_>>) -> Result<(), Fault> {
         let Some(last) = blocks.last() else { return Ok(()) };
+        let lacking = blocks.iter().rev().find(|block| !block.is_whole).map(|block| block.height + 1);
         let at = Height {
             ledger: self.at.ledger.clone(),
             height: Some(last.height),
@@ -190,10 +199,32 @@ impl Projection {
             entries: last.first_entry + last.statements.len() as u64,
             time: Some(last.time.as_micros()),
             details: if details.is_some() { Some(last.height) } else { self.at.details },
+            complete_from: lacking.unwrap_or(self.at.complete_from),
+            balanced: self.at.balanced && lacking.is_none(),
         };
         self.database.begin_writing()?;
-        match transaction(&mut *self.database, self.at.next(), blocks, details, &at) {
+        let lacking = lacking.map_or(Ok(()), |from| pruned::lacks(&mut *self.database, from));
+        let next = self.at.next();
+        match lacking.and_then(|()| transaction(&mut *self.database, next, blocks, details, &at)) {
             Ok(()) => self.at = at,
+            Err(fault) => {
+                self.database.roll_back();
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what all accounts hold in the state behind the last block: where the movements of old blocks are not known, no sum gives
+    /// it.
+    ///
+    /// # Errors
+    /// [`Fault`]; the projection is as it was then.
+    pub fn balance(&mut self, accounts: &[AccountFacts]) -> Result<(), Fault> {
+        self.database.begin_writing()?;
+        let written = pruned::balance(&mut *self.database, accounts).and_then(|()| self.database.commit());
+        match written {
+            Ok(()) => self.at.balanced = true,
             Err(fault) => {
                 self.database.roll_back();
                 return Err(fault);
@@ -283,11 +314,7 @@ fn anew(database: &mut dyn Database, ledger: &str) -> Result<(), Fault> {
 
 /// Version and ledger of what is there.
 fn found(database: &mut dyn Database) -> Result<Option<(i64, String)>, Fault> {
-    let sql = match database.dialect() {
-        crate::Dialect::Sqlite => "SELECT name FROM sqlite_schema WHERE name = 'meta' AND type = 'table'",
-        crate::Dialect::Postgres => "SELECT CAST(to_regclass('meta') AS TEXT) WHERE to_regclass('meta') IS NOT NULL",
-    };
-    if database.rows(sql, &[])?.is_empty() {
+    if !schema::has_table(database, "meta")? {
         return Ok(None);
     }
     let rows = database.rows("SELECT schema_version, ledger FROM meta WHERE id = 1", &[])?;

@@ -109,10 +109,19 @@ pub(crate) fn create(database: &mut dyn Database, ledger: &str) -> Result<(), Fa
     database.run(sql, &[SCHEMA_VERSION.into(), crate::Value::text(ledger)]).map(|_| ())
 }
 
+/// Whether there is such a table.
+pub(crate) fn has_table(database: &mut dyn Database, table: &str) -> Result<bool, Fault> {
+    let sql = match database.dialect() {
+        Dialect::Sqlite => "SELECT name FROM sqlite_schema WHERE name = ?1 AND type = 'table'",
+        Dialect::Postgres => "SELECT CAST(to_regclass(?1) AS TEXT) WHERE to_regclass(?1) IS NOT NULL",
+    };
+    Ok(!database.rows(sql, &[crate::Value::text(table)])?.is_empty())
+}
+
 /// Removes everything that [`create`] makes, of whatever version.
 pub(crate) fn drop_all(database: &mut dyn Database) -> Result<(), Fault> {
     let mut sql: String = VIEWS.iter().map(|(view, _)| format!("DROP VIEW IF EXISTS {view};")).collect();
-    for table in ["meta", "pending"].into_iter().chain(TABLES.iter().map(|(table, _)| *table)) {
+    for table in ["meta", "pending", "pruned"].into_iter().chain(TABLES.iter().map(|(table, _)| *table)) {
         sql += &format!("DROP TABLE IF EXISTS {table};");
     }
     database.batch(&sql)

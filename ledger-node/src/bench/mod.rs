@@ -5,7 +5,8 @@
 //! dispatch), synced to the log, indexed, answered. Once without receipts: whoever asks for one pays for it; once with the
 //! signed receipt of each, and at 10 %, 50 % and 90 % of what that gives, to see how long a client waits ([`Paced`]). In the
 //! same run, on the same disk: the same blocks appended and synced with nothing else, seals verified on one core with nothing
-//! else, and calls that all hit one account against calls that do not ([`Contention`]).
+//! else, calls that all hit one account against calls that do not ([`Contention`]), and a ledger that is also kept as tables against
+//! one that is not ([`Projected`]).
 
 mod baseline;
 mod batches;
@@ -16,6 +17,7 @@ mod load;
 mod numbers;
 mod options;
 mod paced;
+mod projected;
 mod registry;
 mod report;
 mod scale;
@@ -25,6 +27,7 @@ pub use contention::Contention;
 pub use evidence::evidence_files;
 pub use options::{BenchError, BenchOptions};
 pub use paced::Paced;
+pub use projected::Projected;
 pub use registry::{RegistryReport, bench_registry};
 pub use report::BenchReport;
 pub use scale::{Memory, ScalePart, ScaleReport, bench_scale};
@@ -38,6 +41,7 @@ use fast::{IN_FLIGHT, Receipts, run_fast};
 use load::{Lanes, Load};
 use numbers::{cpu_seconds, mean, percentile};
 use paced::run_paced;
+use projected::projected;
 use std::path::Path;
 use std::time::Instant;
 
@@ -79,7 +83,8 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
     let syncs = baseline_sync(&dir.join("baseline"), fast.bytes as f64 / fast.blocks.len().max(1) as f64)?;
     let contention =
         (options.contended > 0).then(|| contention(&dir.join("contention"), options, cores)).transpose()?;
-    Ok(fast.report(cores, receipted, paced, contention, verify, syncs))
+    let tables = projected(&dir.join("projected"), options, cores)?;
+    Ok(fast.report(cores, receipted, paced, contention, tables, verify, syncs))
 }
 
 /// A ledger of its own that lets the bench send as fast as it can.
@@ -123,12 +128,14 @@ impl Fast {
         Ok(Self { waits, seconds, cpu_seconds, blocks: block_sizes(engine, from), bytes, phases })
     }
 
+    #[allow(clippy::too_many_arguments)] // the parts of one run, once
     fn report(
         self,
         cores: usize,
         receipted_per_second: f64,
         paced: Vec<Paced>,
         contention: Option<Contention>,
+        projected: Projected,
         (verifications, admissions): (f64, f64),
         syncs: f64,
     ) -> BenchReport {
@@ -148,6 +155,7 @@ impl Fast {
             receipted_per_second,
             paced,
             contention,
+            projected,
             cpu_us_per_trigger: cpu_seconds * 1e6 / triggers,
             share_execute: phases.execute / seconds,
             share_prove: phases.prove / seconds,
@@ -188,6 +196,7 @@ mod tests {
         assert_eq!(report.paced[0].triggers, 100);
         assert!(report.paced.iter().all(|paced| paced.p50_ms > 0.0 && paced.p50_ms <= paced.p99_ms));
         let contention = report.contention.unwrap();
+        assert!(report.projected.without_per_second > 0.0 && report.projected.tables_per_second > 0.0);
         assert!(contention.spread_per_second > 0.0 && contention.one_device_per_second > 0.0);
         assert!(matches!(bench_triggers(dir.path(), &options), Err(BenchError::NotEmpty(_))));
     }

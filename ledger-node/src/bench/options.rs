@@ -75,6 +75,9 @@ pub enum BenchError {
     /// The evidence of an agreement cannot be put together.
     #[error("the evidence of {0} cannot be put together")]
     Evidence(String),
+    /// The projection stands still.
+    #[error("the projection stands still: {0}")]
+    Projection(String),
     /// A thread died.
     #[error("a thread of the bench died")]
     Thread,

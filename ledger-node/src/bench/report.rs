@@ -1,6 +1,6 @@
 //! What was measured, as numbers and as text.
 
-use super::{Contention, Paced};
+use super::{Contention, Paced, Projected};
 use serde::Serialize;
 use std::fmt;
 
@@ -34,6 +34,8 @@ pub struct BenchReport {
     pub paced: Vec<Paced>,
     /// What it costs when all calls hit one account, where that was measured.
     pub contention: Option<Contention>,
+    /// What it costs to keep the ledger as tables too.
+    pub projected: Projected,
     /// Processor time of the whole process for each trigger, in microseconds; with all cores busy, cores × 10⁶ over it is the
     /// most there can be.
     pub cpu_us_per_trigger: f64,
@@ -91,6 +93,11 @@ impl fmt::Display for BenchReport {
                 found.spread_per_second, found.one_account_per_second, found.one_device_per_second
             )?;
         }
+        let Projected { without_per_second, with_per_second, tables_per_second } = self.projected;
+        writeln!(
+            f,
+            "  projection: {without_per_second:.0}/s without, {with_per_second:.0}/s with it; in the tables {tables_per_second:.0}/s"
+        )?;
         writeln!(f, "  baselines: {:.0} bare appends with sync/s of such blocks;", self.baseline_syncs_per_second)?;
         write!(
             f,

@@ -250,6 +250,9 @@ fn advance(store: &Store, key: &VerifyingKey, projection: &mut Projection) -> Re
     }
     if blocks.last().is_some_and(|block| block.height == height) {
         projection.write(&blocks, Some(&mut |id| facts::agreement(store, &state, id)))?;
+        if !projection.at().balanced {
+            projection.balance(&facts::accounts(&state)?)?;
+        }
         return Ok(Step::Done);
     }
     projection.write(&blocks, None)?;

@@ -10,7 +10,9 @@ use tally_ledger_node::{NodeConfig, check, rebuild};
 The tables (`projection:` in node.yaml) follow from the log alone: they can be removed at any time, and a running node makes them anew
 by itself. With the node stopped, these do it at once, and say whether they were right:
   tally ledger project --rebuild --config /etc/tallystick/node.yaml
-  tally ledger project --check   --config /etc/tallystick/node.yaml      exit code 0 only if every row is as the log says")]
+  tally ledger project --check   --config /etc/tallystick/node.yaml      exit code 0 only if every row is as the log says
+On a ledger whose old segments were pruned they are made of what was kept, and say from which block on they are complete: keep a copy of the
+tables, or bring the segments back first (`tally ledger import`).")]
 pub struct ProjectArgs {
     /// Make them anew from the log
     #[arg(long, required_unless_present = "check")]
@@ -33,6 +35,7 @@ fn make(config: &NodeConfig, json: bool) -> Result<Answer, Fault> {
     if json {
         print_json(&serde_json::json!({
             "place": made.place, "height": made.at.height, "checkpoint": made.at.checkpoint, "entries": made.at.entries,
+            "complete_from": made.at.complete_from,
         }))?;
     } else {
         println!(
@@ -41,6 +44,13 @@ fn make(config: &NodeConfig, json: bool) -> Result<Answer, Fault> {
             made.at.entries,
             made.at.next() - 1
         );
+        if made.at.complete_from > 0 {
+            println!(
+                "complete from block {} on: what lies before was pruned, and of it only what the ledger kept is there \
+                 (registrations, what was open then, refusals). `tally ledger import` brings the rest back from an archive",
+                made.at.complete_from
+            );
+        }
     }
     Ok(Answer::Yes)
 }

@@ -194,6 +194,9 @@ fn show(engine: &Engine, what: &str, answer: Answer) -> Value {
     if at.details != at.height {
         shown["details_height"] = at.details.into();
     }
+    if at.complete_from > 0 {
+        shown["complete_from"] = at.complete_from.into();
+    }
     shown[what] = rows.into_iter().map(Value::Object).collect();
     shown
 }
