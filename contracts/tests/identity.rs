@@ -436,21 +436,8 @@ fn no_device_changes_hands_while_an_agreement_about_it_is_open() {
 
 #[test]
 fn permits_end_with_the_ownership_and_policies_go_on_elsewhere() {
-    use tally_evidence::{Allowed, Policy, Right, Who};
     let mut plant = offered();
-    let setpoint = Allowed { address: "holding:17".into(), rights: vec![Right::Write], range: None };
-    let policy = Policy {
-        id: "service".parse().unwrap(),
-        devices: vec!["press-01".parse().unwrap(), "press-02".parse().unwrap()],
-        who: vec![Who { firm: Some(common::party("fixit")), skill: None, party: None, sender: None }],
-        points: [("setpoint".parse().unwrap(), setpoint)].into(),
-        rate: None,
-        hours: None,
-        days: None,
-        from: None,
-        until: None,
-        lasts: Duration::from_secs(600),
-    };
+    let policy = common::policy("service", &["press-01", "press-02"]);
     let policy = [("policy", bytes(policy.encode()))];
     plant.call("acme", "access", "policy", &policy).unwrap();
     let request = |device: &str| {

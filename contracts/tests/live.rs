@@ -3,27 +3,14 @@
 
 mod common;
 
-use common::{World, call_body, party};
+use common::{World, call_body};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tally_contracts::{Kernel, live::live};
+use tally_evidence::Policy;
 use tally_evidence::cbor::{Cbor, bytes, int, text};
-use tally_evidence::{Allowed, Policy, Right, Who};
 
 fn policy(id: &str) -> Policy {
-    let setpoint = Allowed { address: "holding:17".into(), rights: vec![Right::Write], range: Some((0.0, 80.0)) };
-    Policy {
-        id: id.parse().unwrap(),
-        devices: vec!["press-01".parse().unwrap()],
-        who: vec![Who { firm: Some(party("fixit")), skill: None, party: None, sender: None }],
-        points: [("setpoint".parse().unwrap(), setpoint)].into(),
-        rate: None,
-        hours: None,
-        days: None,
-        from: None,
-        until: None,
-        lasts: Duration::from_secs(600),
-    }
+    common::policy(id, &["press-01"])
 }
 
 /// Calls `access`; gives the entry.

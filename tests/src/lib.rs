@@ -3,7 +3,7 @@
 //!
 //! **What a test gets.** [`Site`]: a folder made by `tally init`, with the configurations of node and agent, and clients of
 //! both. [`Process`]: a child that is killed when the test ends, whatever way it ends. [`Pymodbus`], [`Asyncua`],
-//! [`Mosquitto`]: programs we did not write. [`Ear`]: what SCADA hears. [`Party`]: somebody with a key who calls contracts.
+//! [`Mosquitto`]: programs we did not write. [`Ear`]: what SCADA hears. [`Party`]: somebody with a key who calls contracts; [`Watcher`]: one with a sensor.
 //! [`Attacks`]: a table of attacks, with [`Craft`] for
 //! statements that are wrong in one place. [`Chain`]: the whole ledger, read over HTTP and checked from the first entry to the last.
 //!
@@ -26,6 +26,7 @@ mod site;
 mod skip;
 mod tiny_disk;
 mod wait;
+mod watcher;
 mod witness;
 
 pub use attacks::Attacks;
@@ -43,4 +44,5 @@ pub use site::Site;
 pub use skip::skipped;
 pub use tiny_disk::TinyDisk;
 pub use wait::{PATIENCE, eventually, random};
+pub use watcher::Watcher;
 pub use witness::{PythonWitness, Witness, ask_witnesses};

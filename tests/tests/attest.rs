@@ -2,15 +2,8 @@
 //! The contract waits for the third word, opens one agreement, and a fourth word changes nothing; all of it outlives kill -9.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tally_evidence::cbor::{Cbor, text};
-use tally_evidence::{
-    DeviceRecord, PartyKind, PartyRecord, ReadingsClaim, RuleRecord, SigningKey, StatementKind, Transition,
-    TriggerBody, TriggerCall, sign,
-};
-use tally_model::{CallTemplate, DeviceId, PartyId, Priority, RuleSource, Timestamp, TriggerId, Value};
-use tally_tests::{Chain, Party, Simulator, Site, eventually, free_port};
+use tally_tests::{Chain, Party, Simulator, Site, Watcher, eventually, free_port};
 
 const CONTRACT: &str = "
 contract: alarm
@@ -59,102 +52,6 @@ devices:
       - {{id: temp, at: "holding:0", type: i16, from: {{constant: 20}}}}
 "#
     )
-}
-
-/// Somebody with a sensor, a key, and no program of ours.
-struct Watcher {
-    party: Party,
-    device: String,
-    number: u64,
-}
-
-impl Watcher {
-    fn new(name: &str, secret: u8) -> Self {
-        let key = SigningKey::from_secret(&[secret; 32]).unwrap();
-        let party = Party { id: PartyId::try_new(name).unwrap(), key, ledger: "press-line".to_owned() };
-        Self { party, device: format!("{name}-sensor"), number: 0 }
-    }
-
-    fn rule(&self) -> RuleRecord {
-        let call = CallTemplate {
-            contract: "alarm".parse().unwrap(),
-            action: "report".parse().unwrap(),
-            with: [("peak".to_owned(), "0".to_owned())].into(),
-        };
-        RuleRecord::new(RuleSource {
-            id: TriggerId::try_new("hot").unwrap(),
-            device: DeviceId::try_new(&self.device).unwrap(),
-            when: "true".to_owned(),
-            on_delay: std::time::Duration::ZERO,
-            until: None,
-            priority: Priority::Medium,
-            disclose: Vec::new(),
-            call: Some(call),
-            points: BTreeMap::new(),
-            checks: None,
-        })
-    }
-
-    async fn register(&self, site: &Site, acme: &Party) {
-        let party = PartyRecord {
-            id: self.party.id.clone(),
-            kind: PartyKind::Agent,
-            name: self.party.id.to_string(),
-            key: self.party.key.public().clone(),
-            firm: Some(acme.id.clone()),
-            skills: Vec::new(),
-        };
-        let device = DeviceRecord {
-            id: DeviceId::try_new(&self.device).unwrap(),
-            agent: self.party.id.clone(),
-            owner: acme.id.clone(),
-            site: None,
-        };
-        for (action, name, record) in [
-            ("register-party", "party", party.to_cbor()),
-            ("register-device", "device", device.to_cbor()),
-            ("register-rule", "rule", self.rule().to_cbor()),
-        ] {
-            let done = acme.call(&site.node, "registry", action, None, &[(name, record)]).await;
-            assert_eq!(done.refusal, None, "{action}");
-        }
-    }
-
-    /// Says over HTTP that it is hot; gives the refusal.
-    async fn say(&mut self, site: &Site, peak: i64) -> Option<u16> {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let at = Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap());
-        let rule = self.rule();
-        let body = TriggerBody {
-            trigger: rule.rule.id.clone(),
-            device: rule.rule.device.clone(),
-            rule: rule.digest(),
-            transition: Transition::Raised,
-            priority: Priority::Medium,
-            at,
-            readings: ReadingsClaim {
-                first: 0,
-                last: self.number * 10 + 9,
-                root: [1; 32],
-                head: [2; 32],
-                points: BTreeMap::new(),
-            },
-            number: self.number,
-            call: Some(TriggerCall {
-                contract: "alarm".parse().unwrap(),
-                action: "report".parse().unwrap(),
-                with: [("peak".to_owned(), Value::Integer(peak))].into(),
-            }),
-            clock: None,
-            grade: Default::default(),
-            mapping: None,
-            quality: None,
-        };
-        self.number += 1;
-        let Party { id, key, ledger } = &self.party;
-        let statement = sign(StatementKind::Trigger, key, id, &self.device, ledger, at.as_seconds(), body.encode());
-        site.node.submit(&statement).await.unwrap().refusal
-    }
 }
 
 async fn kinds(site: &Site) -> Vec<String> {

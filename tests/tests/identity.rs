@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use serde_json::Value;
-use tally_evidence::cbor::{int, text};
-use tally_tests::{PATIENCE, Party, Process, Site, tally_command};
+use tally_evidence::cbor::{Cbor, int, text};
+use tally_model::Grade;
+use tally_tests::{PATIENCE, Party, Process, Site, Watcher, tally_command};
 
 const LINE: &str = "
 plant: line
@@ -124,6 +125,74 @@ async fn an_organisation_is_recovered_and_a_device_changes_hands() {
     assert_eq!((&first["holds"]["record"]["owner"], &first["holds"]["record"]["site"]), (&"acme".into(), &Value::Null));
     let (code, said) = registry(&site, &[&["bind", "press-01", "--site", "x"][..], &acme].concat()).await;
     assert!(code == 1 && said.contains("refused"), "no longer acme's: {said}");
+}
+
+/// Wants to hear it from the sensor itself.
+const GRADED: &str = "
+contract: alarm
+version: 1
+prefix: al
+about: The sensor itself must say that it is hot.
+requires: {grade: device-sealed}
+parties: {owner: organisation}
+fields: {device: device, peak: integer}
+key: [device]
+standing: {}
+actions: {report: {peak: integer}, over: {}}
+on:
+  - {from: new, trigger: report, to: hot, do: [{set: {peak: args.peak}}]}
+  - {from: hot, call: over, by: owner, to: cold}
+ends: [cold]
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_registered_under_one_seal_and_a_contract_demands_the_sensors_own_word() {
+    let site = Site::new(LINE, None).await;
+    let _node = site.start_node().await;
+    let acme = Party::of(&site, "acme");
+    let (mut north, south) = (Watcher::new("north", 41), Watcher::new("south", 42));
+    let [(one, sensor), (two, other)] = [&north, &south].map(|watcher| watcher.records(&acme.id));
+    // A name that is taken and a device that is there: they are refused each for itself and stop none of the others.
+    let mut taken = two.clone();
+    taken.id = "north".parse().unwrap();
+    let mut there = other.clone();
+    there.id = "press-01".parse().unwrap();
+    let parties = Cbor::Array([&one, &taken, &two].map(|party| party.to_cbor()).into());
+    let devices = Cbor::Array([&sensor, &there, &other].map(|device| device.to_cbor()).into());
+    let many = [("parties", parties), ("devices", devices)];
+    assert_eq!(acme.call(&site.node, "registry", "register-many", None, &many).await.refusal, None);
+    for (id, key) in [("north", &one.key), ("south", &two.key)] {
+        let shown = shown(&site, id, None).await;
+        assert_eq!(shown["holds"]["record"]["key_id"], key.id().to_string(), "{id}: {shown:#}");
+    }
+    assert_eq!(shown(&site, "south-sensor", None).await["holds"]["record"]["agent"], "south");
+    let press = shown(&site, "press-01", None).await;
+    assert_eq!(press["versions"].as_array().unwrap().len(), 1, "nobody bound it anew: {press:#}");
+    assert_ne!(press["holds"]["record"]["agent"], "south");
+
+    for (contract, action, args) in [
+        ("registry", "deploy-contract", vec![("text", text(GRADED))]),
+        ("registry", "register-rule", vec![("rule", north.rule().to_cbor())]),
+        ("alarm", "standing", vec![("device", text("north-sensor")), ("currency", text("EUR"))]),
+    ] {
+        assert_eq!(acme.call(&site.node, contract, action, None, &args).await.refusal, None, "{action}");
+    }
+    assert_eq!(north.say(&site, 130).await, Some(158), "the agent's word is not enough");
+    assert_eq!(north.say_as(&site, 130, Grade::Device).await, Some(157), "the sensor has no key on this ledger");
+    let sensor = [("party", north.sensor(&acme.id).to_cbor())];
+    assert_eq!(acme.call(&site.node, "registry", "register-party", None, &sensor).await.refusal, None);
+    assert_eq!(north.say_as(&site, 130, Grade::Device).await, None);
+    let order = site.node.get_json("/agreements/al-1").await.unwrap();
+    assert_eq!((&order["state"], &order["fields"]["peak"]), (&"hot".into(), &130.into()), "{order:#}");
+
+    // Whoever checks it offline knows the agent from the call that registered many.
+    let file = site.node.get_bytes("/agreements/al-1/evidence").await.unwrap();
+    let report = tally_verifier::verify(&file, Some(&site.ledger_key()));
+    let about = |link: &&tally_verifier::Link| link.about.contains("trigger hot") && link.holds;
+    let held: Vec<_> = report.links.iter().filter(about).map(|link| link.step).collect();
+    for step in [tally_verifier::Step::Seal, tally_verifier::Step::DeviceBinding, tally_verifier::Step::Rule] {
+        assert!(held.contains(&step), "{step:?}: {:#?}", report.links);
+    }
 }
 
 /// What a thief who is not root could get hold of: the log, a core file, the limits of the process.

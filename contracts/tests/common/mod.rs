@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use tally_contracts::{Block, Genesis, Input, Kernel, Overlay, Refusal, genesis_body, views};
 use tally_evidence::cbor::Cbor;
 use tally_evidence::{
-    CallBody, Event, Hash, KeyId, PartyKind, PartyRecord, ReadingsClaim, RuleRecord, SigningKey, Transition,
-    TriggerBody, TriggerCall,
+    Allowed, CallBody, Event, Hash, KeyId, PartyKind, PartyRecord, Policy, ReadingsClaim, Right, RuleRecord,
+    SigningKey, Transition, TriggerBody, TriggerCall, Who,
 };
 use tally_model::{
     ActionName, AgreementId, CallTemplate, ContractName, DeviceId, PartyId, Priority, RuleSource, Timestamp, TriggerId,
@@ -219,6 +219,23 @@ impl World {
         for agreement in views::agreements(&self.state, &views::AgreementFilter::default(), usize::MAX) {
             assert!(!agreement.ended || agreement.escrow_minor == 0 && agreement.due.is_none(), "{agreement:?}");
         }
+    }
+}
+
+/// A policy of the plant: fixit may set the setpoint of these devices, from 0 to 80.
+pub fn policy(id: &str, devices: &[&str]) -> Policy {
+    let setpoint = Allowed { address: "holding:17".into(), rights: vec![Right::Write], range: Some((0.0, 80.0)) };
+    Policy {
+        id: id.parse().unwrap(),
+        devices: devices.iter().map(|device| device.parse().unwrap()).collect(),
+        who: vec![Who { firm: Some(party("fixit")), skill: None, party: None, sender: None }],
+        points: [("setpoint".parse().unwrap(), setpoint)].into(),
+        rate: None,
+        hours: None,
+        days: None,
+        from: None,
+        until: None,
+        lasts: std::time::Duration::from_secs(600),
     }
 }
 
