@@ -128,7 +128,7 @@ fn answer(plan: &Plan, cycle: u16, clock: &SystemClock) -> Batch {
         }
         decode_response(request, words, clock.now(), &mut samples);
     }
-    Batch { device: plan.device.clone(), samples }
+    Batch { device: plan.device.clone(), samples, origin: None }
 }
 
 /// One SHA-256 over each of the same readings' bytes.

@@ -134,7 +134,7 @@ impl Sealer {
     /// All of a trigger but its seal.
     #[must_use]
     pub fn prepare(number: u64, decided: Decided, clock: ClockState) -> Sealed {
-        let Decided { rule, firing, claim, places, quality, mapping, grade } = decided;
+        let Decided { rule, firing, claim, places, quality, mapping, origins, grade } = decided;
         let source = rule.source();
         let transition = match firing.transition {
             tally_rules::Transition::Raised => Transition::Raised,
@@ -158,6 +158,7 @@ impl Sealer {
             clock: Some(clock),
             grade,
             mapping,
+            origins,
             quality,
         };
         let batched = Some(Batched { item: 0, body: body.encode() });

@@ -18,6 +18,8 @@
 //! snapshot  2 u8, count u32, count × (device text, next number u64, chain head [32], receive time i64 µs,
 //!           needed? u8, needed number u64, needed record u64, count u32, count × (point text, next point number u64,
 //!           latest number u64))
+//! origin    4 u8, device text, a stretch bytes (docs/formats/trigger.cddl): from its reading on they come from there
+//! snapshot  5 u8, as 2, and behind each chain: count u32, count × stretch bytes
 //! late      3 u8, device text, count u32, count × reading bytes (reading.cddl; both numbers are 0, for it has none),
 //!           receive time of the last one i64 µs
 //! ```
@@ -43,7 +45,7 @@ use std::collections::{HashMap, HashSet};
 use tally_connector_api::Batch;
 use tally_evidence::{Hash, Salt, decode_reading, reading_leaf};
 use tally_journal::{Journal, Options, Storage};
-use tally_model::{DeviceId, Reading, Sample, Timestamp};
+use tally_model::{DeviceId, Origin, Reading, Sample, Stretch, Timestamp};
 use zeroize::Zeroizing;
 
 pub use chain::KeptReading;
@@ -169,7 +171,10 @@ impl<S: Storage> Vault<S> {
     /// # Errors
     /// [`StoreError`]; the vault must then be opened anew.
     pub fn keep(&mut self, batch: Batch, settles: bool) -> Result<Kept, StoreError> {
-        let Batch { device, samples } = batch;
+        let Batch { device, samples, origin } = batch;
+        if let Some(origin) = origin.filter(|_| !samples.is_empty()) {
+            self.keep_origin(&device, &origin)?;
+        }
         let place = self.journal.next_number();
         let mut kept = Kept { first_place: place, place, readings: Vec::with_capacity(samples.len()), device };
         let mut samples = samples.into_iter().peekable();
@@ -189,6 +194,25 @@ impl<S: Storage> Vault<S> {
             settles = false;
         }
         Ok(kept)
+    }
+
+    /// Says where the next readings of a device come from, when that is not where the ones before came from.
+    fn keep_origin(&mut self, device: &DeviceId, origin: &Origin) -> Result<(), StoreError> {
+        if !origin.is_consistent() {
+            return Ok(());
+        }
+        let chain = chain_of(&mut self.chains, device, &self.secret, &self.watched);
+        let Some(stretch) = chain.comes_from(origin) else { return Ok(()) };
+        let record = record::encode_origin(device, &stretch);
+        self.journal.append(&record).map_err(StoreError::vault)?;
+        self.appended += record.len() as u64;
+        Ok(())
+    }
+
+    /// Where readings `first..=last` of `device` come from; empty when nobody said.
+    #[must_use]
+    pub fn origins(&self, device: &DeviceId, first: u64, last: u64) -> Vec<Stretch> {
+        self.chains.get(device).map(|chain| chain.origins(first, last)).unwrap_or_default()
     }
 
     /// Makes everything kept so far durable.
@@ -280,7 +304,7 @@ impl<S: Storage> Vault<S> {
         let (mut found, mut next, mut readings) = (Vec::new(), place.max(self.journal.first_number()), 0);
         for record in self.journal.iter_from(place).map_err(StoreError::vault)?.take(RECORDS_AT_ONCE * 8) {
             let (at, bytes) = record.map_err(StoreError::vault)?;
-            if !record::is_snapshot(&bytes) {
+            if record::has_readings(&bytes) {
                 readings += record::count(&bytes);
                 if readings > readings_max && !found.is_empty() {
                     break;

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use tally_evidence::{Hash, ReadingsClaim, Transition, decode_reading, root_of, sha256};
 use tally_journal::Storage;
-use tally_model::{DeviceId, DeviceSpec, Finding, Grade, PointId, Reading, TriggerId};
+use tally_model::{DeviceId, DeviceSpec, Finding, Grade, PointId, Reading, Stretch, TriggerId};
 use tally_rules::{Firing, Rule, Watch, findings, with_known};
 
 /// What is sealed already, for each trigger of each device: the deciding reading and which way.
@@ -34,6 +34,8 @@ pub struct Decided {
     pub grade: Grade,
     /// Fingerprint of the mapping that the device is read by; `None` when nobody said which.
     pub mapping: Option<Hash>,
+    /// Where the readings come from.
+    pub origins: Vec<Stretch>,
 }
 
 /// The fingerprint of each device's address map ([`DeviceSpec::address_map`]): SHA-256.
@@ -269,7 +271,8 @@ fn claim<S: Storage>(
     let points = shown.into_iter().map(|((point_number, _), point)| (point, point_number)).collect();
     let claim = ReadingsClaim { first, last, root: root_of(&leaves), head: kept.head, points };
     let places = (vault.place_before(device, first).unwrap_or(place), place);
-    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality, mapping: None, grade }))
+    let origins = vault.origins(device, first, last);
+    Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality, mapping: None, origins, grade }))
 }
 
 /// Truth before the seal: what the rule's checks find in the readings that will be shown. They are read again from the vault, so

@@ -159,7 +159,7 @@ impl World {
                 received: Timestamp::from_micros(self.now),
             }
         });
-        Batch { device, samples: samples.collect() }
+        Batch { device, samples: samples.collect(), origin: None }
     }
 }
 

@@ -204,7 +204,7 @@ fn batch(now: Timestamp) -> Batch {
         source_time: now,
         received: now,
     };
-    Batch { device: DeviceId::try_new("press-01").unwrap(), samples: (0..100).map(sample).collect() }
+    Batch { device: DeviceId::try_new("press-01").unwrap(), samples: (0..100).map(sample).collect(), origin: None }
 }
 
 #[test]

@@ -26,8 +26,8 @@ use tally_evidence::{Disclosure, Transition};
 use tally_journal::Options;
 use tally_journal::testing::{DiskFault, MemStorage};
 use tally_model::{
-    ClockState, DeviceId, NoValue, PartyId, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp,
-    TriggerId, Unit, Value, ValueKind,
+    ClockState, DeviceId, LinkProtocol, LinkSecurity, NoValue, Origin, PartyId, PointId, Priority, Quality, Reading,
+    RuleSource, Sample, Timestamp, TriggerId, Unit, Value, ValueKind,
 };
 use tally_rules::{Firing, Rule, Watch, recompute};
 use tokio::sync::watch;
@@ -147,6 +147,8 @@ struct World {
     values: BTreeMap<(String, String), f64>,
     /// Every reading as the vault should have numbered it.
     readings: BTreeMap<String, Vec<Reading>>,
+    /// Of each of these, what the device called itself; nothing when it was not heard.
+    said: BTreeMap<String, Vec<Option<String>>>,
     /// What the ledger has, by number. Never two different statements under one number.
     ledger: BTreeMap<u64, Sealed>,
     /// Triggers that were safe by the agent's word.
@@ -184,7 +186,17 @@ impl World {
             sample.received = kept.last().map_or(sample.received, |last| last.sample.received.max(sample.received));
             kept.push(Reading { device: id.clone(), number: kept.len() as u64, sample });
         }
-        Batch { device: id, samples }
+        // From one of three devices under this name, or told during an outage.
+        let identity = ["one", "two", "three"].get(usize::try_from(random.below(8)).unwrap()).map(ToString::to_string);
+        self.said.entry(device.to_owned()).or_default().extend(samples.iter().map(|_| identity.clone()));
+        let link = LinkSecurity::none(LinkProtocol::Modbus);
+        let origin = identity.map(|identity| Arc::new(Origin { link, identity: Some(identity) }));
+        Batch { device: id, samples, origin }
+    }
+
+    /// What the device called itself when it gave this reading.
+    fn said_at(&self, device: &DeviceId, number: u64) -> Option<&String> {
+        self.said.get(device.as_str())?.get(usize::try_from(number).ok()?)?.as_ref()
     }
 
     /// What a device had recorded during an outage: values that every rule would fire on, at times long gone. Nothing may
@@ -319,6 +331,7 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
         let next = ingest.stores.vault().next_number(&DeviceId::try_new(device).unwrap());
         assert!(next <= readings.len() as u64);
         readings.truncate(usize::try_from(next).unwrap());
+        world.said.entry(device.clone()).or_default().truncate(readings.len());
     }
     let safe = ingest.stores.outbox().next_number();
     assert!(safe >= world.promised, "{} triggers were safe, {safe} are there", world.promised);
@@ -387,6 +400,10 @@ fn check_evidence(ingest: &Ingest<MemStorage>, world: &World) -> usize {
             Transition::Cleared => tally_rules::Transition::Cleared,
         };
         recompute(&rule, &readings, &Firing { transition, at, first, last, with: BTreeMap::new() }).unwrap();
+        for (number, said) in (first..=last).filter_map(|number| Some((number, world.said_at(&body.device, number)?))) {
+            let told = body.origins.iter().rfind(|stretch| stretch.from <= number).unwrap();
+            assert_eq!(told.origin.identity.as_ref(), Some(said), "reading {number}");
+        }
         proved += 1;
     }
     proved

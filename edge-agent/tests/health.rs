@@ -57,7 +57,7 @@ fn batch() -> Batch {
         source_time: Timestamp::default(),
         received: Timestamp::default(),
     };
-    Batch { device: DeviceId::try_new("press-01").unwrap(), samples: vec![sample] }
+    Batch { device: DeviceId::try_new("press-01").unwrap(), samples: vec![sample], origin: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

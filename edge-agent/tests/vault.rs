@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use tally_connector_api::{Batch, HistoricalBatch};
 use tally_edge_agent::error::StoreError;
 use tally_edge_agent::store::open_journal;
@@ -10,7 +11,7 @@ use tally_edge_agent::vault::{Contents, Keeping, Retained, Vault, VaultOpening, 
 use tally_evidence::{ChainHead, decode_reading, root_of};
 use tally_journal::Options;
 use tally_journal::testing::MemStorage;
-use tally_model::{DeviceId, PointId, Quality, Sample, Timestamp, Unit, Value};
+use tally_model::{DeviceId, LinkProtocol, LinkSecurity, Origin, PointId, Quality, Sample, Timestamp, Unit, Value};
 
 fn device() -> DeviceId {
     DeviceId::try_new("press-01").unwrap()
@@ -41,7 +42,7 @@ fn batch(at: i64, count: usize) -> Batch {
             received,
         }
     });
-    Batch { device: device(), samples: samples.collect() }
+    Batch { device: device(), samples: samples.collect(), origin: None }
 }
 
 #[test]
@@ -67,6 +68,50 @@ fn a_clock_set_back_stops_neither_numbers_nor_times() {
         let of_point = all[..number].iter().filter(|other| other.reading.sample.point == kept.reading.sample.point);
         assert_eq!(kept.point_number, of_point.count() as u64);
     }
+}
+
+fn from(maker: &str) -> Arc<Origin> {
+    let link = LinkSecurity::none(LinkProtocol::Modbus);
+    Arc::new(Origin { link, identity: Some(maker.to_owned()) })
+}
+
+fn origins(vault: &Vault<MemStorage>, first: u64, last: u64) -> Vec<(u64, String)> {
+    let found = vault.origins(&device(), first, last);
+    found.into_iter().map(|stretch| (stretch.from, stretch.origin.identity.unwrap())).collect()
+}
+
+#[test]
+fn where_readings_come_from_is_known_again_after_a_restart() {
+    let disk = MemStorage::new();
+    let mut vault = open(&disk);
+    let keep = |vault: &mut Vault<MemStorage>, maker: Option<&str>| {
+        vault.keep(Batch { origin: maker.map(from), ..batch(0, 10) }, true).unwrap();
+    };
+    // Before anybody said; then Acme, also over an outage; then another one, in the middle of which a snapshot is written.
+    for maker in [None, Some("Acme"), Some("Acme"), None, Some("Other"), Some("Other")] {
+        keep(&mut vault, maker);
+    }
+    vault.snapshot(true).unwrap();
+    keep(&mut vault, Some("Acme"));
+    vault.sync().unwrap();
+    let expected: Vec<_> = [(10, "Acme"), (40, "Other"), (60, "Acme")].map(|(at, who)| (at, who.to_owned())).into();
+    for vault in [vault, open(&disk.power_cut(1))] {
+        assert_eq!(origins(&vault, 0, 69), expected);
+        assert_eq!(origins(&vault, 5, 9), [], "nobody said");
+        assert_eq!(origins(&vault, 15, 39), [(15, "Acme".to_owned())]);
+        assert_eq!(origins(&vault, 45, 60), [(45, "Other".to_owned()), (60, "Acme".to_owned())]);
+    }
+    // What was not synced is lost with its origin; the numbers are given again, over another link.
+    let disk = disk.restart();
+    let mut vault = open(&disk);
+    keep(&mut vault, Some("Lost"));
+    drop(vault);
+    let mut vault = open(&disk.power_cut(2));
+    keep(&mut vault, Some("Other"));
+    assert_eq!(origins(&vault, 65, 79), [(65, "Acme".to_owned()), (70, "Other".to_owned())]);
+    vault.release(&device(), 72);
+    assert_eq!(origins(&vault, 70, 79), [(70, "Other".to_owned())]);
+    assert_eq!(vault.batches_from(0, 1_000).unwrap().0.len(), 8, "records of origins hold no readings");
 }
 
 #[test]
@@ -206,7 +251,7 @@ fn a_secret_is_made_once_and_never_replaced() {
 
 /// `count` values that a device had recorded an hour before they were told, at `at`.
 fn recorded(at: i64, count: usize) -> HistoricalBatch {
-    let Batch { device, mut samples } = batch(at, count);
+    let Batch { device, mut samples, .. } = batch(at, count);
     for sample in &mut samples {
         sample.source_time = sample.received.minus(std::time::Duration::from_secs(3_600));
         sample.received = Timestamp::from_micros(at);

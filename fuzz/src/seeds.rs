@@ -58,6 +58,7 @@ fn trigger() -> Vec<u8> {
         clock: None,
         grade: Default::default(),
         mapping: None,
+        origins: Vec::new(),
         quality: None,
     }
     .encode()

@@ -235,6 +235,7 @@ impl Plant {
             clock: None,
             grade: Default::default(),
             mapping: None,
+            origins: Vec::new(),
             quality: None,
         })
     }

@@ -76,7 +76,7 @@ class Chain:
 
     def __init__(self, file, trusted, witnesses=(), need=0, authorities=None):
         self.file, self.trusted, self.links = file, trusted, []
-        self.authorities, self.times = authorities, []
+        self.authorities, self.times, self.origins = authorities, [], []
         self.witnesses, self.needed = dict(witnesses), need
         self.parties, self.devices, self.rules, self.device_ids = {}, {}, {}, set()
         self.last, self.checkpoints, self.events = (-1, 0), {}, []
@@ -308,6 +308,8 @@ class Chain:
         body, agent = statement["body"], statement["claims"][1]
         self.attempt(self.link, about, "device-binding", self.bound, body["device"], agent)
         rule = self.attempt(self.link, about, "rule", self.registered_rule, body)
+        if "origins" in body:
+            self.attempt(self.link, about, "origin", self.origin, about, body)
         readings = self.attempt(self.readings, about, body, entry)
         if readings is not None:
             self.attempt(self.own_seals, about, body, readings)
@@ -316,6 +318,16 @@ class Chain:
             if "checks" in self.rules[body["rule"]] or "quality" in body:
                 self.attempt(self.link, about, "truth", self.truth, body, readings)
         return readings
+
+    def origin(self, about, body):
+        """Where the readings come from, by the agent's word: of readings that are the trigger's own."""
+        first, last = body["readings"]["first"], body["readings"]["last"]
+        strange = [one["from"] for one in body["origins"] if not first <= one["from"] <= last]
+        need(not strange, f"it speaks of reading {strange and strange[0]}, the trigger is about {first}–{last}")
+        ends = [one["from"] - 1 for one in body["origins"][1:]] + [last]
+        told = [dict(one, about=about, to=end) for one, end in zip(body["origins"], ends)]
+        self.origins += [one | ({"certificate": one["certificate"].hex()} if "certificate" in one else {}) for one in told]
+        return "; ".join(f"readings {one['from']}–{one['to']}: {one['over']}, security {one['security']}" for one in told)
 
     def bound(self, device, agent):
         need(device in self.devices, f"{device} is not registered by an earlier entry of this file")
@@ -486,9 +498,9 @@ def note_key(spki):
 
 
 class Links(list):
-    """All links: (about, step, whether it holds, detail); and the times beside them, which nothing is checked of."""
+    """All links: (about, step, whether it holds, detail); and beside them times and origins of readings, which are shown only."""
 
-    times = ()
+    times, origins = (), ()
 
 
 def verify(data, trusted=None, witnesses=(), need_witnesses=0, authorities=None):
@@ -505,7 +517,7 @@ def verify(data, trusted=None, witnesses=(), need_witnesses=0, authorities=None)
     if chain.links[0][2]:
         chain.run()
     links = Links(chain.links)
-    links.times = chain.times
+    links.times, links.origins = chain.times, chain.origins
     return links
 
 
@@ -515,7 +527,7 @@ def holds(links):
 
 def as_json(links):
     names = ("about", "step", "holds", "detail")
-    return {"holds": holds(links), "links": [dict(zip(names, link)) for link in links], "times": list(getattr(links, "times", ()))}
+    return {"holds": holds(links), "links": [dict(zip(names, link)) for link in links], "times": list(getattr(links, "times", ())), "origins": list(getattr(links, "origins", ()))}
 
 
 def as_time(micros):
@@ -561,6 +573,9 @@ def run(description, verify, with_witnesses=False):
         for times in getattr(links, "times", ()):
             clock = times["agent_clock"] or "did not say how good its clock was"
             print(f"{times['about']:42} times           device {as_time(times['source'])}, agent {as_time(times['received'])} ({clock}), block {as_time(times['block'])}")
+        for one in getattr(links, "origins", ()):
+            more = ", ".join(f"{name} {one[name]}" for name in ("policy", "certificate", "login", "identity") if name in one)
+            print(f"{one['about']:42} origin          readings {one['from']}–{one['to']}: {one['over']}, security {one['security']}{more and ', ' + more}")
     return 0 if holds(links) else 1
 
 

@@ -135,6 +135,7 @@ impl Watcher {
             clock: None,
             grade,
             mapping: None,
+            origins: Vec::new(),
             quality: None,
         };
         self.number += 1;

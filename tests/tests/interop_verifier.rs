@@ -42,6 +42,23 @@ async fn both_know_which_key_spoke_and_for_whom() {
     agree_on("identity").await;
 }
 
+/// Over which links the readings came: three, one after the other.
+#[tokio::test]
+async fn both_read_where_the_readings_come_from() {
+    agree_on("origins").await;
+    let file = frozen("origins.tally");
+    let ours = serde_json::to_value(verify(&std::fs::read(&file).unwrap(), None).origins).unwrap();
+    let theirs = theirs(&file, &[]).await.1["origins"].clone();
+    let without_text = |said: &Value| {
+        let mut said = said.clone();
+        said.as_object_mut().unwrap().remove("text");
+        said
+    };
+    let ours: Vec<_> = ours.as_array().unwrap().iter().map(without_text).collect();
+    assert_eq!(ours.len(), 3);
+    assert_eq!(&ours, theirs.as_array().unwrap());
+}
+
 #[tokio::test]
 async fn a_time_stamp_is_covered_in_both() {
     agree_on("timestamped").await;

@@ -18,5 +18,6 @@ pub use certificate::{CertificateFacts, CertificateFault};
 pub use client::{check, client_config};
 pub use expiry::{Expiring, Stage};
 pub use files::{TlsFault, certificates, private_key};
+pub use pinned::sha256;
 pub use server::{ServerTls, server_config};
 pub use words::{code, denied, in_words, refusal_of};

@@ -62,7 +62,9 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256 of `bytes`: what a certificate is known by.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).into()
 }

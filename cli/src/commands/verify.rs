@@ -5,7 +5,7 @@ use crate::args::VerifyArgs;
 use std::path::Path;
 use tally_evidence::{Cosigner, VerifyingKey};
 use tally_model::{Grade, Timestamp};
-use tally_verifier::{Reader, Report, Step, Times, Witnesses, verify_for};
+use tally_verifier::{Reader, ReadingsOrigin, Report, Step, Times, Witnesses, verify_for};
 
 /// Largest evidence file read: a careful auditor's program does not swallow a disk image.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -106,6 +106,7 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(text, "  mapping {mapping}");
         }
     }
+    text += &origin_lines(&report.origins);
     let _ = match report.first_broken() {
         None if report.all_hold() && is_unchecked => {
             writeln!(text, "\nEvery link holds; who made the time-stamp was not checked.")
@@ -114,6 +115,20 @@ pub fn render(report: &Report) -> String {
         None => writeln!(text, "\nNothing in this file could be checked."),
         Some(link) => writeln!(text, "\nDoes not hold: {} of {}: {}", link.step, link.about, link.detail),
     };
+    text
+}
+
+/// Over which links the readings came; by the agent's word.
+fn origin_lines(origins: &[ReadingsOrigin]) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for of_trigger in origins.chunk_by(|one, next| one.about == next.about) {
+        let about = of_trigger.first().map_or("", |first| first.about.as_str());
+        let _ = writeln!(text, "\nOrigin of the readings of {about}, by the agent's word:");
+        for one in of_trigger {
+            let _ = writeln!(text, "  {}–{}  {}", one.from, one.to, one.text);
+        }
+    }
     text
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{DeviceId, DeviceSpec, NoValue, PointId, Quality, Sample, Timestamp};
+use tally_model::{DeviceId, DeviceSpec, NoValue, Origin, PointId, Quality, Sample, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,9 @@ pub struct Batch {
     pub device: DeviceId,
     /// In the order in which they arrived.
     pub samples: Vec<Sample>,
+    /// Over which link they came, and what the device called itself. `None`: nothing came, these are our own words about a device
+    /// that cannot be heard.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// Samples a device had recorded while we could not hear it, told afterwards. Each (point, source time) comes at most once,
@@ -74,7 +77,7 @@ pub fn down_batch(device: &DeviceSpec, reason: NoValue, now: Timestamp) -> Batch
         source_time: now,
         received: now,
     });
-    Batch { device: device.id.clone(), samples: samples.collect() }
+    Batch { device: device.id.clone(), samples: samples.collect(), origin: None }
 }
 
 /// Why a link is not up, in the classes an engineer treats differently. The text says what was asked and what helps.

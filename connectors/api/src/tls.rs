@@ -4,15 +4,15 @@
 
 use crate::LinkFault;
 use std::sync::Arc;
-use tally_model::Tls;
+use tally_model::{LinkProtection, LinkProtocol, LinkSecurity, Login, Tls};
 use tally_tls::{client_config, in_words, refusal_of};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::Error;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{Error, ProtocolVersion};
 
-pub use tally_tls::{TlsFault, check, denied};
+pub use tally_tls::{TlsFault, check, denied, sha256};
 
 /// Makes a connection secure.
 ///
@@ -25,6 +25,20 @@ pub async fn handshake(stream: TcpStream, host: &str, port: u16, tls: &Tls) -> R
         .map_err(|_| LinkFault::Untrusted(format!("`{host}` is no name a certificate can carry")))?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     connected.map_err(|fault| refusal(host, port, &fault))
+}
+
+/// How a connection is secured: the version of TLS that was agreed on, and the certificate of the other side.
+#[must_use]
+pub fn security(stream: &TlsStream<TcpStream>, protocol: LinkProtocol, login: Login) -> LinkSecurity {
+    let (_, connection) = stream.get_ref();
+    let certificate = connection.peer_certificates().and_then(<[_]>::first).map(|first| sha256(first));
+    let policy = match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => Some("TLS 1.2"),
+        Some(ProtocolVersion::TLSv1_3) => Some("TLS 1.3"),
+        _ => None,
+    };
+    let protection = LinkProtection::Tls;
+    LinkSecurity { protocol, protection, policy: policy.map(str::to_owned), certificate, login: Some(login) }
 }
 
 /// Whose "no" it was: ours, theirs, or the line's.

@@ -142,7 +142,8 @@ impl Poller {
         if cycle.overruns > 0 {
             self.context.status.overrun(cycle.overruns);
         }
-        let batch = Batch { device: unit.device.id.clone(), samples: cycle.samples };
+        let origin = Some(unit.origin(self.desk.connection.security()));
+        let batch = Batch { device: unit.device.id.clone(), samples: cycle.samples, origin };
         match cycle.failure {
             None => {
                 unit.answered();

@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tally_model::{ModbusLine, Tls};
+use tally_model::{LinkProtocol, LinkSecurity, ModbusLine, Tls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(crate) struct Port {
     /// A std mutex is right: it is held for one poll, never across an await, and nobody else polls meanwhile.
     stream: Arc<Mutex<Box<dyn Stream>>>,
+    /// How the line is secured.
+    security: LinkSecurity,
 }
 
 /// What was found on the line between two questions.
@@ -53,7 +55,8 @@ impl Port {
             ModbusLine::AsciiOverTcp { host, port } => Self::new(Ascii::new(connect(host, *port, time_max).await?)),
             ModbusLine::Tls { host, port } => {
                 let stream = connect(host, *port, time_max).await?;
-                Self::new(tls::handshake(stream, host, *port, tls, time_max).await?)
+                let (stream, security) = tls::handshake(stream, host, *port, tls, time_max).await?;
+                Self { security, ..Self::new(stream) }
             }
             ModbusLine::Rtu(serial) => Self::new(serial::open(serial)?),
             ModbusLine::Ascii(serial) => Self::new(Ascii::new(serial::open(serial)?)),
@@ -61,7 +64,13 @@ impl Port {
     }
 
     fn new(stream: impl Stream + 'static) -> Self {
-        Self { stream: Arc::new(Mutex::new(Box::new(stream))) }
+        let security = LinkSecurity::none(LinkProtocol::Modbus);
+        Self { stream: Arc::new(Mutex::new(Box::new(stream))), security }
+    }
+
+    /// How the line is secured.
+    pub(crate) const fn security(&self) -> &LinkSecurity {
+        &self.security
     }
 
     /// A poisoned lock means a poll panicked; what is left in the stream is thrown away or fails by itself.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
 use tally_connector_api::{Backoff, Batch, HistoricalBatch, Link, LinkContext, LinkFault, OpenSeal, down_batch};
-use tally_model::{DeviceId, DeviceSpec, NoValue};
+use tally_model::{DeviceId, DeviceSpec, LinkSecurity, NoValue, Origin};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -117,6 +117,8 @@ struct Reader {
     told_down: bool,
     /// Packet ids of messages with QoS 2 that were taken and that the broker has not released yet (§4.3.3, method A).
     taken_once: HashSet<u16>,
+    /// Over which connection values come.
+    origin: Option<Arc<Origin>>,
     /// Topics nobody asked for, since when.
     strangers: HashMap<String, Instant>,
     /// The broker holds a message for us that cannot be received: its session must go.
@@ -160,6 +162,7 @@ impl Reader {
             silence_check,
             told_down: false,
             taken_once: HashSet::new(),
+            origin: None,
             strangers: HashMap::new(),
             discard_session: false,
             config,
@@ -262,7 +265,7 @@ impl Reader {
 
     fn on_event(&mut self, event: Event, connection: &mut Connection) {
         match event {
-            Event::Connected { session_present } => self.on_connected(session_present, connection),
+            Event::Connected { session_present, security } => self.on_connected(session_present, security, connection),
             Event::Subscribing(packet_id) => connection.subscriptions.sent(packet_id),
             Event::Subscribed { packet_id, granted } => {
                 for (topic, reason) in connection.subscriptions.refused_by(packet_id, granted) {
@@ -281,8 +284,10 @@ impl Reader {
     }
 
     /// Connecting → Subscribing. After every CONNACK, because a broker that lost our session lost our subscriptions.
-    fn on_connected(&mut self, session_present: bool, connection: &mut Connection) {
+    fn on_connected(&mut self, session_present: bool, link: LinkSecurity, connection: &mut Connection) {
         tracing::debug!(session_present, "connected");
+        // The broker says nothing of the devices behind it.
+        self.origin = Some(Arc::new(Origin { link, identity: None }));
         if !session_present {
             // Packet ids of a session that is gone mean nothing any more.
             self.taken_once.clear();
@@ -383,7 +388,8 @@ impl Reader {
         self.backlog.push(Item::new(down.collect(), None));
     }
 
-    fn push(&mut self, batches: Vec<Batch>, message: Option<(&Client, &Publish)>) {
+    fn push(&mut self, mut batches: Vec<Batch>, message: Option<(&Client, &Publish)>) {
+        batches.iter_mut().for_each(|batch| batch.origin.clone_from(&self.origin));
         self.backlog.push(Item::new(batches, message));
     }
 }

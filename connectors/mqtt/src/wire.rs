@@ -15,6 +15,7 @@ mod v5;
 
 use bytes::Bytes;
 use tally_connector_api::LinkFault;
+use tally_model::LinkSecurity;
 use tokio::sync::mpsc;
 
 pub(crate) use codec::Granted;
@@ -76,6 +77,8 @@ pub(crate) enum Event {
     /// The broker let us in.
     Connected {
         session_present: bool,
+        /// How the connection is secured.
+        security: LinkSecurity,
     },
     /// A message.
     Message(Publish),

@@ -58,7 +58,9 @@ impl Connector {
         self.expiry.met(&chosen);
         self.remark = self.expiry.look(&self.settings.pki, url, now);
         let identity = identity(security)?;
-        let opened = in_time(self.timeout, "open a session", Connection::open(client, chosen, identity)).await;
+        let secured = endpoint::link_security(&chosen, security);
+        let opened = Connection::open(client, chosen, identity, secured);
+        let opened = in_time(self.timeout, "open a session", opened).await;
         opened.map_err(|fault| if is_secured { perhaps_untrusted(fault) } else { fault })
     }
 

@@ -6,7 +6,7 @@
 use opcua::crypto::SecurityPolicy;
 use opcua::types::{EndpointDescription, MessageSecurityMode, UAString, UserTokenPolicy, UserTokenType};
 use tally_connector_api::LinkFault;
-use tally_model::{OpcUaPolicy, Security};
+use tally_model::{LinkProtection, LinkProtocol, LinkSecurity, Login, OpcUaPolicy, Security};
 use url::Url;
 
 type Protection = (SecurityPolicy, MessageSecurityMode);
@@ -84,6 +84,40 @@ fn login_kind(security: &Security) -> UserTokenType {
         (None, Some(_)) => UserTokenType::UserName,
         (None, None) => UserTokenType::Anonymous,
     }
+}
+
+/// How a session on the chosen endpoint is secured: policy and mode of its channel, and the server's certificate as far as the
+/// channel rests on it (Part 4 §5.5.2: with mode None nothing is signed with it).
+pub(crate) fn link_security(chosen: &EndpointDescription, security: &Security) -> LinkSecurity {
+    use sha2::Digest;
+    let protection = match chosen.security_mode {
+        MessageSecurityMode::Sign => LinkProtection::Sign,
+        MessageSecurityMode::SignAndEncrypt => LinkProtection::SignEncrypt,
+        _ => LinkProtection::None,
+    };
+    let certificate = chosen.server_certificate.value.as_ref().filter(|_| protection != LinkProtection::None);
+    let login = match login_kind(security) {
+        UserTokenType::Certificate | UserTokenType::IssuedToken => Login::Certificate,
+        UserTokenType::UserName => Login::UserName,
+        UserTokenType::Anonymous => Login::Anonymous,
+    };
+    LinkSecurity {
+        protocol: LinkProtocol::OpcUa,
+        protection,
+        policy: Some(policy_of(&chosen.security_policy_uri).to_uri().to_owned()),
+        certificate: certificate.map(|der| sha2::Sha256::digest(leaf_of(der)).into()),
+        login: Some(login),
+    }
+}
+
+/// The server's own certificate: the first of what may be a chain, one DER item behind the other (Part 6 §6.2.3).
+fn leaf_of(der: &[u8]) -> &[u8] {
+    let length = match der {
+        [0x30, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+        [0x30, 0x81, length, ..] => 3 + usize::from(*length),
+        _ => der.len(),
+    };
+    der.get(..length).unwrap_or(der)
 }
 
 /// The login that protects the secret best, or why there is none.

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_connector_api::{Backoff, HistoricalBatch, Link, LinkContext, LinkFault};
-use tally_model::{DeviceId, DeviceSpec};
+use tally_model::{DeviceId, DeviceSpec, Origin};
 use tokio::sync::mpsc;
 
 /// Nodes that were not there are looked for again this often: somebody may be loading the PLC program just now, and is
@@ -117,6 +117,7 @@ impl OpcUaLink {
 
     /// Subscribes and reads until something breaks.
     async fn read(&mut self, connection: &mut Connection, context: &LinkContext, outlet: &mut Outlet) -> LinkFault {
+        outlet.set_origin(Origin { link: connection.security.clone(), identity: None });
         match connection.subscribe(&self.plans, outlet).await {
             Ok(()) => {
                 outlet.is_up = true;

@@ -12,7 +12,7 @@ use opcua::types::{DataValue, MonitoredItemNotification, StatusCode};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tally_connector_api::{Batch, Clock, LinkContext, StatusReporter, down_batch};
-use tally_model::{Address, DeviceSpec, NoValue, Timestamp};
+use tally_model::{Address, DeviceSpec, NoValue, Origin, Timestamp};
 use tokio::sync::mpsc;
 
 /// Names of points in one log line.
@@ -38,6 +38,8 @@ pub(crate) struct Outlet {
     /// What was missed while the link was down.
     pub(crate) holes: Holes,
     types: Option<Arc<DataTypeTree>>,
+    /// Where the values of this session come from.
+    origin: Option<Arc<Origin>>,
 }
 
 impl Outlet {
@@ -55,7 +57,13 @@ impl Outlet {
             status: context.status.clone(),
             holes: Holes::default(),
             types: None,
+            origin: None,
         }
+    }
+
+    /// From now on values come from there.
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        self.origin = Some(Arc::new(origin));
     }
 
     /// The types structures of this session are decoded with.
@@ -124,7 +132,7 @@ impl Outlet {
         }
         self.report_absent(device, absent.into_iter());
         if !samples.is_empty() {
-            self.waiting.push_back(Batch { device: spec.id.clone(), samples });
+            self.waiting.push_back(Batch { device: spec.id.clone(), samples, origin: self.origin.clone() });
         }
     }
 
@@ -139,7 +147,7 @@ impl Outlet {
                 .collect();
             if !samples.is_empty() {
                 self.report_absent(device, of_device.map(|(_, place, _)| *place));
-                self.waiting.push_back(Batch { device: spec.id.clone(), samples });
+                self.waiting.push_back(Batch { device: spec.id.clone(), samples, origin: self.origin.clone() });
             }
         }
     }

@@ -19,6 +19,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_connector_api::LinkFault;
+use tally_model::LinkSecurity;
 
 /// Unanswered keep-alive reads in a row that mean a dead line. One may be late because our own sink was full.
 const MISSED_MAX: u32 = 2;
@@ -41,6 +42,8 @@ pub(crate) struct Connection {
     /// Conditions that are watched.
     pub(crate) alarms: Vec<Alarms>,
     pub(crate) facts: ServerFacts,
+    /// How the session is secured.
+    pub(crate) security: LinkSecurity,
     /// A history request that has more pages.
     pub(crate) job: Option<Job>,
     /// How long all subscriptions may be silent, keep-alive messages included.
@@ -50,11 +53,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Opens a secure channel and a session on exactly this endpoint.
+    /// Opens a secure channel and a session on exactly this endpoint, which is secured like this.
     pub(crate) async fn open(
         client: &mut Client,
         endpoint: EndpointDescription,
         identity: IdentityToken,
+        security: LinkSecurity,
     ) -> Result<Self, LinkFault> {
         let (session, event_loop) = client
             .connect_to_endpoint_directly(endpoint, identity)
@@ -79,6 +83,7 @@ impl Connection {
             polls: Vec::new(),
             alarms: Vec::new(),
             facts: ServerFacts::default(),
+            security,
             job: None,
             silence_max: None,
             heard: Instant::now(),

@@ -4,9 +4,10 @@ use crate::ReplayError;
 use crate::config::common_file;
 use crate::plan::{Step, steps};
 use async_trait::async_trait;
+use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, Link, LinkContext};
-use tally_model::{DeviceId, DeviceSpec, Quality, Sample};
+use tally_model::{DeviceId, DeviceSpec, LinkProtocol, LinkSecurity, Origin, Quality, Sample};
 use tokio::time::Instant;
 
 /// From the last row to the first of the next round, when the recording has a single time: a busy loop otherwise.
@@ -98,6 +99,8 @@ impl ReplayLink {
                 received: now,
             }
         });
-        Batch { device: device.id.clone(), samples: samples.collect() }
+        let link = LinkSecurity::none(LinkProtocol::Replay);
+        let origin = Some(Arc::new(Origin { link, identity: None }));
+        Batch { device: device.id.clone(), samples: samples.collect(), origin }
     }
 }

@@ -276,6 +276,7 @@ pub fn trigger_body(
         clock: None,
         grade: Default::default(),
         mapping: None,
+        origins: Vec::new(),
         quality: None,
     }
 }

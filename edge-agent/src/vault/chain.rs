@@ -3,7 +3,7 @@
 use super::record::{PointCount, Saved};
 use std::collections::{HashMap, VecDeque};
 use tally_evidence::{ChainHead, Hash, Salt, push_reading, reading_leaf, sha256};
-use tally_model::{DeviceId, PointId, Reading, Sample, Timestamp};
+use tally_model::{DeviceId, Origin, PointId, Reading, Sample, Stretch, Timestamp};
 
 /// Leaves kept in memory for one device: 512 KiB. Older ones that a rule needs are made again from the journal.
 const LEAVES_MAX: usize = 16_384;
@@ -31,6 +31,8 @@ pub(super) struct Chain {
     /// Receive time of the latest reading.
     pub received: Timestamp,
     pub points: HashMap<PointId, PointCount>,
+    /// Where readings come from, rising; the first one at or before what rules may look at, the last one holds now.
+    origins: VecDeque<Stretch>,
     /// Secret of the vault and device id; a number behind it makes a salt.
     salt_input: Vec<u8>,
     /// `None` for devices without rules.
@@ -56,6 +58,7 @@ impl Chain {
             head: ChainHead::start(device),
             received: Timestamp::from_micros(i64::MIN),
             points: HashMap::new(),
+            origins: VecDeque::new(),
             salt_input: [secret, device.as_str().as_bytes()].concat(),
             window: is_watched.then(Window::default),
         }
@@ -81,6 +84,43 @@ impl Chain {
         let reading = Reading { device: self.device.clone(), number, sample };
         self.extend(reading.sample.received, leaf);
         KeptReading { reading, point_number, leaf, head: self.head.0 }
+    }
+
+    /// From the next reading on they come from there; `None` when that is known.
+    pub fn comes_from(&mut self, origin: &Origin) -> Option<Stretch> {
+        if self.origins.back().is_some_and(|known| known.origin == *origin) {
+            return None;
+        }
+        let stretch = Stretch { from: self.next, origin: origin.clone() };
+        self.follow_origin(stretch.clone());
+        Some(stretch)
+    }
+
+    /// What a record says of where readings come from.
+    pub fn follow_origin(&mut self, stretch: Stretch) {
+        // The record is there, the readings behind it were lost in a power cut: others came over another link.
+        while self.origins.back().is_some_and(|known| known.from >= stretch.from) {
+            self.origins.pop_back();
+        }
+        self.origins.push_back(stretch);
+        self.forget_origins();
+    }
+
+    fn forget_origins(&mut self) {
+        let needed = self.window.as_ref().map_or(self.next, |window| window.needed);
+        while self.origins.get(1).is_some_and(|next| next.from <= needed) {
+            self.origins.pop_front();
+        }
+    }
+
+    /// Where readings `first..=last` come from, in the form in which triggers say it.
+    pub fn origins(&self, first: u64, last: u64) -> Vec<Stretch> {
+        let behind = self.origins.partition_point(|stretch| stretch.from <= first).saturating_sub(1);
+        let among = self.origins.range(behind..).take_while(|stretch| stretch.from <= last);
+        let mut found: Vec<Stretch> =
+            among.map(|stretch| Stretch { from: stretch.from.max(first), ..stretch.clone() }).collect();
+        found.dedup_by(|next, one| next.origin == one.origin);
+        found
     }
 
     /// The number that the reading gets among those of its point.
@@ -121,6 +161,7 @@ impl Chain {
         self.head = saved.head;
         self.received = saved.received;
         self.points = saved.points;
+        self.origins = saved.origins.into();
     }
 
     /// Says that readings from `next` on lie in journal record `place`.
@@ -151,6 +192,7 @@ impl Chain {
         while window.anchors.get(1).is_some_and(|(number, _)| *number <= window.needed) {
             window.anchors.pop_front();
         }
+        self.forget_origins();
     }
 
     /// The lowest reading number a rule may need, and a journal record at or before it.
@@ -184,6 +226,7 @@ impl Chain {
             received: self.received,
             needed: self.needed(),
             points: self.points.clone(),
+            origins: self.origins.iter().cloned().collect(),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use tally_evidence::{decode_reading, reading_leaf};
 use tally_journal::{Journal, Storage};
-use tally_model::DeviceId;
+use tally_model::{DeviceId, Stretch};
 use zeroize::Zeroizing;
 
 /// A vault whose journal is open and whose last snapshot is found, before its readings are walked through.
@@ -71,6 +71,7 @@ impl<S: Storage> VaultOpening<S> {
                     Record::Snapshot(_) if Some(at) == self.snapshot => self.restore(),
                     // Neither chains nor rules know of what came late.
                     Record::Snapshot(_) | Record::Late(_) => {}
+                    Record::Origin(device, stretch) => self.follow_origin(&device, stretch, at),
                     Record::Batch(batch) => {
                         let from = self.replays_from(&batch.device);
                         for kept in self.take_batch(&batch, at)? {
@@ -89,6 +90,14 @@ impl<S: Storage> VaultOpening<S> {
         match self.snapshot {
             Some(snapshot) if place < snapshot => self.look_back(batch, place),
             _ => self.vault.follow(batch, place),
+        }
+    }
+
+    /// What lies before the snapshot stands in it.
+    fn follow_origin(&mut self, device: &DeviceId, stretch: Stretch, place: u64) {
+        if self.snapshot.is_none_or(|snapshot| place > snapshot) {
+            let Vault { chains, secret, watched, .. } = &mut self.vault;
+            chain_of(chains, device, secret, watched).follow_origin(stretch);
         }
     }
 

@@ -2,12 +2,15 @@
 
 use crate::bytes::{Put, Take};
 use std::collections::HashMap;
-use tally_evidence::{ChainHead, Hash};
-use tally_model::{DeviceId, PointId, Timestamp};
+use tally_evidence::{ChainHead, Hash, decode_stretch, encode_stretch};
+use tally_model::{DeviceId, PointId, Stretch, Timestamp};
 
 const BATCH: u8 = 1;
 const SNAPSHOT: u8 = 2;
 const LATE: u8 = 3;
+const ORIGIN: u8 = 4;
+/// A snapshot that also says where readings come from.
+const SNAPSHOT_WITH_ORIGINS: u8 = 5;
 /// Flag of a batch: what was decided before it is sealed or given up.
 const SETTLES: u8 = 1;
 
@@ -17,6 +20,8 @@ pub(super) enum Record<'a> {
     Batch(Batch<'a>),
     Snapshot(Vec<Saved>),
     Late(LateBatch<'a>),
+    /// From a reading on, those of the device come from there.
+    Origin(DeviceId, Stretch),
 }
 
 /// Readings of one device that came together.
@@ -54,6 +59,8 @@ pub(super) struct Saved {
     /// What a running rule may still look at: reading number, and a journal record at or before it.
     pub needed: Option<(u64, u64)>,
     pub points: HashMap<PointId, PointCount>,
+    /// Where readings come from, as far back as a rule may look.
+    pub origins: Vec<Stretch>,
 }
 
 /// How often a point was read.
@@ -111,8 +118,15 @@ impl BatchWriter {
     }
 }
 
+pub(super) fn encode_origin(device: &DeviceId, stretch: &Stretch) -> Vec<u8> {
+    let mut bytes = vec![ORIGIN];
+    bytes.put_bytes(device.as_str().as_bytes());
+    bytes.put_bytes(&encode_stretch(stretch));
+    bytes
+}
+
 pub(super) fn encode_snapshot<'a>(chains: impl ExactSizeIterator<Item = &'a Saved>) -> Vec<u8> {
-    let mut bytes = vec![SNAPSHOT];
+    let mut bytes = vec![SNAPSHOT_WITH_ORIGINS];
     bytes.put_u32(u32::try_from(chains.len()).unwrap_or(u32::MAX));
     for chain in chains {
         bytes.put_bytes(chain.device.as_str().as_bytes());
@@ -129,6 +143,10 @@ pub(super) fn encode_snapshot<'a>(chains: impl ExactSizeIterator<Item = &'a Save
             bytes.put_u64(count.next);
             bytes.put_u64(count.latest);
         }
+        bytes.put_u32(u32::try_from(chain.origins.len()).unwrap_or(u32::MAX));
+        for stretch in &chain.origins {
+            bytes.put_bytes(&encode_stretch(stretch));
+        }
     }
     bytes
 }
@@ -138,14 +156,21 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     let mut take = Take(bytes);
     match take.u8()? {
         BATCH => decode_batch(take).map(Record::Batch),
-        SNAPSHOT => decode_snapshot(take).map(Record::Snapshot),
+        SNAPSHOT => decode_snapshot(take, false).map(Record::Snapshot),
+        SNAPSHOT_WITH_ORIGINS => decode_snapshot(take, true).map(Record::Snapshot),
         LATE => decode_late(take).map(Record::Late),
+        ORIGIN => decode_origin(take),
         _ => None,
     }
 }
 
 pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&SNAPSHOT)
+    matches!(bytes.first(), Some(&(SNAPSHOT | SNAPSHOT_WITH_ORIGINS)))
+}
+
+/// Whether it holds readings, late ones or others.
+pub(super) fn has_readings(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(&(BATCH | LATE)))
 }
 
 /// Readings in a batch, also a late one; 0 when it is none.
@@ -184,14 +209,20 @@ fn decode_late(mut take: Take<'_>) -> Option<LateBatch<'_>> {
     Some(LateBatch { device, samples, received })
 }
 
-fn decode_snapshot(mut take: Take<'_>) -> Option<Vec<Saved>> {
+fn decode_origin(mut take: Take<'_>) -> Option<Record<'_>> {
+    let (device, stretch) = (take.parse()?, decode_stretch(take.bytes()?)?);
+    take.end()?;
+    Some(Record::Origin(device, stretch))
+}
+
+fn decode_snapshot(mut take: Take<'_>, has_origins: bool) -> Option<Vec<Saved>> {
     let count = take.u32()?;
-    let chains = (0..count).map(|_| decode_saved(&mut take)).collect::<Option<_>>()?;
+    let chains = (0..count).map(|_| decode_saved(&mut take, has_origins)).collect::<Option<_>>()?;
     take.end()?;
     Some(chains)
 }
 
-fn decode_saved(take: &mut Take<'_>) -> Option<Saved> {
+fn decode_saved(take: &mut Take<'_>, has_origins: bool) -> Option<Saved> {
     let device = take.parse()?;
     let next = take.u64()?;
     let head = ChainHead(take.exact()?);
@@ -201,7 +232,9 @@ fn decode_saved(take: &mut Take<'_>) -> Option<Saved> {
     let count = take.u32()?;
     let point = |_| Some((take.parse()?, PointCount { next: take.u64()?, latest: take.u64()? }));
     let points = (0..count).map(point).collect::<Option<_>>()?;
-    Some(Saved { device, next, head, received, needed: is_needed.then_some(needed), points })
+    let count = if has_origins { take.u32()? } else { 0 };
+    let origins = (0..count).map(|_| decode_stretch(take.bytes()?)).collect::<Option<_>>()?;
+    Some(Saved { device, next, head, received, needed: is_needed.then_some(needed), points, origins })
 }
 
 #[cfg(test)]
@@ -211,6 +244,30 @@ mod tests {
 
     fn device() -> DeviceId {
         DeviceId::try_new("press-01").unwrap()
+    }
+
+    fn stretch() -> Stretch {
+        let link = tally_model::LinkSecurity::none(tally_model::LinkProtocol::Modbus);
+        Stretch { from: 7, origin: tally_model::Origin { link, identity: Some("Acme; P-1; 2".into()) } }
+    }
+
+    /// As vaults have them that were written before readings had an origin.
+    #[test]
+    fn a_snapshot_without_origins_is_still_read() {
+        let saved = Saved {
+            device: device(),
+            next: 1,
+            head: ChainHead([4; 32]),
+            received: Timestamp::from_micros(7),
+            needed: None,
+            points: HashMap::new(),
+            origins: Vec::new(),
+        };
+        let mut bytes = encode_snapshot([&saved].into_iter());
+        bytes[0] = SNAPSHOT;
+        bytes.truncate(bytes.len() - 4);
+        assert!(is_snapshot(&bytes));
+        assert_eq!(decode(&bytes), Some(Record::Snapshot(vec![saved])));
     }
 
     #[test]
@@ -241,15 +298,19 @@ mod tests {
             received: Timestamp::from_micros(7),
             needed: Some((3, 1)),
             points: [(PointId::try_new("p").unwrap(), PointCount { next: 4, latest: 18 })].into(),
+            origins: vec![stretch()],
         };
         let bytes = encode_snapshot([&saved].into_iter());
         assert!(is_snapshot(&bytes));
         assert_eq!(decode(&bytes), Some(Record::Snapshot(vec![saved])));
+        let bytes = encode_origin(&device(), &stretch());
+        assert!(!has_readings(&bytes) && !is_snapshot(&bytes));
+        assert_eq!(decode(&bytes), Some(Record::Origin(device(), stretch())));
     }
 
     proptest! {
         #[test]
-        fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), kind in 0u8..5) {
+        fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), kind in 0u8..7) {
             if let Some(first) = bytes.first_mut() {
                 *first = kind;
             }

@@ -5,9 +5,10 @@ use crate::Hash;
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
 use crate::checks::{decode_quality, quality_to_cbor, read_quality};
 use crate::cursor::Cursor;
+use crate::origin::{decode_stretches, read_stretches, stretches_to_cbor};
 use std::collections::BTreeMap;
 use tally_model::{
-    ActionName, AgreementId, ClockState, ContractName, DeviceId, Finding, Grade, PointId, Priority, Timestamp,
+    ActionName, AgreementId, ClockState, ContractName, DeviceId, Finding, Grade, PointId, Priority, Stretch, Timestamp,
     TriggerId, Value,
 };
 
@@ -37,6 +38,9 @@ pub enum BodyFault {
     /// A grade outside its list, or one that is written by leaving it out.
     #[error("`{0}` is no grade that is written; allowed: device-sealed, gateway-sealed; absent is agent-sealed")]
     Grade(String),
+    /// Origins that do not rise, do not change, or whose parts do not belong together.
+    #[error("the origins of the readings are not in the form in which agents write them")]
+    Origins,
     /// Findings out of order, twice for one point, or a class that does not follow from them.
     #[error("the evidence quality is not in the form that the checks give it")]
     Quality,
@@ -128,6 +132,9 @@ pub struct TriggerBody {
     pub grade: Grade,
     /// Fingerprint of the mapping by which the agent read the device. `None`: the agent did not say.
     pub mapping: Option<Hash>,
+    /// Where the readings come from: over which link, and what the device calls itself. The first holds from the first reading or a
+    /// later one, each up to the next. Empty: the agent did not say.
+    pub origins: Vec<Stretch>,
     /// What the checks before the seal found, sorted by code and point; with [`tally_model::EvidenceQuality::of`] the
     /// quality of the evidence. `None`: the rule asks for no checks.
     pub quality: Option<Vec<Finding>>,
@@ -166,6 +173,9 @@ impl TriggerBody {
             fields.push(("grade", text(self.grade.word())));
         }
         fields.extend(self.mapping.map(|digest| ("mapping", bytes(digest))));
+        if !self.origins.is_empty() {
+            fields.push(("origins", stretches_to_cbor(&self.origins)));
+        }
         fields.extend(self.quality.as_ref().map(|findings| ("quality", quality_to_cbor(findings))));
         cbor::encode(&map(fields))
     }
@@ -194,6 +204,7 @@ impl TriggerBody {
             clock: fields.take("clock").map(|clock| decode_clock(Fields::new(clock, "clock")?)).transpose()?,
             grade: fields.text_opt("grade")?.map_or(Ok(Grade::Agent), |word| written_grade(&word))?,
             mapping: fields.take("mapping").map(decode_digest).transpose()?,
+            origins: fields.take("origins").map_or(Ok(Vec::new()), decode_stretches)?,
             quality: fields.take("quality").map(|found| decode_quality(Fields::new(found, "quality")?)).transpose()?,
         };
         fields.finish()?;
@@ -216,6 +227,7 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     from.key("number")?;
     let number = from.uint()?;
     let mapping = if from.key_opt("mapping") { Some(from.hash()?) } else { None };
+    let origins = if from.key_opt("origins") { Some(read_stretches(&mut from)?) } else { None };
     let quality = if from.key_opt("quality") { Some(read_quality(&mut from)?) } else { None };
     from.key("trigger")?;
     let trigger = from.parse()?;
@@ -226,9 +238,10 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
     from.key("transition")?;
     let transition = Transition::from_word(from.text()?).ok()?;
     from.end()?;
-    let optional = [call.is_some(), clock.is_some(), grade.is_some(), mapping.is_some(), quality.is_some()];
+    let optional =
+        [call.is_some(), clock.is_some(), grade.is_some(), mapping.is_some(), origins.is_some(), quality.is_some()];
     let optional = optional.into_iter().filter(|is_there| *is_there).count() as u64;
-    let grade = grade.unwrap_or_default();
+    let (grade, origins) = (grade.unwrap_or_default(), origins.unwrap_or_default());
     let body = TriggerBody {
         trigger,
         device,
@@ -242,6 +255,7 @@ fn read_trigger(mut from: Cursor<'_>) -> Option<TriggerBody> {
         clock,
         grade,
         mapping,
+        origins,
         quality,
     };
     (count == 8 + optional).then_some(body)
@@ -469,6 +483,7 @@ pub(crate) mod tests {
             clock: Some(ClockState::Synchronised { error_us: 1_250 }),
             grade: Grade::Device,
             mapping: Some([5; 32]),
+            origins: Vec::new(),
             quality: None,
         }
     }
@@ -588,12 +603,12 @@ pub(crate) mod tests {
             number in any::<u64>(), at in any::<i64>(), float in any::<f64>(), has_call: bool, error in any::<Option<u64>>(),
             grade in prop::sample::select(Grade::ALL.to_vec()), mapping in any::<Option<[u8; 32]>>(),
             points in proptest::collection::btree_map("[a-z_]{1,9}", any::<u64>(), 0..5),
-            quality in proptest::option::of(findings()),
+            quality in proptest::option::of(findings()), origins in crate::origin::tests::stretches(),
             at_byte: prop::sample::Index, with_byte: u8, cut: prop::sample::Index,
         ) {
             let mut body = trigger();
             (body.grade, body.mapping) = (grade, mapping);
-            body.quality = quality;
+            (body.quality, body.origins) = (quality, origins);
             body.clock = error.map(|error_us| ClockState::Synchronised { error_us });
             (body.number, body.at) = (number, Timestamp::from_micros(at));
             body.readings.points = points.into_iter().map(|(point, number)| (PointId::try_new(point).unwrap(), number)).collect();

@@ -26,6 +26,7 @@ mod key;
 mod merkle;
 mod note;
 mod note_key;
+mod origin;
 mod outcome;
 mod permit;
 mod policy;
@@ -62,6 +63,7 @@ pub use merkle::{
 };
 pub use note::{LogKey, NOTE_BYTES_MAX, NoteFault, SignatureLine, SignedNote, TreeNote, is_key_name};
 pub use note_key::{Algorithm, Ed25519Key, NoteSigningKey, NoteVerifyingKey};
+pub use origin::{decode_stretch, encode_stretch};
 pub use outcome::{Event, OutcomeRecord, Place};
 pub use permit::{
     ADDRESS_BYTES_MAX, Permit, PermitFault, PermitFile, ProvenPermit, Right, burnt_state_key, permit_state_key,

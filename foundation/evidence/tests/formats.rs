@@ -10,8 +10,8 @@ use tally_evidence::{
     reading_leaf, sha256, sign,
 };
 use tally_model::{
-    AgreementId, ClockState, DeviceId, Grade, NoValue, PartyId, PointId, PolicyId, Priority, Quality, Reading, Sample,
-    Timestamp, TriggerId, Unit, Value,
+    AgreementId, ClockState, DeviceId, Grade, LinkProtection, LinkProtocol, LinkSecurity, Login, NoValue, Origin,
+    PartyId, PointId, PolicyId, Priority, Quality, Reading, Sample, Stretch, Timestamp, TriggerId, Unit, Value,
 };
 
 const NOON: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
@@ -40,6 +40,7 @@ fn trigger() -> TriggerBody {
         clock: None,
         grade: Grade::Agent,
         mapping: None,
+        origins: Vec::new(),
         quality: None,
     }
 }
@@ -80,6 +81,17 @@ fn trigger_body_and_statement() {
     frozen("trigger with a clock", &sha256(&TriggerBody { clock, ..trigger() }.encode()), TRIGGER_CLOCK);
     let clock = Some(ClockState::FreeRunning);
     frozen("trigger without a good one", &sha256(&TriggerBody { clock, ..trigger() }.encode()), TRIGGER_FREE);
+    let link = LinkSecurity {
+        protocol: LinkProtocol::OpcUa,
+        protection: LinkProtection::Sign,
+        policy: Some("http://opcfoundation.org/UA/SecurityPolicy#Basic256Sha256".into()),
+        certificate: Some([7; 32]),
+        login: Some(Login::UserName),
+    };
+    let open = Origin { link: LinkSecurity::none(LinkProtocol::Modbus), identity: None };
+    let named = Origin { link, identity: Some("Acme; Press 7; 2.3".into()) };
+    let origins = vec![Stretch { from: 10, origin: open }, Stretch { from: 12, origin: named }];
+    frozen("trigger with origins", &sha256(&TriggerBody { origins, ..trigger() }.encode()), TRIGGER_ORIGINS);
     let graded = TriggerBody { grade: Grade::Device, mapping: Some([9; 32]), ..trigger() };
     frozen("trigger with grade and mapping", &sha256(&graded.encode()), TRIGGER_GRADE);
     frozen("statement", &sha256(&statement()), STATEMENT);
@@ -244,6 +256,7 @@ const KID: &str = "f2c8698cbab8fd69ff6ac1dfc07ab2ebde820bfbcdfc95732867d365efa40
 const TRIGGER: &str = "2ceb91cae574da520028a1888af924bc6a91d21005f5fbc4b865de058e8fb3cf";
 const TRIGGER_CLOCK: &str = "383f2db8c1ea3b1caa61acc033ca3a2f71ba6a1194f3acd9a86505dd0e42716e";
 const TRIGGER_FREE: &str = "de6919ae067aab6bcc5d2e9037cd53c78c4da96b4816205f074016d12a619a1c";
+const TRIGGER_ORIGINS: &str = "e753e7bc0a84286898699673c23668635452a12bb0c011f25d974df2143c8f90";
 const TRIGGER_GRADE: &str = "b6aef6e30f0fc352f95c9ff409c2c2cb01e784bff971b71fcf4e97c252eb6946";
 const STATEMENT: &str = "48ede01c840d882b0213d502daa410736a6b072b391b3d1ba9bc0aa0ec9e495a";
 const STATEMENT_ID: &str = "4160cc477a99e2eab67f04254c7112e0ae36133260089ab0e407e59791602214";

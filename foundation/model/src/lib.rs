@@ -16,6 +16,7 @@ mod modbus_address;
 mod mqtt_options;
 mod opcua_options;
 mod options;
+mod origin;
 mod reading;
 mod rule;
 mod time;
@@ -35,6 +36,9 @@ pub use mqtt_options::{MqttOptions, MqttQos, MqttVersion, PointTemplate, SealedA
 pub use opcua_options::{OpcUaLimits, OpcUaOptions, OpcUaRead};
 pub use options::{
     ArgumentKind, BitField, MethodArgument, ModbusOptions, MqttCommand, OpcUaMethod, PointOptions, Writable,
+};
+pub use origin::{
+    IDENTITY_BYTES_MAX, LinkProtection, LinkProtocol, LinkSecurity, Login, Origin, Stretch, are_stretches, identity_of,
 };
 pub use reading::{Reading, Sample};
 pub use rule::{CallTemplate, Priority, RuleSource};

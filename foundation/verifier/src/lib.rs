@@ -15,7 +15,9 @@ pub mod timestamp;
 mod trigger;
 mod witness;
 
-pub use report::{AgentClock, Coverage, Graded, Hole, Link, Quality, QualityFinding, Report, Step, Times};
+pub use report::{
+    AgentClock, Coverage, Graded, Hole, Link, Quality, QualityFinding, ReadingsOrigin, Report, Step, Times,
+};
 pub use timestamp::{TimeAuthorities, TimeStamp};
 pub use witness::Witnesses;
 

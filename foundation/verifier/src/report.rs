@@ -3,8 +3,9 @@
 use crate::TimeStamp;
 use serde::Serialize;
 use std::fmt;
+use tally_evidence::TriggerBody;
 use tally_evidence::json::Mismatch;
-use tally_model::{ClockState, DeviceId, EvidenceQuality, Finding, Timestamp};
+use tally_model::{ClockState, DeviceId, EvidenceQuality, Finding, LinkSecurity, Login, Stretch, Timestamp};
 
 /// The links of the chain, in the words of the manual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,6 +31,8 @@ pub enum Step {
     Checkpoint,
     /// What the contract made of it is in the checkpoint's outcomes.
     Outcome,
+    /// The readings that the trigger says come from somewhere are its own.
+    Origin,
     /// The disclosed readings give the root that the trigger sealed.
     Readings,
     /// The device sealed its messages itself, and the seals hold with its registered key.
@@ -71,6 +74,7 @@ impl fmt::Display for Step {
             Self::Inclusion => "inclusion",
             Self::Checkpoint => "checkpoint",
             Self::Outcome => "outcome",
+            Self::Origin => "origin of readings",
             Self::Readings => "readings → root",
             Self::DeviceSeal => "device's own seal",
             Self::Rule => "rule version",
@@ -160,6 +164,59 @@ pub struct Graded {
     pub mapping: Option<String>,
 }
 
+/// Over which link readings came, how that was secured, and what the device at its end called itself: by the word of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadingsOrigin {
+    /// The trigger: as in its links.
+    pub about: String,
+    /// Number of the first reading.
+    pub from: u64,
+    /// Number of the last.
+    pub to: u64,
+    /// The protocol: `modbus`, `opc-ua`, `mqtt`, `replay`.
+    pub over: &'static str,
+    /// What protected the link: `none`, `sign`, `sign-encrypt`, `tls`.
+    pub security: &'static str,
+    /// URI of the OPC UA security policy, or version of TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// SHA-256 of the other side's certificate, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// How the agent logged in: `anonymous`, `user-name`, `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login: Option<&'static str>,
+    /// What the device called itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The same for people.
+    pub text: String,
+}
+
+impl ReadingsOrigin {
+    /// Those of a trigger, each up to the next.
+    pub(crate) fn of(about: &str, trigger: &TriggerBody) -> Vec<Self> {
+        let ends =
+            trigger.origins.iter().skip(1).map(|next| next.from.saturating_sub(1)).chain([trigger.readings.last]);
+        let one = |(stretch, to): (&Stretch, u64)| {
+            let LinkSecurity { protocol, protection, policy, certificate, login } = &stretch.origin.link;
+            Self {
+                about: about.to_owned(),
+                from: stretch.from,
+                to,
+                over: protocol.word(),
+                security: protection.word(),
+                policy: policy.clone(),
+                certificate: certificate.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
+                login: login.map(Login::word),
+                identity: stretch.origin.identity.clone(),
+                text: stretch.origin.to_string(),
+            }
+        };
+        trigger.origins.iter().zip(ends).map(one).collect()
+    }
+}
+
 /// How good the evidence behind a trigger is, after the checks that its rule asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Quality {
@@ -243,6 +300,9 @@ pub struct Report {
     pub times: Vec<Times>,
     /// The grade of each of these triggers.
     pub grades: Vec<Graded>,
+    /// Where the readings of each of these triggers come from, as far as their agents said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<ReadingsOrigin>,
     /// The evidence quality of each trigger whose rule asks for checks, as far as it is confirmed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub qualities: Vec<Quality>,

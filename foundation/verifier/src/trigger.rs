@@ -1,7 +1,7 @@
 //! The links only a trigger has: who may speak for the device, which rule, which readings, and whether it follows.
 
 use crate::known::Known;
-use crate::report::{Quality, Report, Step};
+use crate::report::{Quality, ReadingsOrigin, Report, Step};
 use std::collections::BTreeMap;
 use tally_evidence::{
     DeviceSealFault, Disclosure, EvidenceEntry, OpenedSeal, RuleRecord, SignedStatement, Transition, TriggerBody,
@@ -26,6 +26,7 @@ pub(crate) fn check(
     if rule.is_some() {
         report.holds(about, Step::Rule, format!("{}…", short_hex(&trigger.rule)));
     }
+    origins(about, trigger, report);
     let readings = report.record(about, Step::Readings, disclosed(trigger, entry.disclosure.as_deref()));
     if let Some((shown, hidden)) = &readings {
         let range = format!("readings {}–{}", trigger.readings.first, trigger.readings.last);
@@ -42,6 +43,21 @@ pub(crate) fn check(
         check_truth(about, trigger, &rule, &readings, report);
     }
     readings.into_iter().find(|reading| reading.number == trigger.readings.last)
+}
+
+/// Where the readings come from, when the agent said it: of readings that are the trigger's own.
+fn origins(about: &str, trigger: &TriggerBody, report: &mut Report) {
+    let (first, last) = (trigger.readings.first, trigger.readings.last);
+    let strange = trigger.origins.iter().find(|stretch| !(first..=last).contains(&stretch.from));
+    if let Some(strange) = strange {
+        let why = format!("it speaks of reading {}, the trigger is about {first}–{last}", strange.from);
+        report.fails(about, Step::Origin, why);
+    } else if !trigger.origins.is_empty() {
+        let found = ReadingsOrigin::of(about, trigger);
+        let words = found.iter().map(|one| format!("readings {}–{}: {}", one.from, one.to, one.text));
+        report.holds(about, Step::Origin, words.collect::<Vec<_>>().join("; "));
+        report.origins.extend(found);
+    }
 }
 
 /// The device's registration names the signer as its agent.

@@ -16,8 +16,8 @@ use tally_evidence::{
     rule_digest, sign,
 };
 use tally_model::{
-    CallTemplate, ClockState, Grade, PointId, Priority, Quality, Reading, RuleSource, Sample, Timestamp, TriggerId,
-    Unit, Value, ValueKind,
+    CallTemplate, ClockState, Grade, LinkProtection, LinkProtocol, LinkSecurity, Login, Origin, PointId, Priority,
+    Quality, Reading, RuleSource, Sample, Stretch, Timestamp, TriggerId, Unit, Value, ValueKind,
 };
 use tally_rules::{Firing, Rule, Watch};
 use tally_verifier::{Report, Step, Witnesses, verify, verify_witnessed};
@@ -102,6 +102,10 @@ fn trigger_of(
     mapping: Option<Hash>,
     seed: u8,
 ) -> (Vec<u8>, Disclosure) {
+    trigger_with(issuer, seed, |body| (body.clock, body.grade, body.mapping) = (clock, grade, mapping))
+}
+
+fn trigger_with(issuer: &str, seed: u8, alter: impl FnOnce(&mut TriggerBody)) -> (Vec<u8>, Disclosure) {
     let readings = readings();
     let firing = fire(&readings);
     let bytes: Vec<_> = readings.iter().map(|(reading, number)| encode_reading(reading, *number)).collect();
@@ -118,7 +122,7 @@ fn trigger_of(
         points: points.map(|(reading, number)| (reading.sample.point.clone(), *number)).collect(),
     };
     let call = rule().call.unwrap();
-    let body = TriggerBody {
+    let mut body = TriggerBody {
         trigger: rule().id,
         device: device(),
         rule: rule_digest(&rule()),
@@ -128,11 +132,13 @@ fn trigger_of(
         readings: claim,
         number: 0,
         call: Some(TriggerCall { contract: call.contract, action: call.action, with: firing.with }),
-        clock,
-        grade,
-        mapping,
+        clock: None,
+        grade: Grade::Agent,
+        mapping: None,
+        origins: Vec::new(),
         quality: None,
     };
+    alter(&mut body);
     let open = |number: u64| {
         let place = usize::try_from(number).unwrap();
         shown.contains(&readings[place].0.sample.point).then(|| (SALT, bytes[place].clone()))
@@ -294,6 +300,73 @@ fn opened() -> Vec<Event> {
 fn evidence() -> EvidenceFile {
     let (sealed, disclosure) = trigger();
     ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(disclosure))])
+}
+
+/// From reading `from` on over this link, signed with this certificate; nothing protects it without one.
+fn stretch(from: u64, certificate: Option<[u8; 32]>) -> Stretch {
+    let link = LinkSecurity {
+        protocol: LinkProtocol::OpcUa,
+        protection: if certificate.is_some() { LinkProtection::SignEncrypt } else { LinkProtection::None },
+        policy: Some("http://opcfoundation.org/UA/SecurityPolicy#Basic256Sha256".to_owned()),
+        certificate,
+        login: Some(Login::UserName),
+    };
+    Stretch { from, origin: Origin { link, identity: certificate.map(|_| "Acme; Press 7; 2.3".to_owned()) } }
+}
+
+/// The readings of the trigger came over three links, one after the other.
+fn evidence_with_origins(stretches: Vec<Stretch>) -> EvidenceFile {
+    let (sealed, disclosure) = trigger_with("agent-01", 2, |body| body.origins = stretches);
+    ledger(&[(genesis(&[RuleRecord::new(rule())]), vec![], None), (sealed, opened(), Some(disclosure))])
+}
+
+fn three_links() -> Vec<Stretch> {
+    let first = fire(&readings()).first;
+    vec![stretch(first, Some([7; 32])), stretch(first + 1, None), stretch(first + 2, Some([8; 32]))]
+}
+
+/// The frozen file with the origins of readings that other people's verifiers are tried on.
+#[test]
+fn the_frozen_file_with_origins_is_this_one() {
+    is_frozen("origins.tally", &evidence_with_origins(three_links()));
+}
+
+#[test]
+fn the_report_says_over_which_link_each_reading_came() {
+    let report = verify(&evidence_with_origins(three_links()).encode(), Some(key(1).public()));
+    assert!(report.all_hold(), "{:?}", report.first_broken());
+    let firing = fire(&readings());
+    let told: Vec<_> = report.origins.iter().map(|one| (one.from, one.to, one.security)).collect();
+    let (first, last) = (firing.first, firing.last);
+    let expected = [(first, first, "sign-encrypt"), (first + 1, first + 1, "none"), (first + 2, last, "sign-encrypt")];
+    assert_eq!(told, expected);
+    assert_eq!(report.origins[2].certificate, Some("08".repeat(32)));
+    assert!(report.origins[0].text.contains("Acme; Press 7; 2.3"), "{}", report.origins[0].text);
+    // An agent that did not say it: nothing is checked and nothing told.
+    let silent = verify(&evidence().encode(), None);
+    assert!(silent.all_hold() && silent.origins.is_empty());
+    assert!(silent.links.iter().all(|link| link.step != Step::Origin));
+}
+
+#[test]
+fn origins_of_readings_that_are_not_the_triggers_do_not_hold() {
+    let last = fire(&readings()).last;
+    let report = verify(&evidence_with_origins(vec![stretch(last + 1, None)]).encode(), None);
+    assert_eq!(broken(&report), Step::Origin);
+    assert!(report.origins.is_empty());
+}
+
+#[test]
+fn every_flipped_byte_of_the_origins_breaks_a_named_link() {
+    let file = evidence_with_origins(three_links());
+    let statement = &file.entries[1].statement;
+    let place = file.encode().windows(statement.len()).position(|bytes| bytes == statement.as_slice()).unwrap();
+    let begin = place + statement.windows(7).position(|bytes| bytes == b"origins").unwrap();
+    for place in begin..begin + 400 {
+        let mut forged = file.encode();
+        forged[place] ^= 1 << (place % 8);
+        broken(&verify(&forged, None));
+    }
 }
 
 /// Place of the trigger in its batch.

@@ -242,6 +242,7 @@ mod tests {
             clock: None,
             grade: Default::default(),
             mapping: None,
+            origins: Vec::new(),
             quality: None,
         };
         statement(number, Body::Trigger(body), 10)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 
 import cbor2
@@ -152,11 +153,34 @@ FINDING = fields({
     "code": one_of("frozen", "rate", "replay", "skew", "limits", "redundant", "related", "map", "identity"), "from": UINT, "to": UINT,
 }, {"point": POINT_ID, "earlier": UINT})  # fmt: skip
 QUALITY = fields({"class": one_of("sound", "doubtful", "contradicted"), "findings": each(FINDING)})
+
+
+def line(bytes_max):
+    """One line of text, not empty."""
+    return lambda item: type(item) is str and 0 < len(item.encode()) <= bytes_max and all(unicodedata.category(one) != "Cc" for one in item)
+
+
+ORIGIN = fields({"from": UINT, "over": one_of("modbus", "opc-ua", "mqtt", "replay"), "security": one_of("none", "sign", "sign-encrypt", "tls")}, {
+    "policy": line(128), "certificate": HASH, "login": one_of("anonymous", "user-name", "certificate"), "identity": line(256),
+})  # fmt: skip
+
+
+def ORIGINS(item):
+    """At least one, rising, each another than the one before; a certificate exactly where something is protected."""
+    if not each(ORIGIN)(item) or not item:
+        return False
+    where = [{key: value for key, value in one.items() if key != "from"} for one in item]
+    pairs = zip(item, item[1:], where, where[1:])
+    return all(("certificate" in one) == (one["security"] != "none") for one in item) and all(
+        one["from"] < following["from"] and here != there for one, following, here, there in pairs
+    )
+
+
 TRIGGER = fields({
     "trigger": ID, "device": ID, "rule": HASH, "transition": one_of("raised", "cleared"), "priority": PRIORITY,
     "at": INT, "number": UINT,
     "readings": fields({"first": UINT, "last": UINT, "root": HASH, "head": HASH, "points": table(POINT_ID, UINT)}),
-}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)}), "clock": CLOCK, "grade": one_of("device-sealed", "gateway-sealed"), "mapping": HASH, "quality": QUALITY})  # fmt: skip
+}, {"call": fields({"contract": ID, "action": ID, "with": table(TEXT, scalar)}), "clock": CLOCK, "grade": one_of("device-sealed", "gateway-sealed"), "mapping": HASH, "origins": ORIGINS, "quality": QUALITY})  # fmt: skip
 FLOAT = kind(float)
 POINT_CHECKS = fields({}, {
     "frozen": fields({"readings": UINT, "for": UINT}), "rate": FLOAT, "replay": fields({"readings": UINT, "remembered": UINT}),

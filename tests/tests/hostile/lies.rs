@@ -23,6 +23,7 @@ fn trigger(party: &Party, device: &str, number: u64, at: Timestamp) -> Vec<u8> {
         clock: None,
         grade: Default::default(),
         mapping: None,
+        origins: Vec::new(),
         quality: None,
     };
     sign(StatementKind::Trigger, &party.key, &party.id, device, &party.ledger, at.as_seconds(), body.encode())

@@ -13,7 +13,7 @@
 use crate::error::Failure;
 use crate::transport::{Leftover, Port, characters, frame_pause};
 use std::time::Duration;
-use tally_model::{DeviceSpec, ModbusLine, ModbusOptions, Tls};
+use tally_model::{DeviceSpec, LinkProtocol, LinkSecurity, ModbusLine, ModbusOptions, Tls};
 use tokio::time::Instant;
 use tokio_modbus::client::{Client, Context, rtu, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext};
@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     tls: Tls,
     connect_time_max: Duration,
     open: Option<Open>,
+    /// How the connection that was opened last is secured.
+    security: LinkSecurity,
     /// When the last answer (or its absence) was over.
     last: Instant,
     /// Until when answers nobody waits for any more may still come.
@@ -61,7 +63,13 @@ impl Manners {
 
 impl Connection {
     pub(crate) fn new(line: ModbusLine, tls: Tls, connect_time_max: Duration) -> Self {
-        Self { line, tls, connect_time_max, open: None, last: Instant::now(), late_until: None }
+        let security = LinkSecurity::none(LinkProtocol::Modbus);
+        Self { line, tls, connect_time_max, open: None, security, last: Instant::now(), late_until: None }
+    }
+
+    /// How the connection that was opened last is, or was, secured.
+    pub(crate) const fn security(&self) -> &LinkSecurity {
+        &self.security
     }
 
     /// Connects when there is no connection. Also waits for late answers and throws them away.
@@ -75,6 +83,7 @@ impl Connection {
                 port.drain(Instant::now() + self.frame_pause(), self.frame_pause()).await;
             }
             tokio::time::sleep(manners.options.pause_after_connect).await;
+            self.security.clone_from(port.security());
             self.open = Some(Open { context: attach(&self.line, &port), port, has_worked: false });
             self.last = Instant::now();
         }

@@ -6,9 +6,10 @@ use super::desk::Desk;
 use super::slot::{Slot, Turn};
 use crate::Plan;
 use crate::error::Failure;
+use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Backoff, Clock};
-use tally_model::{DeviceSpec, Quality, Sample};
+use tally_model::{DeviceSpec, LinkSecurity, Origin, Quality, Sample};
 use tokio::time::Instant;
 
 pub(super) struct Unit {
@@ -22,6 +23,8 @@ pub(super) struct Unit {
     is_suspect: bool,
     /// Whether this outage of the link has been told already.
     pub(super) told_down: bool,
+    /// Where its latest values came from.
+    origin: Option<Arc<Origin>>,
 }
 
 /// What is asked at one rate.
@@ -50,6 +53,7 @@ impl Unit {
             silent_until: None,
             is_suspect: false,
             told_down: false,
+            origin: None,
             device,
         }
     }
@@ -59,6 +63,17 @@ impl Unit {
         // A device without points is never due.
         let next = self.rates.iter().map(|rate| rate.next).min().unwrap_or_else(far_away);
         self.silent_until.map_or(next, |until| until.max(next))
+    }
+
+    /// Where values come from that came over a link secured like this.
+    pub(super) fn origin(&mut self, link: &LinkSecurity) -> Arc<Origin> {
+        match &self.origin {
+            Some(origin) if origin.link == *link => Arc::clone(origin),
+            _ => {
+                let origin = Arc::new(Origin { link: link.clone(), identity: None });
+                Arc::clone(self.origin.insert(origin))
+            }
+        }
     }
 
     /// Whether its last turn failed as a whole.

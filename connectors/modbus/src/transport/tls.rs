@@ -5,18 +5,18 @@
 use crate::error::Failure;
 use std::time::Duration;
 use tally_connector_api::{LinkFault, tls};
-use tally_model::Tls;
+use tally_model::{LinkProtocol, LinkSecurity, Login, Tls};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// Makes the connection secure.
+/// Makes the connection secure, and says how.
 pub(super) async fn handshake(
     stream: TcpStream,
     host: &str,
     port: u16,
     settings: &Tls,
     time_max: Duration,
-) -> Result<TlsStream<TcpStream>, Failure> {
+) -> Result<(TlsStream<TcpStream>, LinkSecurity), Failure> {
     match tokio::time::timeout(time_max, tls::handshake(stream, host, port, settings)).await {
         Err(_) => Err(Failure::Line(format!("{host}:{port} did not finish the TLS handshake within {time_max:?}"))),
         Ok(Err(LinkFault::Untrusted(text))) => Err(Failure::Untrusted(text)),
@@ -25,6 +25,10 @@ pub(super) async fn handshake(
             LinkFault::Line(text) => text,
             other => other.to_string(),
         })),
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => {
+            let login = if settings.certificate.is_some() { Login::Certificate } else { Login::Anonymous };
+            let security = tls::security(&stream, LinkProtocol::Modbus, login);
+            Ok((stream, security))
+        }
     }
 }

@@ -179,7 +179,7 @@ fn batches(samples: Vec<(DeviceId, Sample)>) -> Vec<Batch> {
     for (device, sample) in samples {
         match batches.iter_mut().find(|batch| batch.device == device) {
             Some(batch) => batch.samples.push(sample),
-            None => batches.push(Batch { device, samples: vec![sample] }),
+            None => batches.push(Batch { device, samples: vec![sample], origin: None }),
         }
     }
     batches
@@ -230,7 +230,7 @@ impl Route {
             sample
         });
         let samples = samples.collect();
-        Some(Batch { samples, device: self.device.clone() })
+        Some(Batch { samples, device: self.device.clone(), origin: None })
     }
 
     /// All points get the same reason, and nothing more is said until the next message.
@@ -250,7 +250,8 @@ impl Route {
             source_time: at,
             received: at,
         });
-        Batch { device: self.device.clone(), samples: samples.collect() }
+        // The link says where it came from.
+        Batch { device: self.device.clone(), samples: samples.collect(), origin: None }
     }
 }
 

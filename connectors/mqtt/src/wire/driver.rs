@@ -164,8 +164,9 @@ impl EventLoop {
             welcome.keep_alive.map_or(KEEP_ALIVE, |seconds| KEEP_ALIVE.min(Duration::from_secs(seconds.into())));
         self.ping.every = every.max(Duration::from_millis(500));
         self.ping.next = Instant::now() + self.ping.every;
+        let security = socket.security.clone();
         (self.socket, self.welcome) = (Some(socket), welcome);
-        Ok(Event::Connected { session_present: welcome.session_present })
+        Ok(Event::Connected { session_present: welcome.session_present, security })
     }
 
     /// Waits for what happens next. Nothing is lost when it is dropped: reads and writes count the moment they happen.

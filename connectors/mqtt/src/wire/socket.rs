@@ -3,6 +3,7 @@
 use crate::config::Login;
 use std::io;
 use tally_connector_api::{LinkFault, tls};
+use tally_model::{LinkProtocol, LinkSecurity, Login as LoginKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
@@ -14,6 +15,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(super) struct Socket {
     pub read: ReadHalf<Box<dyn Stream>>,
     pub write: WriteHalf<Box<dyn Stream>>,
+    /// How the connection is secured.
+    pub security: LinkSecurity,
 }
 
 pub(super) async fn connect(login: &Login) -> Result<Socket, LinkFault> {
@@ -26,12 +29,26 @@ pub(super) async fn connect(login: &Login) -> Result<Socket, LinkFault> {
     if let Err(fault) = stream.set_nodelay(true) {
         tracing::debug!(%fault, "cannot switch off Nagle's algorithm, acknowledgements come later");
     }
-    let stream: Box<dyn Stream> = match &login.tls {
-        Some(tls) => Box::new(tls::handshake(stream, host, *port, tls).await?),
-        None => Box::new(stream),
+    let kind = login_kind(login);
+    let (stream, security): (Box<dyn Stream>, _) = match &login.tls {
+        Some(tls) => {
+            let stream = tls::handshake(stream, host, *port, tls).await?;
+            let security = tls::security(&stream, LinkProtocol::Mqtt, kind);
+            (Box::new(stream), security)
+        }
+        None => (Box::new(stream), LinkSecurity { login: Some(kind), ..LinkSecurity::none(LinkProtocol::Mqtt) }),
     };
     let (read, write) = tokio::io::split(stream);
-    Ok(Socket { read, write })
+    Ok(Socket { read, write, security })
+}
+
+/// The stronger of the two, when we show both.
+fn login_kind(login: &Login) -> LoginKind {
+    match (&login.tls, &login.user) {
+        (Some(tls), _) if tls.certificate.is_some() => LoginKind::Certificate,
+        (_, Some(_)) => LoginKind::UserName,
+        _ => LoginKind::Anonymous,
+    }
 }
 
 /// The end of a connection, seen from reading or writing.

@@ -72,7 +72,7 @@ impl Plant {
             source_time: at,
             received: at,
         };
-        let batch = Batch { device: device(id), samples: (0..count).map(sample).collect() };
+        let batch = Batch { device: device(id), samples: (0..count).map(sample).collect(), origin: None };
         self.stores.vault().keep(batch, true).unwrap()
     }
 

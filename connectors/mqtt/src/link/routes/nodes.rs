@@ -94,7 +94,7 @@ impl NodeRoute {
         }
         let command = if heard.wants_birth { self.watch.ask(now, received) } else { None };
         let history = batches(heard.historical).into_iter();
-        let history = history.map(|Batch { device, samples }| HistoricalBatch { device, samples }).collect();
+        let history = history.map(|Batch { device, samples, .. }| HistoricalBatch { device, samples }).collect();
         Received { batches: batches(heard.samples), history, command }
     }
 
