@@ -6,7 +6,7 @@ use crate::config::AgentConfig;
 use crate::error::StoreError;
 use crate::gate::{self, Gate, Hands};
 use crate::ingest::{Ingest, LATE_BATCHES_MAX, NewRules, VaultLimits};
-use crate::links::{self, Identity, LinkError, Running, Surroundings};
+use crate::links::{self, Identity, LinkError, Running, Surroundings, Taken};
 use crate::publish;
 use crate::reload::{self, Difference, Load, Loaded, Refused};
 use crate::seal::Sealer;
@@ -263,7 +263,10 @@ impl Agent {
         let submit = self.submit(key, sealed_seen, publishing.published.clone());
         let mut submit = tokio::spawn(submit.run(drain.clone()));
         let mut submit_reports = tokio::spawn(run_reports(gate.clone(), drain.clone()));
-        let mut running = Running::new(Surroundings { sink, history, clock, status: self.status.clone(), hands });
+        let taken = Arc::new(Taken::default());
+        taken.recall(&self.stores.vault(), &links, clock.now())?;
+        let mut running =
+            Running::new(Surroundings { sink, history, clock, status: self.status.clone(), hands, taken });
         self.status.expect(&devices.borrow());
         running.start(links);
         let following = tokio::spawn(gate.follow(quit.clone()));

@@ -6,6 +6,7 @@ use crate::gate::{Hand, Hands, modbus_link};
 use crate::status::{Alarm, Status};
 use futures_util::FutureExt;
 use seals::Seals;
+pub use seals::Taken;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -176,6 +177,8 @@ pub struct Surroundings {
     pub status: Arc<Status>,
     /// Where writing halves go.
     pub hands: Arc<Hands>,
+    /// Which messages of devices that seal were taken last.
+    pub taken: Arc<Taken>,
 }
 
 /// The running links.
@@ -224,10 +227,10 @@ impl Running {
     }
 
     fn start_one(&mut self, Made { devices, link, hand, seals }: Made) {
-        let Surroundings { sink, history, clock, status, hands } = &self.surroundings;
+        let Surroundings { sink, history, clock, status, hands, taken } = &self.surroundings;
         hands.hold(&devices, hand);
         if let Some(seals) = seals {
-            seals.count_in(status.clone());
+            seals.share(status.clone(), taken.clone());
         }
         let (name, stop) = (link.name(), CancellationToken::new());
         let (reporter, listener) = StatusReporter::new(&name);
