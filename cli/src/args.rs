@@ -404,6 +404,8 @@ pub enum LedgerCommand {
     },
     /// Explain every byte of the node's data folder
     Du,
+    /// What somebody has to look at: two histories, readings told twice. Without a word more: the list
+    Alarms(crate::commands::ledger::alarms::AlarmsArgs),
     /// Forget now what `retention` in node.yaml no longer wants kept; the node does it by itself every 30 s
     Prune {
         /// Only show what would go

@@ -189,6 +189,29 @@ pub fn anchors(
     Some(found.map(|place| AnchorView { entry: place.entry, registered: place.registered }).collect())
 }
 
+/// The newest anchor of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastAnchorView {
+    /// The number its agent gave it.
+    pub number: u64,
+    /// How many the ledger has taken of the device, this one included; [`anchor_at`] counts the same way.
+    pub count: u64,
+}
+
+/// The newest anchor of a device; `None` when it has none.
+#[must_use]
+pub fn last_anchor(state: &dyn StateRead, device: &DeviceId) -> Option<LastAnchorView> {
+    read::<LastAnchor>(state, &keys::last_anchor(device))
+        .map(|LastAnchor { number, count, .. }| LastAnchorView { number, count })
+}
+
+/// The anchor of a device that the ledger took as its `place`th, from 1.
+#[must_use]
+pub fn anchor_at(state: &dyn StateRead, device: &DeviceId, place: u64) -> Option<AnchorView> {
+    let AnchorPlace { entry, registered, .. } = read(state, &keys::anchor(device, place))?;
+    Some(AnchorView { entry, registered })
+}
+
 /// The first number in `first..=last` for which `holds` (which goes on holding behind it); `last + 1` when there is none.
 fn first_in(first: u64, last: u64, holds: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (first, last.saturating_add(1));

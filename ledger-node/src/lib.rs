@@ -24,6 +24,7 @@ mod private;
 mod projection;
 mod store;
 
+pub mod alarms;
 pub mod backup;
 pub mod bench;
 pub mod checkup;

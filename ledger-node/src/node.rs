@@ -1,5 +1,6 @@
 //! Wire and run: configuration, ledger, sockets, systemd, stop.
 
+use crate::alarms::{self, AlarmFault, Alarms};
 use crate::api::{self, Access, Cosigning, Doorkeeper, unix_now};
 use crate::clock::WallClock;
 use crate::config::{ConfigError, NodeConfig};
@@ -60,6 +61,9 @@ pub enum NodeError {
         "`witness_for` of node.yaml: {0} is this ledger's own key; a witness is somebody else, with a key of its own (`tally keys new FILE --algorithm ed25519`)"
     )]
     OwnWitness(&'static str),
+    /// The list of alarms cannot be read.
+    #[error("alarms: {0}")]
+    Alarms(#[from] AlarmFault),
     /// There is a ledger already.
     #[error("there is a ledger in {0} already; a ledger is begun once")]
     NotEmpty(String),
@@ -198,6 +202,7 @@ impl Node {
     pub async fn serve(self, stop: CancellationToken) -> Result<(), NodeError> {
         let Self { engine, bound, access, projection, witnesses, witness, follow } = self;
         let expiry = bound.expiry();
+        let alarms = Alarms::open(engine.store().folder(), Arc::new(WallClock))?;
         let doorkeeper = Arc::new(Doorkeeper::new(access, bound.tallies(), expiry.clone())?);
         let feed = projection.map(|place| Feed::start(&engine, place)).transpose().map_err(NodeError::Thread)?;
         for place in bound.places() {
@@ -207,8 +212,11 @@ impl Node {
         let stop_serving = CancellationToken::new();
         let asking = witnesses.as_ref().map(|known| witness::start(&engine, known, Arc::new(WallClock), &stop_serving));
         let questions = feed.as_ref().map(Feed::questions);
-        let router =
-            api::router(engine.clone(), questions, Cosigning { witnesses, witness }, doorkeeper, stop_serving.clone());
+        let alarms = Arc::new(alarms);
+        let cosigning = Cosigning { witnesses, witness };
+        let looking = alarms::watch(engine.clone(), Arc::clone(&alarms), cosigning.clone(), stop_serving.clone());
+        let looking = tokio::spawn(looking);
+        let router = api::router(engine.clone(), questions, cosigning, alarms, doorkeeper, stop_serving.clone());
         let serving = bound.serve(router, stop_serving.clone());
         let serving = tokio::spawn(serving);
         let following = follow.map(|source| tokio::spawn(follow::run(engine.clone(), source, stop_serving.clone())));
@@ -225,6 +233,7 @@ impl Node {
             following.await?;
         }
         expiring.await?;
+        looking.await?;
         if let Some(asking) = asking {
             asking.wait().await;
         }

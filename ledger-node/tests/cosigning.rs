@@ -188,6 +188,13 @@ async fn a_second_history_is_caught_by_the_other_node_and_settled_with_its_own_f
     assert!(split.is_proved());
     let metrics = String::from_utf8(mill.client.get_bytes("/metrics").await.unwrap()).unwrap();
     assert!(metrics.contains("tally_witness_alarm{log=\"press-line\"} 1"), "{metrics}");
+    // The mill's own list has it, until somebody settles it; a word changes nothing.
+    let listed = async |mill: &Peer| mill.client.get_json("/alarms").await.unwrap()["alarms"][0].clone();
+    let alarm = eventually("the list", async || Some(listed(&mill).await).filter(|alarm| alarm.is_object())).await;
+    assert_eq!((&alarm["kind"], &alarm["subject"]), (&"watched-history".into(), &"press-line".into()));
+    assert_eq!(alarm["proof"].as_str(), Some(proof.as_str()));
+    let said = serde_json::json!({"by": "mia", "words": "the press line was asked"});
+    mill.client.post_json("/alarms/1", &said).await.unwrap();
     press.stop().await;
     mill.stop().await;
 
@@ -205,6 +212,9 @@ async fn a_second_history_is_caught_by_the_other_node_and_settled_with_its_own_f
     Records::open(&watching.data).unwrap().settle("press-line", false).unwrap();
     mill.start().await;
     is_final(&press, next).await;
+    let over = async || listed(&mill).await["over"].as_str().map(str::to_owned);
+    eventually("the alarm to be over", over).await;
+    assert_eq!(listed(&mill).await["acknowledged"]["by"], "mia");
     press.stop().await;
     mill.stop().await;
 }

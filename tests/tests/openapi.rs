@@ -126,6 +126,7 @@ async fn real_answers_are_what_the_document_says() {
         ("/state/{key}", format!("/state/{key}")),
         ("/consistency/{old}", "/consistency/2".to_owned()),
         ("/tlog/tile/{path}", "/tlog/tile/entries/0.p/3".to_owned()),
+        ("/alarms/{id}", "/alarms/1".to_owned()),
         ("/witness/{hash}/checkpoint", format!("/witness/{}/checkpoint", "0".repeat(64))),
         ("/copy/{folder}/{name}", "/copy/log/00000000000000000000.seg?offset=9".to_owned()),
         ("/copy/blocks", "/copy/blocks?from=1".to_owned()),

@@ -1,5 +1,6 @@
-//! `tally ledger show|entries|du|prune|archive|import|check-archive|join|promote|check|project|block|entry|state|proof`: looking around in the ledger.
+//! `tally ledger show|entries|du|alarms|prune|archive|import|check-archive|join|promote|check|project|block|entry|state|proof`: looking around in the ledger.
 
+pub mod alarms;
 pub mod archive;
 pub mod check;
 pub mod join;
@@ -29,6 +30,7 @@ pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
         match &args.command {
             LedgerCommand::Show => show(&client).await,
             LedgerCommand::Entries { from, limit } => entries(&client, *from, *limit).await,
+            LedgerCommand::Alarms(args) => alarms::run(&client, args).await,
             LedgerCommand::Du => du(&client).await,
             LedgerCommand::Prune { dry_run } => archive::prune(&client, *dry_run).await,
             LedgerCommand::Archive(args) => archive::save(args),
@@ -101,6 +103,9 @@ async fn show(client: &Client) -> Result<Found, Fault> {
     text += &witnesses(&status["witnesses"]);
     text += &witness_for(&status["witness_for"]);
     text += &following(&status["following"]);
+    if let Some(open) = status["alarms"].as_u64().filter(|open| *open > 0) {
+        let _ = writeln!(text, "{:<12} {open} not acknowledged: tally ledger alarms", "ALARMS");
+    }
     let _ = writeln!(text, "{:<12} {}", "projection", projection(&status["projection"]));
     status["checkpoint"] = checkpoint;
     Ok(Found::new(status, text))

@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::problem::Problem;
+use crate::alarms::AlarmKind;
 use crate::engine::NodeState;
 use crate::projection::{Questions, Status};
 use axum::extract::State;
@@ -72,6 +73,7 @@ async fn metrics(State(api): State<Api>) -> Response {
     if let Some(witness) = &api.cosigning.witness {
         text.extend(witness.metrics().text());
     }
+    text.extend(super::alarms::metrics(&api.alarms).into_bytes());
     text.extend(api.doorkeeper.text().into_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
@@ -108,6 +110,8 @@ async fn status(State(api): State<Api>) -> Response {
     if let Some(following) = engine.following() {
         status["following"] = following.status(engine.store().head().map(|head| head.checkpoint.height));
     }
+    let open = AlarmKind::ALL.into_iter().map(|kind| api.alarms.open_of(kind)).sum::<usize>();
+    status["alarms"] = open.into();
     if let NodeState::Failed(reason) = state {
         status["failure"] = reason.into();
     }

@@ -6,6 +6,7 @@
 //! a queue. `/live`, `/ready`, `/metrics` and `/status` are never shed.
 
 mod access;
+mod alarms;
 mod blocks;
 mod contracts;
 mod copy;
@@ -34,6 +35,7 @@ pub(crate) use evidence::collect as evidence_of;
 pub(crate) use problem::Problem;
 pub use roles::{ROUTES, Role, Route};
 
+use crate::alarms::Alarms;
 use crate::engine::{Engine, NodeState};
 use crate::projection::Questions;
 use crate::witness::{Finality, REQUEST_BYTES_MAX, REQUEST_TIME, Witness};
@@ -70,6 +72,8 @@ pub(crate) struct Api {
     pub questions: Option<Arc<Questions>>,
     /// Who cosigns for us, and for whom we do.
     pub cosigning: Cosigning,
+    /// What somebody has to look at.
+    pub alarms: Arc<Alarms>,
     /// Who may do what.
     pub doorkeeper: Arc<Doorkeeper>,
 }
@@ -88,11 +92,12 @@ pub(crate) fn router(
     engine: Engine,
     questions: Option<Arc<Questions>>,
     cosigning: Cosigning,
+    alarms: Arc<Alarms>,
     doorkeeper: Arc<Doorkeeper>,
     stop: CancellationToken,
 ) -> Router {
     let limits = engine.limits().clone();
-    let api = Api { engine, stop, streams: events::Streams::default(), questions, cosigning, doorkeeper };
+    let api = Api { engine, stop, streams: events::Streams::default(), questions, cosigning, alarms, doorkeeper };
     let submitting = limits.in_flight_max + limits.urgent_max();
     let submit =
         Router::new().route("/entries", post(entries::submit)).layer(DefaultBodyLimit::max(limits.body_bytes_max));
@@ -100,6 +105,8 @@ pub(crate) fn router(
     Router::new()
         .merge(guarded(reading(), READS_MAX, READ_TIME))
         .layer(middleware::from_fn_with_state(api.clone(), refuse_when_failed))
+        // A ledger that stopped at a failure shows its alarms all the same.
+        .merge(guarded(alarms_routes(), READS_MAX, READ_TIME))
         .merge(guarded(submit, submitting, SUBMIT_TIME))
         // It lives by its own records: a ledger that stopped does not keep it from signing.
         .merge(guarded(witness, WITNESS_MAX, REQUEST_TIME))
@@ -108,6 +115,13 @@ pub(crate) fn router(
         .fallback(|| async { Problem::not_found("path", "no such path", "docs/formats/api.md lists every path") })
         .method_not_allowed_fallback(|| async { Problem::method() })
         .with_state(api)
+}
+
+fn alarms_routes() -> Router<Api> {
+    Router::new()
+        .route("/alarms", get(alarms::list))
+        .route("/alarms/{id}", post(alarms::acknowledge))
+        .layer(DefaultBodyLimit::max(alarms::BODY_BYTES_MAX))
 }
 
 fn reading() -> Router<Api> {

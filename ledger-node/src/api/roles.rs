@@ -122,6 +122,8 @@ pub const ROUTES: &[Route] = &[
     // How the node is run.
     get("/metrics", HOUSE),
     get("/disk", HOUSE),
+    get("/alarms", HOUSE),
+    post("/alarms/{id}", OPERATOR),
     // All of it, private fields too: for a node that follows.
     get("/copy", HOUSE),
     get("/copy/blocks", HOUSE),

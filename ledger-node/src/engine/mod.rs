@@ -9,6 +9,7 @@ mod seals;
 mod submit;
 
 pub use config::{EngineConfig, LedgerKey, Limits};
+pub(crate) use follow::SECOND_HISTORY;
 pub use follow::{FollowFault, Following};
 pub use reading::ReadError;
 pub(crate) use reading::{logged, refused_of_batch};

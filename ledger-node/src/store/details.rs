@@ -66,6 +66,13 @@ impl Index {
         let table = self.db.begin_read()?.open_table(DETAILS)?;
         Ok(table.get((height, place))?.map(|row| row.value().to_owned()))
     }
+
+    /// The first block from `height` on with a refusal whose words are kept: every block that has any, for the first one always is.
+    pub fn next_refusal(&self, height: u64) -> Result<Option<u64>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(DETAILS)?;
+        let first = table.range((height, 0)..)?.next().transpose()?;
+        Ok(first.map(|(key, _)| key.value().0))
+    }
 }
 
 #[cfg(test)]

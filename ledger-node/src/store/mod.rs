@@ -275,6 +275,14 @@ impl Store {
         self.index.detail(height, place)
     }
 
+    /// The first block from `height` on in which something was refused.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub(crate) fn next_refusal(&self, height: u64) -> Result<Option<u64>, IndexFault> {
+        self.index.next_refusal(height)
+    }
+
     /// Block and place of the outcome of a term.
     ///
     /// # Errors

@@ -93,6 +93,7 @@ fn what_is(name: &str) -> &'static str {
         "FORMAT" => "the version of the formats in this folder",
         _ if name.starts_with("checking/") => "left by an interrupted `tally ledger check`; the next one removes it",
         _ if name.starts_with("joining/") => "left by an interrupted `tally ledger join`; the next one goes on with it",
+        "alarms.json" => "alarms, and who acknowledged them",
         "FOLLOWS" => "whose blocks this folder takes: it never orders before it is promoted",
         "second-history.block" => "a block that the ledger's key sealed and that contradicts the log here",
         "log/LOCK" => "who has the log open",

@@ -75,6 +75,8 @@ struct Known {
     behind_since: Option<Instant>,
     asked: Vec<Asked>,
     alarm: Option<String>,
+    /// Whether enough have signed since the start.
+    has_signed: bool,
 }
 
 impl Finality {
@@ -95,7 +97,7 @@ impl Finality {
             Tallies::new(policy.of.iter().map(|witness| witness.cosigner.name())).map_err(io::Error::other)?;
         let asked = vec![Asked::default(); policy.of.len()];
         let alarm = folder.join(SPLIT).exists().then(|| describe_split(&folder.join(SPLIT)));
-        let known = Known { collected: None, last: None, behind_since: None, asked, alarm };
+        let known = Known { collected: None, last: None, behind_since: None, asked, alarm, has_signed: false };
         let finality = Self {
             known: Mutex::new(known),
             writing: Mutex::default(),
@@ -217,6 +219,7 @@ impl Finality {
         {
             let mut known = self.lock();
             known.last = Some((round.tree.clone(), note));
+            known.has_signed = true;
             if is_current {
                 known.behind_since = None;
             }
@@ -247,6 +250,19 @@ impl Finality {
         known.alarm = Some(text);
         drop(known);
         self.tallies.alarm.set(1);
+    }
+
+    /// What a witness saw of another history of this ledger, and the file that proves it, if one does.
+    #[must_use]
+    pub fn alarm(&self) -> Option<(String, Option<PathBuf>)> {
+        let text = self.lock().alarm.clone()?;
+        Some((text, Some(self.folder.join(SPLIT)).filter(|file| file.exists())))
+    }
+
+    /// Whether enough have signed something since the start.
+    #[must_use]
+    pub fn has_signed(&self) -> bool {
+        self.lock().has_signed
     }
 
     /// How entries of a tree of `size` stand.
