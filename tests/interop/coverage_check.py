@@ -2,12 +2,13 @@
 """Verifies a Tallystick coverage file, offline: is any reading of a device missing between two times? Written from docs/formats
 (coverage.cddl, anchor.cddl, state.md, verifying.md: *A coverage file*), with nothing but cbor2 and cryptography.
 
-    coverage_check.py FILE [--ledger-key PEM] [--json] [--flips OFFSET:MASK,…]
+    coverage_check.py FILE [--ledger-key PEM] [--witness NAME=PEM]... [--need N] [--tsa-ca PEM] [--json] [--flips OFFSET:MASK,…]
 
 Names each link as `tally verify` does. Exit code 0: every link holds, 1: one does not, 2: no answer.
 """
 
 import sys
+from functools import partial
 
 import state_check
 from verifier.formats import (
@@ -24,6 +25,7 @@ from verifier.formats import (
     TEXT,
     TIMESTAMP,
     UINT,
+    WITNESSED,
     Fault,
     decode,
     each,
@@ -31,13 +33,11 @@ from verifier.formats import (
     integer,
     need,
     one_of,
-    public_key,
     row,
     sha256,
     signed_bytes,
 )
-from verifier.readable import as_cbor
-from verify import Broken, Chain, open_receipt, run, shown_readings
+from verify import Chain, open_receipt, run, shown_readings, verify_as
 
 CALL_TYPE, ANCHOR_TYPE = (f"application/vnd.tallystick.{kind}+cbor" for kind in ("call", "anchor"))
 HEADER = fields({
@@ -55,7 +55,7 @@ FILE = fields({
     "question": fields({"device": ID, "from": INT, "to": INT, "digest": HASH}),
     "entries": each(fields(PROOF | {"statement": BYTES, "receipt": BYTES}, {"disclosure": BYTES})),
     "state": each(fields({"key": BYTES, "proof": BYTES}, {"value": BYTES})),
-}, {"timestamp": TIMESTAMP})  # fmt: skip
+}, {"timestamp": TIMESTAMP, "witnessed": WITNESSED})  # fmt: skip
 
 
 def open_statement(data):
@@ -99,8 +99,12 @@ def follows(body, before):
 
 
 class Coverage(Chain):
-    def __init__(self, file, trusted, authorities=None):
-        super().__init__(file, trusted, authorities=authorities)
+    """The device's anchors, what the state says of it and its agents, and which time is covered."""
+
+    FORM = ("not a coverage file", FILE)
+
+    def __init__(self, *given):
+        super().__init__(*given)
         self.anchors, self.signers, self.height, self.before = [], set(), 0, None
 
     def run(self):
@@ -113,7 +117,13 @@ class Coverage(Chain):
             self.links.append((self.file["question"]["device"], "coverage", False, gap))
         if all(step != "coverage" for _, step, _, _ in self.links):
             self.links.append((self.file["question"]["device"], "coverage", True, "nothing is missing"))
-        self.time_stamp()
+        self.others()
+
+    def statement_of(self, entry):
+        return open_statement(entry["statement"])
+
+    def told(self):
+        return f"coverage of {self.file['question']['device']} on ledger {self.file['ledger']}"
 
     def question(self):
         asked = {name: value for name, value in self.file["question"].items() if name != "digest"}
@@ -209,21 +219,8 @@ class Coverage(Chain):
         return gaps
 
 
-def verify(data, trusted=None, authorities=None):
-    chain = Coverage(None, trusted, authorities)
-
-    def opened():
-        chain.file = decode(as_cbor(data), "not a coverage file", FILE)
-        public_key(chain.file["key"])
-        return f"coverage of {chain.file['question']['device']} on ledger {chain.file['ledger']}"
-
-    try:
-        chain.link("the file", "file", opened)
-        chain.run()
-    except Broken:
-        pass
-    return chain.links
+verify = partial(verify_as, Coverage)
 
 
 if __name__ == "__main__":
-    sys.exit(run("Verifies a Tallystick coverage file, offline.", verify))
+    sys.exit(run("Verifies a Tallystick coverage file, offline.", verify, with_witnesses=True))

@@ -9,6 +9,7 @@ Names each link as `tally verify` does, and behind them what is shown. Exit code
 
 import base64
 import sys
+from functools import partial
 
 from verifier.formats import (
     BYTES,
@@ -23,12 +24,10 @@ from verifier.formats import (
     fields,
     need,
     one_of,
-    public_key,
     row,
     sha256,
 )
-from verifier.readable import as_cbor
-from verify import Broken, Chain, run
+from verify import Chain, run, verify_as
 
 TYPE = "application/vnd.tallystick.opening+cbor"
 FILE = fields({
@@ -46,9 +45,14 @@ def commitment(opening):
 class Field(Chain):
     """The registrations, and last the call."""
 
-    def __init__(self, file, trusted):
-        super().__init__(file, trusted)
+    FORM = ("not a field file", FILE)
+
+    def __init__(self, *given):
+        super().__init__(*given)
         self.call = None
+
+    def told(self):
+        return f"private fields of a call on ledger {self.file['ledger']}"
 
     def run(self):
         self.attempt(self.link, "the ledger", "ledger-key", self.ledger_key)
@@ -95,20 +99,7 @@ class Field(Chain):
         return openings
 
 
-def verify(data, trusted=None):
-    chain = Field(None, trusted)
-
-    def opened():
-        chain.file = decode(as_cbor(data), "not a field file", FILE)
-        public_key(chain.file["key"])
-        return f"private fields of a call on ledger {chain.file['ledger']}"
-
-    try:
-        chain.link("the file", "file", opened)
-        chain.run()
-    except Broken:
-        pass
-    return chain.links
+verify = partial(verify_as, Field)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,8 @@ class Broken(Exception):
 class Chain:
     """What the links so far have proved, and how each of them came out."""
 
+    FORM = ("not an evidence file", FILE)
+
     def __init__(self, file, trusted, witnesses=(), need=0, authorities=None):
         self.file, self.trusted, self.links = file, trusted, []
         self.authorities, self.times, self.origins = authorities, [], []
@@ -101,11 +103,18 @@ class Chain:
         for term in self.file["terms"]:
             self.attempt(self.term, term)
         self.attempt(self.link, self.file["agreement"], "history", self.history)
+        self.others()
+
+    def told(self):
+        return f"evidence about {self.file['agreement']} on ledger {self.file['ledger']}"
+
+    def statement_of(self, entry):
+        return open_statement(entry)
+
+    def others(self):
+        """The word of others: witnesses, and an authority of time."""
         if "witnessed" in self.file or self.needed:
             self.attempt(self.link, "the witnesses", "witness", self.witnessed)
-        self.time_stamp()
-
-    def time_stamp(self):
         if "timestamp" in self.file or self.authorities:
             self.attempt(self.link, "the time-stamp", "timestamp", self.stamped)
 
@@ -136,7 +145,7 @@ class Chain:
             raise Fault(str(fault)) from fault
         need(len(given["paths"]) == len(self.file["entries"]), "not one path for each entry")
         for entry, path in zip(self.file["entries"], given["paths"]):
-            statement, receipt = open_statement(entry), open_receipt(entry["receipt"])
+            statement, receipt = self.statement_of(entry), open_receipt(entry["receipt"])
             reached = root_of_path(leaf_hash(statement["id"]), receipt["index"], size, path)
             need(reached == root, f"entry {receipt['index']} is not in the tree that they signed")
         keys = {notes.spki(asked[name]) for name in asked if times[name]} - {notes.spki(own[1])}
@@ -503,15 +512,16 @@ class Links(list):
     times, origins = (), ()
 
 
-def verify(data, trusted=None, witnesses=(), need_witnesses=0, authorities=None):
-    chain = Chain(None, trusted, witnesses, need_witnesses, authorities)
+def verify_as(kind, data, trusted=None, witnesses=(), need_witnesses=0, authorities=None):
+    """All links of a file of one kind, which is a class of chains: its form, its story in `told`, its links in `run`."""
+    chain = kind(None, trusted, witnesses, need_witnesses, authorities)
 
     def opened():
-        chain.file = decode(as_cbor(data), "not an evidence file", FILE)
+        chain.file = decode(as_cbor(data), *kind.FORM)
         public_key(chain.file["key"])
         for witness in chain.file.get("witnessed", {"witnesses": []})["witnesses"]:
             note_key(witness["key"])
-        return f"evidence about {chain.file['agreement']} on ledger {chain.file['ledger']}"
+        return chain.told()
 
     chain.attempt(chain.link, "the file", "file", opened)
     if chain.links[0][2]:
@@ -519,6 +529,9 @@ def verify(data, trusted=None, witnesses=(), need_witnesses=0, authorities=None)
     links = Links(chain.links)
     links.times, links.origins = chain.times, chain.origins
     return links
+
+
+verify = partial(verify_as, Chain)
 
 
 def holds(links):

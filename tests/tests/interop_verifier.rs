@@ -17,8 +17,12 @@ fn frozen(name: &str) -> PathBuf {
 }
 
 async fn theirs(file: &Path, more: &[&str]) -> (Option<i32>, Value) {
+    said_by("verify.py", file, more).await
+}
+
+async fn said_by(script: &str, file: &Path, more: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(python());
-    command.arg(root().join("tests/interop/verify.py")).arg(file).arg("--json").args(more);
+    command.arg(root().join("tests/interop").join(script)).arg(file).arg("--json").args(more);
     let output = Process::run(command, 4 * PATIENCE).await;
     let said = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|fault| panic!("{fault}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -184,6 +188,34 @@ async fn both_count_the_same_witnesses_and_neither_takes_a_flipped_bit() {
         let ours = verify(&forged, None);
         let ours = ours.first_broken().unwrap_or_else(|| panic!("ours accepts byte {at}"));
         assert_eq!(broken(theirs), Some(serde_json::to_value(ours.step).unwrap()), "byte {at}");
+    }
+}
+
+#[tokio::test]
+async fn both_count_the_witnesses_of_a_coverage_file_and_neither_takes_a_flipped_bit() {
+    let (file, key_file) = (frozen("witnessed.coverage"), frozen("witnessed.ledger.pub.pem"));
+    let bytes = std::fs::read(&file).unwrap();
+    let known = ["w1", "w2"].map(|name| format!("{name}={}", frozen(&format!("witnessed.{name}.pub.pem")).display()));
+    let key = key_file.display().to_string();
+    let asked = ["--ledger-key", &key, "--witness", &known[0], "--witness", &known[1]];
+    let coverage = async |more: &[&str]| said_by("coverage_check.py", &file, &[&asked[..], more].concat()).await;
+    assert_eq!(coverage(&[]).await.0, Some(0));
+    let (code, said) = coverage(&["--need", "3"]).await;
+    let broken = |said: &Value| {
+        let links = said["links"].as_array().unwrap().iter();
+        links.filter(|link| link["holds"] == false).map(|link| link["step"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((code, broken(&said)), (Some(1), vec![Value::from("witness")]));
+    // Every byte of the witnesses' word, and some of the rest.
+    let start = bytes.windows(9).position(|window| window == b"witnessed").unwrap();
+    let places: Vec<_> = (start..start + 900).chain((0..bytes.len()).step_by(17)).collect();
+    let flips: Vec<_> = places.iter().map(|at| format!("{at}:{}", 1 << (at % 8))).collect();
+    let (_, said) = coverage(&["--flips", &flips.join(",")]).await;
+    for (at, theirs) in places.into_iter().zip(&said.as_array().unwrap()[1..]) {
+        let mut forged = bytes.clone();
+        forged[at] ^= 1 << (at % 8);
+        assert!(verify(&forged, None).first_broken().is_some(), "ours accepts byte {at}");
+        assert!(!broken(theirs).is_empty(), "theirs accepts byte {at}");
     }
 }
 

@@ -5,7 +5,7 @@
 //! sealed by the agent or the ledger.
 
 use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map, text};
-use crate::file::{FileFault, decode_entry, encode_entry};
+use crate::file::{FileFault, WitnessedNote, decode_entry, decode_witnessed, encode_entry, encode_witnessed};
 use crate::{EvidenceEntry, Hash, VerifyingKey, sha256};
 use tally_model::{DeviceId, PartyId, Timestamp};
 
@@ -71,6 +71,8 @@ pub struct CoverageFile {
     pub checkpoint: Vec<u8>,
     /// What the state says there.
     pub state: Vec<StateClaim>,
+    /// What witnesses say of the tree that all entries are in.
+    pub witnessed: Option<WitnessedNote>,
 }
 
 impl CoverageFile {
@@ -85,7 +87,7 @@ impl CoverageFile {
     pub fn encode(&self) -> Vec<u8> {
         let mut question = self.question.fields();
         question.push(("digest", bytes(self.digest)));
-        cbor::encode(&map([
+        let mut fields = vec![
             (MAGIC, int(VERSION)),
             ("ledger", text(self.ledger.clone())),
             ("key", bytes(self.key.sec1().to_vec())),
@@ -93,7 +95,9 @@ impl CoverageFile {
             ("entries", Cbor::Array(self.entries.iter().map(encode_entry).collect())),
             ("checkpoint", bytes(self.checkpoint.clone())),
             ("state", Cbor::Array(self.state.iter().map(encode_claim).collect())),
-        ]))
+        ];
+        fields.extend(self.witnessed.iter().map(|witnessed| ("witnessed", encode_witnessed(witnessed))));
+        cbor::encode(&map(fields))
     }
 
     /// Reads a file strictly.
@@ -122,6 +126,7 @@ impl CoverageFile {
             entries: fields.array("entries")?.into_iter().map(decode_entry).collect::<Result<_, _>>()?,
             checkpoint: fields.bytes("checkpoint")?,
             state: fields.array("state")?.into_iter().map(decode_claim).collect::<Result<_, _>>()?,
+            witnessed: fields.take("witnessed").map(decode_witnessed).transpose()?,
         };
         fields.finish()?;
         Ok(coverage)
@@ -176,6 +181,7 @@ mod tests {
             entries: Vec::new(),
             checkpoint: vec![7],
             state: vec![claim(None), claim(Some(vec![8]))],
+            witnessed: None,
         }
     }
 

@@ -182,7 +182,7 @@ fn decode_term(value: Cbor) -> Result<EvidenceTerm, CborFault> {
     Ok(term)
 }
 
-fn encode_witnessed(witnessed: &WitnessedNote) -> Cbor {
+pub(crate) fn encode_witnessed(witnessed: &WitnessedNote) -> Cbor {
     let witness = |witness: &Cosigner| map([("name", text(witness.name())), ("key", bytes(witness.key().to_spki()))]);
     map([
         ("note", text(witnessed.note.clone())),
@@ -191,7 +191,7 @@ fn encode_witnessed(witnessed: &WitnessedNote) -> Cbor {
     ])
 }
 
-fn decode_witnessed(value: Cbor) -> Result<WitnessedNote, CborFault> {
+pub(crate) fn decode_witnessed(value: Cbor) -> Result<WitnessedNote, CborFault> {
     let mut fields = Fields::new(value, "witnessed")?;
     let paths = fields.array("paths")?.into_iter().map(|path| cbor::hashes(path, "paths"));
     let witnessed = WitnessedNote {

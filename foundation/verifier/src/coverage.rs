@@ -7,6 +7,7 @@
 use crate::entry::{self, Body, Ledger, Proved};
 use crate::known::Known;
 use crate::report::{Coverage, Hole, Report, Step};
+use crate::witness::{self, Witnesses};
 use crate::{check_key, trigger};
 use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::{self, Cbor};
@@ -16,7 +17,7 @@ use tally_evidence::{
 };
 use tally_model::{PartyId, Reading, Timestamp};
 
-pub(crate) fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
+pub(crate) fn verify(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witnesses) -> Report {
     let mut report = Report::default();
     let Some(file) = report.record("the file", Step::File, CoverageFile::decode(file)) else { return report };
     let question = &file.question;
@@ -32,6 +33,7 @@ pub(crate) fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
     let proved = entries(&file, ledger, &mut report);
     state(&file, ledger, &proved, &mut report);
     judge(&file, &proved, &mut report);
+    witness::check((&file.entries, file.witnessed.as_ref()), ledger, witnesses, &mut report);
     report
 }
 

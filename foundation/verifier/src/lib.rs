@@ -91,13 +91,13 @@ fn verify_cbor(file: &[u8], reader: &Reader<'_>) -> Report {
 fn verify_content(file: &[u8], reader: &Reader<'_>) -> Report {
     let nobody = Witnesses::default();
     let witnesses = reader.witnesses.unwrap_or(&nobody);
-    let mut report = if CoverageFile::is_one(file) {
-        coverage::verify(file, reader.ledger_key)
-    } else if FieldFile::is_one(file) {
-        field::verify(file, reader.ledger_key)
-    } else {
+    if CoverageFile::is_one(file) {
+        return coverage::verify(file, reader.ledger_key, witnesses);
+    }
+    if !FieldFile::is_one(file) {
         return verify_agreement(file, reader.ledger_key, witnesses);
-    };
+    }
+    let mut report = field::verify(file, reader.ledger_key);
     witness::absent(witnesses, &mut report);
     report
 }
@@ -119,7 +119,7 @@ fn verify_agreement(file: &[u8], pinned: Option<&VerifyingKey>, witnesses: &Witn
         check_term(term, ledger, &mut story, &mut report);
     }
     story.finish(&mut report);
-    witness::check(&file, ledger, witnesses, &mut report);
+    witness::check((&file.entries, file.witnessed.as_ref()), ledger, witnesses, &mut report);
     report
 }
 

@@ -3,7 +3,7 @@
 use crate::entry::Ledger;
 use crate::report::{Report, Step};
 use tally_evidence::{
-    Cosigner, EvidenceFile, LogKey, Receipt, SignedNote, SignedStatement, WitnessedNote, leaf_hash, root_from_path,
+    Cosigner, EvidenceEntry, LogKey, Receipt, SignedNote, SignedStatement, WitnessedNote, leaf_hash, root_from_path,
     witnessed,
 };
 use tally_model::Timestamp;
@@ -20,12 +20,17 @@ pub struct Witnesses {
 }
 
 /// Checks what the file says of witnesses, and that it is enough.
-pub(crate) fn check(file: &EvidenceFile, ledger: Ledger<'_>, wanted: &Witnesses, report: &mut Report) {
-    match &file.witnessed {
+pub(crate) fn check(
+    (entries, witnessed): (&[EvidenceEntry], Option<&WitnessedNote>),
+    ledger: Ledger<'_>,
+    wanted: &Witnesses,
+    report: &mut Report,
+) {
+    match witnessed {
         None if wanted.need == 0 => {}
         None => absent(wanted, report),
         Some(given) => {
-            let checked = whole(file, given, ledger).and_then(|note| enough(given, &note, ledger, wanted));
+            let checked = whole(entries, given, ledger).and_then(|note| enough(given, &note, ledger, wanted));
             if let Some(detail) = report.record(ABOUT, Step::Witness, checked) {
                 report.holds(ABOUT, Step::Witness, detail);
             }
@@ -47,7 +52,7 @@ fn log_key(ledger: Ledger<'_>) -> LogKey {
 
 /// Every signature in the note is the ledger's or a listed witness's and holds, each listed witness signed, and every entry is in the
 /// note's tree: so no byte of it is outside every check.
-fn whole(file: &EvidenceFile, given: &WitnessedNote, ledger: Ledger<'_>) -> Result<SignedNote, String> {
+fn whole(entries: &[EvidenceEntry], given: &WitnessedNote, ledger: Ledger<'_>) -> Result<SignedNote, String> {
     let log = log_key(ledger);
     let note = SignedNote::parse(&given.note).map_err(|fault| fault.to_string())?;
     let tree = log.check(&note).map_err(|fault| fault.to_string())?;
@@ -59,10 +64,10 @@ fn whole(file: &EvidenceFile, given: &WitnessedNote, ledger: Ledger<'_>) -> Resu
     if let Some(line) = note.lines().iter().find(|line| !is_logs(line) && !is_known(line)) {
         return Err(format!("a signature of {} is of nobody listed", line.name));
     }
-    if given.paths.len() != file.entries.len() {
-        return Err(format!("{} paths for {} entries", given.paths.len(), file.entries.len()));
+    if given.paths.len() != entries.len() {
+        return Err(format!("{} paths for {} entries", given.paths.len(), entries.len()));
     }
-    for (entry, path) in file.entries.iter().zip(&given.paths) {
+    for (entry, path) in entries.iter().zip(&given.paths) {
         let read = (SignedStatement::parse(&entry.statement), Receipt::parse(&entry.receipt));
         let (Ok(statement), Ok(receipt)) = read else { return Err("an entry cannot be read".to_owned()) };
         let reached = root_from_path(leaf_hash(&statement.id.0), receipt.index, tree.size, path);

@@ -3,16 +3,16 @@
 
 mod common;
 
-use common::{LEDGER, device, genesis, key, party};
+use common::{LEDGER, cosigned, device, genesis, is_frozen, key, party};
 use std::time::Duration;
 use tally_evidence::cbor::{self, Cbor, int, text};
 use tally_evidence::{
-    AnchorBody, Checkpoint, CoverageFile, Disclosure, EvidenceEntry, Gap, GapReason, Hash, OutcomeRecord, Place,
-    Question, Receipt, SignedStatement, StateClaim, StateTree, StatementKind, Tree, device_state_key, encode_reading,
-    leaf_hash, reading_leaf, revocation_state_key, root_of, sign,
+    Algorithm, AnchorBody, Checkpoint, Cosigner, CoverageFile, Disclosure, EvidenceEntry, Gap, GapReason, Hash,
+    NoteSigningKey, OutcomeRecord, Place, Question, Receipt, SignedStatement, StateClaim, StateTree, StatementKind,
+    Tree, device_state_key, encode_reading, leaf_hash, reading_leaf, revocation_state_key, root_of, sign,
 };
 use tally_model::{DeviceId, PointId, Quality, Reading, Sample, Timestamp, Unit, Value};
-use tally_verifier::{Report, Step, verify};
+use tally_verifier::{Report, Step, Witnesses, verify, verify_witnessed};
 
 fn at(second: u64) -> Timestamp {
     Timestamp::from_micros(1_790_000_000_000_000).plus(Duration::from_secs(second))
@@ -111,6 +111,7 @@ fn file_of(statements: &[(Vec<u8>, u16)], (from, to): (Timestamp, Timestamp), is
         entries,
         checkpoint: last,
         state: claims(&states, is_revoked),
+        witnessed: None,
     }
 }
 
@@ -176,6 +177,38 @@ fn every_flipped_byte_breaks_a_named_link() {
         let report = verify(&forged, None);
         assert!(report.first_broken().is_some(), "byte {place} of {} does not matter", file.len());
     }
+}
+
+#[test]
+fn the_word_of_witnesses_covers_every_entry_and_every_byte_of_it_is_checked() {
+    let plain = file_with(&anchors(2), (3, 15));
+    let (note, witnesses) = cosigned(&plain.entries);
+    let file = CoverageFile { witnessed: Some(note), ..plain.clone() };
+    let verified = |file: &CoverageFile, known: &[&Cosigner], need| {
+        let witnesses = Witnesses { known: known.iter().map(|known| (*known).clone()).collect(), need };
+        verify_witnessed(&file.encode(), Some(key(1).public()), &witnesses).first_broken().map(|link| link.step)
+    };
+    let stranger = NoteSigningKey::from_secret(Algorithm::Ed25519, &[8; 32]).unwrap();
+    let stranger = Cosigner::new("w1", stranger.public().clone()).unwrap();
+    assert_eq!(verified(&file, &[], 0), None);
+    assert_eq!(verified(&file, &[&witnesses[0], &witnesses[1]], 2), None);
+    assert_eq!(verified(&file, &[&witnesses[0], &stranger], 2), Some(Step::Witness));
+    assert_eq!(verified(&plain, &[&witnesses[0]], 1), Some(Step::Witness), "none in the file");
+    let mut forged = file.clone();
+    forged.witnessed.as_mut().unwrap().paths.swap(1, 2);
+    assert_eq!(verified(&forged, &[], 0), Some(Step::Witness));
+    let mut forged = file.clone();
+    forged.entries.truncate(2);
+    forged.witnessed.as_mut().unwrap().paths.truncate(1);
+    let report = verify(&forged.encode(), None);
+    assert!(report.links.iter().any(|link| link.step == Step::Witness && !link.holds), "an entry without a path");
+    let bytes = file.encode();
+    for place in 0..bytes.len() {
+        let mut forged = bytes.clone();
+        forged[place] ^= 1 << (place % 8);
+        assert!(verify(&forged, None).first_broken().is_some(), "byte {place} of {} does not matter", bytes.len());
+    }
+    is_frozen("witnessed.coverage", &bytes);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{LEDGER, device, genesis, key, party};
+use common::{LEDGER, cosigned, device, genesis, is_frozen, key, party};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,8 @@ use tally_evidence::cbor::{Cbor, bytes, int, text};
 use tally_evidence::{
     Algorithm, BatchBody, BatchEnvelope, CallBody, ChainHead, Checkpoint, Cosigner, DeviceRecord, Disclosure, Event,
     EvidenceEntry, EvidenceFile, Hash, NoteSigningKey, OutcomeRecord, PartyKind, PartyRecord, Place, ReadingsClaim,
-    Receipt, RuleRecord, Salt, SignedNote, SignedStatement, StatementId, StatementKind, Transition, Tree, TreeNote,
-    TriggerBody, TriggerCall, VerifyingKey, WitnessedNote, cosign, encode_reading, leaf_hash, reading_leaf, root_of,
-    rule_digest, sign,
+    Receipt, RuleRecord, Salt, SignedStatement, StatementId, StatementKind, Transition, Tree, TriggerBody, TriggerCall,
+    VerifyingKey, WitnessedNote, encode_reading, leaf_hash, reading_leaf, root_of, rule_digest, sign,
 };
 use tally_model::{
     CallTemplate, ClockState, Grade, LinkProtection, LinkProtocol, LinkSecurity, Login, Origin, PointId, Priority,
@@ -215,24 +214,9 @@ fn ledger(statements: &[(Vec<u8>, Vec<Event>, Option<Disclosure>)]) -> EvidenceF
 
 /// The same with a note over all entries, cosigned by two witnesses, of which each kind of key is one.
 fn witnessed_evidence() -> (EvidenceFile, Vec<Cosigner>) {
-    let mut file = evidence();
-    let mut tree = Tree::default();
-    for entry in &file.entries {
-        tree.push(leaf_hash(&SignedStatement::parse(&entry.statement).unwrap().id.0));
-    }
-    tree.push([9; 32]);
-    let note = TreeNote { origin: LEDGER.to_owned(), size: 3, root: tree.root() }.seal(&key(1));
-    let mut note = SignedNote::parse(&note).unwrap();
-    let mut witnesses = Vec::new();
-    for (name, algorithm) in [("w1", Algorithm::Ed25519), ("w2", Algorithm::P256)] {
-        let key = NoteSigningKey::from_secret(algorithm, &[7; 32]).unwrap();
-        let line = cosign(&note, name, &key, 1_790_000_021).unwrap();
-        note = note.with(line);
-        witnesses.push(Cosigner::new(name, key.public().clone()).unwrap());
-    }
-    let paths = (0..2).map(|index| tree.inclusion_path(index, 3).unwrap()).collect();
-    file.witnessed = Some(WitnessedNote { note: note.to_string(), witnesses: witnesses.clone(), paths });
-    (file, witnesses)
+    let file = evidence();
+    let (note, witnesses) = cosigned(&file.entries);
+    (EvidenceFile { witnessed: Some(note), ..file }, witnesses)
 }
 
 #[test]
@@ -266,20 +250,10 @@ fn the_word_of_witnesses_is_counted_by_those_the_reader_knows() {
     }
 }
 
-fn is_frozen(name: &str, file: &EvidenceFile) {
-    let frozen = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/formats").join(name);
-    let bytes = file.encode();
-    if std::env::var_os("TALLY_UPDATE").is_some() {
-        std::fs::write(&frozen, &bytes).unwrap();
-        std::fs::write(frozen.with_extension("ledger.pub.pem"), key(1).public().to_pem().unwrap()).unwrap();
-    }
-    assert!(std::fs::read(&frozen).unwrap() == bytes, "the format has changed; if on purpose, run with TALLY_UPDATE=1");
-}
-
 /// `tests/formats/witnessed.tally`, with which others compare their verifiers.
 #[test]
 fn the_frozen_witnessed_file_is_this_one() {
-    is_frozen("witnessed.tally", &witnessed_evidence().0);
+    is_frozen("witnessed.tally", &witnessed_evidence().0.encode());
 }
 
 #[test]
@@ -439,7 +413,7 @@ fn a_trigger_of_a_batch_holds_without_the_others() {
 /// The file that other people's verifiers are tried on. Signing is deterministic, so it is the same bytes each time.
 #[test]
 fn the_frozen_file_of_a_batched_trigger_is_this_one() {
-    is_frozen("mo-1-batched.tally", &batched_evidence());
+    is_frozen("mo-1-batched.tally", &batched_evidence().encode());
 }
 
 #[test]
@@ -632,7 +606,7 @@ fn bound_to_another_agent_a_device_is_not_spoken_for_by_the_first() {
 /// `tests/formats/identity.tally`, with which others compare their verifiers.
 #[test]
 fn the_frozen_file_of_keys_and_bindings_is_this_one() {
-    is_frozen("identity.tally", &identity_evidence(4, Some(BLOCK_TIME)));
+    is_frozen("identity.tally", &identity_evidence(4, Some(BLOCK_TIME)).encode());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! It holds the device's anchors that reach from before `from` to behind `to`, the registrations they rest on, and what the
 //! state says today of the device and its agents. Whether that answers the question is for the reader to find out.
 
-use super::evidence::{Blocks, with_registrations};
+use super::evidence::{Blocks, Shown, with_registrations, witnessed};
 use super::problem::Problem;
 use super::{Api, on_disk, views as answers};
 use crate::engine::{Engine, logged};
@@ -46,12 +46,13 @@ pub async fn coverage(
     }
     let question = Question { device, from: Timestamp::from_micros(from), to: Timestamp::from_micros(to) };
     let name = format!("attachment; filename=\"{}.coverage\"", question.device);
-    let file = on_disk(&api.engine, move |engine| collect(engine, question)).await?;
+    let shown = api.cosigning.witnesses.as_ref().and_then(|witnesses| witnesses.shown());
+    let file = on_disk(&api.engine, move |engine| collect(engine, question, shown)).await?;
     let headers = [(header::CONTENT_TYPE, "application/cbor".to_owned()), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, file.encode()).into_response())
 }
 
-fn collect(engine: &Engine, question: Question) -> Result<CoverageFile, Problem> {
+fn collect(engine: &Engine, question: Question, shown: Option<Shown>) -> Result<CoverageFile, Problem> {
     let state = engine.store().state()?;
     let device = &question.device;
     if views::device(&state, device).is_none() {
@@ -74,6 +75,7 @@ fn collect(engine: &Engine, question: Question) -> Result<CoverageFile, Problem>
             keys.insert(revocation_state_key(&statement.issuer));
         }
     }
+    let witnessed = shown.and_then(|shown| witnessed(engine, &statements, shown));
     let mut blocks = Blocks::new(engine);
     let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
     let entries = entries.collect::<Result<_, _>>()?;
@@ -86,5 +88,6 @@ fn collect(engine: &Engine, question: Question) -> Result<CoverageFile, Problem>
         entries,
         checkpoint,
         state: claims,
+        witnessed,
     })
 }

@@ -61,10 +61,10 @@ pub(crate) fn collect(
 }
 
 /// What witnesses signed: the tree, and the note.
-type Shown = (TreeNote, WitnessedNote);
+pub(super) type Shown = (TreeNote, WitnessedNote);
 
 /// The witnesses' word on these entries; none when it does not cover all of them.
-fn witnessed(engine: &Engine, statements: &Statements, (tree, note): Shown) -> Option<WitnessedNote> {
+pub(super) fn witnessed(engine: &Engine, statements: &Statements, (tree, note): Shown) -> Option<WitnessedNote> {
     let inclusion = |(origin, _): (&Origin, _)| {
         let proof = engine.store().inclusion_of(origin.entry, tree.size).ok().flatten();
         proof.map(|(path, _)| path)

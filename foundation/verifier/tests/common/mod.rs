@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 use tally_evidence::cbor::Cbor;
-use tally_evidence::{CallBody, DeviceRecord, PartyKind, PartyRecord, RuleRecord, SigningKey, StatementKind, sign};
+use tally_evidence::{
+    Algorithm, CallBody, Cosigner, DeviceRecord, EvidenceEntry, NoteSigningKey, PartyKind, PartyRecord, RuleRecord,
+    SignedNote, SignedStatement, SigningKey, StatementKind, Tree, TreeNote, WitnessedNote, cosign, leaf_hash, sign,
+};
 use tally_model::{DeviceId, PartyId, Timestamp};
 
 pub const LEDGER: &str = "press-line";
@@ -45,4 +48,34 @@ pub fn genesis(rules: &[RuleRecord]) -> Vec<u8> {
         at: Timestamp::from_micros(0),
     };
     sign(StatementKind::Call, &key(1), &party(LEDGER), "registry", LEDGER, 0, body.encode())
+}
+
+/// A note over all entries of a file and one more, cosigned by two witnesses, of which each kind of key is one.
+pub fn cosigned(entries: &[EvidenceEntry]) -> (WitnessedNote, Vec<Cosigner>) {
+    let mut tree = Tree::default();
+    for entry in entries {
+        tree.push(leaf_hash(&SignedStatement::parse(&entry.statement).unwrap().id.0));
+    }
+    tree.push([9; 32]);
+    let note = TreeNote { origin: LEDGER.to_owned(), size: tree.size(), root: tree.root() }.seal(&key(1));
+    let mut note = SignedNote::parse(&note).unwrap();
+    let mut witnesses = Vec::new();
+    for (name, algorithm) in [("w1", Algorithm::Ed25519), ("w2", Algorithm::P256)] {
+        let key = NoteSigningKey::from_secret(algorithm, &[7; 32]).unwrap();
+        let line = cosign(&note, name, &key, 1_790_000_021).unwrap();
+        note = note.with(line);
+        witnesses.push(Cosigner::new(name, key.public().clone()).unwrap());
+    }
+    let paths = (0..tree.size() - 1).map(|index| tree.inclusion_path(index, tree.size()).unwrap()).collect();
+    (WitnessedNote { note: note.to_string(), witnesses: witnesses.clone(), paths }, witnesses)
+}
+
+/// Compares a file with the one that others check their verifiers with, in `tests/formats`.
+pub fn is_frozen(name: &str, bytes: &[u8]) {
+    let frozen = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/formats").join(name);
+    if std::env::var_os("TALLY_UPDATE").is_some() {
+        std::fs::write(&frozen, bytes).unwrap();
+        std::fs::write(frozen.with_extension("ledger.pub.pem"), key(1).public().to_pem().unwrap()).unwrap();
+    }
+    assert!(std::fs::read(&frozen).unwrap() == bytes, "the format has changed; if on purpose, run with TALLY_UPDATE=1");
 }
