@@ -22,7 +22,7 @@ pub(crate) fn trigger(run: &mut Run<'_, '_>, signer: &PartyId, key: &KeyId, body
     }
     check_rule(run, body)?;
     check_grade(run, body)?;
-    registry::check_mapping(run, body)?;
+    registry::check_fingerprints(run, body)?;
     let expected = last.map_or(0, |last| last.saturating_add(1));
     if body.number != expected {
         // A lost trigger shows here for ever, though it refuses nothing.

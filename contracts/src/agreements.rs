@@ -82,13 +82,14 @@ pub(crate) fn trigger(
         Some(agreement) => version(kernel, run, &agreement.contract, agreement.version)?,
         None => current,
     };
-    let quality = quality(run, body)?;
+    let judged = quality(run, body)?;
+    let (quality, _) = judged;
     let mut word = Word::of(body, args, quality);
     if agreement.is_none() && openings(&contract, &Happening::Trigger(action, &word.facts(&device))).next().is_none() {
         note_trigger(run, body, "it concerns no open agreement");
         return Ok(());
     }
-    check_required(&contract, body, quality)?;
+    check_required(&contract, body, judged)?;
     if let Some(attest) = contract.attest.get(action) {
         match attest::gather(run, (&contract, attest), &device, (origin, quality), body, call)? {
             Some(reached) => word = Word::together(reached),
@@ -147,28 +148,33 @@ fn note_attesters(run: &mut Run<'_, '_>, id: &AgreementId, step: u64, before: &[
     }
 }
 
+/// The quality of a trigger's evidence, and why the registry contradicts it.
+type Judged = (Option<EvidenceQuality>, Option<&'static str>);
+
 /// The trigger is evidence of the grade and the quality that the contract demands.
-fn check_required(contract: &Contract, body: &TriggerBody, quality: Option<EvidenceQuality>) -> Result<(), Refusal> {
+fn check_required(contract: &Contract, body: &TriggerBody, quality: Judged) -> Result<(), Refusal> {
     let name = || contract.name.to_string();
     if let Some(needs) = contract.grade.filter(|needs| body.grade < *needs) {
         return Err(Refusal::GradeTooLow { contract: name(), found: body.grade.word(), needs: needs.word() });
     }
+    let (quality, differs) = quality;
     if let Some(needs) = contract.quality.filter(|needs| quality.is_none_or(|quality| quality < *needs)) {
         let said = body.quality.as_deref();
-        let found = match said.map(EvidenceQuality::of) == quality {
-            true => said.map_or("not checked".to_owned(), in_words),
-            false => "contradicted (it was read by another mapping than the registered one)".to_owned(),
+        let found = match differs {
+            Some(why) if said.is_some() => format!("{} ({why})", EvidenceQuality::Contradicted),
+            _ => said.map_or("not checked".to_owned(), in_words),
         };
         return Err(Refusal::EvidenceTooWeak { contract: name(), found, needs: needs.word() });
     }
     Ok(())
 }
 
-/// What a trigger says of itself; contradicted when it was read by another mapping than the one that is registered.
-fn quality(run: &Run<'_, '_>, body: &TriggerBody) -> Result<Option<EvidenceQuality>, Refusal> {
-    let Some(said) = body.quality.as_deref() else { return Ok(None) };
-    let is_other = registry::other_mapping(run, body)?.is_some();
-    Ok(Some(if is_other { EvidenceQuality::Contradicted } else { EvidenceQuality::of(said) }))
+/// What a trigger says of itself; contradicted, with the reason, when what is registered of its device says otherwise.
+fn quality(run: &Run<'_, '_>, body: &TriggerBody) -> Result<Judged, Refusal> {
+    let Some(said) = body.quality.as_deref() else { return Ok((None, None)) };
+    let differs = registry::differs(run, body)?;
+    let quality = if differs.is_some() { EvidenceQuality::Contradicted } else { EvidenceQuality::of(said) };
+    Ok((Some(quality), differs))
 }
 
 /// `doubtful (vibration: frozen in readings 10–40)`

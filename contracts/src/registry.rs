@@ -21,7 +21,7 @@ use tally_evidence::cbor::{self, bytes, int, text};
 use tally_evidence::{CallBody, DeviceRecord, Hash, KeyId, PartyKind, PartyRecord, RuleRecord, sha256};
 use tally_model::{DeviceId, PartyId};
 
-pub(crate) use fingerprints::{check_mapping, other_mapping};
+pub(crate) use fingerprints::{check_fingerprints, differs};
 pub(crate) use founding::genesis;
 
 const ACTIONS: &str = "genesis, register-party, revoke-party, rotate-key, set-recovery, approve-recovery, register-device, register-many, \

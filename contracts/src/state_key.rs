@@ -65,11 +65,11 @@ fn identity_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
             let id = DeviceId::try_new(id).map_err(|fault| fault.to_string())?;
             Ok(keys::past(b'd', id.as_str(), number(version)?))
         }
-        ("fingerprint", [id, what @ ("firmware" | "mapping")]) => {
+        ("fingerprint", [id, what @ ("firmware" | "mapping" | "identity")]) => {
             Ok(keys::fingerprint(&DeviceId::try_new(id).map_err(|fault| fault.to_string())?, what))
         }
         _ => Err(format!(
-            "`{name}`: write party/ID/N, device/ID/N, or of a fingerprint DEVICE/firmware or DEVICE/mapping"
+            "`{name}`: write party/ID/N, device/ID/N, or of a fingerprint DEVICE/firmware, DEVICE/mapping or DEVICE/identity"
         )),
     }
 }

@@ -10,7 +10,7 @@ use tally_contracts::resolve;
 use tally_contracts::{Contract, Kernel};
 use tally_evidence::cbor::{Cbor, bytes, int, text};
 use tally_evidence::{DeviceRecord, Event, PartyKind, SigningKey, TriggerBody, TriggerCall, possession, sha256};
-use tally_model::{ActionName, ContractName, DeviceId, Grade, TriggerId};
+use tally_model::{ActionName, ContractName, DeviceId, Grade, LinkProtocol, LinkSecurity, Origin, Stretch, TriggerId};
 
 struct Plant {
     kernel: Kernel,
@@ -487,6 +487,46 @@ fn fingerprints_have_a_history_and_a_trigger_by_another_mapping_says_so() {
     assert!(sealed(&mut plant, Some(8)));
     plant.registry("acme", "report-fingerprint", &told("mapping", 8, "rev 8")).unwrap();
     assert!(!sealed(&mut plant, Some(8)));
+}
+
+/// A device that calls itself something else than is registered contradicts its evidence until somebody says that it is right so.
+#[test]
+fn evidence_of_a_device_with_other_firmware_is_contradicted_until_it_is_registered() {
+    let mut plant = graded(&GRADED.replace("{grade: device-sealed}", "{quality: sound}"));
+    let told = |said: &str| {
+        [("device", text("press-01")), ("kind", text("identity")), ("digest", bytes(sha256(said.as_bytes())))]
+    };
+    let sealed = |plant: &mut Plant, said: &[&str]| {
+        let stretch = |(from, said): (u64, &&str)| {
+            let link = LinkSecurity::none(LinkProtocol::Modbus);
+            Stretch { from, origin: Origin { link, identity: Some((*said).to_owned()) } }
+        };
+        let origins = (0..).zip(said).map(stretch).collect();
+        let body = TriggerBody { quality: Some(Vec::new()), origins, ..hot_trigger(plant, Grade::Agent) };
+        plant.trigger("agent-01", body)
+    };
+    let differs = |events: &[tally_evidence::Event]| kinds(events).contains(&"device.identity-differs");
+    let (old, new) = ("Acme; Press 7; 2.3", "Acme; Press 7; 2.4");
+    assert!(!differs(&sealed(&mut plant, &[new]).unwrap()), "nothing is registered that it could differ from");
+    plant.registry("acme", "report-fingerprint", &told(old)).unwrap();
+    assert!(!differs(&sealed(&mut plant, &[old]).unwrap()));
+    assert!(!differs(&sealed(&mut plant, &[]).unwrap()), "a device that says nothing of itself contradicts nothing");
+    // From now on, and when it was only so in between.
+    assert_eq!(sealed(&mut plant, &[new]), Err(193));
+    assert_eq!(sealed(&mut plant, &[old, new, old]), Err(193));
+    // The agent's word does not make it right once the owner has spoken.
+    plant.registry("agent-01", "report-fingerprint", &told(new)).unwrap();
+    assert_eq!(sealed(&mut plant, &[new]), Err(193));
+    plant.registry("acme", "report-fingerprint", &told(new)).unwrap();
+    assert!(!differs(&sealed(&mut plant, &[new]).unwrap()));
+    // Without a demand it is taken, and says so for ever: what it said, and what was registered.
+    let body = TriggerBody { origins: vec![], ..door(plant.number, &plant) };
+    let link = LinkSecurity::none(LinkProtocol::OpcUa);
+    let origins = vec![Stretch { from: 0, origin: Origin { link, identity: Some(old.to_owned()) } }];
+    let events = plant.trigger("agent-01", TriggerBody { origins, ..body }).unwrap();
+    let told = events.iter().find(|event| event.kind == "device.identity-differs").unwrap();
+    assert_eq!(told.data["said"].as_text(), Some(old));
+    assert_eq!(told.data["registered"].as_bytes().map(Vec::as_slice), Some(&sha256(new.as_bytes())[..]));
 }
 
 #[test]

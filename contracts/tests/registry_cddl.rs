@@ -67,6 +67,7 @@ fn right_calls() -> Vec<(&'static str, CallBody)> {
         ("acme", call("offer-transfer", &[("device", text("press-02")), ("to", text("bank"))])),
         ("bank", call("accept-transfer", &[("device", there("press-02", "agent-01", "bank"))])),
         ("acme", call("report-fingerprint", &fingerprint("firmware"))),
+        ("acme", call("report-fingerprint", &fingerprint("identity"))),
         ("agent-01", call("report-fingerprint", &fingerprint("mapping"))),
         ("acme", call("register-many", &many)),
         ("acme", call("register-rule", &[("rule", later.to_cbor())])),

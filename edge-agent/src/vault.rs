@@ -202,6 +202,12 @@ impl<S: Storage> Vault<S> {
             return Ok(());
         }
         let chain = chain_of(&mut self.chains, device, &self.secret, &self.watched);
+        if let (Some(was), Some(is)) = (chain.identity(), origin.identity.as_deref())
+            && was != is
+        {
+            tracing::warn!(%device, was, is, "the device calls itself something else than before: exchanged, or other firmware; if that is right: \
+                `tally registry fingerprint {device} --of identity --text '{is}'`, else evidence from it stays contradicted where its identity is registered");
+        }
         let Some(stretch) = chain.comes_from(origin) else { return Ok(()) };
         let record = record::encode_origin(device, &stretch);
         self.journal.append(&record).map_err(StoreError::vault)?;

@@ -166,10 +166,12 @@ enum Of {
     Firmware,
     /// By which addresses and scalings it is read
     Mapping,
+    /// What it calls itself: maker, product, revision, as `tally verify` shows it (--text)
+    Identity,
 }
 
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["file", "digest"])]
+#[group(id = "what", required = true, multiple = false, args = ["file", "digest", "text"])]
 struct FingerprintArgs {
     /// Which device
     #[arg(value_name = "DEVICE")]
@@ -183,6 +185,9 @@ struct FingerprintArgs {
     /// The SHA-256, 64 hexadecimal digits
     #[arg(long, value_name = "HEX")]
     digest: Option<String>,
+    /// The text whose SHA-256 it is: what the device calls itself
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
     /// Its version, for people
     #[arg(long, value_name = "WORDS", default_value = "")]
     version: String,
@@ -339,14 +344,16 @@ fn accept(args: &AcceptArgs, json: bool) -> Result<Answer, Fault> {
 }
 
 fn fingerprint(args: &FingerprintArgs, json: bool) -> Result<Answer, Fault> {
-    let digest = match (&args.file, &args.digest) {
-        (Some(file), _) => sha256(&std::fs::read(file).context(format_args!("reading {}", file.display()))?).to_vec(),
-        (None, Some(digits)) => hex::decode(digits).context("--digest")?,
-        (None, None) => return Err("name --file or --digest".into()),
+    let digest = match (&args.file, &args.digest, &args.text) {
+        (Some(file), ..) => sha256(&std::fs::read(file).context(format_args!("reading {}", file.display()))?).to_vec(),
+        (_, Some(digits), _) => hex::decode(digits).context("--digest")?,
+        (_, _, Some(text)) => sha256(text.as_bytes()).to_vec(),
+        (None, None, None) => return Err("name --file, --digest or --text".into()),
     };
     let kind = match args.of {
         Of::Firmware => "firmware",
         Of::Mapping => "mapping",
+        Of::Identity => "identity",
     };
     let arguments = vec![
         ("device", text(&args.device)),

@@ -11,7 +11,7 @@ use opcua::types::custom::{DataTypeTree, DynamicTypeLoader};
 use opcua::types::{AttributeId, DataValue, Error, NodeId, ReadValueId, TimestampsToReturn, VariableId, Variant};
 use std::sync::Arc;
 use tally_connector_api::LinkFault;
-use tally_model::OpcUaLimits;
+use tally_model::{OpcUaLimits, identity_of};
 
 /// What a server tells about itself.
 #[derive(Debug, Clone, Default)]
@@ -152,6 +152,43 @@ fn unless_the_line(fault: &Error) -> Result<(), LinkFault> {
     }
 }
 
+/// Where a server says who made it and which version it is (Part 5 §12.4, BuildInfo).
+fn build_info() -> [ReadValueId; 4] {
+    [
+        VariableId::Server_ServerStatus_BuildInfo_ManufacturerName,
+        VariableId::Server_ServerStatus_BuildInfo_ProductName,
+        VariableId::Server_ServerStatus_BuildInfo_SoftwareVersion,
+        VariableId::Server_ServerStatus_BuildInfo_BuildNumber,
+    ]
+    .map(|id| value_of(id.into()))
+}
+
+/// What the answers say, and under which URI the server presents itself. A server that hides its build says nothing.
+fn identity_from(answers: &[DataValue], application_uri: &str) -> Option<String> {
+    let text = |answer: &DataValue| match &answer.value {
+        Some(Variant::String(text)) => text.as_ref().to_owned(),
+        _ => String::new(),
+    };
+    let mut said: Vec<String> = answers.iter().map(text).collect();
+    identity_of(said.iter().map(String::as_str))?;
+    said.push(application_uri.to_owned());
+    identity_of(said.iter().map(String::as_str))
+}
+
+impl Connection {
+    /// What the server calls itself: maker, product, version, build, application. `None` when it does not tell. It cannot change while
+    /// the session lasts.
+    pub(crate) async fn read_identity(&mut self, outlet: &mut Outlet) -> Result<Option<String>, LinkFault> {
+        let session = Arc::clone(&self.session);
+        let read = async move { session.read(&build_info(), TimestampsToReturn::Neither, 0.0).await };
+        match self.drive(outlet, "read who made the server", read).await {
+            Ok(answers) => Ok(identity_from(&answers, &self.application_uri)),
+            Err(line @ LinkFault::Line(_)) => Err(line),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
 /// The value attribute of a node.
 pub(crate) fn value_of(node_id: NodeId) -> ReadValueId {
     ReadValueId { node_id, attribute_id: AttributeId::Value as u32, ..ReadValueId::default() }
@@ -161,6 +198,15 @@ pub(crate) fn value_of(node_id: NodeId) -> ReadValueId {
 mod tests {
     use super::*;
     use opcua::types::{Array, VariantScalarTypeId};
+
+    #[test]
+    fn a_server_that_hides_its_build_calls_itself_nothing() {
+        let told = ["Acme", "Press 7", "2.3", "1711"].map(|text| DataValue::value_only(Variant::from(text)));
+        assert_eq!(identity_from(&told, "urn:press").unwrap(), "Acme; Press 7; 2.3; 1711; urn:press");
+        let hidden = [(); 4].map(|()| DataValue::value_only(Variant::Empty));
+        assert_eq!(identity_from(&hidden, "urn:press"), None);
+        assert_eq!(identity_from(&[], "urn:press"), None);
+    }
 
     #[test]
     fn the_smaller_of_two_limits_counts_and_zero_is_none() {

@@ -117,7 +117,11 @@ impl OpcUaLink {
 
     /// Subscribes and reads until something breaks.
     async fn read(&mut self, connection: &mut Connection, context: &LinkContext, outlet: &mut Outlet) -> LinkFault {
-        outlet.set_origin(Origin { link: connection.security.clone(), identity: None });
+        let identity = match connection.read_identity(outlet).await {
+            Ok(identity) => identity,
+            Err(fault) => return fault,
+        };
+        outlet.set_origin(Origin { link: connection.security.clone(), identity });
         match connection.subscribe(&self.plans, outlet).await {
             Ok(()) => {
                 outlet.is_up = true;

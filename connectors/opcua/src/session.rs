@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     /// Conditions that are watched.
     pub(crate) alarms: Vec<Alarms>,
     pub(crate) facts: ServerFacts,
+    /// Under which URI the server presents itself.
+    pub(crate) application_uri: String,
     /// How the session is secured.
     pub(crate) security: LinkSecurity,
     /// A history request that has more pages.
@@ -60,6 +62,7 @@ impl Connection {
         identity: IdentityToken,
         security: LinkSecurity,
     ) -> Result<Self, LinkFault> {
+        let application_uri = endpoint.server.application_uri.as_ref().to_owned();
         let (session, event_loop) = client
             .connect_to_endpoint_directly(endpoint, identity)
             .map_err(|fault| link_fault("open a session", fault.status(), &fault.to_string()))?;
@@ -83,6 +86,7 @@ impl Connection {
             polls: Vec::new(),
             alarms: Vec::new(),
             facts: ServerFacts::default(),
+            application_uri,
             security,
             job: None,
             silence_max: None,

@@ -1,4 +1,5 @@
-//! `registry/report-fingerprint`: what runs on a device and by which mapping it is read, as digests with their history.
+//! `registry/report-fingerprint`: what runs on a device, by which mapping it is read, and what it calls itself, as digests with their
+//! history.
 
 use super::{By, device, not_allowed};
 use crate::args::Args;
@@ -8,11 +9,11 @@ use crate::records::Device;
 use crate::run::Run;
 use crate::{Refusal, keys};
 use tally_evidence::cbor::{Cbor, bytes, int, text};
-use tally_evidence::{Hash, TriggerBody};
+use tally_evidence::{Hash, TriggerBody, sha256};
 use tally_model::{DeviceId, PartyId, Timestamp};
 
 /// What can be told by a fingerprint.
-pub(crate) const KINDS: [&str; 2] = ["firmware", "mapping"];
+pub(crate) const KINDS: [&str; 3] = ["firmware", "mapping", "identity"];
 /// Longest name of a version, in bytes.
 const VERSION_BYTES_MAX: usize = 128;
 
@@ -93,7 +94,7 @@ pub(super) fn report(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> 
     let id: DeviceId = args.parse("device", "a device id")?;
     let value = args.need("kind")?;
     let kind = value.as_text().filter(|kind| KINDS.contains(kind));
-    let kind = kind.ok_or_else(|| bad_argument("kind", value, "firmware or mapping"))?;
+    let kind = kind.ok_or_else(|| bad_argument("kind", value, "firmware, mapping or identity"))?;
     let value = args.need("digest")?;
     let digest: Option<Hash> = value.as_bytes().and_then(|digest| digest.as_slice().try_into().ok());
     let digest = digest.ok_or_else(|| bad_argument("digest", value, "32 bytes, a SHA-256"))?;
@@ -134,18 +135,42 @@ pub(super) fn report(run: &mut Run<'_, '_>, by: By<'_>, args: &mut Args<'_>) -> 
     Ok(())
 }
 
-/// A trigger read by another mapping than the one that is known is taken, and says so for ever.
-pub(crate) fn check_mapping(run: &mut Run<'_, '_>, body: &TriggerBody) -> Result<(), Refusal> {
+/// A trigger read by another mapping than the one that is known, or of a device that calls itself something else, is taken, and says so
+/// for ever.
+pub(crate) fn check_fingerprints(run: &mut Run<'_, '_>, body: &TriggerBody) -> Result<(), Refusal> {
     if let Some(expected) = other_mapping(run, body)? {
         let found = body.mapping.map_or(Cbor::Null, bytes);
         let data = [("number", int(body.number)), ("found", found), ("registered", bytes(expected))];
         run.emit("device.mapping-differs", body.device.as_str(), data);
     }
+    if let Some((said, expected)) = other_identity(run, body)? {
+        let (found, said) = (bytes(sha256(said.as_bytes())), text(said));
+        let data = [("number", int(body.number)), ("found", found), ("said", said), ("registered", bytes(expected))];
+        run.emit("device.identity-differs", body.device.as_str(), data);
+    }
     Ok(())
 }
 
+/// Why the readings of a trigger cannot be true of the device that was agreed on: by what the registry knows of it.
+pub(crate) fn differs(run: &Run<'_, '_>, body: &TriggerBody) -> Result<Option<&'static str>, Refusal> {
+    if other_mapping(run, body)?.is_some() {
+        return Ok(Some("it was read by another mapping than the registered one"));
+    }
+    let is_other = other_identity(run, body)?.is_some();
+    Ok(is_other.then_some("the device calls itself something else than is registered"))
+}
+
+/// What the device called itself, and the fingerprint that is known of that, when they differ. A device that says nothing of itself
+/// contradicts nothing.
+fn other_identity<'b>(run: &Run<'_, '_>, body: &'b TriggerBody) -> Result<Option<(&'b str, Hash)>, Refusal> {
+    let known: Option<Latest> = run.load(&keys::fingerprint(&body.device, "identity"))?;
+    let Some(expected) = known.map(|known| *known.expected()) else { return Ok(None) };
+    let mut said = body.origins.iter().filter_map(|stretch| stretch.origin.identity.as_deref());
+    Ok(said.find(|said| sha256(said.as_bytes()) != expected).map(|said| (said, expected)))
+}
+
 /// The fingerprint that is known of the mapping, when the trigger names another one, or none.
-pub(crate) fn other_mapping(run: &Run<'_, '_>, body: &TriggerBody) -> Result<Option<Hash>, Refusal> {
+fn other_mapping(run: &Run<'_, '_>, body: &TriggerBody) -> Result<Option<Hash>, Refusal> {
     let known: Option<Latest> = run.load(&keys::fingerprint(&body.device, "mapping"))?;
     Ok(known.map(|known| *known.expected()).filter(|expected| body.mapping != Some(*expected)))
 }

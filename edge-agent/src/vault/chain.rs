@@ -96,6 +96,11 @@ impl Chain {
         Some(stretch)
     }
 
+    /// What the device called itself last.
+    pub fn identity(&self) -> Option<&str> {
+        self.origins.iter().rev().find_map(|stretch| stretch.origin.identity.as_deref())
+    }
+
     /// What a record says of where readings come from.
     pub fn follow_origin(&mut self, stretch: Stretch) {
         // The record is there, the readings behind it were lost in a power cut: others came over another link.
