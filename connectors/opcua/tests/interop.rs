@@ -4,11 +4,12 @@
 mod common;
 
 use common::{PATIENCE, Reader, cnc, point, settings, with_user};
+use sha2::Digest;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tally_connector_api::LinkFault;
-use tally_model::{DeviceSpec, Encoding, NoValue, OpcUaPolicy, Quality, Value};
+use tally_model::{DeviceSpec, Encoding, LinkProtection, Login, NoValue, OpcUaPolicy, Quality, Value};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -122,6 +123,14 @@ async fn the_password_is_understood_and_checked() {
     let good = with_user(device(server.port, OpcUaPolicy::Best), "operator", "geheim");
     let mut reader = Reader::start(vec![good], settings(pki.path(), true));
     reader.value("count", Value::Integer(7)).await;
+    // The values say over which link they came, and what the server calls itself.
+    let origin = reader.origin.clone().unwrap();
+    let der = std::fs::read(server_pki.path().join("server.der")).unwrap();
+    let link = &origin.link;
+    assert_eq!((link.protection, link.login), (LinkProtection::SignEncrypt, Some(Login::UserName)), "{origin}");
+    assert_eq!(link.certificate, Some(sha2::Sha256::digest(der).into()), "{origin}");
+    let identity = origin.identity.as_deref().unwrap();
+    assert!(identity.ends_with("urn:tallystick:test:server"), "{identity}");
     reader.stop().await;
     let bad = with_user(device(server.port, OpcUaPolicy::Best), "operator", "falsch");
     let mut reader = Reader::start(vec![bad], settings(pki.path(), true));

@@ -12,8 +12,8 @@ use tally_connector_api::{
 };
 use tally_connector_opcua::{Settings, link};
 use tally_model::{
-    Address, DeviceId, DeviceSpec, Encoding, Endpoint, OpcUaPolicy, PointId, PointSpec, Sample, Secret, Security, Unit,
-    Value,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, OpcUaPolicy, Origin, PointId, PointSpec, Sample, Secret,
+    Security, Unit, Value,
 };
 use tally_simulator::{OpcUaOptions, OpcUaServerConfig, PlantState, SimConfig, serve_opcua_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -206,6 +206,8 @@ pub struct Reader {
     pub status: watch::Receiver<LinkStatus>,
     pub stop: CancellationToken,
     pub task: JoinHandle<()>,
+    /// Where the latest batch says that it comes from.
+    pub origin: Option<Arc<Origin>>,
     /// Received, but not asked for yet.
     seen: Vec<Sample>,
 }
@@ -223,7 +225,8 @@ impl Reader {
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock::default());
         let context = LinkContext { sink, status: reporter, clock, stop: stop.clone(), history: Some(past) };
-        Self { batches, history, status, stop, task: tokio::spawn(link.run(context)), seen: Vec::new() }
+        let task = tokio::spawn(link.run(context));
+        Self { batches, history, status, stop, task, origin: None, seen: Vec::new() }
     }
 
     /// The next sample of `point` that satisfies `wanted`; forgets those of `point` before it, keeps the other points'.
@@ -241,7 +244,9 @@ impl Reader {
                     });
                     return sample;
                 }
-                self.seen.extend(self.batches.recv().await.expect("the link ended").samples);
+                let batch = self.batches.recv().await.expect("the link ended");
+                self.origin = batch.origin;
+                self.seen.extend(batch.samples);
             }
         };
         match tokio::time::timeout(PATIENCE, search).await {
