@@ -1,7 +1,8 @@
 //! Deterministic CBOR (RFC 8949 §4.2.1): shortest numbers, definite lengths, map keys sorted by their encoded bytes.
 //!
 //! Decoding is strict: bytes that are not exactly what [`encode`] would write are refused, so one meaning has one form
-//! and a flipped byte can never hide in a different spelling of the same thing.
+//! and a flipped byte can never hide in a different spelling of the same thing. Keys of maps are texts, whole numbers or byte strings: no
+//! format of ours has others, and to compare maps that are keys of maps takes time that doubles with every level.
 
 pub use ciborium::Value as Cbor;
 use ciborium::value::Integer;
@@ -22,6 +23,9 @@ pub enum CborFault {
     /// CBOR, but not in deterministic encoding (RFC 8949 §4.2.1).
     #[error("not in deterministic encoding (RFC 8949 §4.2.1)")]
     NotDeterministic,
+    /// A map with a key that is an array, a map, a tag, a float or a simple value.
+    #[error("a map has a key that is neither text nor whole number nor byte string")]
+    Key,
     /// A field is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
@@ -49,13 +53,16 @@ pub fn encode(value: &Cbor) -> Vec<u8> {
 /// Reads deterministic CBOR; refuses everything else.
 ///
 /// # Errors
-/// [`CborFault::Syntax`], [`CborFault::Trailing`] or [`CborFault::NotDeterministic`].
+/// [`CborFault::Syntax`], [`CborFault::Trailing`], [`CborFault::Key`] or [`CborFault::NotDeterministic`].
 pub fn decode(bytes: &[u8]) -> Result<Cbor, CborFault> {
     let mut rest = bytes;
     let value: Cbor = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX)
         .map_err(|fault| CborFault::Syntax(fault.to_string()))?;
     if !rest.is_empty() {
         return Err(CborFault::Trailing(rest.len()));
+    }
+    if !has_plain_keys(&value) {
+        return Err(CborFault::Key);
     }
     // No map may be out of order or hold a key twice, and written back it must be the same bytes.
     if !is_sorted(&value) {
@@ -139,13 +146,23 @@ fn key_bytes(key: &Cbor) -> Vec<u8> {
     bytes
 }
 
+fn has_plain_keys(value: &Cbor) -> bool {
+    let is_plain = |key: &Cbor| matches!(key, Cbor::Text(_) | Cbor::Integer(_) | Cbor::Bytes(_));
+    match value {
+        Cbor::Array(items) => items.iter().all(has_plain_keys),
+        Cbor::Tag(_, inner) => has_plain_keys(inner),
+        Cbor::Map(pairs) => pairs.iter().all(|(key, value)| is_plain(key) && has_plain_keys(value)),
+        _ => true,
+    }
+}
+
 fn is_sorted(value: &Cbor) -> bool {
     match value {
         Cbor::Array(items) => items.iter().all(is_sorted),
         Cbor::Tag(_, inner) => is_sorted(inner),
         Cbor::Map(pairs) => {
             pairs.windows(2).all(|pair| key_order(&pair[0].0, &pair[1].0).is_lt())
-                && pairs.iter().all(|(key, value)| is_sorted(key) && is_sorted(value))
+                && pairs.iter().all(|(_, value)| is_sorted(value))
         }
         _ => true,
     }
@@ -385,6 +402,24 @@ mod tests {
         }
         assert_eq!(decode(&hex::decode("0102").unwrap()), Err(CborFault::Trailing(1)));
         assert!(matches!(decode(&[0x81; 1000]), Err(CborFault::Syntax(_))));
+    }
+
+    #[test]
+    fn maps_that_are_keys_of_maps_are_refused_at_once() {
+        // Two keys on each level, each a map of two keys: 2^30 comparisons for who looks at them.
+        let mut key = int(0);
+        for level in 0..DEPTH_MAX - 6 {
+            key = Cbor::Map(vec![(key.clone(), int(1)), (Cbor::Array(vec![int(level), int(0)]), int(2))]);
+        }
+        let mut bytes = Vec::new();
+        ciborium::ser::into_writer(&Cbor::Map(vec![(key.clone(), int(1)), (key, int(2))]), &mut bytes).unwrap();
+        assert_eq!(decode(&bytes), Err(CborFault::Key));
+        for (key, hex) in [("array", "a18001"), ("tag", "a1c00101"), ("float", "a1f93e0001"), ("null", "a1f601")] {
+            assert_eq!(decode(&hex::decode(hex).unwrap()), Err(CborFault::Key), "{key}");
+        }
+        for (key, hex) in [("text", "a1616101"), ("number", "a12001"), ("bytes", "a1410001")] {
+            assert!(decode(&hex::decode(hex).unwrap()).is_ok(), "{key}");
+        }
     }
 
     #[test]

@@ -96,6 +96,13 @@ fn deep(levels: usize) -> Vec<u8> {
     bytes
 }
 
+/// On each level a map of two keys, one of them the level below.
+fn maps_as_keys(levels: u8) -> Vec<u8> {
+    let below = (0..levels)
+        .fold(vec![0x00], |below, level| [&[0xa2][..], &below, &[0x01, 0x82, 0x18, 100 + level, 0x00, 0x02]].concat());
+    [&[0xa2][..], &below, &[0x01], &below, &[0x02]].concat()
+}
+
 fn add(body: &mut Cbor, key: &str, value: Cbor) {
     if let Cbor::Map(pairs) = body {
         pairs.push((text(key), value));
@@ -140,6 +147,7 @@ fn bytes_that_are_no_statement(parts: &Parts) -> Vec<Attack> {
         ("huge-length", "a string of 2^64-1 bytes", "malformed", huge),
         ("huge-count", "an array of 2^40 items", "malformed", many),
         ("deep-nesting", "100,000 arrays in one another", "malformed", deep(100_000)),
+        ("maps-as-keys", "maps as keys of maps, 26 deep: 2^26 comparisons", "malformed", maps_as_keys(26)),
         ("invalid-utf8", "a text that is no UTF-8", "malformed", not_utf8),
         ("too-large", "3 MiB", "too-large", vec![0; 3 << 20]),
     ]
