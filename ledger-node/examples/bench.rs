@@ -2,11 +2,21 @@
 //! ledger is filled with so many orders instead, as `tally bench scale` does; `-- FOLDER registry DEVICES` does as `tally bench registry`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use tally_ledger_node::bench::{BenchOptions, bench_registry, bench_scale, bench_triggers};
+use tally_ledger_node::bench::{BenchOptions, ScalePart, ScaleWatch, bench_registry, bench_scale, bench_triggers};
 
 /// As in `tally`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Shows each look when it was had.
+struct Told;
+
+impl ScaleWatch for Told {
+    fn progress(&mut self, _: u64, _: f64) {}
+    fn look(&mut self, part: &ScalePart) {
+        eprintln!("{part}");
+    }
+}
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -24,7 +34,9 @@ fn main() {
     }
     let _ = std::fs::remove_dir_all(&folder);
     if arguments.next().as_deref() == Some("--scale") {
-        println!("{}", bench_scale(folder.as_ref(), options.triggers as u64, &options).expect("the bench"));
+        let go = std::sync::atomic::AtomicBool::new(false);
+        let report = bench_scale(folder.as_ref(), options.triggers as u64, &options, &go, &mut Told);
+        println!("{}", report.expect("the bench"));
     } else {
         println!("{}", bench_triggers(folder.as_ref(), &options).expect("the bench"));
     }

@@ -479,6 +479,7 @@ async fn bench_scale_fills_a_ledger_and_tells_of_each_promise() {
     let text = |figure: usize, key: &str| figures[figure][key].as_str().unwrap().to_owned();
     assert_eq!(figures.len(), 5, "{found}");
     assert_eq!(text(0, "value").matches("entries:").count(), 10, "a look for each tenth: {found}");
+    assert!(text(0, "value").contains("logging"), "where the time goes: {found}");
     assert!(text(1, "value").contains("p99") && text(1, "promise").contains("20 %"), "{found}");
     assert!(text(2, "value").contains("RssAnon") && text(2, "promise").contains("150 MB"), "{found}");
     for part in ["log:", "state.redb:", "tree/"] {

@@ -30,7 +30,7 @@ pub use paced::Paced;
 pub use projected::Projected;
 pub use registry::{RegistryReport, bench_registry};
 pub use report::BenchReport;
-pub use scale::{Memory, ScalePart, ScaleReport, bench_scale};
+pub use scale::{Memory, Opening, PhaseMicros, ScalePart, ScaleReport, ScaleWatch, bench_scale};
 
 use crate::engine::{Engine, EngineConfig};
 use crate::order::Phases;

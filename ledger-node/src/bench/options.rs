@@ -78,6 +78,9 @@ pub enum BenchError {
     /// The projection stands still.
     #[error("the projection stands still: {0}")]
     Projection(String),
+    /// Somebody stopped it.
+    #[error("stopped when {0} triggers were in")]
+    Stopped(u64),
     /// A thread died.
     #[error("a thread of the bench died")]
     Thread,

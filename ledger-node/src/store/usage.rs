@@ -186,6 +186,11 @@ pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
     Ok(files(folder, folder)?.iter().map(|file| file.bytes).sum())
 }
 
+/// What the files below `folder` take on the disk: less than their lengths where they have holes.
+pub fn folder_disk_bytes(folder: &Path) -> io::Result<u64> {
+    Ok(files(folder, folder)?.iter().map(|file| file.disk_bytes).sum())
+}
+
 /// All files below `folder`, with their names from `root`, sorted. Links are not followed.
 fn files(root: &Path, folder: &Path) -> io::Result<Vec<FoundFile>> {
     use std::os::unix::fs::MetadataExt;

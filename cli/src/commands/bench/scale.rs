@@ -2,26 +2,81 @@
 
 use super::Figure;
 use crate::answer::{Context, Fault};
+use crate::shutdown::{on_signal, runtime};
 use std::path::Path;
-use tally_ledger_node::bench::{BenchOptions, ScalePart, ScaleReport, bench_scale};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tally_ledger_node::bench::{BenchOptions, Opening, ScalePart, ScaleReport, ScaleWatch, bench_scale};
 
 /// Entries when nobody says otherwise.
 pub const ENTRIES: u64 = 1_000_000;
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(10);
 
-/// Fills a ledger with `entries` triggers that each open an order, looks at it tenth by tenth, closes and opens it, and removes it.
+/// Fills a ledger with `entries` triggers that each open an order, looks at it on the way, closes and opens it, and removes it; also when
+/// it was stopped by Ctrl-C, or failed.
 pub fn measure(dir: &Path, entries: u64) -> Result<Vec<Figure>, Fault> {
     let options = BenchOptions::default();
     let folder = dir.join("scale");
-    let report = bench_scale(&folder, entries, &options).context("filling the ledger")?;
+    if folder.exists() {
+        return Err(
+            format!("{} is there already; remove it, or name another folder with --dir", folder.display()).into()
+        );
+    }
+    let runtime = runtime()?;
+    let signal = runtime.block_on(async { on_signal() })?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    runtime.spawn(async move {
+        signal.cancelled().await;
+        told.store(true, Ordering::Relaxed);
+    });
+    let mut shown = Shown { entries, next: Instant::now() + PROGRESS, is_first: true };
+    let report = bench_scale(&folder, entries, &options, &stop, &mut shown).context("filling the ledger");
     std::fs::remove_dir_all(&folder).context("removing the ledger that was filled")?;
-    let Some((first, last)) = report.parts.first().zip(report.parts.last()) else { return Ok(Vec::new()) };
+    let report = report?;
+    let Some((first, last)) = tenths(&report, entries) else { return Ok(Vec::new()) };
     Ok(vec![
-        throughput(&report, (first, last), &options),
-        waiting(first, last),
+        throughput(&report, (&first, last), &options),
+        waiting(&first, last),
         memory(&report, last),
         disk(&report, last),
         opening(&report, last),
     ])
+}
+
+/// What is shown on standard error while it goes on: it takes minutes.
+struct Shown {
+    entries: u64,
+    next: Instant,
+    is_first: bool,
+}
+
+impl ScaleWatch for Shown {
+    fn progress(&mut self, triggers: u64, per_second: f64) {
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + PROGRESS;
+            eprintln!("  {triggers} of {} are in, the last ones at {per_second:.0}/s", self.entries);
+        }
+    }
+
+    fn look(&mut self, part: &ScalePart) {
+        if std::mem::take(&mut self.is_first) {
+            eprintln!("{}", ScalePart::COLUMNS);
+        }
+        eprintln!("{part}");
+    }
+}
+
+/// The first tenth, put together of the looks in it, and the last look.
+fn tenths(report: &ScaleReport, entries: u64) -> Option<(ScalePart, &ScalePart)> {
+    let first: Vec<_> = report.parts.iter().filter(|part| part.entries <= entries / 10 + entries / 100 + 1).collect();
+    let seconds: f64 = first.iter().map(|part| part.triggers as f64 / part.per_second).sum();
+    let triggers: u64 = first.iter().map(|part| part.triggers).sum();
+    let mut whole = (*first.last()?).clone();
+    whole.per_second = triggers as f64 / seconds.max(f64::MIN_POSITIVE);
+    Some((whole, report.parts.last()?))
 }
 
 /// How much more or less than `before`, in per cent.
@@ -36,15 +91,28 @@ fn mb(bytes: u64) -> f64 {
 
 fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), options: &BenchOptions) -> Figure {
     let looks = report.parts.iter().map(|part| {
+        let phases = &part.phases;
         format!(
-            "\n    {:>10} entries: {:>7.0}/s, {:.1} µs of processor time each",
-            part.entries, part.per_second, part.cpu_us_per_trigger
+            "\n    {:>10} entries: {:>7.0}/s, p50 {:.0} ms, p99 {:.0} ms; {:.1} µs of processor time each ({:.1} ordering, {:.1} indexing); \
+             on the clock {:.1} µs executing, {:.1} proving, {:.1} logging, {:.1} indexing; {:.1} KB written",
+            part.entries,
+            part.per_second,
+            part.p50_ms,
+            part.p99_ms,
+            part.cpu_us_per_trigger,
+            part.order_us_per_trigger,
+            part.index_us_per_trigger,
+            phases.execute,
+            phases.prove,
+            phases.log,
+            phases.index,
+            part.written_per_trigger / 1e3
         )
     });
     Figure {
         name: format!("triggers a second while a ledger grows to {} entries", last.entries),
         value: format!(
-            "{:.0}/s in the first tenth, {:.0}/s in the last ({:+.0} %){}",
+            "{:.0}/s in the first tenth, {:.0}/s in the last look ({:+.0} %){}",
             first.per_second,
             last.per_second,
             change(first.per_second, last.per_second),
@@ -53,7 +121,8 @@ fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), opt
         promise: Some("flat within 20 % from 10,000 to 10 million entries"),
         method: format!(
             "triggers by {} agents over {} devices, sealed in batches while the clock is stopped; each opens an order, and its block is \
-             fdatasynced before it is answered",
+             fdatasynced before it is answered; a look counts from the one before, those at 1 and 10 million over the last 100,000; \
+             executing, proving and logging follow one another on one thread, indexing is on another",
             options.agents, options.devices
         ),
         baseline: None,
@@ -105,13 +174,18 @@ fn disk(report: &ScaleReport, last: &ScalePart) -> Figure {
     let sum: u64 = report.folder.iter().map(|(.., bytes)| bytes).sum();
     let parts =
         report.folder.iter().map(|(place, what, bytes)| format!("\n    {:>10.1} MB  {place}: {what}", mb(*bytes)));
+    let looks = report
+        .parts
+        .iter()
+        .map(|part| format!("\n    {:>10} entries: {:.1} MB on the disk", part.entries, mb(part.disk_bytes)));
     Figure {
         name: "the data folder".into(),
         value: format!(
-            "{:.1} MB on the disk, {:.0} bytes an entry; its files are {:.1} MB long{}",
-            mb(report.disk_bytes),
-            report.disk_bytes as f64 / last.entries.max(1) as f64,
+            "{:.1} MB on the disk, {:.0} bytes an entry; its files are {:.1} MB long{}{}",
+            mb(last.disk_bytes),
+            last.disk_bytes as f64 / last.entries.max(1) as f64,
             mb(sum),
+            looks.collect::<String>(),
             parts.collect::<String>()
         ),
         promise: None,
@@ -121,9 +195,14 @@ fn disk(report: &ScaleReport, last: &ScalePart) -> Figure {
 }
 
 fn opening(report: &ScaleReport, last: &ScalePart) -> Figure {
+    let opened = report.parts.iter().filter_map(|part| part.opening.map(|opening| (part.entries, opening)));
+    let looks = opened.map(|(entries, Opening { close_seconds, open_seconds })| {
+        format!("\n    {entries:>10} entries: {open_seconds:.2} s; closing took {close_seconds:.2} s")
+    });
+    let Opening { close_seconds, open_seconds } = last.opening.unwrap_or_default();
     Figure {
         name: format!("opening a ledger of {} entries", last.entries),
-        value: format!("{:.2} s; closing took {:.2} s", report.open_seconds, report.close_seconds),
+        value: format!("{open_seconds:.2} s; closing took {close_seconds:.2} s{}", looks.collect::<String>()),
         promise: Some("under 2 s at 10 million entries"),
         method: "after closing in good order, in the same process, so the system may still have the files in memory; until the next trigger is \
                  durable"

@@ -2,29 +2,37 @@
 //! it in memory.
 //!
 //! **Shape.** The leaves lie in pages of some 24 ([`StatePage`]), each with all keys that begin with the same bits ([`top`]). A change
-//! reads one page, hashes the way up in it, and the way from it to the root in memory.
-//! **Memory.** 110 bytes a page, so some 5 bytes a key, and [`CACHE_BYTES`] of pages. The file itself is in the system's page
+//! reads one page, hashes the way up in it, and the way from it to the root in memory. Many pages are changed on two threads ([`work`]).
+//! **Memory.** 110 bytes a page, so some 5 bytes a key, and [`CACHE_BYTES`] of pages at most. The file itself is in the system's page
 //! cache, where there is room.
-//! **Who writes.** The order thread, before a block is logged: a page that leaves the cache goes to a free place of the file
-//! ([`pages`]). What the file says counts only together with a top ([`commit`]).
+//! **Who writes.** The order thread, before a block is logged: a page that leaves the cache goes behind the one before, in a free part of
+//! the file ([`pages`]). What the file says counts only together with a top ([`commit`]).
 
 mod commit;
 mod pages;
+mod segments;
 mod top;
+mod work;
 
 pub use commit::{Commit, Committing};
 
 use super::IndexFault;
 use super::disk::IndexDisk;
 use commit::{Disk, Found};
-use pages::{Extent, Pages};
+use pages::Pages;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use tally_evidence::{EMPTY_STATE, Hash, PageScratch, StateChange, StatePage, StateProof, sha256};
+use tally_evidence::{EMPTY_STATE, Hash, StateChange, StatePage, StateProof, sha256};
 use top::Top;
+use work::{Desk, Job, PAGES_MAX, Reader};
 
-/// Bytes of pages kept in memory.
+/// Bytes of pages kept in memory, as long as that is a good part of all of them.
 const CACHE_BYTES: usize = 24 << 20;
+/// The same of a tree that is much larger: nearly every page that is asked for is another one, so keeping them makes nothing faster. What
+/// is kept are those that change in every block.
+const CACHE_BYTES_GROWN: usize = 3 << 20;
+/// Leaves of such a tree: their pages take four times [`CACHE_BYTES`].
+const LEAVES_GROWN: u64 = 900_000;
 /// Leaves of a page on average, at most: a page has a third less to a third more. Fewer make more pages, whose hashes are in
 /// memory; more make each change read and write more.
 const LEAVES: u64 = 24;
@@ -43,21 +51,18 @@ pub struct StateTree {
     /// Since the last top.
     changes: u64,
     /// Free as soon as the top that is being written is durable.
-    leaving: Option<(u64, Vec<Extent>)>,
+    leaving: Option<(u64, Vec<u32>)>,
 }
 
-/// Memory that goes from page to page: the allocator would otherwise be asked ten times a change, for kilobytes each time.
+/// Memory that goes from page to page.
 #[derive(Debug, Default)]
 struct Memory {
-    scratch: PageScratch,
-    /// A page as it is in the file.
+    desks: [Desk; 2],
+    /// A page as it goes to the file.
     bytes: Vec<u8>,
-    /// Of pages that left the cache.
+    /// Of pages that left the cache, at most [`PAGES_MAX`].
     spare: Vec<StatePage>,
 }
-
-/// Pages whose memory is kept: as many as one change takes out of the cache, and some.
-const SPARE_MAX: usize = 16;
 
 impl Memory {
     fn page(&mut self) -> StatePage {
@@ -65,7 +70,7 @@ impl Memory {
     }
 
     fn give(&mut self, page: StatePage) {
-        if self.spare.len() < SPARE_MAX {
+        if self.spare.len() < PAGES_MAX {
             self.spare.push(page);
         }
     }
@@ -80,10 +85,7 @@ impl StateTree {
     pub fn open(disk: &IndexDisk, height: u64) -> Result<Option<(Self, u64)>, IndexFault> {
         let disk = Arc::new(Disk::open(disk)?);
         let Some(Found { height, leaves, extents, roots }) = disk.newest(height)? else { return Ok(None) };
-        let Some(pages) = Pages::open(Arc::clone(disk.pages()), extents) else { return Ok(None) };
-        if disk.pages().len()? < pages.bytes() {
-            return Ok(None);
-        }
+        let Some(pages) = Pages::open(Arc::clone(disk.pages()), extents)? else { return Ok(None) };
         let tree = Self { top: Top::new(roots), pages, ..Self::with(disk, leaves) };
         Ok(Some((tree, height)))
     }
@@ -118,26 +120,45 @@ impl StateTree {
         self.release();
         let mut touched = Vec::new();
         let mut rest = changes;
-        while let Some((first, _)) = rest.first() {
-            let page = self.top.page_of(first);
-            // The keys of a page are neighbours.
-            let count = rest.iter().take_while(|(key, _)| self.top.page_of(key) == page).count();
-            let (group, behind) = rest.split_at(count);
-            rest = behind;
-            let mut content = self.take(page)?;
-            let before = content.len() as u64;
-            content.apply(group, &mut self.memory.scratch);
-            self.leaves = self.leaves + content.len() as u64 - before;
-            self.put(page, content);
-            touched.push(page);
-            self.evict(CACHE_BYTES)?;
+        while !rest.is_empty() {
+            let mut jobs = self.jobs(&mut rest);
+            let reader = Reader { disk: &self.disk, pages: &self.pages, top: &self.top };
+            reader.work(&mut jobs, &mut self.memory.desks)?;
+            for Job { page, content, leaves, .. } in jobs {
+                self.leaves = self.leaves + content.len() as u64 - leaves as u64;
+                self.put(page, content);
+                touched.push(page);
+            }
+            self.evict(self.cache_bytes())?;
         }
         self.top.settle(touched);
         self.changes += changes.len() as u64;
         while self.leaves > LEAVES * u64::from(self.top.len()) {
             self.split()?;
         }
-        self.evict(CACHE_BYTES)
+        self.evict(self.cache_bytes())
+    }
+
+    /// Takes as many changes as are worked on at once, page by page: the keys of a page are neighbours.
+    fn jobs<'a>(&mut self, rest: &mut &'a [StateChange]) -> Vec<Job<'a>> {
+        let mut jobs = Vec::new();
+        while let Some((first, _)) = rest.first()
+            && jobs.len() < PAGES_MAX
+        {
+            let page = self.top.page_of(first);
+            let count = rest.iter().take_while(|(key, _)| self.top.page_of(key) == page).count();
+            let (changes, behind) = rest.split_at(count);
+            *rest = behind;
+            let cached = self.cache.take(page);
+            let is_cached = cached.is_some();
+            let content = cached.unwrap_or_else(|| self.memory.page());
+            jobs.push(Job { page, changes, content, is_cached, leaves: 0 });
+        }
+        jobs
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader { disk: &self.disk, pages: &self.pages, top: &self.top }
     }
 
     /// Proves what `key` is, or that it is not.
@@ -151,7 +172,7 @@ impl StateTree {
             Some(content) => content.way(&key),
             None => {
                 let mut content = StatePage::default();
-                self.read(way.page, &mut content, &mut Vec::new())?;
+                self.reader().read(way.page, &mut content, &mut Vec::new())?;
                 content.way(&key)
             }
         };
@@ -176,28 +197,18 @@ impl StateTree {
             return Ok(content);
         }
         let (mut content, mut bytes) = (self.memory.page(), std::mem::take(&mut self.memory.bytes));
-        let read = self.read(page, &mut content, &mut bytes);
+        let read = self.reader().read(page, &mut content, &mut bytes);
         self.memory.bytes = bytes;
         read.map(|()| content)
-    }
-
-    /// Reads a page and sees that it is the one the top knows.
-    fn read(&self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
-        let read = self.pages.read(page, content, bytes).and_then(|()| {
-            if content.root().unwrap_or(EMPTY_STATE) == self.top.pages()[page as usize] {
-                return Ok(());
-            }
-            Err(self.pages.file().damaged(&format!("page {page} is another one than the tree says")))
-        });
-        if let Err(IndexFault::Damaged(_)) = &read {
-            self.disk.spoil();
-        }
-        read
     }
 
     fn put(&mut self, page: u32, content: StatePage) {
         self.top.set(page, content.root().unwrap_or(EMPTY_STATE));
         self.cache.put(page, content);
+    }
+
+    const fn cache_bytes(&self) -> usize {
+        if self.leaves < LEAVES_GROWN { CACHE_BYTES } else { CACHE_BYTES_GROWN }
     }
 
     /// Writes pages until those in memory take `bytes` at most.
@@ -213,8 +224,8 @@ impl StateTree {
 
     /// Gives back what the last top but one needed, when the last one is durable.
     fn release(&mut self) {
-        if let Some((_, extents)) = self.leaving.take_if(|(number, _)| self.disk.is_durable(*number)) {
-            self.pages.free(extents);
+        if let Some((_, segments)) = self.leaving.take_if(|(number, _)| self.disk.is_durable(*number)) {
+            self.pages.free(segments);
         }
     }
 
@@ -235,9 +246,9 @@ impl StateTree {
     pub fn commit(&mut self, height: u64) -> Result<Commit, IndexFault> {
         let (pages, bytes) = (&mut self.pages, &mut self.memory.bytes);
         self.cache.each_changed(|page, content| pages.write(page, content, bytes))?;
-        let extents = self.pages.seal();
+        let leaving = self.pages.seal()?;
         let commit = Commit::new(Arc::clone(&self.disk), height, self.leaves, self.pages.extents(), self.top.pages());
-        self.leaving = Some((commit.number(), extents));
+        self.leaving = Some((commit.number(), leaving));
         self.changes = 0;
         Ok(commit)
     }

@@ -6,18 +6,24 @@
 //! ```
 //! All integers are little-endian. Which pieces are whose stands in the top ([`super::commit`]); all others are free.
 //!
-//! **Who writes.** The order thread. A page that changes goes to free pieces; those it had are free again when no top that could be
-//! read after a crash knows them.
+//! **Places.** A page that changes goes behind the one before into the open segment ([`segments`](super::segments)), which is in memory and
+//! is written at once when it is full, or when a top is made: the pages that change are anywhere, and written one by one each would
+//! cost the system a piece of two of its pages. What is left in segments of which much has changed is moved together.
+//!
+//! **Who writes.** The order thread. A segment is written again when no page is in it and no top that could be read after a crash knows it.
 
+use super::segments::{SEGMENT_UNITS, Segments};
 use crate::store::IndexFault;
 use crate::store::disk::TreeFile;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tally_evidence::StatePage;
 
 /// Bytes of a piece: half of it is lost in each page on average. With 32 bits for its number the file ends at 1 TiB.
 pub const UNIT_BYTES: usize = 256;
 const HEAD_BYTES: usize = 12;
+const SEGMENT_BYTES: usize = SEGMENT_UNITS as usize * UNIT_BYTES;
+/// Segments emptied for one that was filled, at most: bounds how long a block waits.
+const EMPTIED_MAX: usize = 4;
 
 /// Pieces of a page: the first one, and how many. None where a page has no leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,36 +38,56 @@ pub struct Pages {
     file: Arc<TreeFile>,
     /// Of each page.
     extents: Vec<Extent>,
-    /// Whether a page was written since the last top: then nobody else knows its pieces.
-    is_fresh: Vec<bool>,
-    /// Free pieces: how many in a row, to where.
-    free: BTreeMap<u32, Vec<u32>>,
-    /// What the last top knows and the next one will not.
-    left: Vec<Extent>,
-    /// Pieces in the file.
-    end: u32,
+    segments: Segments,
+    open: Option<Open>,
+    /// Memory for the next open segment, and for one that is emptied.
+    spare: Vec<u8>,
+    emptied: Vec<u8>,
+}
+
+/// The segment that is being filled.
+#[derive(Debug)]
+struct Open {
+    number: u32,
+    bytes: Vec<u8>,
+}
+
+impl Open {
+    /// The pieces of a page, if they are here.
+    fn get(&self, Extent { at, units }: Extent) -> Option<&[u8]> {
+        let from = at.checked_sub(self.number * SEGMENT_UNITS)? as usize * UNIT_BYTES;
+        self.bytes.get(from..)?.get(..units as usize * UNIT_BYTES)
+    }
 }
 
 impl Pages {
-    /// The pages of a file as a top has them; `None` when it names pieces twice.
-    pub fn open(file: Arc<TreeFile>, extents: Vec<Extent>) -> Option<Self> {
+    /// The pages of a file as a top has them; `None` when it names pieces twice, or the file has not all of them.
+    pub fn open(file: Arc<TreeFile>, extents: Vec<Extent>) -> Result<Option<Self>, IndexFault> {
         let mut taken: Vec<Extent> = extents.iter().filter(|extent| extent.units > 0).copied().collect();
         taken.sort_unstable_by_key(|extent| extent.at);
-        let (mut free, mut end) = (BTreeMap::<u32, Vec<u32>>::new(), 0);
+        let mut end = 0;
         for extent in taken {
-            match extent.at.checked_sub(end)? {
-                0 => {}
-                hole => free.entry(hole).or_default().push(end),
-            }
-            end = extent.at.checked_add(extent.units)?;
+            let behind = extent.at.checked_add(extent.units).filter(|_| extent.at >= end);
+            let Some(behind) = behind else { return Ok(None) };
+            end = behind;
         }
-        let is_fresh = vec![false; extents.len()];
-        Some(Self { file, extents, is_fresh, free, left: Vec::new(), end })
+        if file.len()? < offset(end) {
+            return Ok(None);
+        }
+        let segments = Segments::of(&extents);
+        Ok(Some(Self { file, extents, segments, open: None, spare: Vec::new(), emptied: Vec::new() }))
     }
 
     /// No pages yet.
-    pub const fn empty(file: Arc<TreeFile>) -> Self {
-        Self { file, extents: Vec::new(), is_fresh: Vec::new(), free: BTreeMap::new(), left: Vec::new(), end: 0 }
+    pub fn empty(file: Arc<TreeFile>) -> Self {
+        Self {
+            file,
+            extents: Vec::new(),
+            segments: Segments::default(),
+            open: None,
+            spare: Vec::new(),
+            emptied: Vec::new(),
+        }
     }
 
     pub fn extents(&self) -> &[Extent] {
@@ -69,8 +95,9 @@ impl Pages {
     }
 
     /// Bytes of the file that are or were used.
-    pub fn bytes(&self) -> u64 {
-        u64::from(self.end) * UNIT_BYTES as u64
+    #[cfg(test)]
+    pub const fn bytes(&self) -> usize {
+        self.segments.len() * SEGMENT_BYTES
     }
 
     pub fn file(&self) -> &Arc<TreeFile> {
@@ -80,18 +107,24 @@ impl Pages {
     /// A page more, without leaves.
     pub fn push(&mut self) {
         self.extents.push(Extent::default());
-        self.is_fresh.push(true);
     }
 
     /// Reads a page into the memory of `content`, through that of `bytes`.
     pub fn read(&self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
-        let Extent { at, units } = self.extents[page as usize];
-        if units == 0 {
+        let extent = self.extents[page as usize];
+        if extent.units == 0 {
             content.clear();
             return Ok(());
         }
-        bytes.resize(units as usize * UNIT_BYTES, 0);
-        self.file.read(u64::from(at) * UNIT_BYTES as u64, bytes)?;
+        if let Some(found) = self.open.as_ref().and_then(|open| open.get(extent)) {
+            return self.decode(page, content, found);
+        }
+        bytes.resize(extent.units as usize * UNIT_BYTES, 0);
+        self.file.read(offset(extent.at), bytes)?;
+        self.decode(page, content, bytes)
+    }
+
+    fn decode(&self, page: u32, content: &mut StatePage, bytes: &[u8]) -> Result<(), IndexFault> {
         let damaged = || self.file.damaged(&format!("page {page} is not what was written"));
         let (head, rest) = bytes.split_at(HEAD_BYTES);
         let (_, length, crc) = read_head(head).filter(|head| head.0 == page).ok_or_else(damaged)?;
@@ -111,50 +144,120 @@ impl Pages {
         bytes[8..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
         let units = if length == 0 { 0 } else { bytes.len().div_ceil(UNIT_BYTES) };
         bytes.resize(units * UNIT_BYTES, 0);
-        let at = self.take_place(page, u32::try_from(units).unwrap_or(u32::MAX))?;
-        if units == 0 { Ok(()) } else { self.file.write(u64::from(at) * UNIT_BYTES as u64, bytes) }
+        if self.append(page, bytes)? {
+            for _ in 0..EMPTIED_MAX {
+                let Some(segment) = self.segments.sparse() else { break };
+                self.empty_segment(segment)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Where a page may be written: where it is, when only we know it, otherwise to free pieces.
-    fn take_place(&mut self, page: u32, units: u32) -> Result<u32, IndexFault> {
-        let old = self.extents[page as usize];
-        let is_fresh = std::mem::replace(&mut self.is_fresh[page as usize], true);
-        if is_fresh && old.units == units {
-            return Ok(old.at);
+    /// Puts the pieces of a page behind the last one; whether a segment became full by it.
+    fn append(&mut self, page: u32, bytes: &[u8]) -> Result<bool, IndexFault> {
+        let units = pieces(bytes);
+        let is_over = |open: &Open| open.bytes.len() + bytes.len() > SEGMENT_BYTES;
+        let is_full = self.open.as_ref().is_some_and(is_over);
+        if is_full {
+            self.close()?;
         }
-        if is_fresh {
-            self.release(old)
-        } else {
-            self.left.push(old)
-        }
-        let at = match self.free.get_mut(&units).and_then(Vec::pop) {
-            Some(at) => at,
-            None => {
-                let at = self.end;
-                self.end = at.checked_add(units).ok_or_else(|| self.file.damaged("it has no room for more"))?;
-                at
+        let extent = match units {
+            0 => Extent::default(),
+            1..=SEGMENT_UNITS => {
+                let open = self.opened()?;
+                let at = open.number * SEGMENT_UNITS + pieces(&open.bytes);
+                open.bytes.extend_from_slice(bytes);
+                Extent { at, units }
+            }
+            _ => {
+                let at = self.segments.behind(units).ok_or_else(|| self.no_room())?;
+                self.file.write(offset(at), bytes)?;
+                Extent { at, units }
             }
         };
-        self.extents[page as usize] = Extent { at, units };
-        Ok(at)
+        // In this order: a segment that only the old place kept is not filled again meanwhile.
+        self.segments.enter(extent);
+        let old = std::mem::replace(&mut self.extents[page as usize], extent);
+        self.segments.leave(old);
+        Ok(is_full)
     }
 
-    fn release(&mut self, extent: Extent) {
-        if extent.units > 0 {
-            self.free.entry(extent.units).or_default().push(extent.at);
+    fn opened(&mut self) -> Result<&mut Open, IndexFault> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let number = self.segments.begin().ok_or_else(|| self.no_room())?;
+                let mut bytes = std::mem::take(&mut self.spare);
+                bytes.clear();
+                bytes.reserve_exact(SEGMENT_BYTES);
+                Open { number, bytes }
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// Writes the open segment, as far as it is filled.
+    fn close(&mut self) -> Result<(), IndexFault> {
+        let Some(Open { number, bytes }) = self.open.take() else { return Ok(()) };
+        self.file.write(offset(number * SEGMENT_UNITS), &bytes)?;
+        self.segments.end();
+        self.spare = bytes;
+        Ok(())
+    }
+
+    /// Moves the pages that begin in a segment behind the last one. They are not looked into: what is damaged stays so, and is found when
+    /// it is read.
+    fn empty_segment(&mut self, number: u32) -> Result<(), IndexFault> {
+        let from = offset(number * SEGMENT_UNITS);
+        let length = self.file.len()?.saturating_sub(from).min(SEGMENT_BYTES as u64);
+        let mut bytes = std::mem::take(&mut self.emptied);
+        bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+        self.file.read(from, &mut bytes)?;
+        for (at, head) in (number * SEGMENT_UNITS..).zip(bytes.chunks_exact(UNIT_BYTES)) {
+            let page = head.first_chunk().map_or(u32::MAX, |page| u32::from_le_bytes(*page));
+            let extent = self.extents.get(page as usize).filter(|extent| extent.at == at && extent.units > 0);
+            let Some(extent) = extent.copied() else { continue };
+            let inside = (at % SEGMENT_UNITS) as usize * UNIT_BYTES;
+            let length = extent.units as usize * UNIT_BYTES;
+            if let Some(piece) = bytes.get(inside..inside + length) {
+                self.append(page, piece)?;
+                continue;
+            }
+            // It goes on in the next segment.
+            let mut piece = vec![0; length];
+            self.file.read(offset(at), &mut piece)?;
+            self.append(page, &piece)?;
         }
+        self.segments.emptied(number);
+        self.emptied = bytes;
+        Ok(())
     }
 
-    /// A top is made of the pages as they are now. Gives what may be [`free`](Self::free)d when that top is durable.
-    pub fn seal(&mut self) -> Vec<Extent> {
-        self.is_fresh.fill(false);
-        std::mem::take(&mut self.left)
+    /// A top is made of the pages as they are now; what was not written yet is. Gives what may be [`free`](Self::free)d when that top is
+    /// durable.
+    pub fn seal(&mut self) -> Result<Vec<u32>, IndexFault> {
+        self.close()?;
+        Ok(self.segments.seal())
     }
 
-    /// These pieces belong to nobody any more.
-    pub fn free(&mut self, extents: Vec<Extent>) {
-        extents.into_iter().for_each(|extent| self.release(extent));
+    /// These segments are known to no top any more.
+    pub fn free(&mut self, segments: Vec<u32>) {
+        self.segments.free(segments);
     }
+
+    fn no_room(&self) -> IndexFault {
+        self.file.damaged("it has no room for more")
+    }
+}
+
+/// How many pieces these bytes are.
+fn pieces(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len() / UNIT_BYTES).unwrap_or(u32::MAX)
+}
+
+/// Where a piece lies in the file.
+const fn offset(piece: u32) -> u64 {
+    piece as u64 * UNIT_BYTES as u64
 }
 
 fn checksum(head: &[u8], body: &[u8]) -> u32 {

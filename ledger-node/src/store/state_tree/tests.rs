@@ -107,6 +107,42 @@ fn the_file_does_not_grow_with_changes() {
     assert!(tree.pages.bytes() <= longest, "{} after {longest}", tree.pages.bytes());
 }
 
+/// Pages that change here and there leave holes everywhere: what is left around them is moved together, and nothing is lost by it.
+#[test]
+fn sparse_segments_are_filled_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let (mut tree, mut map) = (StateTree::create(&disk).unwrap(), Map::new());
+    let (mut number, mut kept) = (7_u64, Map::new());
+    for round in 0..400_u64 {
+        let batch: Vec<_> = (0..40)
+            .map(|_| {
+                number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (u16::try_from(number >> 33 & 0x0fff).unwrap(), Some(u16::try_from(number >> 48).unwrap()))
+            })
+            .collect();
+        tree.apply(&hashed(&batch)).unwrap();
+        tree.evict(0).unwrap();
+        map.extend(batch.into_iter().map(|(key, value)| (key, value.unwrap())));
+        if round % 50 == 49 {
+            tree.commit(round).unwrap().write().unwrap();
+            kept = map.clone();
+        }
+    }
+    let live: usize = tree.pages.extents().iter().map(|extent| extent.units as usize * pages::UNIT_BYTES).sum();
+    assert!(tree.pages.bytes() < live * 4, "{} bytes for {live}", tree.pages.bytes());
+    assert_eq!(tree.root(), reference(&map).root());
+    // As after a crash: more was written and moved behind the top that counts.
+    tree.apply(&hashed(&(0..0x0fff).step_by(3).map(|key| (key, None)).collect::<Vec<_>>())).unwrap();
+    tree.evict(0).unwrap();
+    drop(tree);
+    let (tree, height) = StateTree::open(&disk, 1_000).unwrap().unwrap();
+    assert_eq!((tree.root(), height), (reference(&kept).root(), 399));
+    for key in kept.keys() {
+        tree.prove(&key.to_be_bytes()).unwrap();
+    }
+}
+
 /// A tree behind block 3 whose pages are all on disk.
 fn kept(folder: &Path) -> (IndexDisk, Hash) {
     let disk = disk(folder);

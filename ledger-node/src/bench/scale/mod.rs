@@ -1,0 +1,245 @@
+//! What stays the same while a ledger grows: triggers that each open an order, as fast as the queue takes them, looked at on the way
+//! ([`ScalePart`]); at 10,000, 1 million and 10 million entries, and at the end, closed and opened again.
+//!
+//! **Method.** As in [`bench_triggers`](super::bench_triggers), but sealed on the fly in batches ([`BATCH`]) while the clock is stopped, so
+//! that the process holds the node and one batch. Memory is the whole process's, with what the bench needs.
+
+mod look;
+mod report;
+
+pub use look::{Memory, Opening, PhaseMicros, ScalePart};
+pub use report::ScaleReport;
+
+use super::fast::{IN_FLIGHT, Receipts, run_fast};
+use super::load::Statement;
+use super::{BenchError, BenchOptions};
+use crate::engine::{Engine, EngineConfig};
+use crate::testing::Plant;
+use look::Counters;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Triggers sealed at once.
+const BATCH: u64 = 20_000;
+/// Looks on the way, besides those at the marks.
+const PARTS: u64 = 10;
+/// Where a ledger is closed and opened again, besides at its end: the sizes of which something is promised.
+const MARKS: [u64; 3] = [10_000, 1_000_000, 10_000_000];
+/// The look at a mark is at so many entries before it: the rate of the same number of entries at each, where there are so many.
+const WINDOW: u64 = 100_000;
+
+/// Who watches a ledger being filled, and may stop it.
+pub trait ScaleWatch {
+    /// So many triggers are in, the last ones at this pace; every [`BATCH`].
+    fn progress(&mut self, triggers: u64, per_second: f64);
+    /// A look was had.
+    fn look(&mut self, part: &ScalePart);
+}
+
+/// Nobody watches.
+impl ScaleWatch for () {
+    fn progress(&mut self, _: u64, _: f64) {}
+    fn look(&mut self, _: &ScalePart) {}
+}
+
+/// Fills a ledger in the empty folder `dir` with so many entries, and leaves its files there. `stop` ends it between two batches.
+///
+/// # Errors
+/// [`BenchError`]; [`BenchError::Stopped`].
+pub fn bench_scale(
+    dir: &Path,
+    entries: u64,
+    options: &BenchOptions,
+    stop: &AtomicBool,
+    watch: &mut dyn ScaleWatch,
+) -> Result<ScaleReport, BenchError> {
+    std::fs::create_dir_all(dir)?;
+    if std::fs::read_dir(dir)?.next().is_some() {
+        return Err(BenchError::NotEmpty(dir.to_owned()));
+    }
+    let mut run = Run { dir, options, stop, plant: Filling::new(options)? };
+    let mut engine = run.open()?;
+    let (mut parts, mut folder) = (Vec::new(), Vec::new());
+    for target in looks(entries) {
+        let mut part = run.fill(&engine, target, watch)?;
+        if target == entries {
+            let usage = engine.store().usage().map(|usage| usage.parts).unwrap_or_default();
+            folder = usage.into_iter().map(|part| (part.place, part.what, part.bytes)).collect();
+        }
+        if target == entries || MARKS.contains(&target) {
+            let (again, opening) = run.reopen(engine)?;
+            (engine, part.opening) = (again, Some(opening));
+        }
+        watch.look(&part);
+        parts.push(part);
+    }
+    let open_memory = Memory::now();
+    engine.close();
+    Ok(ScaleReport { parts, folder, open_memory })
+}
+
+/// Up to how many entries each look at a ledger reaches: tenths, marks, and the beginning of the last piece before a mark.
+fn looks(entries: u64) -> Vec<u64> {
+    let marks = MARKS.into_iter().chain([entries]).filter(|mark| *mark <= entries);
+    let windows = marks.clone().filter(|mark| *mark > WINDOW).map(|mark| mark - WINDOW);
+    let mut looks: Vec<_> = (1..=PARTS).map(|part| entries * part / PARTS).chain(marks).chain(windows).collect();
+    looks.sort_unstable();
+    looks.dedup();
+    looks
+}
+
+/// What a ledger is filled with, and where.
+struct Run<'a> {
+    dir: &'a Path,
+    options: &'a BenchOptions,
+    stop: &'a AtomicBool,
+    plant: Filling,
+}
+
+impl Run<'_> {
+    fn open(&self) -> Result<Engine, BenchError> {
+        let plant = &self.plant.plant;
+        let mut config = EngineConfig::new("bench", self.dir.join("ledger"), plant.key.clone());
+        config.genesis = Some(plant.genesis()?);
+        config.block = self.options.block;
+        config.limits.in_flight_max = IN_FLIGHT;
+        config.limits.per_signer_per_second = 1_000_000;
+        Ok(Engine::open(config)?)
+    }
+
+    /// Fills the ledger up to `target` triggers, and looks at it.
+    fn fill(&mut self, engine: &Engine, target: u64, watch: &mut dyn ScaleWatch) -> Result<ScalePart, BenchError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (mut counters, mut waits) = (Counters::default(), Vec::new());
+        while self.plant.sealed < target {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(BenchError::Stopped(self.plant.sealed));
+            }
+            let lanes = self.plant.lanes(BATCH.min(target - self.plant.sealed), cores)?;
+            let (before, began) = (Counters::now(engine), Instant::now());
+            let answered = run_fast(engine, lanes, Receipts::NotAskedFor)?;
+            let seconds = began.elapsed().as_secs_f64();
+            counters.add(seconds, &before, &Counters::now(engine));
+            watch.progress(self.plant.sealed, answered.len() as f64 / seconds.max(f64::MIN_POSITIVE));
+            waits.extend(answered);
+        }
+        Ok(ScalePart::new(engine, &counters, &waits))
+    }
+
+    /// Closes the ledger and opens it again, until the next trigger is durable.
+    fn reopen(&mut self, engine: Engine) -> Result<(Engine, Opening), BenchError> {
+        let closing = Instant::now();
+        engine.close();
+        let close_seconds = closing.elapsed().as_secs_f64();
+        drop(engine);
+        let next = self.plant.next()?;
+        let opening = Instant::now();
+        let engine = self.open()?;
+        run_fast(&engine, vec![vec![next]], Receipts::NotAskedFor)?;
+        Ok((engine, Opening { close_seconds, open_seconds: opening.elapsed().as_secs_f64() }))
+    }
+}
+
+/// The plant, and how far its agents have counted.
+struct Filling {
+    plant: Plant,
+    devices: usize,
+    numbers: Vec<u64>,
+    sealed: u64,
+}
+
+impl Filling {
+    fn new(options: &BenchOptions) -> Result<Self, BenchError> {
+        let plant = Plant::new("bench", options.agents, options.devices)?;
+        Ok(Self { plant, devices: options.devices, numbers: vec![0; options.agents], sealed: 0 })
+    }
+
+    /// The next trigger.
+    fn next(&mut self) -> Result<Statement, BenchError> {
+        Ok(self.lanes(1, 1)?.into_iter().flatten().next().unwrap_or_default())
+    }
+
+    /// `count` triggers for `cores` threads; an agent's are all on one, in order.
+    fn lanes(&mut self, count: u64, cores: usize) -> Result<Vec<Vec<Statement>>, BenchError> {
+        let mut planned = vec![Vec::new(); cores];
+        for trigger in self.sealed..self.sealed + count {
+            let device = usize::try_from(trigger).unwrap_or(usize::MAX) % self.devices;
+            let agent = self.plant.agent_of(device);
+            planned[agent % cores].push((device, self.numbers[agent], trigger));
+            self.numbers[agent] += 1;
+        }
+        self.sealed += count;
+        let plant = &self.plant;
+        let seal = |(device, number, trigger): (usize, u64, u64)| -> Result<Statement, BenchError> {
+            Ok(plant.worn(device, number, &format!("fault-{trigger}"))?.into())
+        };
+        std::thread::scope(|scope| {
+            let seal = &seal;
+            let start = |lane: Vec<_>| scope.spawn(move || lane.into_iter().map(seal).collect::<Result<Vec<_>, _>>());
+            let threads: Vec<_> = planned.into_iter().map(start).collect();
+            threads.into_iter().map(|thread| thread.join().map_err(|_| BenchError::Thread)?).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was told while the ledger was filled.
+    #[derive(Default)]
+    struct Heard {
+        progress: Vec<u64>,
+        looks: Vec<u64>,
+    }
+
+    impl ScaleWatch for Heard {
+        fn progress(&mut self, triggers: u64, per_second: f64) {
+            assert!(per_second > 0.0);
+            self.progress.push(triggers);
+        }
+        fn look(&mut self, part: &ScalePart) {
+            self.looks.push(part.entries);
+        }
+    }
+
+    fn few() -> BenchOptions {
+        BenchOptions { agents: 4, devices: 8, ..BenchOptions::default() }
+    }
+
+    #[test]
+    fn a_small_ledger_is_filled_closed_and_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut heard, go) = (Heard::default(), AtomicBool::new(false));
+        let report = bench_scale(dir.path(), 60, &few(), &go, &mut heard).unwrap();
+        let entries: Vec<_> = report.parts.iter().map(|part| part.entries).collect();
+        assert_eq!(entries, (1..=PARTS).map(|part| part * 6 + 1).collect::<Vec<_>>());
+        assert_eq!((&heard.looks, heard.progress.last()), (&entries, Some(&60)));
+        assert!(report.parts.iter().all(|part| part.per_second > 0.0 && part.memory.resident > part.memory.anonymous));
+        assert!(report.parts.iter().all(|part| part.disk_bytes > 0 && part.phases.log > 0.0));
+        let opened = report.parts.iter().filter(|part| part.opening.is_some()).count();
+        assert_eq!(opened, 1, "at its end");
+        assert!(report.folder.iter().any(|(place, ..)| place.starts_with("tree/")), "{report}");
+        let again = bench_scale(dir.path(), 60, &few(), &go, &mut ());
+        assert!(matches!(again, Err(BenchError::NotEmpty(_))));
+    }
+
+    #[test]
+    fn it_ends_when_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let stopped = bench_scale(dir.path(), 60, &few(), &AtomicBool::new(true), &mut ());
+        assert!(matches!(stopped, Err(BenchError::Stopped(0))), "{stopped:?}");
+    }
+
+    #[test]
+    fn ten_millions_are_looked_at_where_something_is_promised() {
+        let looks = looks(10_000_000);
+        assert!(looks.is_sorted_by(|a, b| a < b));
+        assert_eq!((looks[0], looks.last()), (10_000, Some(&10_000_000)));
+        for mark in [1_000_000, 10_000_000] {
+            let place = looks.iter().position(|look| *look == mark).unwrap();
+            assert_eq!(looks[place - 1], mark - WINDOW);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! When the index is made durable.
+
+/// When the index is made durable. What is not is executed again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlushLimits {
+    /// Blocks after which it is.
+    pub blocks: u32,
+    /// Entries after which it is.
+    pub entries: u64,
+}
+
+impl Default for FlushLimits {
+    /// Some seconds of executing again.
+    fn default() -> Self {
+        Self { blocks: 256, entries: 50_000 }
+    }
+}
+
+/// Counts what is not durable yet.
+#[derive(Debug, Default)]
+pub struct FlushPolicy {
+    blocks: u32,
+    entries: u64,
+}
+
+impl FlushPolicy {
+    /// Whether the block with so many entries should be made durable.
+    pub fn is_due(&mut self, entries: u64, limits: FlushLimits) -> bool {
+        self.blocks += 1;
+        self.entries += entries;
+        let is_due = self.blocks >= limits.blocks || self.entries >= limits.entries;
+        if is_due {
+            *self = Self::default();
+        }
+        is_due
+    }
+}

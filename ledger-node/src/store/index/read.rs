@@ -1,0 +1,125 @@
+//! What the index is asked.
+
+use super::super::details::DETAILS;
+use super::super::forget::KEPT;
+use super::super::rows::{self, BlockRow};
+use super::{
+    BLOCKS, ENTRIES, Index, IndexFault, META, OUTCOMES, STATE, STATEMENTS, StateView, TERMS, TREE_CHANGES,
+    decode_block, term_key,
+};
+use redb::{ReadableDatabase, ReadableTableMetadata};
+use std::cell::OnceCell;
+use tally_evidence::StateChange;
+use tally_model::{AgreementId, Timestamp};
+
+impl Index {
+    /// Gives what blocks behind `height` changed in the state tree, block by block.
+    pub fn each_tree_change(
+        &self,
+        height: u64,
+        mut take: impl FnMut(Vec<StateChange>) -> Result<(), IndexFault>,
+    ) -> Result<(), IndexFault> {
+        let table = self.db.begin_read()?.open_table(TREE_CHANGES)?;
+        for (item, next) in table.range(height + 1..)?.zip(height + 1..) {
+            let (found, row) = item?;
+            let changes = rows::decode_changes(row.value()).filter(|_| found.value() == next);
+            let damaged = || IndexFault::Damaged(format!("what block {next} changed in the state tree"));
+            take(changes.ok_or_else(damaged)?)?;
+        }
+        Ok(())
+    }
+
+    /// The state after the last applied block; stays at it.
+    pub fn state(&self) -> Result<StateView, IndexFault> {
+        Ok(StateView { table: self.db.begin_read()?.open_table(STATE)?, fault: OnceCell::new() })
+    }
+
+    /// The state after the last applied block with that block's height, both of one moment; `None` before the first.
+    pub fn state_with_height(&self) -> Result<(Option<u64>, StateView), IndexFault> {
+        let read = self.db.begin_read()?;
+        let height = read.open_table(META)?.get("applied")?.map(|row| row.value().0);
+        Ok((height, StateView { table: read.open_table(STATE)?, fault: OnceCell::new() }))
+    }
+
+    /// Height of the block that holds an entry. Entries beyond the last one are in no block.
+    pub fn height_of(&self, entry: u64) -> Result<Option<u64>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(ENTRIES)?;
+        let last = table.range(..=entry)?.next_back().transpose()?;
+        Ok(last.map(|(_, height)| height.value()))
+    }
+
+    pub fn block(&self, height: u64) -> Result<Option<BlockRow>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(BLOCKS)?;
+        table.get(height)?.map(|row| decode_block(height, row.value())).transpose()
+    }
+
+    pub fn outcomes(&self, height: u64) -> Result<Option<Vec<Vec<u8>>>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(OUTCOMES)?;
+        let decode = |row: &[u8]| {
+            rows::decode_outcomes(row).ok_or_else(|| IndexFault::Damaged(format!("the outcomes of block {height}")))
+        };
+        table.get(height)?.map(|row| decode(row.value())).transpose()
+    }
+
+    /// Where the outcome of a term that ran out is: height, and place among the block's outcomes.
+    pub fn term(&self, agreement: &AgreementId, due: Timestamp) -> Result<Option<(u64, u32)>, IndexFault> {
+        let table = self.db.begin_read()?.open_table(TERMS)?;
+        Ok(table.get(term_key(agreement, due).as_slice())?.map(|row| row.value()))
+    }
+
+    /// What each table holds: its contents, bytes of keys and values, bytes around them in its pages.
+    pub fn tables(&self) -> Result<Vec<(&'static str, u64, u64)>, IndexFault> {
+        let read = self.db.begin_read()?;
+        let size = |what, stats: redb::TableStats| {
+            (what, stats.stored_bytes(), stats.metadata_bytes() + stats.fragmented_bytes())
+        };
+        Ok(vec![
+            size("state of the contracts", read.open_table(STATE)?.stats()?),
+            size("rows of the blocks: checkpoints, and where each statement is", read.open_table(BLOCKS)?.stats()?),
+            size("outcomes", read.open_table(OUTCOMES)?.stats()?),
+            size("refusals in words", read.open_table(DETAILS)?.stats()?),
+            size("entry → block", read.open_table(ENTRIES)?.stats()?),
+            size("statement → entry", read.open_table(STATEMENTS)?.stats()?),
+            size("what is kept of blocks that were pruned", read.open_table(KEPT)?.stats()?),
+            size("terms that ran out", read.open_table(TERMS)?.stats()?),
+            size("changes that the state tree may not have yet", read.open_table(TREE_CHANGES)?.stats()?),
+            size("format and height of the index", read.open_table(META)?.stats()?),
+        ])
+    }
+
+    /// The last block whose ids were written in the durable transaction that has it; before that transaction the tree of entries
+    /// was synced.
+    pub fn written_behind(&self) -> Result<Option<u64>, IndexFault> {
+        Ok(self.db.begin_read()?.open_table(META)?.get("statements")?.map(|row| row.value().0))
+    }
+
+    /// Gives the block rows from `first` on, in order.
+    pub fn each_block(
+        &self,
+        first: u64,
+        mut take: impl FnMut(u64, BlockRow) -> Result<(), IndexFault>,
+    ) -> Result<(), IndexFault> {
+        for item in self.db.begin_read()?.open_table(BLOCKS)?.range(first..)? {
+            let (height, row) = item?;
+            take(height.value(), decode_block(height.value(), row.value())?)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the whole state in pieces of at most `piece` pairs.
+    pub fn each_state(
+        &self,
+        piece: usize,
+        mut take: impl FnMut(Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), IndexFault>,
+    ) -> Result<(), IndexFault> {
+        let mut pairs = Vec::with_capacity(piece);
+        for item in self.db.begin_read()?.open_table(STATE)?.range::<&[u8]>(..)? {
+            let (key, value) = item?;
+            pairs.push((key.value().to_vec(), value.value().to_vec()));
+            if pairs.len() == piece {
+                take(std::mem::take(&mut pairs))?;
+            }
+        }
+        take(pairs)
+    }
+}
