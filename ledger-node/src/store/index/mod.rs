@@ -7,6 +7,7 @@
 //!
 //! **Limits.** Page cache 8 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
+mod filter;
 mod read;
 mod statements;
 mod view;
@@ -20,7 +21,6 @@ use super::disk::IndexDisk;
 use super::rows::BlockRow;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 use statements::Statements;
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, PoisonError, RwLock};
 use tally_evidence::Hash;
@@ -108,12 +108,9 @@ impl Index {
         make_tables(&write)?;
         write.commit()?;
         let written = db.begin_read()?.open_table(STATEMENTS)?;
-        let index = Self {
-            statements: RwLock::new(Statements { written, recent: HashMap::new() }),
-            db,
-            writing: Mutex::new(()),
-        };
+        let index = Self { statements: RwLock::new(Statements::of(written)?), db, writing: Mutex::new(()) };
         index.remember_statements()?;
+        index.fill_filter()?;
         Ok(index)
     }
 
@@ -139,9 +136,9 @@ impl Index {
         let Some((height, _)) = self.applied()? else { return Ok(()) };
         let mut write = self.db.begin_write()?;
         write.set_quick_repair(true);
-        self.write_statements(&write, Vec::new(), height)?;
+        let written = self.write_statements(&write, Vec::new(), height)?;
         write.commit()?;
-        self.reopen_statements()
+        self.statements_written(&written)
     }
 
     /// The state tree is durable up to block `height`: what it may have lacked is not needed any more.

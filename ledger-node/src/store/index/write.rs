@@ -42,10 +42,10 @@ impl Index {
         write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
         let new = change.row.entries.iter().map(|(_, id)| id.0).zip(change.row.first_entry..);
         if is_durable {
-            self.write_statements(&write, new.collect(), change.height)?;
+            let written = self.write_statements(&write, new.collect(), change.height)?;
             // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
             write.commit()?;
-            return self.reopen_statements();
+            return self.statements_written(&written);
         }
         write.commit()?;
         // Behind the commit: whoever finds a statement finds its block too.
