@@ -243,6 +243,12 @@ pub fn contract_text(state: &dyn StateRead, name: &ContractName, version: Option
     read(state, &keys::contract_text(&deployed.digest))
 }
 
+/// The entry that deployed a version of a contract.
+#[must_use]
+pub fn contract_entry(state: &dyn StateRead, name: &ContractName, version: u64) -> Option<u64> {
+    read::<records::Deployed>(state, &keys::contract_version(name, version)).map(|deployed| deployed.entry)
+}
+
 /// Standing terms.
 #[must_use]
 pub fn standing(state: &dyn StateRead, contract: &ContractName, device: &DeviceId) -> Option<StandingView> {

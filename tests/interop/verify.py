@@ -57,7 +57,7 @@ from verifier.formats import (
     thumbprint,
 )
 from verifier.readable import as_cbor
-from verifier import checks, timestamp
+from verifier import attest, checks, timestamp
 from verifier.rule import RuleFault, longest_window, recompute
 
 
@@ -83,6 +83,7 @@ class Chain:
         self.parties, self.devices, self.rules, self.device_ids = {}, {}, {}, set()
         self.last, self.checkpoints, self.events = (-1, 0), {}, []
         self.entries, self.terms = set(), set()
+        self.contracts, self.version, self.words, self.firms = [], None, [], {}
 
     def link(self, about, step, check, *given, silent=False):
         """Does a check; records its detail, or why it does not hold and ends the entry."""
@@ -152,9 +153,9 @@ class Chain:
         need(len(keys) >= self.needed, f"{self.needed} are needed, {len(keys)} of those you know signed")
         return f"{', '.join(name for name in asked if times[name])} signed a tree of {size} entries"
 
-    def attempt(self, check, *given):
+    def attempt(self, check, *given, **how):
         try:
-            return check(*given)
+            return check(*given, **how)
         except Broken:
             return None
 
@@ -186,8 +187,11 @@ class Chain:
             self.link(about, "batch", self.batched, statement, entry["batched"])
         self.last = receipt["place"]
         self.happened(outcome, entry)
+        opened = next((event["data"] for event in outcome["events"] if event["kind"] == "agreement.opened"), {})
+        self.version = str(opened["version"]) if "version" in opened else self.version
         if is_trigger:
             self.tell_times(about, body, self.trigger(about, statement, entry), checkpoint)
+            self.several(about, statement, outcome, receipt["index"])
         elif "disclosure" in entry:
             self.links.append((about, "readings", False, "a call has no readings"))
         if not is_trigger and body["contract"] == "registry" and outcome["refusal"] == 0:
@@ -282,6 +286,8 @@ class Chain:
         if action in ("rotate-key", "approve-recovery"):
             return self.new_key(args, outcome)
         need(action != "genesis" or statement["claims"][1] == self.file["ledger"], "genesis is the ledger's own")
+        texts = args.get("contracts", []) if action == "genesis" else [args["text"]] if action == "deploy-contract" and "text" in args else []
+        self.contracts += filter(None, (attest.read(text) for text in texts if isinstance(text, str)))
         word = action.removeprefix("register-")
         word = "device" if action in ("bind-device", "accept-transfer") else word
         names = (("party", "parties"), ("device", "devices"), ("rule", "rules"))
@@ -294,6 +300,8 @@ class Chain:
         need(each(PARTY)(parties) and each(DEVICE)(devices) and each(BYTES)(rules), "a record is not of its form")
         for party in parties:
             public_key(party["key"])
+            if party.get("firm"):
+                self.firms[party["id"]] = party["firm"]
             self.parties[party["id"]] = [(party["key"], None)]
             if party["kind"] == "device":
                 self.device_ids.add(party["id"])
@@ -337,6 +345,21 @@ class Chain:
         told = [dict(one, about=about, to=end) for one, end in zip(body["origins"], ends)]
         self.origins += [one | ({"certificate": one["certificate"].hex()} if "certificate" in one else {}) for one in told]
         return "; ".join(f"readings {one['from']}–{one['to']}: {one['over']}, security {one['security']}" for one in told)
+
+    def several(self, about, statement, outcome, index):
+        if outcome["refusal"] == 0:
+            body = statement["body"]
+            self.words.append((index, statement["claims"][1], body))
+            text = self.text(body["call"]["contract"]) if "call" in body else None
+            judged = partial(attest.judge, body, outcome["events"], text, self.words, self.firms)
+            words = self.attempt(self.link, about, "attested", judged, silent=True)
+            if words is not None:
+                self.links.append((about, "attested", True, words))
+
+    def text(self, contract):
+        """The contract's text: in the version of the agreement, once that is known."""
+        fits = (text for text in self.contracts if text["contract"] == contract and self.version in (None, text["version"]))
+        return next(iter(reversed(list(fits))), None)
 
     def bound(self, device, agent):
         need(device in self.devices, f"{device} is not registered by an earlier entry of this file")

@@ -1,9 +1,11 @@
 //! The links every entry has: statement, inclusion, checkpoint, outcome, seal.
 
+use crate::attest::{self, Word};
 use crate::known::Known;
 use crate::report::{Graded, Report, Step, Times};
 use crate::story::Story;
 use crate::trigger;
+use tally_evidence::cbor::Cbor;
 use tally_evidence::{
     AnchorBody, BatchBody, BatchFault, BatchedTrigger, CallBody, Checkpoint, EvidenceEntry, Hash, OutcomeRecord, Place,
     Receipt, SignedStatement, StatementKind, TriggerBody, VerifyingKey, leaf_hash, root_from_path,
@@ -51,10 +53,17 @@ pub(crate) fn check(
 ) -> Option<Position> {
     let proved = prove(entry, before, ledger, known, report)?;
     let Proved { about, position, statement, body, outcome, time, .. } = proved;
+    let opened = outcome.events.iter().find(|event| event.kind == "agreement.opened");
+    let version = opened.and_then(|event| event.data.get("version")).and_then(Cbor::as_integer);
+    known.opens(version.map(|version| i128::from(version).to_string()));
     match body {
         Body::Trigger(trigger, _) => {
             let last = trigger::check(&about, &trigger, &statement, entry, known, report);
             report.grades.push(graded(&about, &trigger));
+            if outcome.is_done() {
+                known.hear(Word { entry: position.0, agent: statement.issuer.clone(), body: trigger.clone() });
+                attest::check(&about, &trigger, &outcome.events, known, report);
+            }
             report.times.push(times(about, &trigger, last.as_ref(), time));
         }
         Body::Call(call) => check_call(&about, &call, &statement, &outcome, entry, ledger, known, report),

@@ -1,6 +1,7 @@
 //! What the registering entries of the file prove: keys of parties, agents of devices, versions of rules, each as it was where
 //! the next entry stands.
 
+use crate::attest::{Text, Word};
 use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::Cbor;
 use tally_evidence::{
@@ -23,6 +24,14 @@ pub(crate) struct Known {
     device_parties: BTreeSet<PartyId>,
     devices: BTreeMap<DeviceId, DeviceRecord>,
     rules: Vec<RuleRecord>,
+    /// Of each agent its firm.
+    firms: BTreeMap<PartyId, PartyId>,
+    /// Texts of contracts that were deployed, the latest last.
+    contracts: Vec<Text>,
+    /// The version of a contract that the agreement of the file has.
+    version: Option<String>,
+    /// Triggers that the ledger carried out.
+    words: Vec<Word>,
 }
 
 impl Known {
@@ -41,6 +50,33 @@ impl Known {
         held.filter(|held| held.until.is_none_or(|until| time <= until)).map(|held| &held.key).collect()
     }
 
+    /// The firm of a party that has one.
+    pub(crate) fn firm(&self, party: &PartyId) -> Option<&PartyId> {
+        self.firms.get(party)
+    }
+
+    /// The text of a contract that is in the file: in the version of the agreement, once that is known.
+    pub(crate) fn contract(&self, name: &str) -> Option<&Text> {
+        let is_it =
+            |text: &&Text| text.contract == name && self.version.as_ref().is_none_or(|one| *one == text.version);
+        self.contracts.iter().rev().find(is_it)
+    }
+
+    /// What was said in triggers that the ledger carried out, in ledger order.
+    pub(crate) fn words(&self) -> &[Word] {
+        &self.words
+    }
+
+    /// A trigger was carried out.
+    pub(crate) fn hear(&mut self, word: Word) {
+        self.words.push(word);
+    }
+
+    /// The agreement was opened, by this version of its contract.
+    pub(crate) fn opens(&mut self, version: Option<String>) {
+        self.version = version.or(self.version.take());
+    }
+
     pub(crate) fn device(&self, id: &DeviceId) -> Option<&DeviceRecord> {
         self.devices.get(id)
     }
@@ -55,6 +91,7 @@ impl Known {
             "rotate-key" | "approve-recovery" => return self.learn_key(call, events).map(usize::from),
             _ => {}
         }
+        self.learn_contracts(call);
         let mut learned = 0;
         for (name, value) in &call.args {
             let many = |value: &Cbor| value.as_array().cloned().unwrap_or_default();
@@ -73,12 +110,30 @@ impl Known {
         Ok(learned)
     }
 
+    /// The texts of contracts in a genesis, or the one that an admin deploys.
+    fn learn_contracts(&mut self, call: &CallBody) {
+        let texts = match call.action.as_str() {
+            "genesis" => call.args.get("contracts").and_then(Cbor::as_array).map(Vec::as_slice).unwrap_or_default(),
+            "deploy-contract" => call.args.get("text").map(std::slice::from_ref).unwrap_or_default(),
+            _ => &[],
+        };
+        texts.iter().filter_map(Cbor::as_text).for_each(|text| self.deploy(text));
+    }
+
+    /// A contract is deployed.
+    pub(crate) fn deploy(&mut self, text: &str) {
+        self.contracts.extend(Text::read(text));
+    }
+
     fn learn_record(&mut self, field: &str, record: Cbor) -> Result<(), RegistrationFault> {
         match field {
             "parties" | "party" => {
                 let party = PartyRecord::from_cbor(record)?;
                 if party.kind == PartyKind::Device {
                     self.device_parties.insert(party.id.clone());
+                }
+                if let Some(firm) = party.firm {
+                    self.firms.insert(party.id.clone(), firm);
                 }
                 self.keys.insert(party.id, vec![Held { key: party.key, until: None }]);
             }

@@ -5,6 +5,7 @@
 //! outcomes, registering entries prove keys, devices and rules, those prove triggers and calls, and a trigger's readings
 //! prove the trigger.
 
+mod attest;
 mod coverage;
 mod entry;
 mod field;

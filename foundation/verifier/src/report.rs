@@ -43,6 +43,8 @@ pub enum Step {
     Recomputed,
     /// What the checks before the seal found is what they find in the readings shown.
     Truth,
+    /// As many independent sources as the contract asks for say the same.
+    Attested,
     /// Others saw the tree that the entries are in.
     Witness,
     /// An authority outside the plant put its time to the whole file.
@@ -80,6 +82,7 @@ impl fmt::Display for Step {
             Self::Rule => "rule version",
             Self::Recomputed => "trigger recomputed",
             Self::Truth => "evidence quality",
+            Self::Attested => "k of n",
             Self::Witness => "witnesses",
             Self::Timestamp => "time-stamp",
             Self::History => "history",

@@ -14,12 +14,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tally_contracts::{Origin, StateRead, resolve, views};
+use tally_contracts::views::AgreementView;
+use tally_contracts::{Contract, Origin, StateRead, resolve, views};
 use tally_evidence::{
     BatchEnvelope, BatchedTrigger, EvidenceEntry, EvidenceFile, EvidenceTerm, Hash, SignedStatement, StatementKind,
     Tree, TreeNote, TriggerBody, WitnessedNote, leaf_hash,
 };
-use tally_model::{AgreementId, Grade, PartyId, Timestamp};
+use tally_model::{AgreementId, ContractName, Grade, PartyId, Timestamp};
 
 /// The handler.
 pub async fn evidence(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
@@ -41,7 +42,9 @@ pub(crate) fn collect(
     let Some(agreement) = engine.store().agreement(id).map_err(ReadError::from)? else { return Ok(None) };
     let state = engine.store().state()?;
     let mut blocks = Blocks::new(engine);
-    let statements = with_registrations(engine, &state, &agreement.steps)?;
+    let mut steps = agreement.steps.clone();
+    steps.extend(text_of_many(&state, &agreement));
+    let statements = with_registrations(engine, &state, &steps)?;
     state.check()?;
     let witnessed = shown.and_then(|shown| witnessed(engine, &statements, shown));
     let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
@@ -58,6 +61,14 @@ pub(crate) fn collect(
         terms,
         witnessed,
     }))
+}
+
+/// Where the text of a contract stands that asks for the word of several: whoever counts again needs it.
+fn text_of_many(state: &dyn StateRead, agreement: &AgreementView) -> Option<Origin> {
+    let name = ContractName::try_new(&agreement.contract).ok()?;
+    let contract = Contract::from_yaml(&views::contract_text(state, &name, Some(agreement.version))?).ok()?;
+    let entry = views::contract_entry(state, &name, agreement.version)?;
+    (!contract.attest.is_empty()).then(|| Origin::from(entry))
 }
 
 /// What witnesses signed: the tree, and the note.
