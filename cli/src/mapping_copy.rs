@@ -94,15 +94,31 @@ fn files_of(mapping: &Path, plant: &Plant) -> Vec<PathBuf> {
         Endpoint::Replay { file } => Some(file),
         _ => None,
     });
+    let keys = key_files(plant);
     let recordings = plant.tests.iter().map(|test| &test.readings).filter(|file| file.is_file());
     let mut files = vec![mapping.to_owned()];
-    for file in plant.files.iter().chain(replayed).chain(recordings) {
+    for file in plant.files.iter().chain(replayed).chain(recordings).chain(&keys) {
         let file = without_dots(file);
         if !files.contains(&file) {
             files.push(file);
         }
     }
     files
+}
+
+/// Keys and certificates that the mapping names relative to itself. One with an absolute path stays where it is: it is found from everywhere,
+/// and keys are not for spreading.
+fn key_files(plant: &Plant) -> Vec<PathBuf> {
+    let texts: Vec<String> = plant.files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+    let is_written_so = |file: &Path| texts.iter().any(|text| text.contains(&file.display().to_string()));
+    let named = plant.devices.iter().flat_map(|device| {
+        let (security, tls) = (&device.security, &device.security.tls);
+        let sealed = device.mqtt.sealed.as_ref().map(|sealed| &sealed.key);
+        let of_user = [security.user_certificate.as_ref(), security.user_key.as_ref()];
+        let of_tls = [tls.ca.as_ref(), tls.certificate.as_ref(), tls.key.as_ref()];
+        std::iter::once(sealed).chain(of_user).chain(of_tls).flatten()
+    });
+    named.filter(|file| file.is_absolute() && file.is_file() && !is_written_so(file)).cloned().collect()
 }
 
 /// `/a/plants/../devices/x.yaml` → `/a/devices/x.yaml`.
@@ -198,6 +214,39 @@ tests:
         std::fs::write(&mapping, PLANT.replace("../more/lathe.yaml", &sheet)).unwrap();
         let refused = MappingCopy::make(&mapping, &load).err().unwrap().to_string();
         assert!(refused.contains("lathe.yaml") && refused.contains("absolute path"), "{refused}");
+    }
+
+    /// A sensor that seals its messages: `key` is where its public key is named.
+    fn sealing(dir: &Path, key: &str) -> PathBuf {
+        let secret = p256_pem();
+        write(dir, "keys/oven.pub.pem", &secret);
+        let plant = format!(
+            "plant: line\ndevices:\n  - id: oven\n    connect: \"mqtt://127.0.0.1:1883\"\n    mqtt: {{sealed: {{as: jws, key: {key}}}}}\n    \
+             points: [{{id: temp, at: \"hall/oven#/temp\", unit: Cel}}]\n"
+        );
+        write(dir, "plants/line.yaml", &plant)
+    }
+
+    fn p256_pem() -> String {
+        tally_evidence::SigningKey::from_secret(&[7; 32]).unwrap().public().to_pem().unwrap()
+    }
+
+    #[test]
+    fn a_sensors_key_goes_along_unless_it_is_named_by_an_absolute_path() {
+        let (from, site) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mapping = sealing(from.path(), "../keys/oven.pub.pem");
+        let copied = MappingCopy::make(&mapping, &load).unwrap();
+        drop(from);
+        let plant = load(&copied.put_into(site.path()).unwrap()).unwrap();
+        let key = plant.devices[0].mqtt.sealed.as_ref().unwrap().key.clone();
+        assert!(key.canonicalize().unwrap().starts_with(site.path().canonicalize().unwrap()), "{}", key.display());
+        assert_eq!(std::fs::read_to_string(key).unwrap(), p256_pem());
+
+        let (from, site) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let absolute = from.path().canonicalize().unwrap().join("keys/oven.pub.pem");
+        let mapping = sealing(from.path(), &absolute.display().to_string());
+        let plant_file = MappingCopy::make(&mapping, &load).unwrap().put_into(site.path()).unwrap();
+        assert_eq!(load(&plant_file).unwrap().devices[0].mqtt.sealed.as_ref().unwrap().key, absolute);
     }
 
     #[test]

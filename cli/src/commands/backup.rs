@@ -94,7 +94,12 @@ fn tell(manifest: &Manifest, json: bool, done: &str) -> Result<Answer, Fault> {
     }
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
     println!("{} {done}", manifest.ledger);
-    println!("{} entries in {} blocks, the last of {}", manifest.entries, manifest.height + 1, manifest.time);
+    println!(
+        "{} entries in {} blocks, the last with block time {}",
+        manifest.entries,
+        manifest.height + 1,
+        manifest.time
+    );
     println!("{bytes} bytes in {} files, key {}", manifest.files.len(), manifest.key);
     Ok(Answer::Yes)
 }

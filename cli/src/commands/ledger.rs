@@ -17,7 +17,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use tally_evidence::{Checkpoint, ConsistencyReceipt, Hash, Receipt, SignedStatement, StatementKind, VerifyingKey};
 use tally_ledger_client::{Client, RequestError};
-use tally_model::{FindingCode, Grade};
+use tally_model::{FindingCode, Grade, Timestamp};
 
 pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
     match &args.command {
@@ -236,6 +236,9 @@ async fn entry(client: &Client, id: &str) -> Result<Found, Fault> {
         // Agent-sealed is what a trigger says by saying nothing.
         let grade = body["grade"].as_str().unwrap_or_else(|| Grade::Agent.word());
         let _ = writeln!(text, "{:<12} {grade}", "grade");
+        if let Some(at) = body["at"].as_i64() {
+            let _ = writeln!(text, "{:<12} {}, by the agent's clock", "rule time", Timestamp::from_micros(at));
+        }
         if let Some(class) = body["quality"]["class"].as_str() {
             let _ = writeln!(text, "{:<12} {class}", "quality");
             for finding in body["quality"]["findings"].as_array().into_iter().flatten() {

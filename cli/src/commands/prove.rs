@@ -192,7 +192,7 @@ fn render(args: &ProveArgs, report: &Report, bytes: usize) -> String {
     let _ = match (&report.coverage, report.first_broken()) {
         (Some(coverage), None) => writeln!(
             text,
-            "{}: nothing is missing from {} to {}\n  {} readings in {} anchors; longest pause between two {}",
+            "{}: nothing is missing from {} to {} (receive times, by the agent's clock)\n  {} readings in {} anchors; longest pause between two {}",
             coverage.device,
             coverage.from,
             coverage.to,
@@ -201,7 +201,11 @@ fn render(args: &ProveArgs, report: &Report, bytes: usize) -> String {
             show::duration(i64::try_from(coverage.pause).unwrap_or(i64::MAX)),
         ),
         (Some(coverage), Some(_)) if !gaps.is_empty() => {
-            writeln!(text, "{}: NOT COMPLETE from {} to {}", coverage.device, coverage.from, coverage.to)
+            writeln!(
+                text,
+                "{}: NOT COMPLETE from {} to {} (receive times, by the agent's clock)",
+                coverage.device, coverage.from, coverage.to
+            )
         }
         (_, Some(link)) => writeln!(text, "DOES NOT HOLD: {} of {}: {}", link.step, link.about, link.detail),
         (None, None) => writeln!(text, "nothing could be checked"),

@@ -139,7 +139,7 @@ fn state(file: &CoverageFile, ledger: Ledger<'_>, proved: &ProvedAnchors, report
         report.fails(ABOUT, Step::Checkpoint, "the checkpoint is of another ledger, or older than the entries");
         return;
     }
-    report.holds(ABOUT, Step::Checkpoint, format!("height {} at {}", checkpoint.height, checkpoint.time));
+    report.holds(ABOUT, Step::Checkpoint, format!("height {}, block time {}", checkpoint.height, checkpoint.time));
     let mut missing: BTreeSet<_> = proved.signers.iter().map(revocation_state_key).collect();
     let device_key = device_state_key(&file.question.device);
     for claim in &file.state {

@@ -110,7 +110,7 @@ pub(crate) fn prove(
     };
     let (checkpoint, outcome) = check_outcome(&about, &proof, ledger, report)?;
     report.record(&about, Step::Checkpoint, covers(&checkpoint, &receipt, root))?;
-    report.holds(&about, Step::Checkpoint, format!("height {} at {}", checkpoint.height, checkpoint.time));
+    report.holds(&about, Step::Checkpoint, format!("height {}, block time {}", checkpoint.height, checkpoint.time));
     report.record(&about, Step::Outcome, belongs(&outcome, &receipt, &statement, item))?;
     report.holds(&about, Step::Outcome, outcome_words(&outcome));
     let key = report.record(&about, Step::DeviceBinding, signer_key(&statement, checkpoint.time, ledger, known))?;

@@ -30,7 +30,8 @@ pub(crate) fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
             if entry.disclosure.is_some() {
                 report.fails(about, Step::Readings, "a call has no readings");
             }
-            call = Some((proved.about.clone(), body.clone(), format!("{} at {}", statement.issuer, proved.time)));
+            call =
+                Some((proved.about.clone(), body.clone(), format!("{}, block time {}", statement.issuer, proved.time)));
         } else if body.contract.as_str() == "registry" {
             entry::check_call(about, body, statement, outcome, entry, ledger, &mut known, &mut report);
         } else {

@@ -38,7 +38,11 @@ pub(crate) fn check(
         && let Some(rule) = report.record(about, Step::Recomputed, compiled(record))
     {
         if report.record(about, Step::Recomputed, follows(trigger, record, &rule, &readings)).is_some() {
-            report.holds(about, Step::Recomputed, format!("{} at {}", record.rule.when, trigger.at));
+            report.holds(
+                about,
+                Step::Recomputed,
+                format!("{} at rule time {} (the agent's clock)", record.rule.when, trigger.at),
+            );
         }
         check_truth(about, trigger, &rule, &readings, report);
     }

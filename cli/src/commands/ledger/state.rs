@@ -68,10 +68,11 @@ pub(super) async fn state(client: &Client, args: &StateArgs) -> Result<Found, Fa
     let _ = match (&proved, &value) {
         (Err(fault), _) => writeln!(text, "{}", red(&format!("DOES NOT HOLD: {fault}"))),
         (Ok(head), None) => {
-            writeln!(text, "proved       it is NOT in the state at height {} ({})", head.height, head.time)
+            writeln!(text, "proved       it is NOT in the state at height {} (block time {})", head.height, head.time)
         }
         (Ok(head), Some(value)) => {
-            let _ = writeln!(text, "proved       it is in the state at height {} ({})", head.height, head.time);
+            let _ =
+                writeln!(text, "proved       it is in the state at height {} (block time {})", head.height, head.time);
             writeln!(text, "value        {}", if shown.is_null() { hex::encode(value) } else { shown.to_string() })
         }
     };
