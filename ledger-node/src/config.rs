@@ -7,7 +7,7 @@
 mod door;
 mod retention;
 
-pub(crate) use door::RawPlaces;
+pub(crate) use door::{RawPlaces, RawTls};
 
 use crate::api::Access;
 use crate::engine::{EngineConfig, LedgerKey, Limits};
@@ -162,7 +162,7 @@ struct RawConfig {
     rules: Vec<PathBuf>,
     listen: Option<Spanned<Vec<Spanned<String>>>>,
     listen_plain: Option<Spanned<String>>,
-    tls: Option<door::RawTls>,
+    tls: Option<RawTls>,
     #[serde(default)]
     access: door::RawAccess,
     #[serde(default)]
@@ -182,17 +182,26 @@ struct RawConfig {
 struct RawFollow {
     from: Spanned<String>,
     ledger_key: PathBuf,
-    tls: Option<RawFollowTls>,
+    tls: Option<RawClientTls>,
     token: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawFollowTls {
+pub(crate) struct RawClientTls {
     ca: Option<PathBuf>,
     pin: Option<String>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+}
+
+impl RawClientTls {
+    /// Its files, from the configuration's folder.
+    pub(crate) fn files(&self, folder: &Path) -> Tls {
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
+        let (certificate, key) = (file(&self.certificate), file(&self.key));
+        Tls { ca: file(&self.ca), pin: self.pin.clone(), certificate, key }
+    }
 }
 
 /// A word, or where PostgreSQL is.
@@ -337,14 +346,9 @@ impl NodeConfig {
 }
 
 fn follow_as(raw: Option<&RawFollow>, folder: &Path) -> FollowAs {
-    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
-    let tls = raw.and_then(|raw| raw.tls.as_ref()).map(|tls| Tls {
-        ca: file(&tls.ca),
-        pin: tls.pin.clone(),
-        certificate: file(&tls.certificate),
-        key: file(&tls.key),
-    });
-    FollowAs { tls: tls.unwrap_or_default(), token: raw.and_then(|raw| file(&raw.token)) }
+    let tls = raw.and_then(|raw| raw.tls.as_ref()).map(|tls| tls.files(folder));
+    let token = raw.and_then(|raw| raw.token.as_ref()).map(|token| folder.join(token));
+    FollowAs { tls: tls.unwrap_or_default(), token }
 }
 
 pub(crate) fn read(file: &Path) -> Result<String, ConfigError> {

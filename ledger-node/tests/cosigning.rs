@@ -2,6 +2,11 @@
 //! holds them back, and a second history is caught, told and remembered.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[allow(dead_code)] // not every test needs every kind of certificate
+#[path = "common/pki.rs"]
+mod pki;
+
+use pki::{Pki, When};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +14,7 @@ use std::time::Duration;
 use tally_evidence::{Algorithm, LogKey, NoteSigningKey, Receipt, SignedNote, SignedStatement, SplitFile};
 use tally_ledger_client::{Client, SubmitError};
 use tally_ledger_node::testing::Plant;
-use tally_ledger_node::witness::{Records, Watching};
+use tally_ledger_node::witness::{self, Records, Watching, WitnessConfig};
 use tally_ledger_node::{ConfigError, Engine, EngineConfig, Node, NodeConfig, NodeError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -250,4 +255,57 @@ async fn a_node_is_never_its_own_witness_and_one_that_is_none_says_so() {
     press.stop().await;
     let Err(ConfigError::Faults { faults, .. }) = Watching::load(&press.file()) else { panic!("it is none") };
     assert_eq!(faults[0].key, "witness_for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_behind_tls_signs_for_whom_it_lets_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut press = Peer::new(dir.path(), "press-line", Algorithm::Ed25519, 21);
+    let (ca, port) = (Pki::new(dir.path(), "plant-ca"), free_port());
+    let (certificate, key) = ca.issue("localhost", When::Now);
+    let file = dir.path().join("witness.yaml");
+    let (shown, theirs) = (|path: PathBuf| path.display().to_string(), press.dir.display().to_string());
+    let authority = shown(ca.ca());
+    let text = format!(
+        "name: w1\nkey: {theirs}/witness.key\ndata: w1\nlisten: [\"tls:127.0.0.1:{port}\"]\n\
+         tls: {{certificate: {}, key: {}, client_ca: {authority}}}\n\
+         logs: [{{origin: press-line, key: {theirs}/node.pem}}]\n",
+        shown(certificate),
+        shown(key),
+    );
+    std::fs::write(&file, text).unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(witness::run(WitnessConfig::load(&file).unwrap(), stop.clone()));
+    let asks = |more: &str| {
+        format!(
+            "witnesses:\n  need: 1\n  wait: 1s\n  of: [{{name: w1, key: {theirs}/witness.pem, url: \"https://localhost:{port}\", \
+             tls: {{ca: {authority}{more}}}}}]\n"
+        )
+    };
+    // Without a certificate it is not let in, and `/status` says so.
+    press.configure(&asks(""));
+    press.start().await;
+    assert!(matches!(press.submit(0).await, Err(SubmitError::NotFinal { .. })));
+    let refused = async || {
+        let status = press.client.get_json("/status").await.unwrap();
+        status["witnesses"]["of"][0]["fault"].as_str().filter(|fault| fault.contains("certificate")).map(str::to_owned)
+    };
+    eventually("the witness to turn it away", refused).await;
+    press.stop().await;
+    let ours = ca.client("press-line", When::Now);
+    press.configure(&asks(&format!(
+        ", certificate: {}, key: {}",
+        shown(ours.certificate.clone().unwrap()),
+        shown(ours.key.clone().unwrap())
+    )));
+    press.start().await;
+    is_final(&press, 0).await;
+    press.stop().await;
+    let client = Client::new(format!("tls:localhost:{port}").parse().unwrap());
+    let client = client.with_access(tally_ledger_client::Access { tls: ours, token: None });
+    let metrics = String::from_utf8(client.get_bytes("/metrics").await.unwrap()).unwrap();
+    assert!(metrics.contains("tally_connections_refused_total{code=\"no-certificate\"}"), "{metrics}");
+    assert!(metrics.contains("tally_witness_certificate_expires_seconds"), "{metrics}");
+    stop.cancel();
+    serving.await.unwrap().unwrap();
 }

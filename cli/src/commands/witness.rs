@@ -2,6 +2,7 @@
 
 use super::keys;
 use crate::answer::{Answer, Context, Fault, print_json};
+use crate::flags::AccessFlags;
 use crate::shutdown::{on_signal, runtime};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -48,9 +49,12 @@ pub enum WitnessCommand {
     },
     /// Show what a running witness cosigned last; exit code 1 when it has an alarm
     Status {
-        /// The witness, alone or a node: unix:/path/to/socket or tcp:host:port
+        /// The witness, alone or a node: unix:/path/to/socket tcp:host:port, or with TLS tls:host:port
         #[arg(long, value_name = "ADDRESS", env = "TALLY_WITNESS", value_parser = crate::flags::address, default_value = "tcp:127.0.0.1:7470")]
         witness: NodeAddress,
+        /// Who we are.
+        #[command(flatten)]
+        shown: AccessFlags,
     },
     /// Check offline what two signed checkpoints, or a split file, say of a ledger; exit code 1 when it has two histories
     Compare {
@@ -79,7 +83,7 @@ pub fn run(args: WitnessArgs, json: bool) -> Result<Answer, Fault> {
     match args.command {
         None => serve(&args.config),
         Some(WitnessCommand::New { dir, name, watch, algorithm }) => new(&dir, &name, &watch, algorithm.into(), json),
-        Some(WitnessCommand::Status { witness }) => status(&witness, json),
+        Some(WitnessCommand::Status { witness, shown }) => status(&witness, &shown, json),
         Some(WitnessCommand::Compare { files, ledger_key }) => compare(&files, ledger_key.as_deref(), json),
         Some(WitnessCommand::Settle { origin, forget, config }) => settle(&origin, forget, &config, json),
     }
@@ -129,8 +133,8 @@ fn new(dir: &Path, name: &str, logs: &[String], algorithm: Algorithm, json: bool
     Ok(Answer::Yes)
 }
 
-fn status(address: &NodeAddress, json: bool) -> Result<Answer, Fault> {
-    let asked = runtime()?.block_on(Client::new(address.clone()).get_json("/status"));
+fn status(address: &NodeAddress, shown: &AccessFlags, json: bool) -> Result<Answer, Fault> {
+    let asked = runtime()?.block_on(Client::new(address.clone()).with_access(shown.access()?).get_json("/status"));
     let mut status = asked.context(format_args!("asking the witness at {address}"))?;
     // A node that is a witness besides says so under a key of its own.
     if status["ledger"].is_string() {

@@ -154,6 +154,22 @@ impl Client {
         Ok(self.get(path, "*/*").await?.to_vec())
     }
 
+    /// Sends bytes to an interface that is no node's and gives its answer, whatever it is: status, and at most `most` bytes.
+    ///
+    /// # Errors
+    /// [`RequestError::NoAnswer`], [`RequestError::Nonsense`].
+    pub async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        most: usize,
+    ) -> Result<(StatusCode, Vec<u8>), RequestError> {
+        let request = Request::builder().method(method).uri(path).header(ACCEPT, "*/*");
+        let (status, _, body) = self.answer(self.finish(request, body.into(), path)?, most).await?;
+        Ok((status, body.to_vec()))
+    }
+
     /// Follows the ledger's events: from the first one of block `from`, or from now on. Ends with an error when the
     /// connection breaks; go on with [`Client::events_after`] the last event's id.
     pub fn events(
@@ -193,7 +209,7 @@ impl Client {
         if response.status() == StatusCode::OK {
             return Ok((response.into_body(), sender));
         }
-        let (status, headers, body) = self.read(response, &asked).await?;
+        let (status, headers, body) = self.read(response, &asked, ANSWER_BYTES_MAX).await?;
         Err(self.problem(asked, status, &headers, &body))
     }
 
@@ -226,19 +242,28 @@ impl Client {
 
     /// Sends, reads the whole answer, sorts good from bad.
     async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(HeaderMap, Bytes), RequestError> {
-        let asked = format!("{} {}", request.method(), request.uri());
-        let limit = self.timeouts().answer;
-        let answered = tokio::time::timeout(limit, async {
-            let (response, sender) = self.sent(Ok(self.connections.send(&request).await), &asked)?;
-            let answer = self.read(response, &asked).await?;
-            self.connections.keep(sender);
-            Ok(answer)
-        });
-        let (status, headers, body) =
-            answered.await.map_err(|_| self.no_answer(&asked, format!("nothing within {limit:?}")))??;
+        let asked = asked_of(&request);
+        let (status, headers, body) = self.answer(request, ANSWER_BYTES_MAX).await?;
         // Nothing of ours answers 202 with what was asked for (RFC 9110 §15.3.3).
         let is_there = status.is_success() && status != StatusCode::ACCEPTED;
         if is_there { Ok((headers, body)) } else { Err(self.problem(asked, status, &headers, &body)) }
+    }
+
+    /// Sends and reads the whole answer.
+    async fn answer(
+        &self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
+        let asked = asked_of(&request);
+        let limit = self.timeouts().answer;
+        let answered = tokio::time::timeout(limit, async {
+            let (response, sender) = self.sent(Ok(self.connections.send(&request).await), &asked)?;
+            let answer = self.read(response, &asked, most).await?;
+            self.connections.keep(sender);
+            Ok(answer)
+        });
+        answered.await.map_err(|_| self.no_answer(&asked, format!("nothing within {limit:?}")))?
     }
 
     fn sent<T>(
@@ -254,9 +279,10 @@ impl Client {
         &self,
         response: Response<Incoming>,
         asked: &str,
+        most: usize,
     ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(body, most).collect().await;
         let body = body.map_err(|error| self.no_answer(asked, describe(error.as_ref())))?;
         Ok((head.status, head.headers, body.to_bytes()))
     }
@@ -295,6 +321,10 @@ impl Client {
     pub(crate) fn nonsense(&self, asked: &str, reason: &str) -> RequestError {
         RequestError::Nonsense { address: self.address().clone(), asked: asked.to_owned(), reason: reason.to_owned() }
     }
+}
+
+fn asked_of(request: &Request<Full<Bytes>>) -> String {
+    format!("{} {}", request.method(), request.uri())
 }
 
 /// The members of a problem document (RFC 9457 §3) that we show.

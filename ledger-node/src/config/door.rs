@@ -12,7 +12,7 @@ use tally_tls::ServerTls;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawTls {
+pub(crate) struct RawTls {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
@@ -92,7 +92,7 @@ impl Checker<'_> {
         }
     }
 
-    pub(super) fn tls(&mut self, raw: Option<RawTls>) -> Option<ServerTls> {
+    pub(crate) fn tls(&mut self, raw: Option<RawTls>) -> Option<ServerTls> {
         let raw = raw?;
         let clients = raw.clients.as_ref().map(|word| (word, word.value.as_str()));
         let is_optional = match (clients, &raw.client_ca) {

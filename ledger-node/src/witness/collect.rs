@@ -39,7 +39,7 @@ pub fn start(
     for (number, witness) in finality.policy().of.iter().enumerate() {
         let asker = Asker {
             number,
-            line: Line::new(witness.url.clone()),
+            line: Line::new(witness),
             witness: witness.clone(),
             engine: engine.clone(),
             finality: Arc::clone(finality),

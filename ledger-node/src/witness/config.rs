@@ -1,12 +1,13 @@
 //! `witness.yaml`, and `witness_for` of node.yaml: as written, then checked. Reference: `docs/operator/witness.md`.
 
-use crate::config::{Checker, ConfigError, RawPlaces, check_yaml, load_private};
+use crate::config::{Checker, ConfigError, RawPlaces, RawTls, check_yaml, load_private};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::path::{Path, PathBuf};
 use tally_contracts::Fault;
 use tally_door::Listen;
 use tally_evidence::{LogKey, NoteSigningKey, NoteVerifyingKey, is_key_name};
+use tally_tls::ServerTls;
 
 /// Where a witness listens when nothing is said.
 const LISTEN: std::net::SocketAddr =
@@ -20,6 +21,8 @@ pub struct WitnessConfig {
     pub watching: Watching,
     /// Where it listens.
     pub listen: Vec<Listen>,
+    /// Certificates of `tls:` places.
+    pub tls: Option<ServerTls>,
 }
 
 /// What makes a program a witness, whether it is one alone (`witness.yaml`) or a node besides (`witness_for` of node.yaml).
@@ -52,6 +55,7 @@ struct RawConfig {
     data: PathBuf,
     listen: Option<Spanned<Vec<Spanned<String>>>>,
     listen_plain: Option<Spanned<String>>,
+    tls: Option<RawTls>,
     logs: Spanned<Vec<RawLog>>,
 }
 
@@ -91,9 +95,13 @@ impl WitnessConfig {
         let raw: RawConfig = check_yaml(text, "witness.yaml", LISTS)?;
         let mut checker = Checker { folder, faults: Vec::new() };
         let plain = raw.listen_plain.as_ref();
-        let places = RawPlaces { listen: raw.listen, plain, has_tls: false, usual: LISTEN };
+        let places = RawPlaces { listen: raw.listen, plain, has_tls: raw.tls.is_some(), usual: LISTEN };
         let watching = RawWatching { name: raw.name, key: raw.key, data: Some(raw.data), logs: raw.logs };
-        let config = Self { watching: watching.check(&mut checker, "", Path::new("")), listen: checker.listen(places) };
+        let config = Self {
+            watching: watching.check(&mut checker, "", Path::new("")),
+            listen: checker.listen(places),
+            tls: checker.tls(raw.tls),
+        };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
     }
 }

@@ -1,14 +1,15 @@
 //! `witnesses:` in node.yaml: whom to ask, and how many must have signed before a receipt is final.
 
 use super::config::{key_name, public_key};
-use crate::config::Checker;
+use crate::config::{Checker, RawClientTls};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 use tally_evidence::Cosigner;
-use tally_model::parse_duration;
+use tally_ledger_client::NodeAddress;
+use tally_model::{Tls, parse_duration};
 
 /// How long a submission waits for the witnesses when nothing is said.
 const WAIT: Duration = Duration::from_secs(5);
@@ -35,22 +36,17 @@ pub struct AskedWitness {
     pub cosigner: Cosigner,
     /// Where it answers.
     pub url: WitnessUrl,
+    /// Whom to trust there, and our certificate if it wants one; read at every connect.
+    pub tls: Tls,
 }
 
-/// Where a witness answers: `http://HOST:PORT/PREFIX` or `unix:/path/to/socket`.
+/// Where a witness answers: `http://HOST:PORT/PREFIX`, `https://…` or `unix:/path/to/socket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WitnessUrl {
-    /// Over TCP, without TLS: what is sent is public and what comes back is signed.
-    Http {
-        /// Name or address; IPv6 without brackets.
-        host: String,
-        /// Port.
-        port: u16,
-        /// Submission prefix, without a slash at its end.
-        prefix: String,
-    },
-    /// Over a local socket.
-    Unix(PathBuf),
+pub struct WitnessUrl {
+    /// Where to connect.
+    pub address: NodeAddress,
+    /// What stands before the paths of the API, without a slash at its end.
+    pub prefix: String,
 }
 
 impl WitnessUrl {
@@ -61,44 +57,41 @@ impl WitnessUrl {
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.starts_with('/') {
-                Ok(Self::Unix(path.into()))
+                Ok(Self { address: NodeAddress::Unix(path.into()), prefix: String::new() })
             } else {
                 Err("the path of a socket is absolute")
             };
         }
         let url: http::Uri = text.parse().map_err(|_| "it is no URL")?;
-        match url.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("the node speaks no TLS; put a local TLS proxy before it and name that"),
-            _ => return Err("it begins with neither `http://` nor `unix:`"),
-        }
+        let is_tls = match url.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err("it begins with none of `http://`, `https://` and `unix:`"),
+        };
         if url.query().is_some() {
             return Err("a prefix has no query");
         }
         let host = url.host().filter(|host| !host.is_empty()).ok_or("the host is missing")?;
-        Ok(Self::Http {
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: url.port_u16().unwrap_or(80),
-            prefix: url.path().trim_end_matches('/').to_owned(),
-        })
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let address = if is_tls { NodeAddress::Tls { host, port } } else { NodeAddress::Tcp { host, port } };
+        Ok(Self { address, prefix: url.path().trim_end_matches('/').to_owned() })
     }
 
-    /// What stands before the paths of the API.
+    /// Whether it is asked over TLS.
     #[must_use]
-    pub fn prefix(&self) -> &str {
-        match self {
-            Self::Http { prefix, .. } => prefix,
-            Self::Unix(_) => "",
-        }
+    pub const fn is_tls(&self) -> bool {
+        matches!(self.address, NodeAddress::Tls { .. })
     }
 }
 
 impl fmt::Display for WitnessUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http { host, port, prefix } if host.contains(':') => write!(f, "http://[{host}]:{port}{prefix}"),
-            Self::Http { host, port, prefix } => write!(f, "http://{host}:{port}{prefix}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        let text = self.address.to_string();
+        match text.split_once(':') {
+            Some(("tcp", place)) => write!(f, "http://{place}{}", self.prefix),
+            Some(("tls", place)) => write!(f, "https://{place}{}", self.prefix),
+            _ => f.write_str(&text),
         }
     }
 }
@@ -118,6 +111,7 @@ struct RawWitness {
     name: Spanned<String>,
     key: Spanned<PathBuf>,
     url: Spanned<String>,
+    tls: Option<RawClientTls>,
 }
 
 impl RawPolicy {
@@ -160,10 +154,22 @@ impl RawWitness {
         let name = key_name(checker, &self.name, &at("name"));
         let key = public_key(checker, &self.key, &at("key"));
         let url = WitnessUrl::parse(&self.url.value).map_err(|reason| {
-            let hint = "for example `http://10.0.0.7:7470`";
+            let hint = "for example `https://10.0.0.7:7470`";
             checker.fault(&self.url, &at("url"), format!("`{}`: {reason}", self.url.value), hint);
         });
-        Some(AskedWitness { cosigner: Cosigner::new(name, key?).ok()?, url: url.ok()? })
+        let (url, tls) = (url.ok()?, self.tls.as_ref().map(|tls| tls.files(checker.folder)));
+        match &tls {
+            None if url.is_tls() => {
+                let hint = "write `tls: {ca: FILE}` beside it, or `pin`; `certificate` and `key` when it wants ours";
+                checker.fault(&self.url, &at("url"), "nothing says whom to trust there".to_owned(), hint);
+            }
+            Some(_) if !url.is_tls() => {
+                let found = format!("`tls` beside `{}`", self.url.value);
+                checker.fault(&self.url, &at("url"), found, "write `https://`, or remove `tls`");
+            }
+            _ => {}
+        }
+        Some(AskedWitness { cosigner: Cosigner::new(name, key?).ok()?, url, tls: tls.unwrap_or_default() })
     }
 }
 
@@ -186,8 +192,10 @@ mod tests {
 
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for (name, algorithm) in [("w1", Algorithm::Ed25519), ("w2", Algorithm::P256)] {
-            let key = NoteSigningKey::from_secret(algorithm, &[3; 32]).unwrap();
+        for (name, algorithm, secret) in
+            [("w1", Algorithm::Ed25519, 3), ("w2", Algorithm::P256, 3), ("w3", Algorithm::P256, 4)]
+        {
+            let key = NoteSigningKey::from_secret(algorithm, &[secret; 32]).unwrap();
             std::fs::write(dir.path().join(format!("{name}.pem")), key.public().to_pem().unwrap()).unwrap();
         }
         dir
@@ -197,11 +205,12 @@ mod tests {
 
     #[test]
     fn a_whole_policy() {
-        let text = "witnesses:\n  need: 1\n  wait: 2s\n  of:\n    - {name: a/w1, key: w1.pem, url: 'http://10.0.0.7:7470/w/'}\n    - {name: b/w2, key: w2.pem, url: 'unix:/run/w2.sock'}\n";
+        let text = "witnesses:\n  need: 1\n  wait: 2s\n  of:\n    - {name: a/w1, key: w1.pem, url: 'http://10.0.0.7:7470/w/'}\n    - {name: b/w2, key: w2.pem, url: 'unix:/run/w2.sock'}\n    - {name: c/w3, key: w3.pem, url: 'https://h/w', tls: {ca: ca.pem}}\n";
         let policy = NodeConfig::parse(&format!("{HEAD}{text}"), folder().path()).unwrap().witnesses.unwrap();
         assert_eq!((policy.need, policy.wait), (1, Duration::from_secs(2)));
         let urls: Vec<_> = policy.of.iter().map(|witness| witness.url.to_string()).collect();
-        assert_eq!(urls, ["http://10.0.0.7:7470/w", "unix:/run/w2.sock"]);
+        assert_eq!(urls, ["http://10.0.0.7:7470/w", "unix:/run/w2.sock", "https://h:443/w"]);
+        assert!(policy.of[2].tls.ca.as_ref().unwrap().ends_with("ca.pem") && policy.of[0].tls.ca.is_none());
     }
 
     #[test]
@@ -216,8 +225,17 @@ mod tests {
             (format!("{{need: 1, of: [{one}, {one}]}}"), "witnesses.of[1].key", "twice"),
             ("{need: 1, of: [{name: a b, key: w1.pem, url: 'http://h:1'}]}".to_owned(), "witnesses.of[0].name", "a b"),
             ("{need: 1, of: [{name: a, key: no.pem, url: 'http://h:1'}]}".to_owned(), "witnesses.of[0].key", "no.pem"),
-            ("{need: 1, of: [{name: a, key: w1.pem, url: 'https://h'}]}".to_owned(), "witnesses.of[0].url", "no TLS"),
-            ("{need: 1, of: [{name: a, key: w1.pem, url: 'h:1'}]}".to_owned(), "witnesses.of[0].url", "neither"),
+            (
+                "{need: 1, of: [{name: a, key: w1.pem, url: 'https://h'}]}".to_owned(),
+                "witnesses.of[0].url",
+                "whom to trust",
+            ),
+            (
+                "{need: 1, of: [{name: a, key: w1.pem, url: 'http://h:1', tls: {ca: c}}]}".to_owned(),
+                "witnesses.of[0].url",
+                "`tls` beside",
+            ),
+            ("{need: 1, of: [{name: a, key: w1.pem, url: 'h:1'}]}".to_owned(), "witnesses.of[0].url", "none of"),
             ("{need: -1, of: []}".to_owned(), "node.yaml", "u64"),
             (format!("{{need: 1, off: [{one}]}}"), "node.yaml", "off"),
         ] {
@@ -229,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_url_that_round_trips_or_a_fault(text in "(http://|unix:)?[ -~]{0,30}") {
+        fn any_text_is_a_url_that_round_trips_or_a_fault(text in "(https?://|unix:)?[ -~]{0,30}") {
             if let Ok(url) = WitnessUrl::parse(&text) {
                 prop_assert_eq!(WitnessUrl::parse(&url.to_string()), Ok(url));
             }

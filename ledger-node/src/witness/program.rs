@@ -5,13 +5,14 @@ use super::judge::Witness;
 use super::metrics::WitnessMetrics;
 use super::record::{RecordError, Records};
 use super::serve;
+use crate::api::unix_now;
 use crate::clock::WallClock;
 use crate::config::ConfigError;
 use crate::node::notify;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_door::{BindError, Bound, Door};
+use tally_door::{BindError, Bound, Door, Secure};
 use tokio_util::sync::CancellationToken;
 
 /// How often we look whether a write failed.
@@ -31,6 +32,9 @@ pub enum WitnessError {
     /// A socket cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The files of `tls`.
+    #[error("`tls` of witness.yaml: {0}")]
+    Tls(#[from] tally_tls::TlsFault),
     /// The metrics' names clash.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -58,13 +62,18 @@ pub(crate) fn open(watching: &Watching) -> Result<Arc<Witness>, WitnessError> {
 /// [`WitnessError`].
 pub async fn run(config: WitnessConfig, stop: CancellationToken) -> Result<(), WitnessError> {
     let witness = open(&config.watching)?;
-    let bound = Bound::bind(&config.listen, Door::default()).await?;
+    let secure = config.tls.clone().map(Secure::open).transpose()?;
+    let bound = Bound::bind(&config.listen, Door { secure, ..Door::default() }).await?;
     for place in bound.places() {
         tracing::info!(witness = %witness.cosigner().map(|cosigner| cosigner.to_string()).unwrap_or_default(), %place, "listening");
     }
     notify(NotifyState::Ready);
     let stop_serving = CancellationToken::new();
-    let serving = tokio::spawn(bound.serve(serve::router(Arc::clone(&witness)), stop_serving.clone()));
+    let (refused, expiry) = (bound.tallies(), bound.expiry());
+    // What holds of the certificates is in the log and in /metrics.
+    let _ = expiry.look(unix_now());
+    let door = move || refused.text() + &expiry.text("tally_witness", unix_now());
+    let serving = tokio::spawn(bound.serve(serve::router(Arc::clone(&witness), door), stop_serving.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
         () = failure(&witness) => tokio::time::sleep(LAST_WORDS).await,

@@ -23,8 +23,8 @@ pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Time for a request's body.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// All routes.
-pub fn router(witness: Arc<Witness>) -> Router {
+/// All routes; `door` gives the door's own numbers for Prometheus.
+pub fn router(witness: Arc<Witness>, door: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
     let judged = Router::new()
         .route("/add-checkpoint", post(add_checkpoint))
         .route("/{hash}/checkpoint", get(checkpoint))
@@ -33,7 +33,7 @@ pub fn router(witness: Arc<Witness>) -> Router {
         .merge(guarded(judged, REQUESTS_MAX, REQUEST_TIME))
         .route("/live", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(move |State(witness): State<Arc<Witness>>| async move { metrics(&witness, door()) }))
         .route("/status", get(status))
         .fallback(|| async { Problem::not_found("path", "no such path", "docs/formats/witness.md lists every path") })
         .method_not_allowed_fallback(|| async { Problem::method() })
@@ -93,8 +93,10 @@ async fn ready(State(witness): State<Arc<Witness>>) -> Result<&'static str, Prob
     if witness.has_failed() { Err(Problem::not_now("failed", "a write failed", 10)) } else { Ok("ready\n") }
 }
 
-async fn metrics(State(witness): State<Arc<Witness>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], witness.metrics().text()).into_response()
+fn metrics(witness: &Witness, door: String) -> Response {
+    let mut text = witness.metrics().text();
+    text.extend(door.into_bytes());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 async fn status(State(witness): State<Arc<Witness>>) -> Response {
