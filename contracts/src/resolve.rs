@@ -6,8 +6,8 @@ use crate::registry::fingerprints::{Fingerprint, Latest};
 use crate::registry::history::Past;
 use crate::registry::recovery::Recovery;
 use crate::{StateRead, keys};
-use tally_evidence::{DeviceRecord, Hash, KeyId, PartyRecord, VerifyingKey, cbor};
-use tally_model::{DeviceId, PartyId, Timestamp};
+use tally_evidence::{DeviceRecord, Hash, KeyId, PartyKind, PartyRecord, VerifyingKey, cbor};
+use tally_model::{DeviceId, Grade, PartyId, Timestamp};
 
 /// One version of a party or a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,31 @@ pub fn version_keys<T>(kind: u8, name: &str, versions: &[Version<T>], held: &Ver
         None if ended == 0 => vec![current, keys::past(kind, name, 1)],
         None => vec![current, keys::past(kind, name, ended), keys::past(kind, name, ended + 1)],
     }
+}
+
+/// The entry that revoked a party, when it stands among the first `size` entries.
+#[must_use]
+pub fn revoked_by(state: &dyn StateRead, id: &PartyId, size: u64) -> Option<u64> {
+    read(state, &keys::revocation(id)).filter(|entry| *entry < size)
+}
+
+/// The most that triggers of a device could say when the ledger had `size` entries: a device that was registered as a party, with
+/// a key of its own, and not revoked by then, seals for itself. What is registered once keeps its kind, so the first version of the
+/// party and its revocation say it for every height.
+#[must_use]
+pub fn grade(state: &dyn StateRead, device: &DeviceId, size: u64) -> Grade {
+    let Ok(party) = PartyId::try_new(device.as_str()) else { return Grade::Agent };
+    let versions = party_versions(state, &party);
+    let is_device = |first: &Version<PartyRecord>| first.record.kind == PartyKind::Device && first.entry < size;
+    let seals = versions.first().is_some_and(is_device) && revoked_by(state, &party, size).is_none();
+    if seals { Grade::Device } else { Grade::Agent }
+}
+
+/// The state keys that prove [`revoked_by`], and with them [`grade`]: a party's first version that ended, its record and its
+/// revocation. A sealed checkpoint says how many entries there were at its height.
+#[must_use]
+pub fn grade_keys(party: &PartyId) -> Vec<Vec<u8>> {
+    vec![keys::past(b'p', party.as_str(), 1), keys::party_record(party), keys::revocation(party)]
 }
 
 /// The entries that show with which right `key` spoke for `party` in entry `entry`: the one that put it in force, and the one

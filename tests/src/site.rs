@@ -38,7 +38,17 @@ impl Site {
         Self::made(dir, &file, broker, environment).await
     }
 
-    /// The same for a mapping file, with the data sheets and recordings beside it.
+    /// A site with one press, `press-01`, that nobody plays: for tests of what people and the ledger do.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub async fn of_one_press() -> Self {
+        let device = "id: press-01, connect: 'modbus+tcp://127.0.0.1:1?unit=1'";
+        let points = "points: [{id: running, at: coil:1, unit: '1'}]";
+        Self::new(&format!("plant: line\ndevices: [{{{device}, {points}}}]\n"), None).await
+    }
+
+    /// A site for a mapping file, with the data sheets and recordings beside it.
     ///
     /// # Panics
     /// When `tally init` does not.

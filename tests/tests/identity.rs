@@ -3,17 +3,9 @@
 
 use serde_json::Value;
 use tally_evidence::cbor::{Cbor, int, text};
-use tally_model::Grade;
+use tally_evidence::{PartyKind, PartyRecord, SigningKey};
+use tally_model::{Grade, PartyId};
 use tally_tests::{PATIENCE, Party, Process, Site, Watcher, tally_command};
-
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: modbus+tcp://127.0.0.1:1?unit=1
-    points:
-      - {id: running, at: coil:1, unit: \"1\"}
-";
 
 /// `tally registry …` of the site; exit code and both outputs.
 async fn registry(site: &Site, arguments: &[&str]) -> (i32, String) {
@@ -32,10 +24,13 @@ async fn done(site: &Site, arguments: &[&str]) -> String {
 }
 
 async fn shown(site: &Site, id: &str, at: Option<&str>) -> Value {
-    let mut arguments = vec!["--json", "show", id, "--ledger-key", "keys/node.pub.pem"];
-    arguments.extend(at.into_iter().flat_map(|at| ["--at", at]));
-    let mut command = tally_command(&["--json", "registry"]);
-    command.args(&arguments[1..]).current_dir(site.dir());
+    shown_with(site, &[&[id][..], &at.map_or_else(Vec::new, |at| vec!["--at", at])].concat()).await
+}
+
+/// What is shown holds: the exit code says so.
+async fn shown_with(site: &Site, arguments: &[&str]) -> Value {
+    let mut command = tally_command(&["--json", "registry", "show", "--ledger-key", "keys/node.pub.pem"]);
+    command.args(arguments).current_dir(site.dir());
     command.args(["--node", &format!("unix:{}", site.dir().join("node.sock").display())]);
     let output = Process::run(command, PATIENCE).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -52,7 +47,7 @@ async fn new_key(site: &Site, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_change_and_every_height_stays_provable() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let mut node = site.start_node().await;
     let tina = ["--as", "tina", "--key", "keys/tina.key"];
     let before = shown(&site, "tina", None).await["holds"]["record"]["key_id"].clone();
@@ -90,7 +85,7 @@ async fn keys_change_and_every_height_stays_provable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organisation_is_recovered_and_a_device_changes_hands() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let _node = site.start_node().await;
     let acme = ["--as", "acme", "--key", "keys/acme.key"];
     let fixit = ["--as", "fixit", "--key", "keys/fixit.key"];
@@ -147,7 +142,7 @@ ends: [cold]
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_are_registered_under_one_seal_and_a_contract_demands_the_sensors_own_word() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let _node = site.start_node().await;
     let acme = Party::of(&site, "acme");
     let (mut north, south) = (Watcher::new("north", 41), Watcher::new("south", 42));
@@ -195,12 +190,61 @@ async fn many_are_registered_under_one_seal_and_a_contract_demands_the_sensors_o
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grade_of_a_height_is_that_of_then() {
+    let site = Site::of_one_press().await;
+    let mut node = site.start_node().await;
+    let grade = async |at: Option<u64>| {
+        let at = at.map(|at| at.to_string());
+        let mut arguments = vec!["press-01", "--device"];
+        arguments.extend(at.iter().flat_map(|at| ["--at", at.as_str()]));
+        shown_with(&site, &arguments).await["grade"].as_str().unwrap().to_owned()
+    };
+    let height = async || {
+        let checkpoint = site.node.get_bytes("/checkpoint").await.unwrap();
+        tally_evidence::Checkpoint::open(&checkpoint, &site.ledger_key()).unwrap().height
+    };
+    let (acme, before) = (Party::of(&site, "acme"), height().await);
+    assert_eq!(grade(None).await, "agent-sealed");
+    let record = PartyRecord {
+        id: PartyId::try_new("press-01").unwrap(),
+        kind: PartyKind::Device,
+        name: "press 1".into(),
+        key: SigningKey::from_secret(&[9; 32]).unwrap().public().clone(),
+        firm: Some(acme.id.clone()),
+        skills: Vec::new(),
+    };
+    let call = async |action: &str, name: &str, value| {
+        let done = acme.call(&site.node, "registry", action, None, &[(name, value)]).await;
+        assert_eq!(done.refusal, None, "{action}");
+    };
+    call("register-party", "party", record.to_cbor()).await;
+    let registered = height().await;
+    assert_eq!(grade(None).await, "device-sealed");
+    call("revoke-party", "party", text("press-01")).await;
+    let revoked = height().await;
+    assert!(before < registered && registered < revoked);
+    for (at, expected) in [
+        (Some(before), "agent-sealed"),
+        (Some(registered), "device-sealed"),
+        (Some(revoked), "agent-sealed"),
+        (None, "agent-sealed"),
+    ] {
+        assert_eq!(grade(at).await, expected, "at {at:?}");
+    }
+    // The party itself: revoked now, and not then.
+    let then = registered.to_string();
+    assert_eq!(shown(&site, "press-01", Some(&then)).await["revoked"], false);
+    assert_eq!(shown(&site, "press-01", None).await["revoked"], true);
+    node.kill().await;
+}
+
 /// What a thief who is not root could get hold of: the log, a core file, the limits of the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_holds_keys_leaves_no_core_and_no_key_in_its_log() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::ExitStatusExt;
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let mut node = site.start_node().await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();

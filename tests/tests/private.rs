@@ -11,14 +11,6 @@ use tally_tests::{PATIENCE, Party, Process, Site, eventually, python, random, ro
 use tally_verifier::verify;
 use tokio::process::Command;
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: modbus+tcp://127.0.0.1:1?unit=1
-    points:
-      - {id: running, at: coil:1, unit: \"1\"}
-";
 /// Nothing else in any file says this.
 const SECRET: &str = "wage of T. Muster, March";
 
@@ -60,7 +52,7 @@ async fn theirs(file: &Path, key: &Path, flips: &[(usize, u8)]) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_is_sealed_shown_to_both_verifiers_and_purged() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let _node = site.start_node().await;
     let data = site.dir().join("node");
     let pay = ["call", "accounts", "transfer", "--as", "acme", "--key", "keys/acme.key", "--arg", "to=fixit"];
@@ -157,7 +149,7 @@ async fn in_format(top: &str, bytes: &[u8]) -> String {
 /// it is purged finds it nowhere, and once the purge is in the ledger so does everybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_while_it_purges_ends_it_when_it_starts_again() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let data = site.dir().join("node");
     let acme = Party::of(&site, "acme");
     let mut next = random(7);

@@ -9,9 +9,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use serde_json::{Value, json};
 use tally_contracts::resolve::{self, FingerprintView, Version};
-use tally_contracts::{StateRead, views};
-use tally_evidence::{DeviceRecord, PartyKind, PartyRecord};
-use tally_model::{DeviceId, Grade, PartyId, Timestamp};
+use tally_evidence::{Checkpoint, DeviceRecord, PartyRecord};
+use tally_model::{DeviceId, PartyId, Timestamp};
 
 /// Fingerprints shown of each kind, the newest first.
 const FINGERPRINTS_MAX: u64 = 100;
@@ -33,12 +32,14 @@ pub async fn party(State(api): State<Api>, Path(id): Path<String>, at: Asked) ->
         let state = engine.store().state()?;
         let versions = resolve::party_versions(&state, &id);
         let now = engine.store().head().map_or(Timestamp::from_micros(0), |head| head.checkpoint.time);
+        let (size, then) = entries_at(engine, at)?;
         let more = json!({
-            "revoked": views::is_revoked(&state, &id),
+            "revoked": resolve::revoked_by(&state, &id, size).is_some(),
             "recovery": resolve::recovery(&state, &id, now),
+            "then": then.map(hex::encode),
         });
         state.check()?;
-        answer(engine, (b'p', id.as_str()), &versions, at, party_json, more)
+        answer(engine, (b'p', id.as_str()), &versions, at, party_json, (more, resolve::grade_keys(&id)))
     })
     .await
     .map(Json)
@@ -52,12 +53,15 @@ pub async fn device(State(api): State<Api>, Path(id): Path<String>, at: Asked) -
         let state = engine.store().state()?;
         let versions = resolve::device_versions(&state, &id);
         let prints = resolve::fingerprints(&state, &id, FINGERPRINTS_MAX);
+        let (size, then) = entries_at(engine, at)?;
+        let proof = PartyId::try_new(id.as_str()).map(|party| resolve::grade_keys(&party)).unwrap_or_default();
         let more = json!({
-            "grade": grade(&state, &id).word(),
+            "grade": resolve::grade(&state, &id, size).word(),
+            "then": then.map(hex::encode),
             "fingerprints": prints.iter().map(fingerprint).collect::<Vec<_>>(),
         });
         state.check()?;
-        answer(engine, (b'd', id.as_str()), &versions, at, device_json, more)
+        answer(engine, (b'd', id.as_str()), &versions, at, device_json, (more, proof))
     })
     .await
     .map(Json)
@@ -72,12 +76,13 @@ fn bad_id(fault: &tally_model::IdFault) -> Problem {
     Problem::bad_request("id", fault.to_string(), "GET /parties and GET /devices list them")
 }
 
-/// The most that its triggers can say: a device with a key of its own may seal for itself.
-fn grade(state: &dyn StateRead, id: &DeviceId) -> Grade {
-    let party = PartyId::try_new(id.as_str()).ok();
-    let is_device = |(record, _): &(PartyRecord, u64)| record.kind == PartyKind::Device;
-    let own = party.filter(|party| !views::is_revoked(state, party)).and_then(|party| views::party(state, &party));
-    if own.as_ref().is_some_and(is_device) { Grade::Device } else { Grade::Agent }
+/// How many entries there were at a height, and the checkpoint that says so; without a height, or with one that is still to come, all.
+fn entries_at(engine: &Engine, at: Option<u64>) -> Result<(u64, Option<Vec<u8>>), Problem> {
+    let Some(row) = at.map(|height| engine.store().block(height)).transpose()?.flatten() else {
+        return Ok((u64::MAX, None));
+    };
+    let sealed = Checkpoint::open(&row.checkpoint, engine.key()).map_err(|fault| Problem::internal(&fault))?;
+    Ok((sealed.size, Some(row.checkpoint)))
 }
 
 fn answer<T>(
@@ -86,7 +91,7 @@ fn answer<T>(
     versions: &[Version<T>],
     at: Option<u64>,
     show: impl Fn(&T) -> Value,
-    more: Value,
+    (more, proof): (Value, Vec<Vec<u8>>),
 ) -> Result<Value, Problem> {
     let begun = |version: &Version<T>| -> Result<u64, Problem> {
         let place = engine.store().place_of(version.entry)?;
@@ -110,7 +115,12 @@ fn answer<T>(
             "GET /parties and GET /devices list who is",
         ));
     };
-    let keys = resolve::version_keys(kind, name, versions, version);
+    let mut keys = resolve::version_keys(kind, name, versions, version);
+    for key in proof {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
     let ProvedState { claims, checkpoint } = prove(engine, &keys)?;
     let claims = claims.iter().map(|claim| {
         json!({"key": hex::encode(&claim.key), "value": claim.value.as_ref().map(hex::encode), "proof": hex::encode(&claim.proof)})

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use tally_evidence::cbor::{self, Cbor};
 use tally_evidence::{Checkpoint, StateProof, VerifyingKey};
 use tally_ledger_client::{Client, RequestError};
+use tally_model::Grade;
 
 /// Arguments of `registry show`.
 #[derive(Debug, Args)]
@@ -120,10 +121,58 @@ fn check(said: &Value, is_party: bool, args: &ShowArgs, ledger: &VerifyingKey) -
         }
     };
     if matches_shown(&shown, holds, is_party) {
+        check_grade(said, is_party, args, (&checkpoint, ledger))?;
         Ok(checkpoint.height)
     } else {
         Err("what is shown is not what is proved".to_owned())
     }
+}
+
+/// Whether a party was revoked at the height, or how far a device's evidence could go then: what stands in the first `size` entries
+/// counts, and the checkpoint of that height says how many these are.
+fn check_grade(
+    said: &Value,
+    is_party: bool,
+    args: &ShowArgs,
+    (newest, ledger): (&Checkpoint, &VerifyingKey),
+) -> Result<(), String> {
+    let size = match args.at.filter(|at| *at < newest.height) {
+        None => newest.size,
+        Some(at) => {
+            let then = Checkpoint::open(&bytes_of(&said["then"], "checkpoint of that height")?, ledger);
+            let then = then.map_err(|fault| fault.to_string())?;
+            if then.height != at || then.ledger != newest.ledger {
+                return Err(format!("the node shows the checkpoint of height {}, not of {at}", then.height));
+            }
+            then.size
+        }
+    };
+    // What is no id of a party has no key of its own.
+    let Ok(revocation) = tally_contracts::state_key(&format!("revoked:{}", args.id)) else { return Ok(()) };
+    let entry =
+        |value: Option<Vec<u8>>| value.and_then(|value| cbor::decode(&value).ok()?.as_integer()?.try_into().ok());
+    let revoked: Option<u64> = entry(claimed(said, &revocation, newest)?);
+    let is_revoked = revoked.is_some_and(|entry| entry < size);
+    if is_party {
+        return said_is_proved("revoked", &said["revoked"], &json!(is_revoked));
+    }
+    let past = claimed(said, &tally_contracts::state_key(&format!("past:party/{}/1", args.id))?, newest)?;
+    let current = claimed(said, &[b"P", args.id.as_bytes()].concat(), newest)?;
+    let is_sealing = past.or(current).and_then(|first| first_of_device(&first)).is_some_and(|entry| entry < size);
+    let grade = if is_sealing && !is_revoked { Grade::Device } else { Grade::Agent };
+    said_is_proved("grade", &said["grade"], &json!(grade.word()))
+}
+
+fn said_is_proved(what: &str, said: &Value, proved: &Value) -> Result<(), String> {
+    if said == proved { Ok(()) } else { Err(format!("{what} is said to be {said}, and proved to be {proved}")) }
+}
+
+/// The entry that registered a party that is a device: of its first version that ended, or of the one in force.
+fn first_of_device(value: &[u8]) -> Option<u64> {
+    let Cbor::Array(items) = cbor::decode(value).ok()? else { return None };
+    let record = cbor::decode(items.last()?.as_bytes()?).ok()?;
+    let kind = record.as_map()?.iter().find(|(key, _)| key.as_text() == Some("kind"))?.1.as_text()? == "device";
+    items.first()?.as_integer()?.try_into().ok().filter(|_| kind)
 }
 
 /// `docs/formats/state.md`, `past:`.
