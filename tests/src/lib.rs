@@ -35,7 +35,7 @@ pub use craft::{Craft, sig_structure, sign1, twin};
 pub use ear::{Ear, Message};
 pub use loop_disk::LoopDisk;
 pub use party::{Done, Party};
-pub use permits::{party, policy};
+pub use permits::{OnPoint, party, policy};
 pub use process::Process;
 pub use programs::{find, node, python, root, tally, tally_command};
 pub use proxy::Proxy;

@@ -8,13 +8,16 @@ use tally_evidence::{Allowed, PermitFile, Policy, Right, Who, permit_state_key};
 use tally_ledger_client::RequestError;
 use tally_model::{DeviceId, PartyId, PolicyId};
 
-/// A policy for one device, whose permits last ten minutes, at all hours and at any rate. `points`: id, place, rights, range.
+/// What a policy says of one point: id, place, rights, range.
+pub type OnPoint<'p> = (&'p str, &'p str, &'p [Right], Option<(f64, f64)>);
+
+/// A policy for one device, whose permits last ten minutes, at all hours and at any rate.
 ///
 /// # Panics
 /// When a name is none.
 #[must_use]
-pub fn policy(id: &str, device: &str, who: Who, points: &[(&str, &str, &[Right], Option<(f64, f64)>)]) -> Policy {
-    let allowed = |(id, at, rights, range): &(&str, &str, &[Right], Option<(f64, f64)>)| {
+pub fn policy(id: &str, device: &str, who: Who, points: &[OnPoint<'_>]) -> Policy {
+    let allowed = |(id, at, rights, range): &OnPoint<'_>| {
         (id.parse().unwrap(), Allowed { address: (*at).to_owned(), rights: rights.to_vec(), range: *range })
     };
     Policy {
