@@ -47,7 +47,7 @@ impl Peer {
         let key = NoteSigningKey::from_secret(algorithm, &[secret; 32]).unwrap();
         private(&dir.join("witness.key"), &key.to_pem().unwrap());
         std::fs::write(dir.join("witness.pem"), key.public().to_pem().unwrap()).unwrap();
-        let config = EngineConfig::new(ledger, &dir.join("data"), plant.key.clone());
+        let config = EngineConfig::new(ledger, dir.join("data"), plant.key.clone());
         Engine::open(config.with_genesis(plant.genesis().unwrap())).unwrap().close();
         let client = Client::new(format!("tcp:127.0.0.1:{port}").parse().unwrap());
         let peer = Self { plant, dir, port, client, running: None };
@@ -182,7 +182,7 @@ async fn a_second_history_is_caught_by_the_other_node_and_settled_with_its_own_f
     press.stop().await;
     // The key begins anew: another ledger with the same name.
     std::fs::rename(press.dir.join("data"), press.dir.join("true")).unwrap();
-    let config = EngineConfig::new("press-line", &press.dir.join("data"), press.plant.key.clone());
+    let config = EngineConfig::new("press-line", press.dir.join("data"), press.plant.key.clone());
     Engine::open(config.with_genesis(press.plant.genesis().unwrap())).unwrap().close();
     press.start().await;
     for number in 10..15 {
