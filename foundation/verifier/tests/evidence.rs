@@ -302,7 +302,7 @@ fn three_links() -> Vec<Stretch> {
 /// The frozen file with the origins of readings that other people's verifiers are tried on.
 #[test]
 fn the_frozen_file_with_origins_is_this_one() {
-    is_frozen("origins.tally", &evidence_with_origins(three_links()));
+    is_frozen("origins.tally", &evidence_with_origins(three_links()).encode());
 }
 
 #[test]
