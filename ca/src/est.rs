@@ -145,12 +145,11 @@ async fn receive(est: &Est, peer: Option<&Peer>, request: HttpRequest) -> Result
         Place::Tcp(address) => address.ip().to_canonical().to_string(),
     });
     let (address, now) = (address.unwrap_or_default(), Instant::now());
-    if est.rate.wait(address.as_str(), now).is_some() {
+    if !est.rate.takes(address.as_str(), now) {
         let mut slow = problem(StatusCode::TOO_MANY_REQUESTS, "rate", "too many requests; come again in a second");
         slow.headers_mut().insert(header::RETRY_AFTER, 1.into());
         return Err(Box::new(slow));
     }
-    est.rate.take(address.as_str(), 1, now);
     let body = tokio::time::timeout(REQUEST_TIME, Bytes::from_request(request, &())).await;
     let body = match body {
         Ok(Ok(body)) => body,

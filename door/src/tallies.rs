@@ -55,12 +55,7 @@ impl Tallies {
     /// One more. Says whether there is room for a line in the log: who floods us shall not fill the disk.
     pub fn count(&self, code: &'static str) -> bool {
         *self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_insert(0) += 1;
-        let now = Instant::now();
-        let has_room = self.0.lines.wait("", now).is_none();
-        if has_room {
-            self.0.lines.take("", 1, now);
-        }
-        has_room
+        self.0.lines.takes("", Instant::now())
     }
 
     /// How many of a reason.

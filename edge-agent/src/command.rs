@@ -12,12 +12,12 @@ use crate::gate::{Command, Gate, Refusal, Report};
 use crate::publish::Topics;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tally_connector_mqtt::sparkplug::Commanded;
 use tally_connector_mqtt::{Heard, Publisher};
+use tally_door::RateLimiter;
 use tally_journal::Storage;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Commands looked at in a second, in the long run.
@@ -62,7 +62,7 @@ struct Read {
 
 impl<S: Storage + Send + 'static, P: Publisher> Commands<S, P> {
     pub(crate) async fn run(self, mut sources: Sources, quit: CancellationToken) {
-        let mut pace = Pace::new(Instant::now());
+        let pace = RateLimiter::<()>::new(PER_SECOND).with_burst(BURST);
         let work = async {
             loop {
                 let read = tokio::select! {
@@ -73,7 +73,7 @@ impl<S: Storage + Send + 'static, P: Publisher> Commands<S, P> {
                     else => return,
                 };
                 if let Some(read) = read {
-                    let is_too_fast = !pace.takes(Instant::now());
+                    let is_too_fast = !pace.takes(&(), Instant::now());
                     self.answer(read, is_too_fast).await;
                 }
             }
@@ -123,40 +123,9 @@ fn payload(id: Option<&str>, done: Result<Report, Refusal>) -> Json {
     }
 }
 
-/// A bucket of leaves to speak.
-struct Pace {
-    left: f64,
-    since: Instant,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { left: f64::from(BURST), since: now }
-    }
-
-    fn takes(&mut self, now: Instant) -> bool {
-        let refill = now.saturating_duration_since(self.since).as_secs_f64() * f64::from(PER_SECOND);
-        (self.left, self.since) = ((self.left + refill).min(f64::from(BURST)), now);
-        let takes = self.left >= 1.0;
-        if takes {
-            self.left -= 1.0;
-        }
-        takes
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fifty_at_once_then_ten_a_second() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        assert_eq!((0..100).filter(|_| pace.takes(start)).count(), 50);
-        assert_eq!((0..100).filter(|_| pace.takes(start + Duration::from_secs(1))).count(), 10);
-        assert_eq!((0..100).filter(|_| pace.takes(start + Duration::from_secs(3600))).count(), 50);
-    }
 
     #[test]
     fn a_refusal_says_why_and_what_to_do() {

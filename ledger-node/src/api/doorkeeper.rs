@@ -150,11 +150,7 @@ impl Doorkeeper {
             // Nobody in particular is counted by his address.
             Who::Nobody => (format!("@{}", peer.map(address_of).unwrap_or_default()), Instant::now()),
         };
-        if self.rate.wait(name.as_str(), now).is_some() {
-            return Err("rate");
-        }
-        self.rate.take(name.as_str(), 1, now);
-        Ok(())
+        if self.rate.takes(name.as_str(), now) { Ok(()) } else { Err("rate") }
     }
 
     fn problem(&self, code: &'static str, name: &str, method: &str, path: &str) -> Problem {

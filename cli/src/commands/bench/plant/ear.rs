@@ -109,6 +109,13 @@ impl Ear {
         *self.lock() = Heard::default();
     }
 
+    /// Waits until a value was heard since [`Ear::start_over`].
+    pub async fn value(&self) {
+        while self.lock().values == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// What was heard; from now on it is heard anew.
     pub fn take(&self) -> Heard {
         let mut heard = std::mem::take(&mut *self.lock());
