@@ -199,7 +199,7 @@ impl VerifyingKey {
 }
 
 /// 64 bytes, `s` in the low half.
-fn is_low(signature: &[u8]) -> bool {
+pub(crate) fn is_low(signature: &[u8]) -> bool {
     signature.len() == SIGNATURE_BYTES && signature[32..] <= HALF_ORDER[..]
 }
 

@@ -23,6 +23,7 @@ mod field_file;
 mod file;
 pub mod json;
 mod key;
+mod key_table;
 mod merkle;
 mod note;
 mod note_key;
@@ -57,6 +58,7 @@ pub use disclosure::{Disclosure, DisclosureFault, Part};
 pub use field_file::FieldFile;
 pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault, WitnessedNote};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
+pub use key_table::KeyTable;
 pub use merkle::{
     EMPTY_ROOT, Frontier, Hash, Tree, consistency_ranges, inclusion_ranges, leaf_hash, node_hash, range_root,
     root_from_consistency_path, root_from_path, root_of,

@@ -9,7 +9,7 @@
 //! of the signature, so a malleated or repeated signature cannot make a second statement out of one.
 
 use crate::cursor::Cursor;
-use crate::{KeyId, SIGNATURE_BYTES, SealFault, SealingKey, SigningKey, VerifyingKey, cbor};
+use crate::{KeyId, KeyTable, SIGNATURE_BYTES, SealFault, SealingKey, SigningKey, VerifyingKey, cbor};
 use cbor::{Cbor, CborFault, int, text};
 use coset::{CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 use sha2::{Digest, Sha256};
@@ -159,6 +159,12 @@ impl SignedStatement {
     pub fn seal_holds_under(&self, key: &VerifyingKey) -> bool {
         // The id is the very digest that ES256 signs (RFC 9053 §2.1).
         key.verify_digest(&self.id.0, &self.signature)
+    }
+
+    /// The same by the key's table.
+    #[must_use]
+    pub fn seal_holds_by(&self, table: &KeyTable) -> bool {
+        table.verify_digest(&self.id.0, &self.signature)
     }
 }
 

@@ -7,11 +7,13 @@
 //! A repeat is no fault: it gets the place of the first (`inflight`), also when its signer was revoked since.
 
 mod inflight;
+mod key_tables;
 mod signers;
 mod statement;
 
 pub use inflight::OnItsWay;
 pub(crate) use inflight::{InFlight, Reserved};
+pub(crate) use key_tables::KeyTables;
 pub(crate) use signers::Signers;
 pub use statement::{Body, CheckedStatement};
 pub(crate) use statement::{check_seal, parse, parse_any};

@@ -4,7 +4,6 @@ use super::Refused;
 use std::sync::Arc;
 use tally_evidence::{
     AnchorBody, BatchEnvelope, BatchFault, CallBody, KeyId, SignedStatement, StatementId, StatementKind, TriggerBody,
-    VerifyingKey,
 };
 use tally_model::{PartyId, Priority};
 
@@ -121,11 +120,11 @@ pub fn parse_any(bytes: &[u8]) -> Result<SignedStatement, Refused> {
     SignedStatement::parse(statement).map_err(Refused::Malformed)
 }
 
-/// Checks the seal under the registered key.
-pub fn check_seal(parsed: &SignedStatement, registered: &VerifyingKey, id: KeyId) -> Result<(), Refused> {
+/// Checks that the seal is by the registered key with this id, and that it `holds` under it.
+pub fn check_seal(parsed: &SignedStatement, id: KeyId, holds: impl FnOnce() -> bool) -> Result<(), Refused> {
     let signer = || parsed.issuer.as_str().to_owned();
     if parsed.key != id {
         return Err(Refused::UnknownKey { signer: signer(), key: parsed.key.to_string() });
     }
-    if parsed.seal_holds_under(registered) { Ok(()) } else { Err(Refused::Seal { signer: signer() }) }
+    if holds() { Ok(()) } else { Err(Refused::Seal { signer: signer() }) }
 }

@@ -17,7 +17,7 @@ pub use retention::LastPass;
 pub use submit::SubmitError;
 pub(crate) use submit::Ticket;
 
-use crate::admit::{InFlight, NotNow, Signers};
+use crate::admit::{InFlight, KeyTables, NotNow, Signers};
 use crate::clock::Clock;
 use crate::follow::mark;
 use crate::metrics::Metrics;
@@ -111,6 +111,7 @@ struct Inner {
     queue: Arc<Queue>,
     inflight: Arc<InFlight<Committed>>,
     signers: Arc<Signers>,
+    key_tables: KeyTables,
     rate: RateLimiter<PartyId>,
     metrics: Arc<Metrics>,
     state: watch::Sender<NodeState>,
@@ -169,6 +170,7 @@ impl Engine {
             queue: Arc::new(Queue::new(limits.in_flight_max, limits.urgent_max())),
             inflight: Arc::default(),
             signers: Arc::default(),
+            key_tables: KeyTables::default(),
             rate: RateLimiter::new(limits.per_signer_per_second),
             metrics: Arc::new(Metrics::new()?),
             state: watch::Sender::new(NodeState::Running),

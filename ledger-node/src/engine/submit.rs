@@ -128,7 +128,7 @@ impl Inner {
         let signer = self.signers.find(&parsed.issuer, &self.store).map_err(failed)?;
         let signer = signer.ok_or_else(|| Refused::UnknownSigner { signer: name() })?;
         let (key, key_id) = signer.key_for(&parsed.key, self.clock.now());
-        check_seal(parsed, key, key_id)?;
+        check_seal(parsed, key_id, || self.key_tables.seal_holds(parsed, key))?;
         if signer.is_revoked { Err(Refused::Revoked { signer: name() }.into()) } else { Ok(()) }
     }
 

@@ -35,7 +35,8 @@ impl SealCheck {
             let keys = if height == 0 { vec![ledger.clone()] } else { keys_of(state, &statement.signer) };
             match keys.iter().find(|key| key.id() == parsed.key) {
                 Some(key) => {
-                    check_seal(&parsed, key, parsed.key).map_err(|source| check.fault(place, &parsed, source))?;
+                    check_seal(&parsed, parsed.key, || parsed.seal_holds_under(key))
+                        .map_err(|source| check.fault(place, &parsed, source))?;
                 }
                 None => check.open.push((place, parsed)),
             }
@@ -54,7 +55,7 @@ impl SealCheck {
             }
             let signer = || parsed.issuer.as_str().to_owned();
             let checked = match keys_of(state, &parsed.issuer).iter().find(|key| key.id() == parsed.key) {
-                Some(key) => check_seal(parsed, key, parsed.key),
+                Some(key) => check_seal(parsed, parsed.key, || parsed.seal_holds_under(key)),
                 None => Err(Refused::UnknownKey { signer: signer(), key: parsed.key.to_string() }),
             };
             checked.map_err(|source| self.fault(*place, parsed, source))?;
