@@ -288,20 +288,26 @@ pub struct KeysArgs {
 /// Commands of `keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a key: FILE (PKCS#8 PEM, mode 0600) and FILE with `.pub.pem` (public)
+    /// Make a key: FILE (PKCS#8 PEM, mode 0600) and FILE with `.pub.pem` (public); or in a PKCS#11 token, which keeps it
     New {
-        /// Where the private key goes; must not exist
-        #[arg(value_name = "FILE")]
+        /// Where the private key goes; must not exist. In a token: pkcs11:token=plant;object=agent-01?module-path=…&pin-source=FILE
+        #[arg(value_name = "FILE|URI")]
         file: PathBuf,
+        /// Write the public half (SPKI PEM) into this file; must not exist
+        #[arg(long, value_name = "FILE")]
+        public: Option<PathBuf>,
         /// Its kind. Everybody but witnesses has P-256
         #[arg(long, value_enum, default_value = "p256")]
         algorithm: crate::commands::keys::Kind,
     },
     /// Show the key id (RFC 9679 thumbprint) of a private or public P-256 key, or the verifier key of a witness
     Show {
-        /// A PEM file
-        #[arg(value_name = "FILE")]
+        /// A PEM file, or a key in a PKCS#11 token (pkcs11:…)
+        #[arg(value_name = "FILE|URI")]
         file: PathBuf,
+        /// Write the public half (SPKI PEM) into this file; must not exist
+        #[arg(long, value_name = "FILE")]
+        public: Option<PathBuf>,
         /// The witness's name: show its verifier key (C2SP signed-note)
         #[arg(long, value_name = "NAME")]
         name: Option<String>,

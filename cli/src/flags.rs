@@ -1,10 +1,10 @@
 //! Flags that several commands share, so that they mean the same everywhere.
 
 use crate::answer::{Context, Fault};
-use crate::commands::keys::read_private;
+use crate::commands::keys::open_key;
 use clap::Args;
 use std::path::PathBuf;
-use tally_evidence::SigningKey;
+use tally_evidence::SealingKey;
 use tally_ledger_client::{Access, Client, NodeAddress, Timeouts, read_token};
 use tally_model::{PartyId, Tls};
 
@@ -102,8 +102,8 @@ pub struct CallerFlags {
     /// Who is asking
     #[arg(id = "as", long = "as", value_name = "PARTY")]
     pub party: String,
-    /// Key of that party (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE")]
+    /// Key of that party: a file (PKCS#8 PEM, mode 0600), or in a PKCS#11 token (pkcs11:token=…;object=…?module-path=…&pin-source=…)
+    #[arg(long, value_name = "FILE|URI")]
     pub key: PathBuf,
     /// The node.
     #[command(flatten)]
@@ -115,8 +115,8 @@ impl CallerFlags {
     ///
     /// # Errors
     /// When the key cannot be read, or the name is none.
-    pub fn signer(&self) -> Result<(PartyId, SigningKey), Fault> {
-        let key = read_private(&self.key)?;
+    pub fn signer(&self) -> Result<(PartyId, SealingKey), Fault> {
+        let key = open_key(&self.key)?;
         Ok((PartyId::try_new(&self.party).context("--as")?, key))
     }
 

@@ -21,13 +21,13 @@ mod record;
 mod submit;
 
 use crate::error::StoreError;
-use crate::seal::Sealer;
+use crate::seal::{SealError, Sealer};
 use crate::vault::{Kept, Vault};
 use book::Book;
 use grow::Growing;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use tally_evidence::{AnchorBody, Gap, GapReason, SignedStatement, StatementKind, sign};
+use tally_evidence::{AnchorBody, Gap, GapReason, SignedStatement, StatementKind, sign_with};
 use tally_journal::{Journal, Storage};
 use tally_model::{DeviceId, Timestamp};
 use tokio::sync::watch;
@@ -154,7 +154,10 @@ impl<S: Storage> Anchors<S> {
             let (readings, gaps) = (device.growing.count(), device.growing.gaps.len());
             let is_due = all || now >= device.due || readings >= READINGS_MAX || gaps >= GAPS_MAX;
             if readings > 0 && is_due && self.book.may_seal(id, readings >= READINGS_MAX) {
-                count += u64::from(seal_one(id, device, &mut self.book, sealer, place)?);
+                if !seal_one(id, device, &mut self.book, sealer, place)? {
+                    continue;
+                }
+                count += 1;
                 device.due = now + self.every * 2_u32.pow(self.book.refusals(id).min(PATIENCE_MAX));
             }
         }
@@ -200,6 +203,8 @@ fn seal_one<S: Storage>(
 ) -> Result<bool, StoreError> {
     match sealed(&body(id, &device.growing, book), sealer, place) {
         Ok(sealed) => book.put(&sealed)?,
+        // It grows on, and covers more when the key is back.
+        Err(SealError::Key(_)) => return Ok(false),
         Err(fault) => {
             tracing::error!(device = %id, %fault, "our own anchor does not parse; this is a fault of the program");
             return Ok(false);
@@ -240,10 +245,10 @@ fn body<S: Storage>(id: &DeviceId, growing: &Growing, book: &Book<S>) -> AnchorB
 }
 
 /// Seals. The time of sealing is that of the last reading, so the same anchor gives the same bytes.
-fn sealed(body: &AnchorBody, sealer: &Sealer, place: u64) -> Result<SealedAnchor, tally_evidence::StatementFault> {
+fn sealed(body: &AnchorBody, sealer: &Sealer, place: u64) -> Result<SealedAnchor, SealError> {
     let (kind, subject) = (StatementKind::Anchor, body.device.as_str());
     let issued_at = body.received.1.as_seconds();
-    let statement = sign(kind, &sealer.key, &sealer.agent, subject, &sealer.ledger, issued_at, body.encode());
+    let statement = sign_with(kind, &sealer.key, &sealer.agent, subject, &sealer.ledger, issued_at, body.encode())?;
     let id = SignedStatement::parse(&statement)?.id;
     Ok(SealedAnchor {
         device: body.device.clone(),

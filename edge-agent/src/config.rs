@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_connector_mqtt::sparkplug::Name;
-use tally_evidence::{SigningKey, VerifyingKey};
+use tally_evidence::{SealingKey, VerifyingKey};
 use tally_ledger_client::{Access, NodeAddress};
 use tally_model::{MqttBroker, PartyId, Secret, Tls};
 
@@ -32,7 +32,7 @@ pub struct AgentConfig {
     /// Folder of vault, outbox, receipts and dead letters.
     pub data: PathBuf,
     /// Seals the triggers.
-    pub key: SigningKey,
+    pub key: SealingKey,
     /// Own OPC UA certificate, and which servers are trusted.
     pub pki: PathBuf,
     /// Where the ledger node listens.

@@ -34,8 +34,8 @@ pub enum StoreError {
         record: u64,
     },
     /// Our own statement does not parse: a fault of this program.
-    #[error("our own statement does not parse: {0}; this is a fault of the program")]
-    Seal(tally_evidence::StatementFault),
+    #[error(transparent)]
+    Seal(crate::seal::SealError),
     /// The vault does not lead from its readings to its own chain heads.
     #[error(
         "reading {number} of `{device}` does not lead to the chain head the vault recorded: the file `vault.secret` is not \

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tally_connector_api::Clock;
-use tally_evidence::{Permit, PermitFile, ProvenPermit};
+use tally_evidence::{Permit, PermitFile, ProvenPermit, SealFault};
 use tally_journal::{DirStorage, Storage};
 use tally_ledger_client::Client;
 use tally_model::{DeviceId, DeviceSpec, PointId, PointSpec, Value};
@@ -101,6 +101,8 @@ pub struct Gate<S: Storage> {
     /// What the ledger said last of our permits, and the file it stands in.
     kept: Mutex<Option<Kept>>,
     kept_file: PathBuf,
+    /// Reports that wait for the key: at most one for each permit whose turn it was when the key went away.
+    unsealed: Mutex<VecDeque<Report>>,
     /// Something is to be submitted.
     sealed: Notify,
 }
@@ -158,6 +160,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
             shown: Mutex::default(),
             kept: Mutex::new(kept::read(&kept_file)),
             kept_file,
+            unsealed: Mutex::default(),
             sealed: Notify::new(),
         }
     }
@@ -186,6 +189,8 @@ impl<S: Storage + Send + 'static> Gate<S> {
         let id = proven.permit.id;
         let away = |refusal| (Some(id), refusal);
         self.check_time_and_place(&proven).map_err(away)?;
+        // What cannot be told to the ledger is not done.
+        self.with_key(|sealer| sealer.key.look()).await.map_err(|fault| away(key_away(&fault)))?;
         self.check_open(file, &proven, &key).await.map_err(away)?;
         // The node took its time to answer: the permit's may be over.
         self.check_time_and_place(&proven).map_err(away)?;
@@ -258,11 +263,13 @@ impl<S: Storage + Send + 'static> Gate<S> {
         Err(refusal.burnt())
     }
 
-    /// Seals a result, puts it on disk, tells people and the submit task.
+    /// Seals a result, puts it on disk, tells people and the submit task. When the key has gone in between, the result waits in memory;
+    /// a restart finds the intention, and reports that nobody knows.
     async fn keep(&self, report: Report) -> Result<Report, Refusal> {
-        let statement = report.seal(&self.sealer).map_err(|fault| Refusal::new("disk", fault.to_string()))?;
-        let id = report.permit;
-        self.in_book(move |book| book.report(Some(id), &statement)).await?;
+        if let Err(fault) = self.seal_into_book(report.clone()).await? {
+            tracing::warn!(permit = report.permit, %fault, "the report of a permit waits for the key");
+            self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).push_back(report.clone());
+        }
         match report.how {
             How::Done => self.status.count.permits_done.add(1),
             How::Refused => self.status.count.permits_refused.add(1),
@@ -272,6 +279,40 @@ impl<S: Storage + Send + 'static> Gate<S> {
         self.show(report.clone());
         self.sealed.notify_one();
         Ok(report)
+    }
+
+    /// Seals a report and puts it on disk; the inner fault is the key's.
+    async fn seal_into_book(&self, report: Report) -> Result<Result<(), SealFault>, Refusal> {
+        let id = report.permit;
+        let statement = match self.with_key(move |sealer| report.seal(sealer)).await {
+            Ok(statement) => statement,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        self.in_book(move |book| book.report(Some(id), &statement)).await.map(Ok)
+    }
+
+    /// Seals the reports that wait for the key, oldest first.
+    async fn seal_waiting(&self) {
+        loop {
+            let next = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).front().cloned();
+            let Some(report) = next else { return };
+            match self.seal_into_book(report).await {
+                Ok(Ok(())) => drop(self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).pop_front()),
+                Ok(Err(_)) => return,
+                Err(refusal) => return tracing::error!("a report of the gate cannot be kept: {}", refusal.text),
+            }
+            self.sealed.notify_one();
+        }
+    }
+
+    /// A key in a token is waited for on a thread that may wait.
+    async fn with_key<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sealer) -> Result<T, SealFault> + Send + 'static,
+    ) -> Result<T, SealFault> {
+        let sealer = self.sealer.clone();
+        let done = tokio::task::spawn_blocking(move || work(&sealer)).await;
+        done.unwrap_or_else(|fault| Err(SealFault::Away(fault.to_string())))
     }
 
     /// Nothing is burnt; it is counted, and recorded once a minute at most for the same permit and reason.
@@ -373,6 +414,11 @@ impl<S: Storage + Send + 'static> Gate<S> {
         let done = done.await.unwrap_or_else(|fault| Err(StoreError::Thread(fault.to_string())));
         done.map_err(|fault| Refusal::new("disk", format!("the agent's own disk: {fault}; nothing was done")))
     }
+}
+
+/// The agent cannot say what it did, so it does nothing.
+fn key_away(fault: &SealFault) -> Refusal {
+    Refusal::new("key-away", format!("the agent cannot seal what comes of it, so nothing was done: {fault}"))
 }
 
 /// A point of the mapping.

@@ -7,21 +7,22 @@
 //! At each step, if we die here:
 //! - what a device had recorded is synced before anybody hears of it;
 //! - readings kept, not synced: they may be lost (at most the last second); no trigger speaks of them;
+//! - the key is away: what was decided is on disk all the same, and sealed later (`unsealed.rs`);
 //! - vault synced, outbox not: the restart decides the same firings again from the same readings and seals them;
 //! - outbox synced: the triggers are safe; the restart finds them and decides nothing twice.
 
 use crate::anchor::{Anchors, book};
 use crate::error::StoreError;
-use crate::seal::{BatchLimits, Sealer};
+use crate::seal::{BatchLimits, SealError, Sealed, Sealer};
 use crate::status::{Alarm, Status};
-use crate::store::{Sealing, Stores};
+use crate::store::{Sealing, Stores, sealed_count};
 use crate::vault::{Keeping, Kept, Retained};
 use crate::watch::{SealedBefore, Verdict, Watches};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_connector_api::{Batch, Clock, HistoricalBatch};
-use tally_evidence::Hash;
+use tally_evidence::{Hash, SealFault};
 use tally_journal::Storage;
 use tally_model::DeviceId;
 use tally_rules::Rule;
@@ -157,10 +158,29 @@ impl<S: Storage> Ingest<S> {
     /// # Errors
     /// [`StoreError`]; nothing more may be sealed before the stores were opened anew.
     pub fn take(&mut self, group: impl IntoIterator<Item = Batch>) -> Result<(), StoreError> {
-        let mut sealing = Sealing::new(self.batch, self.status.clock_state());
+        let mut sealing = Sealing::new(self.batch, self.status.clock_state(), &self.stores.unsealed());
         self.keep_and_watch(group, &mut sealing)?;
+        if sealing.is_empty() {
+            return Ok(());
+        }
         sealing.finish(&self.sealer)?;
-        let sealed = sealing.sealed();
+        let (contradicted, doubtful) = sealing.weak();
+        self.status.count.triggers_contradicted.add(contradicted);
+        self.status.count.triggers_doubtful.add(doubtful);
+        self.put_out(sealing.sealed())?;
+        let prepared = sealing.prepared();
+        if !prepared.is_empty() {
+            self.stores.unsealed().keep(prepared)?;
+            for prepared in prepared {
+                tracing::warn!(number = prepared.number, trigger = %prepared.trigger, device = %prepared.device, transition = prepared.transition.word(), "decided and kept; it waits for the key");
+            }
+            self.tell_of_key(sealing.away());
+        }
+        Ok(())
+    }
+
+    /// Step 7: into the outbox, synced.
+    fn put_out(&self, sealed: &[Sealed]) -> Result<(), StoreError> {
         if sealed.is_empty() {
             return Ok(());
         }
@@ -171,14 +191,40 @@ impl<S: Storage> Ingest<S> {
         let next = outbox.next_number();
         drop(outbox);
         self.status.count.triggers_sealed.add(sealed.len() as u64);
-        let (contradicted, doubtful) = sealing.weak();
-        self.status.count.triggers_contradicted.add(contradicted);
-        self.status.count.triggers_doubtful.add(doubtful);
         for sealed in sealed {
             tracing::info!(number = sealed.number, trigger = %sealed.trigger, device = %sealed.device, transition = sealed.transition.word(), "sealed");
         }
         self.sealed.send_replace(next);
         Ok(())
+    }
+
+    /// Looks whether the key is there, and seals what waited for it.
+    ///
+    /// # Errors
+    /// As [`Ingest::take`].
+    pub fn catch_up(&mut self) -> Result<(), StoreError> {
+        // A token that is pulled out shall show before the next trigger.
+        self.tell_of_key(self.sealer.key.look().as_ref().err());
+        while self.stores.unsealed().count() > 0 {
+            let mut waiting = self.stores.unsealed().oldest()?;
+            let bytes = waiting.iter().map(|waiting| waiting.kept_bytes() as u64).collect::<Vec<_>>();
+            let away = match self.sealer.seal_all(&mut waiting, self.batch) {
+                Err(SealError::Key(fault)) => Some(fault),
+                other => other.map(|()| None).map_err(StoreError::Seal)?,
+            };
+            let done = sealed_count(&waiting);
+            self.put_out(&waiting[..done])?;
+            self.stores.unsealed().sealed(done as u64, bytes[..done].iter().sum())?;
+            self.tell_of_key(away.as_ref());
+            if away.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_of_key(&self, away: Option<&SealFault>) {
+        self.status.key(self.stores.unsealed().count(), away);
     }
 
     /// Keeps what devices had recorded during an outage, outside their chains: no rule sees it, and no live value changes.
@@ -245,7 +291,7 @@ impl<S: Storage> Ingest<S> {
                 status.count.live_dropped.add(1);
             }
         }
-        if sealing.sealed().is_empty() { Ok(()) } else { vault.sync() }
+        if sealing.is_empty() { Ok(()) } else { vault.sync() }
     }
 
     /// Makes readings durable, and lets the vault forget what no rule needs.
@@ -253,6 +299,7 @@ impl<S: Storage> Ingest<S> {
     /// # Errors
     /// As [`Ingest::take`].
     pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.catch_up()?;
         let mut vault = self.stores.vault();
         self.watches.release(&mut vault);
         vault.snapshot(false)?;
@@ -306,7 +353,8 @@ impl<S: Storage> Ingest<S> {
         // A clock that leaps by years must not empty the vault.
         let since = self.clock.for_ages().minus(days);
         let uncovered = self.stores.anchors().as_ref().and_then(Anchors::oldest_place);
-        let unsent = self.stores.outbox().oldest_place().into_iter().chain(uncovered).min();
+        let unsealed = self.stores.unsealed().oldest_place();
+        let unsent = self.stores.outbox().oldest_place().into_iter().chain(unsealed).chain(uncovered).min();
         let mut vault = self.stores.vault();
         let retained = vault.retain(Keeping { since, bytes_max: self.limits.bytes_max, unsent })?;
         drop(vault);

@@ -33,6 +33,7 @@ pub mod receipts;
 pub mod seal;
 pub mod spool;
 pub mod submit;
+pub mod unsealed;
 pub mod vault;
 pub mod watch;
 

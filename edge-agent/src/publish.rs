@@ -184,7 +184,7 @@ pub fn start<S: Storage + Send + 'static>(
         cursor: heard,
     };
     tasks.spawn(events.run(quit.clone()));
-    tasks.spawn(live::tell_states(status, devices, topics, publisher.clone(), Connects::new(link), quit));
+    tasks.spawn(live::tell_states(status, devices, (agent, topics), publisher.clone(), Connects::new(link), quit));
     Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher), spool: Some(spool) })
 }
 

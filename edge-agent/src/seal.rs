@@ -4,8 +4,8 @@ use crate::bytes::{Put, Take};
 use crate::watch::Decided;
 use std::time::Duration;
 use tally_evidence::{
-    BATCH_TRIGGERS_MAX, BatchBody, BatchFault, SignedStatement, SigningKey, StatementFault, StatementId, StatementKind,
-    StatementName, Transition, TriggerBody, TriggerCall, rule_digest, sign,
+    BATCH_TRIGGERS_MAX, BatchBody, BatchFault, SealFault, SealingKey, SignedStatement, StatementFault, StatementId,
+    StatementKind, StatementName, Transition, TriggerBody, TriggerCall, rule_digest, sign_with,
 };
 use tally_model::{ClockState, DeviceId, PartyId, Priority, Timestamp, TriggerId};
 
@@ -34,7 +34,18 @@ pub struct Sealer {
     /// The ledger: `aud`.
     pub ledger: String,
     /// The agent's key.
-    pub key: SigningKey,
+    pub key: SealingKey,
+}
+
+/// Why something was not sealed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SealError {
+    /// The key is away, or refuses: what is to be sealed waits.
+    #[error(transparent)]
+    Key(#[from] SealFault),
+    /// Our own statement does not parse, which would be a fault of this program.
+    #[error("our own statement does not parse: {0}; this is a fault of the program")]
+    Ours(#[from] StatementFault),
 }
 
 /// A sealed trigger with what the agent must know of it without reading the statement again.
@@ -76,29 +87,27 @@ pub struct Batched {
 }
 
 impl Sealer {
-    /// Seals, with how good the agent's clock is now. Deterministic: the same gives the same bytes.
+    /// Seals a prepared trigger as a statement of its own; when that does not work it stays prepared.
     ///
     /// # Errors
-    /// [`StatementFault`] when our own statement does not parse, which would be a fault of this program.
-    pub fn seal(&self, number: u64, decided: Decided, clock: ClockState) -> Result<Sealed, StatementFault> {
-        let mut sealed = Self::prepare(number, decided, clock);
-        self.seal_alone(&mut sealed)?;
-        Ok(sealed)
-    }
-
-    fn seal_alone(&self, sealed: &mut Sealed) -> Result<(), StatementFault> {
-        let body = sealed.batched.take().map(|batched| batched.body).unwrap_or_default();
-        let (kind, subject, at) = (StatementKind::Trigger, sealed.device.as_str(), sealed.at.as_seconds());
-        sealed.statement = sign(kind, &self.key, &self.agent, subject, &self.ledger, at, body);
-        sealed.id = SignedStatement::parse(&sealed.statement)?.id;
+    /// [`SealError`].
+    pub fn seal_alone(&self, prepared: &mut Sealed) -> Result<(), SealError> {
+        let body = prepared.batched.as_ref().map(|batched| batched.body.clone()).unwrap_or_default();
+        let (kind, subject, at) = (StatementKind::Trigger, prepared.device.as_str(), prepared.at.as_seconds());
+        let statement = sign_with(kind, &self.key, &self.agent, subject, &self.ledger, at, body)?;
+        prepared.id = SignedStatement::parse(&statement)?.id;
+        prepared.statement = statement;
+        prepared.batched = None;
         Ok(())
     }
 
-    /// Seals prepared triggers, as many under one seal as the limits say; one alone as a statement of its own.
+    /// Seals prepared triggers in their order: with limits as many under one seal as they say, one alone as a statement of its own;
+    /// without, each as its own. Where the key goes away, the rest stays prepared.
     ///
     /// # Errors
-    /// As [`Sealer::seal`].
-    pub fn seal_batches(&self, prepared: &mut [Sealed], limits: BatchLimits) -> Result<(), StatementFault> {
+    /// [`SealError`].
+    pub fn seal_all(&self, prepared: &mut [Sealed], batch: Option<BatchLimits>) -> Result<(), SealError> {
+        let limits = batch.unwrap_or(BatchLimits { triggers: 1, within: Duration::ZERO });
         let mut rest = prepared;
         while !rest.is_empty() {
             let (batch, behind) = rest.split_at_mut(batch_length(rest, limits));
@@ -111,7 +120,7 @@ impl Sealer {
         Ok(())
     }
 
-    fn seal_together(&self, batch: &mut [Sealed]) -> Result<(), StatementFault> {
+    fn seal_together(&self, batch: &mut [Sealed]) -> Result<(), SealError> {
         let bodies: Vec<_> = batch.iter().filter_map(|sealed| Some(&sealed.batched.as_ref()?.body)).collect();
         let first = batch.first().map_or(0, |first| first.number);
         // As many as the limits let in: never none, never too many.
@@ -119,7 +128,7 @@ impl Sealer {
         let at = batch.iter().map(|sealed| sealed.at.as_seconds()).max().unwrap_or_default();
         let agent = &self.agent;
         let kind = StatementKind::Batch;
-        let statement = sign(kind, &self.key, agent, agent.as_str(), &self.ledger, at, sealed.encode());
+        let statement = sign_with(kind, &self.key, agent, agent.as_str(), &self.ledger, at, sealed.encode())?;
         let id = SignedStatement::parse(&statement)?.id;
         for (item, sealed) in (0..).zip(batch) {
             sealed.id = id;
@@ -190,6 +199,12 @@ fn batch_length(prepared: &[Sealed], limits: BatchLimits) -> usize {
 }
 
 impl Sealed {
+    /// Whether it is sealed, and not prepared only.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        !self.statement.is_empty()
+    }
+
     /// What names it on the ledger.
     #[must_use]
     pub fn name(&self) -> StatementName {

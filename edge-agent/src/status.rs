@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tally_connector_api::{LinkState, LinkStatus};
+use tally_evidence::SealFault;
 use tally_journal::Storage;
 use tally_model::{ClockState, DeviceId, DeviceSpec};
 use tally_rules::Watch;
@@ -109,6 +110,10 @@ counters! {
     commands_refused: Counter,
     /// Permits of which the ledger said that they are revoked.
     permits_revoked: Counter,
+    /// Triggers decided and kept on disk that wait for the key: they are sealed when it is back.
+    triggers_unsealed: Gauge,
+    /// 1 while the key that seals cannot be used: its token is away, or refuses.
+    key_away: Gauge,
     /// Triggers with a receipt.
     triggers_receipted: Counter,
     /// Triggers that a contract refused (they are entries all the same).
@@ -154,6 +159,8 @@ pub enum Alarm {
     OutboxHalfFull,
     /// The outbox is full.
     OutboxFull,
+    /// The key cannot be used: nothing is sealed.
+    KeyAway,
     /// Something lies with the dead letters.
     DeadLetters,
     /// The ledger signs with another key than it used to.
@@ -304,6 +311,28 @@ impl Status {
         } else {
             self.raise(Alarm::OutboxFull, "the outbox is full: triggers are not sealed until the node takes some");
         }
+    }
+
+    /// How the key is: why it cannot be used, when it cannot, and how many triggers wait for it.
+    pub fn key(&self, waiting: u64, away: Option<&SealFault>) {
+        self.count.triggers_unsealed.set(waiting);
+        if let Some(fault) = away {
+            let text = format!(
+                "nothing is sealed, because the key cannot be used: {fault}; readings are kept, {waiting} triggers wait on disk and are \
+                 sealed when it is back"
+            );
+            self.count.key_away.set(1);
+            self.raise(Alarm::KeyAway, text);
+        } else if waiting == 0 {
+            self.count.key_away.set(0);
+            self.clear(Alarm::KeyAway);
+        }
+    }
+
+    /// Why the key cannot be used, in words; `None` when it can.
+    #[must_use]
+    pub fn key_away(&self) -> Option<String> {
+        lock(&self.state).alarms.get(&Alarm::KeyAway).cloned()
     }
 
     /// What SCADA is still to be told.

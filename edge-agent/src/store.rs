@@ -1,18 +1,20 @@
 //! The journals of the agent, and how they are found again after a crash: `docs/decisions/008-edge-agent.md`.
 //!
 //! Each stands behind a std mutex of its own: held for some microseconds, and while a sync runs. Whoever needs two takes
-//! them in the order vault, outbox, receipts, anchors.
+//! them in the order vault, outbox, unsealed, receipts, anchors.
 
 use crate::anchor::Anchors;
 use crate::error::StoreError;
 use crate::outbox::{self, Outbox};
 use crate::receipts::{self, Receipts};
-use crate::seal::{BatchLimits, Sealed, Sealer};
+use crate::seal::{BatchLimits, SealError, Sealed, Sealer};
+use crate::unsealed::{self, Unsealed};
 use crate::vault::{self, Vault, VaultOpening, load_secret};
 use crate::watch::{Decided, Verdict, Watches};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tally_evidence::SealFault;
 use tally_journal::{DirStorage, Journal, Options, Storage};
 use tally_model::{ClockState, EvidenceQuality};
 use zeroize::Zeroizing;
@@ -21,6 +23,7 @@ use zeroize::Zeroizing;
 pub struct Stores<S: Storage> {
     vault: Mutex<Vault<S>>,
     outbox: Mutex<Outbox<S>>,
+    unsealed: Mutex<Unsealed<S>>,
     receipts: Mutex<Receipts<S>>,
     /// `None` when anchors are off.
     anchors: Mutex<Option<Anchors<S>>>,
@@ -32,6 +35,8 @@ pub struct Journals<S: Storage> {
     pub vault: Journal<S>,
     /// Sealed triggers.
     pub outbox: Journal<S>,
+    /// Triggers that wait for the key.
+    pub unsealed: Journal<S>,
     /// Receipts.
     pub receipts: Journal<S>,
     /// Dead letters.
@@ -65,6 +70,7 @@ impl Journals<DirStorage> {
             vault,
             secret,
             outbox: open("outbox", "outbox", outbox::journal_options(sizes.outbox_bytes_max))?,
+            unsealed: open("unsealed triggers", "unsealed", unsealed::journal_options())?,
             receipts: open("receipts", "receipts", receipts::journal_options())?,
             dead: open("dead letters", "dead-letters", receipts::journal_options())?,
         })
@@ -93,7 +99,7 @@ impl<S: Storage> Stores<S> {
         watches: &mut Watches,
         sealer: &Sealer,
     ) -> Result<(Self, u64), StoreError> {
-        let Journals { vault, outbox, receipts, dead, secret } = journals;
+        let Journals { vault, outbox, unsealed, receipts, dead, secret } = journals;
         let opening = VaultOpening::begin(vault, secret, watches.devices())?;
         let from = |device: &_| opening.replays_from(device);
         let (receipts, mut answered) = Receipts::begin(receipts, dead, outbox.first_number(), from)?;
@@ -102,10 +108,14 @@ impl<S: Storage> Stores<S> {
             let from = opening.replays_from(&sealed.device);
             answered.note(&sealed.device, &sealed.trigger, sealed.last, sealed.transition, from);
         })?;
+        let mut unsealed = Unsealed::begin(unsealed, outbox.next_number(), |kept: &Sealed| {
+            let from = opening.replays_from(&kept.device);
+            answered.note(&kept.device, &kept.trigger, kept.last, kept.transition, from);
+        })?;
         watches.restore(&answered.before, from);
         // How good the clock was then, nobody knows any more. A statement that was lost before its sync may have said more: nobody was
         // told of it.
-        let mut missed = Sealing::new(None, ClockState::Unknown);
+        let mut missed = Sealing::new(None, ClockState::Unknown, &unsealed);
         let mut seal = |decided: Decided| missed.seal(decided, &outbox, sealer);
         let vault = opening.replay(|vault, kept, place, is_open| {
             watches.observe(vault, kept, place, &answered.before, is_open, &mut seal)
@@ -119,9 +129,10 @@ impl<S: Storage> Stores<S> {
         // The readings behind these are on disk: opening a journal makes durable what it finds.
         outbox.put_all(missed.sealed())?;
         outbox.sync()?;
-        let count = missed.sealed().len() as u64;
+        unsealed.keep(missed.prepared())?;
+        let count = (missed.sealed().len() + missed.prepared().len()) as u64;
         let (vault, outbox, receipts) = (Mutex::new(vault), Mutex::new(outbox), Mutex::new(receipts));
-        let stores = Self { vault, outbox, receipts, anchors: Mutex::new(None) };
+        let stores = Self { vault, outbox, unsealed: Mutex::new(unsealed), receipts, anchors: Mutex::new(None) };
         watches.release(&mut stores.vault());
         Ok((stores, count))
     }
@@ -151,19 +162,28 @@ impl<S: Storage> Stores<S> {
         lock(&self.anchors)
     }
 
+    /// The triggers that wait for the key.
+    pub fn unsealed(&self) -> MutexGuard<'_, Unsealed<S>> {
+        lock(&self.unsealed)
+    }
+
     /// The receipts.
     pub fn receipts(&self) -> MutexGuard<'_, Receipts<S>> {
         lock(&self.receipts)
     }
 }
 
-/// Triggers sealed together, on their way into the outbox.
+/// Triggers decided together, on their way into the outbox; or, while the key is away, among those that wait for it.
 pub struct Sealing {
-    /// Prepared until [`Sealing::finish`] when they are sealed together.
-    sealed: Vec<Sealed>,
+    /// Those that are sealed first, then those that are only prepared.
+    made: Vec<Sealed>,
     batch: Option<BatchLimits>,
-    /// What they will take there.
+    /// What they will take in the outbox, with what waits for the key in front of them.
     bytes: u64,
+    /// How many wait for the key in front of them.
+    ahead: u64,
+    /// Why the key cannot be used, since one of these was to be sealed.
+    away: Option<SealFault>,
     /// How good the agent's clock is.
     clock: ClockState,
     /// How many of them the checks found something about: contradicted, doubtful.
@@ -171,28 +191,31 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Triggers that are sealed together, when there are limits; else each for itself. Each says how good the clock is.
+    /// Triggers that are sealed together, when there are limits; else each for itself. Each says how good the clock is. They come
+    /// behind what is `unsealed`, and while anything is, they wait like it.
     #[must_use]
-    pub const fn new(batch: Option<BatchLimits>, clock: ClockState) -> Self {
-        Self { sealed: Vec::new(), batch, bytes: 0, clock, weak: (0, 0) }
+    pub fn new<S: Storage>(batch: Option<BatchLimits>, clock: ClockState, unsealed: &Unsealed<S>) -> Self {
+        let (bytes, ahead) = (unsealed.bytes(), unsealed.count());
+        Self { made: Vec::new(), batch, bytes, ahead, away: None, clock, weak: (0, 0) }
     }
 
-    /// Seals a decided firing under the next number, when there is room for it.
+    /// Seals a decided firing under the next number, when there is room for it; prepares it, when it is sealed together with
+    /// others or the key is away.
     pub fn seal<S: Storage>(&mut self, decided: Decided, outbox: &Outbox<S>, sealer: &Sealer) -> Verdict {
         let (trigger, priority) = (decided.rule.source().id.clone(), decided.rule.source().priority);
-        let number = outbox.next_number() + self.sealed.len() as u64;
+        let number = outbox.next_number() + self.ahead + self.made.len() as u64;
         let quality = decided.quality.as_deref().map(EvidenceQuality::of);
-        let made = match self.batch {
-            Some(_) => Ok(Sealer::prepare(number, decided, self.clock)),
-            None => sealer.seal(number, decided, self.clock),
-        };
-        let made = match made {
-            Ok(made) => made,
-            Err(fault) => {
-                tracing::error!(%trigger, %fault, "our own statement does not parse; this is a fault of the program");
-                return Verdict::NoRoom;
+        let mut made = Sealer::prepare(number, decided, self.clock);
+        if self.batch.is_none() && !self.waits() {
+            match sealer.seal_alone(&mut made) {
+                Ok(()) => {}
+                Err(SealError::Key(fault)) => self.away = Some(fault),
+                Err(fault) => {
+                    tracing::error!(%trigger, %fault, "a trigger is lost");
+                    return Verdict::NoRoom;
+                }
             }
-        };
+        }
         let bytes = made.kept_bytes();
         if !outbox.has_room(priority, bytes, self.bytes) {
             return Verdict::NoRoom;
@@ -200,19 +223,33 @@ impl Sealing {
         self.bytes += bytes as u64;
         self.weak.0 += u64::from(quality == Some(EvidenceQuality::Contradicted));
         self.weak.1 += u64::from(quality == Some(EvidenceQuality::Doubtful));
-        self.sealed.push(made);
+        self.made.push(made);
         Verdict::Sealed
     }
 
-    /// Puts the seals under what was prepared.
+    const fn waits(&self) -> bool {
+        self.ahead > 0 || self.away.is_some()
+    }
+
+    /// Puts the seals under what was prepared; what it cannot stays prepared.
     ///
     /// # Errors
     /// [`StoreError::Seal`].
     pub fn finish(&mut self, sealer: &Sealer) -> Result<(), StoreError> {
-        match self.batch {
-            Some(limits) => sealer.seal_batches(&mut self.sealed, limits).map_err(StoreError::Seal),
-            None => Ok(()),
+        if self.batch.is_none() || self.waits() {
+            return Ok(());
         }
+        match sealer.seal_all(&mut self.made, self.batch) {
+            Err(SealError::Key(fault)) => self.away = Some(fault),
+            other => other.map_err(StoreError::Seal)?,
+        }
+        Ok(())
+    }
+
+    /// Why the key could not be used.
+    #[must_use]
+    pub const fn away(&self) -> Option<&SealFault> {
+        self.away.as_ref()
     }
 
     /// How many of them the checks found something about: contradicted, doubtful.
@@ -221,11 +258,28 @@ impl Sealing {
         self.weak
     }
 
-    /// In number order.
+    /// Whether nothing was decided.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.made.is_empty()
+    }
+
+    /// What is sealed, in number order.
     #[must_use]
     pub fn sealed(&self) -> &[Sealed] {
-        &self.sealed
+        &self.made[..sealed_count(&self.made)]
     }
+
+    /// What waits for the key, behind it.
+    #[must_use]
+    pub fn prepared(&self) -> &[Sealed] {
+        &self.made[sealed_count(&self.made)..]
+    }
+}
+
+/// How many, from the first on, are sealed.
+pub(crate) fn sealed_count(made: &[Sealed]) -> usize {
+    made.iter().take_while(|made| made.is_sealed()).count()
 }
 
 /// A thread that died while it held the lock left a store that is poisoned by itself, or whole.

@@ -72,11 +72,12 @@ impl Disks {
             vault: open_journal("vault", vault.clone(), small(vault::journal_options(1 << 30)))?,
             outbox: open_journal("outbox", outbox.clone(), outbox::journal_options(1 << 30))?,
             receipts: open_journal("receipts", receipts.clone(), receipts::journal_options())?,
+            unsealed: open_journal("unsealed triggers", MemStorage::new(), receipts::journal_options())?,
             dead: open_journal("dead letters", dead.clone(), receipts::journal_options())?,
             secret: [7; 32].into(),
         };
         let sealer =
-            Sealer { agent: PartyId::try_new("agent-01").unwrap(), ledger: LEDGER.to_owned(), key: agent_key() };
+            Sealer { agent: PartyId::try_new("agent-01").unwrap(), ledger: LEDGER.to_owned(), key: agent_key().into() };
         let (stores, _) = Stores::recover(journals, SIZES, &mut Watches::default(), &sealer)?;
         let journal = open_journal("anchors", anchors.clone(), small(book::journal_options()))?;
         stores.anchor(journal, &sealer, NEVER_BY_ITSELF)?;

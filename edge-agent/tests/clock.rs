@@ -171,12 +171,16 @@ fn ingest(wall: &Wall) -> Ingest<MemStorage> {
         vault: journal("vault"),
         outbox: journal("outbox"),
         receipts: journal("receipts"),
+        unsealed: journal("unsealed triggers"),
         dead: journal("dead letters"),
         secret: [9; 32].into(),
     };
     let sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 20 };
-    let sealer =
-        || Sealer { agent: PartyId::try_new("agent-01").unwrap(), ledger: common::LEDGER.to_owned(), key: agent_key() };
+    let sealer = || Sealer {
+        agent: PartyId::try_new("agent-01").unwrap(),
+        ledger: common::LEDGER.to_owned(),
+        key: agent_key().into(),
+    };
     let mut watches = Watches::new(&[]);
     let (stores, _) = Stores::recover(journals, sizes, &mut watches, &sealer()).unwrap();
     Ingest {

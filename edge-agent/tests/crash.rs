@@ -10,7 +10,7 @@ mod common;
 use common::{LEDGER, agent_key};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tally_connector_api::{Batch, Clock, ClockHealth, HistoricalBatch};
 use tally_edge_agent::disclose::disclose;
@@ -22,7 +22,7 @@ use tally_edge_agent::status::Status;
 use tally_edge_agent::store::{Journals, Sizes, Stores, open_journal};
 use tally_edge_agent::vault::Keeping;
 use tally_edge_agent::watch::Watches;
-use tally_evidence::{Disclosure, Transition};
+use tally_evidence::{Disclosure, Hash, RemoteKey, SIGNATURE_BYTES, SealFault, SealingKey, Transition, VerifyingKey};
 use tally_journal::Options;
 use tally_journal::testing::{DiskFault, MemStorage};
 use tally_model::{
@@ -92,6 +92,9 @@ struct Disks {
     outbox: MemStorage,
     receipts: MemStorage,
     dead: MemStorage,
+    unsealed: MemStorage,
+    /// Whether the token with the key is out.
+    pulled: Arc<AtomicBool>,
     /// Every other plant seals its triggers together.
     batch: Option<BatchLimits>,
 }
@@ -101,7 +104,8 @@ impl Disks {
         let new = MemStorage::new;
         let limits = BatchLimits { triggers: 3, within: Duration::ZERO };
         let batch = (seed % 2 == 1).then_some(limits);
-        Self { vault: new(), outbox: new(), receipts: new(), dead: new(), batch }
+        let pulled = Arc::default();
+        Self { vault: new(), outbox: new(), receipts: new(), dead: new(), unsealed: new(), pulled, batch }
     }
 
     /// The next life: after a power cut, or after the process alone was killed.
@@ -109,7 +113,8 @@ impl Disks {
         let power_cut = random.one_in(2);
         let mut next = |disk: &MemStorage| if power_cut { disk.power_cut(random.next()) } else { disk.restart() };
         let (vault, outbox) = (next(&self.vault), next(&self.outbox));
-        Self { vault, outbox, receipts: next(&self.receipts), dead: next(&self.dead), batch: self.batch }
+        let (receipts, dead, unsealed) = (next(&self.receipts), next(&self.dead), next(&self.unsealed));
+        Self { vault, outbox, receipts, dead, unsealed, pulled: self.pulled.clone(), batch: self.batch }
     }
 
     fn journals(&self) -> Result<Journals<MemStorage>, StoreError> {
@@ -119,9 +124,28 @@ impl Disks {
             vault: open_journal("vault", self.vault.clone(), options(3_000))?,
             outbox: open_journal("outbox", self.outbox.clone(), options(2_000))?,
             receipts: open_journal("receipts", self.receipts.clone(), options(4_000))?,
+            unsealed: open_journal("unsealed triggers", self.unsealed.clone(), options(2_000))?,
             dead: open_journal("dead letters", self.dead.clone(), options(4_000))?,
             secret: [9; 32].into(),
         })
+    }
+}
+
+/// The agent's key in a token that can be pulled out between any two signatures.
+struct Token(Arc<AtomicBool>);
+
+impl RemoteKey for Token {
+    fn public(&self) -> Result<VerifyingKey, SealFault> {
+        self.look().map(|()| agent_key().public().clone())
+    }
+
+    fn look(&self) -> Result<(), SealFault> {
+        let is_out = self.0.load(Ordering::Relaxed);
+        if is_out { Err(SealFault::Away("pulled out".to_owned())) } else { Ok(()) }
+    }
+
+    fn sign_digest(&self, digest: &Hash) -> Result<[u8; SIGNATURE_BYTES], SealFault> {
+        self.look().map(|()| agent_key().sign_digest(digest).unwrap())
     }
 }
 
@@ -153,6 +177,8 @@ struct World {
     ledger: BTreeMap<u64, Sealed>,
     /// Triggers that were safe by the agent's word.
     promised: u64,
+    /// Most that waited for the key at a time.
+    waited: u64,
 }
 
 impl World {
@@ -256,7 +282,8 @@ const SIZES: Sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 30
 fn open(disks: &Disks) -> Result<Ingest<MemStorage>, StoreError> {
     let mut watches = Watches::new(&rules());
     let (agent, ledger) = (PartyId::try_new("agent-01").unwrap(), LEDGER.to_owned());
-    let sealer = Sealer { agent, ledger, key: agent_key() };
+    let key = SealingKey::remote(Arc::new(Token(disks.pulled.clone())));
+    let sealer = Sealer { agent, ledger, key };
     let (stores, _) = Stores::recover(disks.journals()?, SIZES, &mut watches, &sealer)?;
     let (sealed, _) = watch::channel(0);
     let limits = VaultLimits { days: 90, bytes_max: 1 << 30 };
@@ -310,7 +337,8 @@ fn keep_house(ingest: &mut Ingest<MemStorage>, world: &World, random: &mut Rando
     }
     if random.one_in(10) {
         let since = Timestamp::from_micros(world.now).minus(Duration::from_millis(500));
-        let unsent = ingest.stores.outbox().oldest_place();
+        let unsealed = ingest.stores.unsealed().oldest_place();
+        let unsent = ingest.stores.outbox().oldest_place().into_iter().chain(unsealed).min();
         ingest.stores.vault().retain(Keeping { since, bytes_max: 10_000, unsent })?;
         ingest.stores.receipts().retain(since)?;
     }
@@ -318,9 +346,15 @@ fn keep_house(ingest: &mut Ingest<MemStorage>, world: &World, random: &mut Rando
 }
 
 fn sabotage(disks: &Disks, random: &mut Random) {
-    let disk = [&disks.vault, &disks.outbox, &disks.receipts][usize::try_from(random.below(3)).unwrap()];
+    let disk =
+        [&disks.vault, &disks.outbox, &disks.receipts, &disks.unsealed][usize::try_from(random.below(4)).unwrap()];
     let fault = [DiskFault::Io, DiskFault::NoSpace, DiskFault::PowerOff][usize::try_from(random.below(3)).unwrap()];
     disk.fail_operation(1 + random.below(60), fault);
+}
+
+/// Triggers that are on disk: sealed, or waiting for the key.
+fn safe(ingest: &Ingest<MemStorage>) -> u64 {
+    ingest.stores.outbox().next_number() + ingest.stores.unsealed().count()
 }
 
 /// One life: from opening to death or a clean stop.
@@ -333,8 +367,8 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
         readings.truncate(usize::try_from(next).unwrap());
         world.said.entry(device.clone()).or_default().truncate(readings.len());
     }
-    let safe = ingest.stores.outbox().next_number();
-    assert!(safe >= world.promised, "{} triggers were safe, {safe} are there", world.promised);
+    let found = safe(&ingest);
+    assert!(found >= world.promised, "{} triggers were safe, {found} are there", world.promised);
     if random.one_in(3) {
         sabotage(disks, random);
     }
@@ -344,7 +378,11 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
         if random.one_in(4) {
             ingest.take_late([world.recorded(random)])?;
         }
-        world.promised = ingest.stores.outbox().next_number();
+        world.promised = safe(&ingest);
+        world.waited = world.waited.max(ingest.stores.unsealed().count());
+        if random.one_in(5) {
+            disks.pulled.fetch_not(Ordering::Relaxed);
+        }
         submit(&ingest, world, random)?;
         keep_house(&mut ingest, world, random)?;
     }
@@ -354,7 +392,10 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
 /// After the last life: everything is submitted, and everything is looked at.
 /// Gives the number of triggers that could be proved.
 fn check(disks: &Disks, world: &mut World) -> usize {
-    let ingest = open(disks).unwrap();
+    disks.pulled.store(false, Ordering::Relaxed);
+    let mut ingest = open(disks).unwrap();
+    ingest.catch_up().unwrap();
+    assert_eq!(ingest.stores.unsealed().count(), 0);
     for (device, readings) in &mut world.readings {
         let next = ingest.stores.vault().next_number(&DeviceId::try_new(device).unwrap());
         readings.truncate(usize::try_from(next).unwrap());
@@ -409,8 +450,8 @@ fn check_evidence(ingest: &Ingest<MemStorage>, world: &World) -> usize {
     proved
 }
 
-/// Deaths, triggers, and how many of them could be proved.
-fn one_world(seed: u64) -> (usize, usize, usize, usize) {
+/// Deaths, triggers, how many of them were in batches and could be proved, and whether any waited for the key.
+fn one_world(seed: u64) -> (usize, usize, usize, usize, bool) {
     let mut random = Random(seed);
     let (mut disks, mut world, mut deaths) = (Disks::new(seed), World::default(), 0);
     for _ in 0..LIVES {
@@ -419,7 +460,7 @@ fn one_world(seed: u64) -> (usize, usize, usize, usize) {
     }
     let proved = check(&disks, &mut world);
     let batched = world.ledger.values().filter(|sealed| sealed.batched.is_some()).count();
-    (deaths, world.ledger.len(), batched, proved)
+    (deaths, world.ledger.len(), batched, proved, world.waited > 1)
 }
 
 #[test]
@@ -428,17 +469,20 @@ fn decisions_follow_from_the_surviving_readings_and_nothing_else() {
         one_world(seed.parse().unwrap());
         return;
     }
-    let (mut deaths, mut triggers, mut batched, mut proved) = (0, 0, 0, 0);
+    let (mut deaths, mut triggers, mut batched, mut proved, mut waited) = (0, 0, 0, 0, 0);
     for seed in 0..SEEDS {
         let outcome = std::panic::catch_unwind(|| one_world(seed));
-        let (died, sealed, together, shown) = outcome.unwrap_or_else(|_| panic!("TALLY_TEST_SEED={seed}"));
+        let (died, sealed, together, shown, has_waited) = outcome.unwrap_or_else(|_| panic!("TALLY_TEST_SEED={seed}"));
         deaths += died;
         triggers += sealed;
         batched += together;
         proved += shown;
+        waited += u64::from(has_waited);
     }
     // A test in which nothing dies and nothing fires has tested nothing.
-    let words = format!("{deaths} deaths, {triggers} triggers ({batched} in batches), {proved} proved");
-    assert!(deaths > 20 && triggers > 800 && batched > 30 && proved > 100, "{words}");
+    let words = format!(
+        "{deaths} deaths, {triggers} triggers ({batched} in batches), {proved} proved, {waited} plants waited for the key"
+    );
+    assert!(deaths > 20 && triggers > 800 && batched > 30 && proved > 100 && waited > 10, "{words}");
     println!("{words}");
 }

@@ -24,12 +24,13 @@ fn ingest(vault: &MemStorage, status: &Arc<Status>) -> Ingest<MemStorage> {
         vault: journal("vault", vault.clone()),
         outbox: journal("outbox", MemStorage::new()),
         receipts: journal("receipts", MemStorage::new()),
+        unsealed: journal("unsealed triggers", MemStorage::new()),
         dead: journal("dead letters", MemStorage::new()),
         secret: [9; 32].into(),
     };
     let sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 20 };
     let sealer =
-        || Sealer { agent: PartyId::try_new("agent-01").unwrap(), ledger: LEDGER.to_owned(), key: agent_key() };
+        || Sealer { agent: PartyId::try_new("agent-01").unwrap(), ledger: LEDGER.to_owned(), key: agent_key().into() };
     let mut watches = Watches::new(&[]);
     let (stores, _) = Stores::recover(journals, sizes, &mut watches, &sealer()).unwrap();
     Ingest {

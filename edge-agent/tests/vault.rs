@@ -243,6 +243,9 @@ fn a_secret_is_made_once_and_never_replaced() {
     assert_eq!(load_secret(&file, false).unwrap(), made);
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(load_secret(&file, false).unwrap_err().to_string().contains("chmod 600"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&file, b"short").unwrap();
     assert!(matches!(load_secret(&file, false).unwrap_err(), StoreError::SecretLost { .. }));
     std::fs::remove_file(&file).unwrap();

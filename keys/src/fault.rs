@@ -9,7 +9,7 @@ use tally_evidence::{KeyFault, SealFault};
 #[non_exhaustive]
 pub enum KeyError {
     /// A file cannot be read.
-    #[error("reading {}: {source}", file.display())]
+    #[error("{} cannot be read: {source}", file.display())]
     Read {
         /// Which file.
         file: PathBuf,

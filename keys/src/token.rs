@@ -70,7 +70,7 @@ impl TokenKey {
             }
             Err(fault) => {
                 if pause.is_none() {
-                    tracing::warn!(key = %self.uri, %fault, "the key in the token cannot be used; it is tried again");
+                    tracing::info!(key = %self.uri, %fault, "the key in the token cannot be used; it is tried again");
                 }
                 let delay = pause.as_ref().map_or(PAUSE_MIN, |pause| (pause.delay * 2).min(PAUSE_MAX));
                 *pause = Some(Pause { until: Instant::now() + delay, delay, fault: fault.clone() });
@@ -103,6 +103,16 @@ impl RemoteKey for TokenKey {
             Some(known) => Ok(known.clone()),
             None => self.ask(|| self.is_still(self.module.use_now().open(self.number, &self.uri)?)),
         }
+    }
+
+    fn look(&self) -> Result<(), SealFault> {
+        self.ask(|| {
+            let mut module = self.module.use_now();
+            if module.has(self.number) {
+                return Ok(());
+            }
+            self.is_still(module.open(self.number, &self.uri)?).map(|_| ())
+        })
     }
 
     fn sign_digest(&self, digest: &Hash) -> Result<[u8; SIGNATURE_BYTES], SealFault> {

@@ -79,7 +79,9 @@ fn a_pulled_token_is_found_again() {
             (source(&token.uri("agent-01")).open().unwrap(), source(&token.uri("agent-02")).open().unwrap());
         for _ in 0..2 {
             signed(&one);
+            one.look().unwrap();
             token.pull().unwrap();
+            assert!(one.look().is_err(), "noticed without a signature");
             let fault = one.sign(b"statement").unwrap_err();
             assert!(matches!(&fault, SealFault::Away(text) if text.contains("pulled out")), "{fault:?}");
             assert_eq!(one.public().unwrap(), one.public().unwrap(), "what it is stays known");

@@ -18,7 +18,6 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_contracts::{Fault, Genesis};
@@ -114,14 +113,9 @@ pub enum ConfigError {
         /// What is wrong, and where.
         faults: Vec<Fault>,
     },
-    /// Others may read the private key.
-    #[error("{} may be read by others (mode {mode:04o}); run `chmod 600 {}`", file.display(), file.display())]
-    KeyMode {
-        /// Which file.
-        file: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    /// The private key cannot be read, or others may read it, too.
+    #[error(transparent)]
+    PrivateKey(#[from] tally_keys::KeyError),
     /// The key file holds no key.
     #[error("{}: {source}", file.display())]
     Key {
@@ -357,12 +351,7 @@ pub(crate) fn read(file: &Path) -> Result<String, ConfigError> {
 
 /// Reads a private key's file; refuses one that group or others may read.
 pub(crate) fn load_private(file: &Path) -> Result<zeroize::Zeroizing<String>, ConfigError> {
-    let source = |source| ConfigError::Read { file: file.to_owned(), source };
-    let mode = std::fs::metadata(file).map_err(source)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(ConfigError::KeyMode { file: file.to_owned(), mode });
-    }
-    Ok(zeroize::Zeroizing::new(read(file)?))
+    Ok(tally_keys::read_secret(file)?)
 }
 
 /// Reads YAML of one shape; `file` and `hint` say where the shape is written down.
@@ -432,7 +421,10 @@ impl Checker<'_> {
             if key.is_none() {
                 self.fault(ledger, "key", "neither `key` nor `follow`".to_owned(), HINT);
             }
-            return (self.folder.join(key.unwrap_or_default()), None);
+            let key = key.unwrap_or_default();
+            let why = "receipts are signed anew whenever they are asked for, thousands a second, and come out the same";
+            self.in_a_file(ledger, "key", &key, why);
+            return (self.folder.join(key), None);
         };
         if key.is_some() {
             self.fault(follow, "follow", "`key` beside it".to_owned(), HINT);
@@ -446,6 +438,14 @@ impl Checker<'_> {
             self.fault(from, "follow.from", format!("`{}`: {fault}", from.value), "for example `tls:node.plant:7460`");
         });
         (self.folder.join(&follow.value.ledger_key), address.ok())
+    }
+
+    /// A key in a token is refused: `why` it must lie here.
+    pub(crate) fn in_a_file(&mut self, near: &Spanned<String>, at: &str, key: &Path, why: &str) {
+        if key.to_str().is_some_and(|key| key.starts_with(tally_keys::SCHEME)) {
+            let found = format!("a key in a PKCS#11 token; this one must lie in a file: {why}");
+            self.fault(near, at, found, "write the path of a key file (mode 0600); agents and people may have tokens");
+        }
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {
@@ -536,6 +536,7 @@ fn to_usize(number: u64) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::fs::PermissionsExt;
 
     const GOOD: &str = "\
 ledger: press-line
@@ -660,7 +661,7 @@ block: {interval: 2ms, entries_max: 500}
     fn a_key_that_others_may_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let config = NodeConfig::parse("{ledger: l, data: d, key: node.key}", dir.path()).unwrap();
-        assert!(matches!(config.load_key(), Err(ConfigError::Read { .. })));
+        assert!(matches!(config.load_key(), Err(ConfigError::PrivateKey(_))));
         let key = SigningKey::from_secret(&[5; 32]).unwrap();
         std::fs::write(&config.key, key.to_pem().unwrap().as_bytes()).unwrap();
         for (mode, is_fine) in [(0o640, false), (0o604, false), (0o600, true), (0o400, true)] {

@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use serde_json::Value;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{PartyKind, PartyRecord, SigningKey};
 use tally_model::{Grade, PartyId};
-use tally_tests::{PATIENCE, Party, Process, Site, Watcher, tally_command};
+use tally_tests::{PATIENCE, Party, Process, Site, Watcher, eventually, find, tally, tally_command};
+use tokio::process::Command;
 
 /// `tally registry …` of the site; exit code and both outputs.
 async fn registry(site: &Site, arguments: &[&str]) -> (i32, String) {
@@ -239,46 +243,134 @@ async fn the_grade_of_a_height_is_that_of_then() {
     node.kill().await;
 }
 
-/// What a thief who is not root could get hold of: the log, a core file, the limits of the process.
+/// A command that runs as nobody when the tests run as root: what a process may read of another and whether it leaves a core says
+/// nothing about one of root's. Core files are allowed; who wants none must say so himself.
+fn as_nobody(folder: &Path, program: &Path, arguments: &[&str]) -> Command {
+    let with_cores = ["-c", "ulimit -c unlimited && exec \"$0\" \"$@\""];
+    let mut command = if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        let mut command = Command::new(find("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "sh"]);
+        command
+    } else {
+        Command::new("sh")
+    };
+    command.args(with_cores).arg(program).args(arguments).current_dir(folder);
+    command
+}
+
+/// Gives everything below to nobody, when that is who [`as_nobody`] is.
+fn give_to_nobody(folder: &Path) {
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    std::os::unix::fs::chown(folder, Some(65_534), Some(65_534)).unwrap();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            give_to_nobody(&path);
+        } else {
+            std::os::unix::fs::chown(&path, Some(65_534), Some(65_534)).unwrap();
+        }
+    }
+}
+
+/// Whose a process's files in /proc are: its own user's, or root's when it is not dumpable (proc(5)).
+fn files_of(process: &Process) -> (u32, u32) {
+    let owner = |file: &str| std::fs::metadata(format!("/proc/{}/{file}", process.pid())).unwrap().uid();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    let user = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    (owner("environ"), user.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+fn cores(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("core")).collect()
+}
+
+/// What a thief who is not root could get hold of: the memory of a running program, a core file, the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_holds_keys_leaves_no_core_and_no_key_in_its_log() {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::os::unix::process::ExitStatusExt;
     let site = Site::of_one_press().await;
-    let mut node = site.start_node().await;
+    let folder = site.outside();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o711)).unwrap();
+    give_to_nobody(&site.dir());
+
+    // A program that says nothing about it: its memory can be read, and a crash leaves it on disk. Else this test would show nothing.
+    let mut other = Process::start("sleep", as_nobody(&site.dir(), &find("sleep"), &["600"]));
+    let command = format!("/proc/{}/comm", other.pid());
+    let is_there = async || std::fs::read_to_string(&command).is_ok_and(|name| name == "sleep\n").then_some(());
+    eventually("sleep to run", is_there).await;
+    let (environ, user) = files_of(&other);
+    assert!(user != 0 && environ == user, "{environ} {user}");
+    other.signal("ABRT").await;
+    let leaves_cores = other.ended().await.core_dumped();
+    let where_to = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let hard_limit = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let may = hard_limit.lines().any(|line| line.starts_with("Max core file size") && line.contains("unlimited"));
+    assert!(
+        leaves_cores || !may || where_to.trim().is_empty(),
+        "a crash leaves no core here ({where_to}): nothing is shown"
+    );
+    for name in cores(&site.dir()) {
+        std::fs::remove_file(site.dir().join(name)).unwrap();
+    }
+
+    let mut node = Process::start("tally node", as_nobody(&site.dir(), &tally(), &["node", "--config", "node.yaml"]));
+    site.node_ready(&mut node).await;
+    let (environ, user) = files_of(&node);
+    assert!(user != 0 && environ == 0, "its memory could be read by programs of the same user: {environ} {user}");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
-    // The files of a process that is not dumpable are root's, whoever runs it (proc(5)).
-    let owner = std::fs::metadata(format!("/proc/{}/environ", node.pid())).unwrap().uid();
-    assert_eq!(owner, 0, "its memory could be read by programs of the same user");
     node.signal("ABRT").await;
     let status = node.ended().await;
-    assert!(!status.core_dumped(), "{status}");
+    assert!(!status.success() && !status.core_dumped(), "{status}");
+    assert_eq!(cores(&site.dir()), Vec::<String>::new());
+}
 
-    // A key that cannot be used is spoken of, and not shown.
-    let file = site.dir().join("keys/node.key");
-    let pem = std::fs::read_to_string(&file).unwrap();
-    let secret: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-    for (program, key, config) in [("node", "keys/node.key", "node.yaml"), ("agent", "keys/agent-01.key", "agent.yaml")]
-    {
-        let key = site.dir().join(key);
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let mut command = tally_command(&[program, "--config", config]);
-        command.current_dir(site.dir());
+/// A key that cannot be used is spoken of, and not shown: not as hexadecimal, base64 or a list of numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_shows_no_key() {
+    let site = Site::of_one_press().await;
+    let secret: [u8; 32] = std::array::from_fn(|place| 0x51 + u8::try_from(place).unwrap() * 5);
+    let pem = SigningKey::from_secret(&secret).unwrap().to_pem().unwrap().to_string();
+    let mut shown: Vec<_> =
+        pem.lines().filter(|line| line.len() > 30 && !line.starts_with('-')).map(str::to_owned).collect();
+    shown.extend([hex::encode(secret), hex::encode_upper(secret), format!("{:?}", &secret[..8])]);
+    let shown: Vec<_> = shown.iter().map(|text| text.trim_matches(['[', ']'])[..24].to_owned()).collect();
+    let run = async |what: &str, arguments: &[&str], named: &str| {
+        let mut command = tally_command(arguments);
+        command.current_dir(site.dir()).env("TALLY_LOG", "trace");
         let output = Process::run(command, PATIENCE).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        assert!(!output.status.success() && said.contains("chmod 600"), "{program}: {said}");
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(!output.status.success() && said.contains(named), "{what}: {said}");
+        for piece in &shown {
+            assert!(!said.contains(piece), "{what}: a piece of the key is shown: {said}");
+        }
+    };
+    let file = |name: &str, text: &str, mode: u32| {
+        let file = site.dir().join("keys").join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (what, text, mode, named) in [
+        ("open to the group", pem.clone(), 0o640, "chmod 600"),
+        ("damaged", pem.replace("-----END", "AAAA\n-----END"), 0o600, ".key"),
+        ("cut off", pem[..120].to_owned(), 0o600, ".key"),
+        ("of another kind", pem.replace("PRIVATE KEY", "EC PRIVATE KEY"), 0o600, ".key"),
+    ] {
+        for name in ["node.key", "agent-01.key", "acme.key"] {
+            file(name, &text, mode);
+        }
+        run(what, &["node", "--config", "node.yaml"], named).await;
+        run(what, &["agent", "--config", "agent.yaml"], named).await;
+        run(what, &["keys", "show", "keys/acme.key"], named).await;
+        let transfer = ["call", "accounts", "transfer", "--as", "acme", "--key", "keys/acme.key"];
+        run(what, &[&transfer[..], &["--node", "unix:node.sock"]].concat(), named).await;
     }
-    std::fs::write(&file, pem.replace("-----END", "AAAA\n-----END")).unwrap();
-    let mut command = tally_command(&["node", "--config", "node.yaml"]);
-    command.current_dir(site.dir());
-    let output = Process::run(command, PATIENCE).await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &node.log();
-    assert!(!output.status.success() && said.contains("node.key"), "{said}");
-    for part in secret.as_bytes().chunks(24).filter(|part| part.len() == 24) {
-        assert!(!said.contains(std::str::from_utf8(part).unwrap()), "a piece of the key is in the log: {said}");
-    }
+    // Sound, and of no use: the node is away.
+    file("acme.key", &pem, 0o600);
+    let transfer =
+        ["call", "accounts", "transfer", "--as", "acme", "--key", "keys/acme.key", "--node", "unix:node.sock"];
+    run("the node is away", &transfer, "node").await;
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tally_evidence::cbor::{self, Cbor};
 use tally_evidence::{
-    CallBody, Commitment, OPENING_BYTES_MAX, Opening, Presented, SignedStatement, SigningKey, StatementKind, sign,
+    CallBody, Commitment, OPENING_BYTES_MAX, Opening, Presented, SealingKey, SignedStatement, StatementKind, sign_with,
 };
 use tally_ledger_client::{Client, SubmitError};
 use tally_model::{AgreementId, PartyId, Timestamp};
@@ -75,14 +75,14 @@ pub struct Done {
 ///
 /// # Errors
 /// When the node cannot be reached or does not admit the statement.
-pub async fn submit(client: &Client, signer: &(PartyId, SigningKey), wish: Wish<'_>) -> Result<Done, Fault> {
+pub async fn submit(client: &Client, signer: &(PartyId, SealingKey), wish: Wish<'_>) -> Result<Done, Fault> {
     submit_with(client, signer, wish, Vec::new()).await
 }
 
 /// The same with what opens its private fields beside it.
 async fn submit_with(
     client: &Client,
-    (party, key): &(PartyId, SigningKey),
+    (party, key): &(PartyId, SealingKey),
     wish: Wish<'_>,
     openings: Vec<Vec<u8>>,
 ) -> Result<Done, Fault> {
@@ -110,7 +110,7 @@ pub fn why_refused(outcome: &serde_json::Value, number: u16) -> String {
     outcome["refusal_detail"].as_str().unwrap_or(tally_contracts::Refusal::describe(number)).to_owned()
 }
 
-fn seal(ledger: &str, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Result<Vec<u8>, Fault> {
+fn seal(ledger: &str, party: &PartyId, key: &SealingKey, wish: Wish<'_>) -> Result<Vec<u8>, Fault> {
     let nonce = random()?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
@@ -122,7 +122,7 @@ fn seal(ledger: &str, party: &PartyId, key: &SigningKey, wish: Wish<'_>) -> Resu
         nonce,
         at,
     };
-    Ok(sign(StatementKind::Call, key, party, body.subject(), ledger, at.as_seconds(), body.encode()))
+    Ok(sign_with(StatementKind::Call, key, party, body.subject(), ledger, at.as_seconds(), body.encode())?)
 }
 
 fn random() -> Result<[u8; 16], Fault> {

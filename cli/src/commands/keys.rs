@@ -5,9 +5,10 @@ use crate::args::{KeysArgs, KeysCommand};
 use clap::ValueEnum;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use tally_evidence::{Algorithm, Cosigner, NoteSigningKey, NoteVerifyingKey, SigningKey};
+use tally_evidence::{Algorithm, Cosigner, NoteSigningKey, NoteVerifyingKey, SealingKey, SigningKey};
+use tally_keys::{KeySource, read_secret};
 use zeroize::Zeroizing;
 
 /// Kinds of keys, as in `--algorithm`.
@@ -30,16 +31,20 @@ impl From<Kind> for Algorithm {
 
 pub fn run(args: &KeysArgs, json: bool) -> Result<Answer, Fault> {
     let (file, key, name) = match &args.command {
-        KeysCommand::New { file, algorithm } => {
-            (file, create_note_key(file, (*algorithm).into())?.public().clone(), None)
-        }
-        KeysCommand::Show { file, name } => (file, read_public(file)?, name.as_ref()),
+        KeysCommand::New { file, algorithm, .. } => (file, make(file, (*algorithm).into())?, None),
+        KeysCommand::Show { file, name, .. } => (file, read_public(file)?, name.as_ref()),
     };
+    let (KeysCommand::New { public, .. } | KeysCommand::Show { public, .. }) = &args.command;
+    if let Some(public) = public {
+        write_new(public, 0o644, key.to_pem()?.as_bytes())?;
+    }
     let vkey = name.map(|name| Cosigner::new(name, key.clone())).transpose()?.map(|cosigner| cosigner.to_string());
     // The thumbprint is of COSE keys as statements have them: P-256.
     let id = if let NoteVerifyingKey::P256(key) = &key { Some(key.id().to_string()) } else { None };
     if json {
         let algorithm = key.algorithm().to_string();
+        // Of a token's URI what names the key, not where its PIN is.
+        let file = source(file)?.to_string();
         print_json(&serde_json::json!({
             "file": file, "algorithm": algorithm, "key_id": id, "vkey": vkey, "public": key.to_pem()?,
         }))?;
@@ -52,6 +57,17 @@ pub fn run(args: &KeysArgs, json: bool) -> Result<Answer, Fault> {
     }
     print!("{}", key.to_pem()?);
     Ok(Answer::Yes)
+}
+
+/// Makes a key in a file, or in a token, which keeps it.
+fn make(place: &Path, algorithm: Algorithm) -> Result<NoteVerifyingKey, Fault> {
+    match (source(place)?, algorithm) {
+        (KeySource::File(file), _) => Ok(create_note_key(&file, algorithm)?.public().clone()),
+        (KeySource::Token(uri), Algorithm::P256) => Ok(tally_keys::generate(&uri)?.public.into()),
+        (KeySource::Token(_), Algorithm::Ed25519) => {
+            Err("a token makes P-256 keys; an Ed25519 key of a witness lies in a file".into())
+        }
+    }
 }
 
 /// Makes a key and writes both halves; refuses to overwrite.
@@ -112,28 +128,31 @@ pub fn public_path(file: &Path) -> PathBuf {
     file.with_extension("pub.pem")
 }
 
-/// Reads a private key and refuses one that others may read.
+/// The private key of a person, ready to sign: in a file that nobody else may read, or in a token (`pkcs11:…`).
 ///
 /// # Errors
-/// With the command that mends it.
-pub fn read_private(file: &Path) -> Result<SigningKey, Fault> {
-    SigningKey::from_pem(&read_secret(file)?).context(file.display())
+/// With the command that mends it, or what the token says.
+pub fn open_key(place: &Path) -> Result<SealingKey, Fault> {
+    Ok(source(place)?.open()?)
 }
 
-fn read_secret(file: &Path) -> Result<Zeroizing<String>, Fault> {
-    let shown = file.display();
-    let mode = std::fs::metadata(file).context(format_args!("reading {shown}"))?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("{shown} may be read by others (mode {mode:o}); type `chmod 600 {shown}`").into());
-    }
-    Ok(Zeroizing::new(std::fs::read_to_string(file).context(format_args!("reading {shown}"))?))
+/// A relative PIN file in a URI is looked for in the working folder, as every path of a command line.
+fn source(place: &Path) -> Result<KeySource, Fault> {
+    Ok(match place.to_str() {
+        Some(text) => KeySource::parse(text, Path::new("."))?,
+        None => KeySource::File(place.to_owned()),
+    })
 }
 
 fn read_public(file: &Path) -> Result<NoteVerifyingKey, Fault> {
+    let file = match source(file)? {
+        KeySource::File(file) => file,
+        token @ KeySource::Token(_) => return Ok(token.open()?.public()?.into()),
+    };
     let shown = file.display();
-    let pem = Zeroizing::new(std::fs::read_to_string(file).context(format_args!("reading {shown}"))?);
+    let pem = Zeroizing::new(std::fs::read_to_string(&file).context(format_args!("reading {shown}"))?);
     if pem.contains("PRIVATE KEY") {
-        return Ok(NoteSigningKey::from_pem(&read_secret(file)?).context(shown)?.public().clone());
+        return Ok(NoteSigningKey::from_pem(&read_secret(&file)?).context(shown)?.public().clone());
     }
     NoteVerifyingKey::from_pem(&pem).context(shown)
 }

@@ -4,14 +4,14 @@ mod show;
 
 use crate::answer::{Answer, Context, Fault};
 use crate::commands::call::{self, Wish, submit};
-use crate::commands::keys::read_private;
+use crate::commands::keys::open_key;
 use crate::flags::CallerFlags;
 use crate::shutdown::runtime;
 use clap::{Args, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tally_evidence::cbor::{Cbor, bytes, int, text};
-use tally_evidence::{DeviceRecord, SigningKey, possession, sha256};
+use tally_evidence::{DeviceRecord, SealFault, SealingKey, possession, sha256};
 use tally_ledger_client::Client;
 use tally_model::{PartyId, parse_duration};
 
@@ -58,7 +58,7 @@ enum RegistryCommand {
 
 #[derive(Debug, Args)]
 struct RotateArgs {
-    /// The new key (PKCS#8 PEM), as `tally keys new` makes it
+    /// The new key, as `tally keys new` makes it: a file (PKCS#8 PEM) or in a token (pkcs11:…)
     #[arg(long, value_name = "FILE")]
     new_key: PathBuf,
     /// Whose key; your own when not said. A firm may rotate those of its people, agents and devices
@@ -93,7 +93,7 @@ struct RecoverArgs {
     /// The organisation that lost its key
     #[arg(value_name = "PARTY")]
     party: String,
-    /// Its new key (PKCS#8 PEM). Whoever made it hands out `--proof` files instead of the key
+    /// Its new key: a file (PKCS#8 PEM) or in a token (pkcs11:…). Whoever made it hands out `--proof` files instead of the key
     #[arg(long, value_name = "FILE", required_unless_present = "proof", conflicts_with = "proof")]
     new_key: Option<PathBuf>,
     /// Approve what this file shows (made with `--write-proof`)
@@ -232,13 +232,10 @@ async fn ledger_of(client: &Client) -> Result<String, Fault> {
 }
 
 /// The new key, and that somebody holds it.
-fn new_key(ledger: &str, party: &PartyId, key: &SigningKey) -> Arguments {
-    let proof = key.sign(&possession(ledger, party, key.public()));
-    vec![
-        ("party", text(party.as_str())),
-        ("key", bytes(key.public().sec1().to_vec())),
-        ("proof", bytes(proof.to_vec())),
-    ]
+fn new_key(ledger: &str, party: &PartyId, key: &SealingKey) -> Result<Arguments, SealFault> {
+    let public = key.public()?;
+    let proof = key.sign(&possession(ledger, party, &public))?;
+    Ok(vec![("party", text(party.as_str())), ("key", bytes(public.sec1().to_vec())), ("proof", bytes(proof.to_vec()))])
 }
 
 fn micros(duration: &str, flag: &str) -> Result<Cbor, Fault> {
@@ -248,10 +245,10 @@ fn micros(duration: &str, flag: &str) -> Result<Cbor, Fault> {
 
 fn rotate(args: &RotateArgs, json: bool) -> Result<Answer, Fault> {
     let party = PartyId::try_new(args.party.as_ref().unwrap_or(&args.caller.party)).context("--party")?;
-    let (key, overlap) = (read_private(&args.new_key)?, micros(&args.overlap, "--overlap")?);
+    let (key, overlap) = (open_key(&args.new_key)?, micros(&args.overlap, "--overlap")?);
     runtime()?.block_on(async {
         let client = args.caller.client()?;
-        let mut arguments = new_key(&ledger_of(&client).await?, &party, &key);
+        let mut arguments = new_key(&ledger_of(&client).await?, &party, &key)?;
         arguments.push(("overlap", overlap));
         ask(&client, &args.caller, "rotate-key", arguments, json).await
     })
@@ -268,7 +265,7 @@ fn recover(args: &RecoverArgs, json: bool) -> Result<Answer, Fault> {
     runtime()?.block_on(async {
         let client = args.caller.client()?;
         let arguments = match (&args.new_key, &args.proof) {
-            (Some(file), _) => new_key(&ledger_of(&client).await?, &party, &read_private(file)?),
+            (Some(file), _) => new_key(&ledger_of(&client).await?, &party, &open_key(file)?)?,
             (None, Some(file)) => read_proof(file, &party)?,
             (None, None) => return Err("name --new-key or --proof".into()),
         };

@@ -3,7 +3,7 @@
 use super::screen::Screen;
 use crate::answer::Fault;
 use crate::commands::call::{Wish, submit};
-use crate::commands::keys::read_private;
+use crate::commands::keys::open_key;
 use crate::site::Site;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +34,7 @@ async fn work(
     wrench: mpsc::Sender<String>,
     screen: &Screen,
 ) -> Result<(), Fault> {
-    let signer = (PartyId::try_new(technician)?, read_private(key)?);
+    let signer = (PartyId::try_new(technician)?, open_key(key)?);
     let wish = |action| {
         let agreement = AgreementId::try_new(order).ok();
         Wish { contract: "maintenance-order", action, agreement, arguments: BTreeMap::new() }

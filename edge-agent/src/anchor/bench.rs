@@ -59,7 +59,7 @@ pub fn bench_anchors(dir: &Path, seconds: u64) -> Result<AnchorReport, BenchErro
     let storage = DirStorage::open(&folder).map_err(|source| StoreError::Open { store: "anchors", source })?;
     let book = Mutex::new(Book::begin(open_journal("anchors", storage, journal_options())?)?);
     let key = SigningKey::from_secret(&[7; 32]).map_err(|_| StoreError::Randomness)?;
-    let sealer = Sealer { agent: PartyId::try_new("agent-01")?, ledger: "bench".to_owned(), key };
+    let sealer = Sealer { agent: PartyId::try_new("agent-01")?, ledger: "bench".to_owned(), key: key.into() };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (begin, time) = (Instant::now(), Duration::from_secs(seconds));
     let counts = std::thread::scope(|scope| {

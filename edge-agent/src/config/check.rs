@@ -11,12 +11,12 @@ use crate::seal::BatchLimits;
 use crate::spool::SpoolLimits;
 use serde_saphyr::{Location, Spanned};
 use std::fmt::Display;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_connector_api::tls;
 use tally_connector_mqtt::sparkplug::Name;
-use tally_evidence::{BATCH_TRIGGERS_MAX, SigningKey, VerifyingKey};
+use tally_evidence::{BATCH_TRIGGERS_MAX, SealingKey, VerifyingKey};
+use tally_keys::KeySource;
 use tally_model::{Endpoint, EndpointFault, MqttBroker, PartyId, Secret, Tls};
 use zeroize::Zeroizing;
 
@@ -111,20 +111,12 @@ impl Checker<'_> {
         self.keep(written, text.map_err(|fault| format!("{} cannot be read: {fault}", path.display())))
     }
 
-    /// A private key that others can read is no private key.
-    fn signing_key(&mut self, written: &Spanned<String>) -> Option<SigningKey> {
-        let path = self.path(&written.value);
-        let mode = std::fs::metadata(&path).map_or(0, |found| found.permissions().mode() & 0o777);
-        if mode & 0o077 != 0 {
-            let shown = path.display();
-            self.fault(
-                written.referenced,
-                format!("{shown} may be read by others (mode {mode:o}); type `chmod 600 {shown}`"),
-            );
-            return None;
-        }
-        let pem = self.read(written)?;
-        self.keep(written, SigningKey::from_pem(&pem).map_err(|fault| format!("{}: {fault}", path.display())))
+    /// The agent's key. A token need not be in: the agent reads and keeps until it is.
+    fn signing_key(&mut self, written: &Spanned<String>) -> Option<SealingKey> {
+        let folder = self.file.parent().unwrap_or_else(|| Path::new("."));
+        let source = KeySource::parse(&written.value, folder);
+        let source = self.keep(written, source)?;
+        self.keep(written, source.open_later())
     }
 
     fn public_key(&mut self, written: &Spanned<String>) -> Option<VerifyingKey> {

@@ -1,5 +1,6 @@
 use super::*;
 use std::os::unix::fs::PermissionsExt;
+use tally_evidence::SigningKey;
 
 const GOOD: &str = "\
 name: agent-01
@@ -42,7 +43,7 @@ fn the_sample_is_read() {
     assert_eq!(config.limits, Limits { outbox_bytes_max: 1 << 30, vault_days: 30, vault_bytes_max: 10 << 30 });
     assert!(config.ledger_key.is_none());
     let pinned = parse(dir.path(), &format!("{GOOD}ledger_key: ledger.pem\n")).unwrap();
-    assert_eq!(pinned.ledger_key.unwrap().id(), config.key.public().id());
+    assert_eq!(pinned.ledger_key.unwrap().id(), config.key.public().unwrap().id());
 }
 
 #[test]

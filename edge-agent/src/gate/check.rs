@@ -40,7 +40,7 @@ impl Refusal {
 
     /// What is our own trouble is no attempt of anybody.
     pub(super) fn is_worth_recording(&self) -> bool {
-        !matches!(self.code, "busy" | "disk" | "no-ledger-key")
+        !matches!(self.code, "busy" | "disk" | "no-ledger-key" | "key-away")
     }
 }
 

@@ -156,8 +156,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
         args.extend(command.value.as_ref().map(|value| ("value", from_value(value))));
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&command.digest()[..16]);
-        report::seal_with(&self.sealer, "request", args, at, nonce)
-            .map_err(|fault| Refusal::new("disk", fault.to_string()))
+        report::seal_with(&self.sealer, "request", args, at, nonce).map_err(|fault| super::key_away(&fault))
     }
 
     /// The permit as the ledger's state proves it, and that it is the one asked for: not another one that lies ready.

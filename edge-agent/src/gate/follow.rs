@@ -56,6 +56,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
                     None => return "the node ended the stream".to_owned(),
                 },
                 _ = ask.tick() => {
+                    self.seal_waiting().await;
                     self.sum_up();
                     // A slow device must not make them pile up.
                     if asking.as_ref().is_none_or(JoinHandle::is_finished) {

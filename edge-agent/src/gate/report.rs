@@ -6,8 +6,9 @@ use crate::seal::Sealer;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+use tally_evidence::SealFault;
 use tally_evidence::cbor::{Cbor, from_value, int, text};
-use tally_evidence::{CallBody, KeyFault, Permit, Right, StatementKind, sign};
+use tally_evidence::{CallBody, Permit, Right, StatementKind, sign_with};
 use tally_model::{ActionName, ContractName, Timestamp, Value};
 
 /// The same reason about the same permit is recorded once in this time; what came meanwhile is summed up.
@@ -135,7 +136,7 @@ impl Report {
     }
 
     /// As `access/result`.
-    pub(super) fn seal(&self, sealer: &Sealer) -> Result<Vec<u8>, KeyFault> {
+    pub(super) fn seal(&self, sealer: &Sealer) -> Result<Vec<u8>, SealFault> {
         let mut args = vec![("permit", int(self.permit)), ("how", text(self.how.word()))];
         args.extend(self.code.as_ref().map(|code| ("code", text(code.clone()))));
         args.extend(self.reason.as_ref().map(|reason| ("reason", text(short(reason)))));
@@ -169,9 +170,9 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> String {
     text[..end].to_owned()
 }
 
-fn seal(sealer: &Sealer, action: &str, args: Vec<(&str, Cbor)>, at: Timestamp) -> Result<Vec<u8>, KeyFault> {
+fn seal(sealer: &Sealer, action: &str, args: Vec<(&str, Cbor)>, at: Timestamp) -> Result<Vec<u8>, SealFault> {
     let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).map_err(|_| KeyFault::Randomness)?;
+    getrandom::fill(&mut nonce).map_err(|_| SealFault::Away("the operating system gave no randomness".to_owned()))?;
     seal_with(sealer, action, args, at, nonce)
 }
 
@@ -182,14 +183,14 @@ pub(super) fn seal_with(
     args: Vec<(&str, Cbor)>,
     at: Timestamp,
     nonce: [u8; 16],
-) -> Result<Vec<u8>, KeyFault> {
+) -> Result<Vec<u8>, SealFault> {
     let (Ok(contract), Ok(action)) = (ContractName::try_new("access"), ActionName::try_new(action)) else {
         return Ok(Vec::new());
     };
     let args = args.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>();
     let body = CallBody { contract, action, agreement: None, args, nonce, at };
     let (issuer, ledger) = (&sealer.agent, &sealer.ledger);
-    Ok(sign(StatementKind::Call, &sealer.key, issuer, body.subject(), ledger, at.as_seconds(), body.encode()))
+    sign_with(StatementKind::Call, &sealer.key, issuer, body.subject(), ledger, at.as_seconds(), body.encode())
 }
 
 /// Something turned away.
@@ -203,7 +204,7 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// As `access/attempt`.
-    pub(super) fn seal(&self, sealer: &Sealer, at: Timestamp) -> Result<Vec<u8>, KeyFault> {
+    pub(super) fn seal(&self, sealer: &Sealer, at: Timestamp) -> Result<Vec<u8>, SealFault> {
         let mut args =
             vec![("code", text(self.code)), ("reason", text(short(&self.reason))), ("count", int(self.count))];
         args.extend(self.permit.map(|permit| ("permit", int(permit))));

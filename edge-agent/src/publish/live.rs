@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{LinkState, LinkStatus};
 use tally_connector_mqtt::{PublishError, Publisher};
-use tally_model::{DeviceId, DeviceSpec, NoValue, PointId, Sample};
+use tally_model::{DeviceId, DeviceSpec, NoValue, PartyId, PointId, Sample};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -169,17 +169,29 @@ impl Band {
 pub(super) async fn tell_states<P: Publisher>(
     status: Arc<Status>,
     devices: Devices,
-    topics: Topics,
+    (agent, topics): (PartyId, Topics),
     publisher: P,
     mut broker: Connects,
     quit: CancellationToken,
 ) {
     let mut told: HashMap<DeviceId, LinkState> = HashMap::new();
+    let mut told_of_key = None;
     let mut every = tokio::time::interval(STATES_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while quit.run_until_cancelled(every.tick()).await.is_some() {
         if broker.is_new() {
             told.clear();
+            told_of_key = None;
+        }
+        let is_away = status.key_away();
+        // The words change with each trigger that waits; what is news is that it begins or ends.
+        if told_of_key != Some(is_away.is_some()) {
+            let message = topics.sealing(&agent, is_away.as_deref(), status.count.triggers_unsealed.get());
+            match quit.run_until_cancelled(publisher.publish(message)).await {
+                Some(Ok(())) => told_of_key = Some(is_away.is_some()),
+                Some(Err(PublishError::Stopped)) | None => return,
+                Some(Err(fault)) => tracing::warn!(%fault, "the state of the key cannot be published"),
+            }
         }
         let devices: Vec<_> = devices.borrow().iter().map(|device| device.id.clone()).collect();
         let gone: Vec<_> = told.keys().filter(|told| !devices.contains(told)).cloned().collect();

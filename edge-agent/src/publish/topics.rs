@@ -88,6 +88,13 @@ impl Topics {
         sure(format!("{}/agent/{agent}/status", self.root), &payload, true)
     }
 
+    /// `{prefix}/{plant}/agent/{name}/sealing`: whether the agent can seal, and why not
+    pub fn sealing(&self, agent: &PartyId, away: Option<&str>, waiting: u64) -> Message {
+        let state = if away.is_some() { "waits-for-key" } else { "seals" };
+        let payload = json!({"state": state, "text": away, "waiting": waiting});
+        sure(format!("{}/agent/{agent}/sealing", self.root), &payload, true)
+    }
+
     /// Where this agent hears commands: `{prefix}/{plant}/agent/{name}/command/{client}/{device}/{point}`
     pub fn commands(&self, agent: &PartyId) -> String {
         format!("{}/agent/{agent}/command/+/+/+", self.root)

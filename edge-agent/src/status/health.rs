@@ -60,7 +60,8 @@ impl Status {
     /// Alarms after which nothing new is sealed, and a site that was never connected.
     fn reasons_of_state(&self) -> Vec<String> {
         let state = lock(&self.state);
-        let stops = |alarm: &Alarm| matches!(alarm, Alarm::Failed | Alarm::OutboxFull | Alarm::LedgerKey);
+        let stops =
+            |alarm: &Alarm| matches!(alarm, Alarm::Failed | Alarm::OutboxFull | Alarm::LedgerKey | Alarm::KeyAway);
         let mut reasons: Vec<_> =
             state.alarms.iter().filter(|(alarm, _)| stops(alarm)).map(|(_, text)| text.clone()).collect();
         if !state.links.is_empty() && state.links.iter().all(|link| link.status.borrow().connects == 0) {
@@ -118,7 +119,9 @@ mod tests {
         }
         status.node(false, "connection refused".to_owned());
         assert_eq!(status.not_ready(), Vec::<String>::new());
-        for (count, alarm) in [Alarm::OutboxFull, Alarm::LedgerKey, Alarm::Failed].into_iter().enumerate() {
+        for (count, alarm) in
+            [Alarm::OutboxFull, Alarm::LedgerKey, Alarm::KeyAway, Alarm::Failed].into_iter().enumerate()
+        {
             status.raise(alarm, "stop");
             assert_eq!(status.not_ready().len(), count + 1);
         }

@@ -2,8 +2,9 @@
 
 use super::record::{PointCount, Saved};
 use std::collections::{HashMap, VecDeque};
-use tally_evidence::{ChainHead, Hash, Salt, push_reading, reading_leaf, sha256};
+use tally_evidence::{ChainHead, Hash, Salt, push_reading, reading_leaf, sha256_of};
 use tally_model::{DeviceId, Origin, PointId, Reading, Sample, Stretch, Timestamp};
+use zeroize::Zeroizing;
 
 /// Leaves kept in memory for one device: 512 KiB. Older ones that a rule needs are made again from the journal.
 const LEAVES_MAX: usize = 16_384;
@@ -34,7 +35,7 @@ pub(super) struct Chain {
     /// Where readings come from, rising; the first one at or before what rules may look at, the last one holds now.
     origins: VecDeque<Stretch>,
     /// Secret of the vault and device id; a number behind it makes a salt.
-    salt_input: Vec<u8>,
+    salt_input: Zeroizing<Vec<u8>>,
     /// `None` for devices without rules.
     window: Option<Window>,
 }
@@ -59,17 +60,15 @@ impl Chain {
             received: Timestamp::from_micros(i64::MIN),
             points: HashMap::new(),
             origins: VecDeque::new(),
-            salt_input: [secret, device.as_str().as_bytes()].concat(),
+            salt_input: Zeroizing::new([secret, device.as_str().as_bytes()].concat()),
             window: is_watched.then(Window::default),
         }
     }
 
     /// Salt = SHA-256(secret ‖ device ‖ number, eight bytes)[..16]: nobody can guess it, and it need not be stored.
     pub fn salt(&self, number: u64) -> Salt {
-        let mut input = self.salt_input.clone();
-        input.extend(number.to_le_bytes());
         let mut salt = Salt::default();
-        salt.copy_from_slice(&sha256(&input)[..16]);
+        salt.copy_from_slice(&sha256_of([self.salt_input.as_slice(), &number.to_le_bytes()])[..16]);
         salt
     }
 

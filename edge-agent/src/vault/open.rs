@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use tally_evidence::{decode_reading, reading_leaf};
 use tally_journal::{Journal, Storage};
@@ -207,6 +207,16 @@ fn some_from<S: Storage>(journal: &Journal<S>, place: u64) -> Result<Vec<(u64, V
     records.map(|record| record.map_err(StoreError::vault)).collect()
 }
 
+/// As keys: with it, hidden readings can be guessed from what is disclosed.
+fn refuse_open_secret(file: &Path, opened: &File) -> Result<(), StoreError> {
+    let mode = opened.metadata().map_err(StoreError::file(file))?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let text = format!("may be read by others (mode {mode:o}); type `chmod 600 {}`", file.display());
+    Err(StoreError::file(file)(std::io::Error::other(text)))
+}
+
 /// Reads the vault's secret, or makes a new one when `may_create`. Written and synced before anything is salted with it.
 ///
 /// # Errors
@@ -215,6 +225,7 @@ pub fn load_secret(file: &Path, may_create: bool) -> Result<Zeroizing<[u8; 32]>,
     let mut secret = Zeroizing::new([0; 32]);
     match File::open(file) {
         Ok(mut found) => {
+            refuse_open_secret(file, &found)?;
             let mut bytes = Zeroizing::new(Vec::with_capacity(64));
             found.read_to_end(&mut bytes).map_err(StoreError::file(file))?;
             // A power cut while it was being made may leave it short; nothing was salted with it then.

@@ -259,7 +259,7 @@ impl Site {
             ledger: LEDGER.to_owned(),
             mapping: PathBuf::from("unused"),
             data: dir.path().join("data"),
-            key: agent_key(),
+            key: agent_key().into(),
             pki: dir.path().join("pki"),
             node: node.clone(),
             ledger_key: None,

@@ -7,6 +7,7 @@
 use aws_lc_rs::digest::{Digest, SHA256};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use p256::ecdsa::signature::Signer;
+use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use std::fmt;
 use std::sync::Arc;
@@ -112,6 +113,15 @@ impl SigningKey {
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         let signature: p256::ecdsa::Signature = self.key.sign(message);
         signature.normalize_s().to_bytes().into()
+    }
+
+    /// As [`Self::sign`], for a message whose SHA-256 is `digest`.
+    ///
+    /// # Errors
+    /// [`KeyFault::Private`] when the library refuses, which it does for no digest of 32 bytes.
+    pub fn sign_digest(&self, digest: &crate::Hash) -> Result<[u8; SIGNATURE_BYTES], KeyFault> {
+        let signature: p256::ecdsa::Signature = self.key.sign_prehash(digest).map_err(|_| KeyFault::Private)?;
+        Ok(signature.normalize_s().to_bytes().into())
     }
 }
 
@@ -229,6 +239,7 @@ mod tests {
     fn seals_hold_and_are_deterministic() {
         let signature = key().sign(b"statement");
         assert_eq!(signature, key().sign(b"statement"));
+        assert_eq!(key().sign_digest(&crate::sha256(b"statement")), Ok(signature));
         assert!(key().public().verify(b"statement", &signature));
         assert!(!key().public().verify(b"statemenT", &signature));
         assert!(key().public().verify_digest(&crate::sha256(b"statement"), &signature));

@@ -94,6 +94,14 @@ pub use timestamp::{Stamped, TOKEN_BYTES_MAX, TimeStampToken};
 /// SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> Hash {
+    sha256_of([bytes])
+}
+
+/// SHA-256 of parts, one behind the other: a secret among them is not copied to stand beside the rest.
+#[must_use]
+pub fn sha256_of<const N: usize>(parts: [&[u8]; N]) -> Hash {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).into()
+    let mut hash = sha2::Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
 }

@@ -28,6 +28,12 @@ pub trait RemoteKey: Send + Sync {
     /// [`SealFault`], as long as it was never seen.
     fn public(&self) -> Result<VerifyingKey, SealFault>;
 
+    /// Whether it can be used now, without a signature.
+    ///
+    /// # Errors
+    /// [`SealFault`].
+    fn look(&self) -> Result<(), SealFault>;
+
     /// ECDSA on P-256 over a SHA-256 digest: `r ‖ s`, 32 bytes each, big-endian; `s` in either half.
     ///
     /// # Errors
@@ -60,6 +66,17 @@ impl SealingKey {
         match &self.0 {
             Place::Here(key) => Ok(key.public().clone()),
             Place::Elsewhere(key) => key.public(),
+        }
+    }
+
+    /// Whether it can be used now, without a signature.
+    ///
+    /// # Errors
+    /// [`SealFault`].
+    pub fn look(&self) -> Result<(), SealFault> {
+        match &self.0 {
+            Place::Here(_) => Ok(()),
+            Place::Elsewhere(key) => key.look(),
         }
     }
 
@@ -120,15 +137,13 @@ mod tests {
             Ok(self.shown.public().clone())
         }
 
+        fn look(&self) -> Result<(), SealFault> {
+            if self.is_away { Err(SealFault::Away("pulled".to_owned())) } else { Ok(()) }
+        }
+
         fn sign_digest(&self, digest: &Hash) -> Result<[u8; SIGNATURE_BYTES], SealFault> {
-            use p256::ecdsa::signature::hazmat::PrehashSigner;
-            if self.is_away {
-                return Err(SealFault::Away("pulled".to_owned()));
-            }
-            let pem = self.used.to_pem().unwrap();
-            let key: p256::ecdsa::SigningKey = p256::pkcs8::DecodePrivateKey::from_pkcs8_pem(&pem).unwrap();
-            let signature: p256::ecdsa::Signature = key.sign_prehash(digest).unwrap();
-            let low = signature.normalize_s();
+            self.look()?;
+            let low = p256::ecdsa::Signature::from_slice(&self.used.sign_digest(digest).unwrap()).unwrap();
             Ok(p256::ecdsa::Signature::from_scalars(*low.r(), -*low.s()).unwrap().to_bytes().into())
         }
     }

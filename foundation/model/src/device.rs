@@ -7,6 +7,7 @@ use crate::{
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How the bytes of a value lie in registers: A is the most significant byte of the value.
 ///
@@ -124,9 +125,9 @@ pub enum Encoding {
     Auto,
 }
 
-/// A password or key that never shows itself in logs or errors.
+/// A password or key that never shows itself in logs or errors, and is wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Encoding {
     /// The word used in mappings.
@@ -178,7 +179,7 @@ impl Secret {
     /// Wraps a secret text.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(Zeroizing::new(text))
     }
 
     /// The secret itself; call it only where it goes onto the wire.

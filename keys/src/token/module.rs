@@ -8,7 +8,7 @@ use crate::{KeyError, TokenUri};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::ObjectHandle;
+use cryptoki::object::{AttributeType, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
@@ -82,6 +82,16 @@ impl Inner {
         self.last = Some(fault);
         self.close(number);
         None
+    }
+
+    /// Whether the key is still there, by asking for an attribute of it; its session is gone when it is not.
+    pub fn has(&mut self, number: u64) -> bool {
+        let Some(Open { session, key }) = self.sessions.get(&number) else { return false };
+        let is_there = session.get_attributes(*key, &[AttributeType::Sign]).is_ok();
+        if !is_there {
+            self.close(number);
+        }
+        is_there
     }
 
     /// Why signing did not work last.

@@ -109,6 +109,8 @@ impl WitnessConfig {
 impl RawWatching {
     /// Checks it; every mistake goes to the checker. `at` stands before the keys' names; `usual` is where it remembers when nothing is said.
     pub(crate) fn check(self, checker: &mut Checker<'_>, at: &str, usual: &Path) -> Watching {
+        let why = "a witness signs while a node waits, and its key may be Ed25519";
+        checker.in_a_file(&self.name, &format!("{at}key"), &self.key, why);
         Watching {
             name: key_name(checker, &self.name, &format!("{at}name")),
             key: checker.folder.join(self.key),

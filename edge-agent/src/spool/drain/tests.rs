@@ -33,11 +33,12 @@ impl Plant {
             vault: open("vault", vault::journal_options(1 << 20)),
             outbox: open("outbox", outbox::journal_options(1 << 20)),
             receipts: open("receipts", receipts::journal_options()),
+            unsealed: open("unsealed triggers", receipts::journal_options()),
             dead: open("dead letters", receipts::journal_options()),
             secret: [7; 32].into(),
         };
         let agent = PartyId::try_new("agent-01").unwrap();
-        let sealer = Sealer { agent, ledger: "test".into(), key: SigningKey::from_secret(&[3; 32]).unwrap() };
+        let sealer = Sealer { agent, ledger: "test".into(), key: SigningKey::from_secret(&[3; 32]).unwrap().into() };
         let (stores, _) = Stores::recover(journals, SIZES, &mut Watches::default(), &sealer).unwrap();
         let (dir, now) = (tempfile::tempdir().unwrap(), AtomicI64::new(1_000_000_000));
         Self { stores: Arc::new(stores), dir, file: None, now }
