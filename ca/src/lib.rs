@@ -15,6 +15,8 @@ mod files;
 mod request;
 
 pub use authority::{Authority, CA_DAYS, Issued, LEAF_DAYS};
+#[doc(hidden)]
+pub use certs_only::{pack, unpack};
 pub use est::{Est, InvitePaths, enrol, reenrol, routes};
 pub use fault::CaFault;
 pub use files::{names_of, pem, replace, request_bytes, write_new};

@@ -97,6 +97,16 @@ impl<S: Storage + Send + 'static, P: Publisher> Commands<S, P> {
     }
 }
 
+/// What a JSON command on a topic of the agent `agent-01` of the plant `line` would be, without a gate: for whoever tries the reader
+/// with bytes of any kind. `None` when the topic is none of ours.
+#[doc(hidden)]
+#[must_use]
+pub fn read_json(topic: &str, payload: &[u8]) -> Option<Result<String, String>> {
+    let heard = Heard { topic: topic.to_owned(), payload: payload.to_vec(), is_retained: false };
+    let read = json::read(&heard, &Topics::new("tallystick", "line"), "agent-01", "mqtt://broker:1883")?;
+    Some(read.command.map(|command| command.said).map_err(|refusal| refusal.text))
+}
+
 /// Waits for ever where there is none.
 async fn hear(source: &mut Option<(String, mpsc::Receiver<Commanded>)>) -> Option<(String, Commanded)> {
     match source {

@@ -50,5 +50,7 @@ pub use agent::{AgentError, AgentPlant, MakeClock, run, run_plant, run_plant_by,
 pub use anchor::bench::bench_anchors;
 pub use bench::bench_vault;
 pub use command::CommandLimits;
+#[doc(hidden)]
+pub use command::read_json;
 pub use config::{AgentConfig, BrokerConfig, ConfigError, Fault, Limits, PublishMode, SparkplugConfig};
 pub use spool::SpoolLimits;

@@ -39,7 +39,10 @@ pub use permits::{OnPoint, party, policy};
 pub use process::Process;
 pub use programs::{find, node, python, root, tally, tally_command};
 pub use proxy::Proxy;
-pub use servers::{Asyncua, Manner, Mosquitto, Pymodbus, Rogue, Simulator, free_port, publish, try_publish};
+pub use servers::{
+    Asyncua, Manner, Mosquitto, OpcUaManner, Pymodbus, Rogue, RogueOpcUa, Simulator, free_port, publish, publish_all,
+    publish_bytes, try_publish,
+};
 pub use site::Site;
 pub use skip::skipped;
 pub use tiny_disk::TinyDisk;

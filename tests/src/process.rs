@@ -53,6 +53,17 @@ impl Process {
         self.pid
     }
 
+    /// Its resident memory in KiB (proc_pid_status(5)).
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Everything it said on standard error so far.
     #[must_use]
     pub fn log(&self) -> String {

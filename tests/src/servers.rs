@@ -2,12 +2,15 @@
 
 mod ports;
 mod rogue;
+mod rogue_opcua;
 
 pub use ports::free_port;
 pub use rogue::{Manner, Rogue};
+pub use rogue_opcua::{OpcUaManner, RogueOpcUa};
 
 use crate::programs::find;
 use crate::{PATIENCE, Process, python, root, tally_command};
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use std::path::{Path, PathBuf};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -185,6 +188,34 @@ pub async fn try_publish(port: u16, topic: &str, payload: &str) -> Result<(), St
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic, "-m", payload]);
     let output = Process::run(command, PATIENCE).await;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Publishes bytes of any kind and size with QoS 1, retained or not; returns when the broker has them.
+///
+/// # Panics
+/// When the broker does not take them.
+pub async fn publish_bytes(port: u16, topic: &str, payload: Vec<u8>, retain: bool) {
+    publish_all(port, topic, vec![payload], retain).await;
+}
+
+/// The same with many messages, one right behind the other.
+///
+/// # Panics
+/// When the broker does not take them.
+pub async fn publish_all(port: u16, topic: &str, payloads: Vec<Vec<u8>>, retain: bool) {
+    let mut options = MqttOptions::new(format!("bytes-{port}-{}", payloads.len()), "127.0.0.1", port);
+    options.set_max_packet_size(usize::MAX, usize::MAX);
+    let (client, mut events) = AsyncClient::new(options, payloads.len().max(1));
+    let mut left = payloads.len();
+    for payload in payloads {
+        client.publish(topic, QoS::AtLeastOnce, retain, payload).await.unwrap();
+    }
+    let sent = async {
+        while left > 0 {
+            left -= usize::from(matches!(events.poll().await.unwrap(), Event::Incoming(Packet::PubAck(_))));
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.expect("the broker takes it");
 }
 
 /// `tally sim`; commands in `simulator/README.md`.

@@ -5,8 +5,7 @@
 use serde_json::Value as Json;
 use std::time::Duration;
 use tally_evidence::cbor::{Cbor, int, text};
-use tally_evidence::{Permit, PermitFile, Right, SigningKey};
-use tally_model::{DeviceId, PartyId, PointId, Value};
+use tally_evidence::{PermitFile, Right};
 use tally_tests::{
     Asyncua, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, party, policy, tally_command,
 };
@@ -153,51 +152,7 @@ async fn a_permit_is_carried_out_once_and_everything_else_is_turned_away_on_reco
     let id = plant.permit("press-01", "lamp", Cbor::Bool(true), &[]).await;
     assert_eq!(plant.bring(&plant.file(id).await).await.unwrap()["found"], true);
 
-    // Widened in every field; sealed by a thief; of another ledger; cut; nonsense.
-    let id = plant.permit("press-01", "setpoint", int(41), &[]).await;
-    let file = plant.file(id).await;
-    let widened: [fn(&mut Permit); 8] = [
-        |permit| permit.value = Some(Value::Integer(60)),
-        |permit| permit.point = PointId::try_new("speed").unwrap(),
-        |permit| permit.address = "holding:30".into(),
-        |permit| permit.device = DeviceId::try_new("press-02").unwrap(),
-        |permit| permit.until = permit.until.plus(Duration::from_secs(3600)),
-        |permit| permit.agent = PartyId::try_new("agent-02").unwrap(),
-        |permit| permit.ledger = "other".into(),
-        |permit| permit.id += 1,
-    ];
-    for widen in widened {
-        let mut permit = Permit::decode(&file.permit).unwrap();
-        widen(&mut permit);
-        let forged = PermitFile { permit: permit.encode(), ..file.clone() };
-        assert_eq!(plant.bring(&forged).await, Err("forged".into()), "{permit:?}");
-    }
-    let own = plant.site.node.get_bytes("/checkpoint").await.unwrap();
-    let mut checkpoint = tally_evidence::Checkpoint::open(&own, &plant.site.ledger_key()).unwrap();
-    checkpoint.height += 1;
-    let thief = SigningKey::from_secret(&[7; 32]).unwrap();
-    let forged = PermitFile { checkpoint: checkpoint.seal(&thief), ..file.clone() };
-    assert_eq!(plant.bring(&forged).await, Err("forged".into()));
-    let whole = file.encode();
-    assert_eq!(plant.site.bring(whole[..whole.len() - 1].to_vec()).await, Err("forged".into()));
-    assert_eq!(plant.site.bring(Vec::new()).await, Err("forged".into()));
-    plant.event("access.attempt-refused", Some(id)).await;
-    // None of that took the permit away from who has it.
-    assert_eq!(plant.bring(&file).await.unwrap()["found"], 41);
-
-    // Before its time, after it, revoked.
-    let later = |seconds: i64| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        int(i64::try_from(now.as_micros()).unwrap() + seconds * 1_000_000)
-    };
-    let early = plant.permit("press-01", "setpoint", int(1), &[("from", later(300))]).await;
-    assert_eq!(plant.bring(&plant.file(early).await).await, Err("too-early".into()));
-    let short = plant.permit("press-01", "setpoint", int(1), &[("lasts", int(1))]).await;
-    assert_eq!(plant.bring(&plant.file(short).await).await, Err("expired".into()));
-    let id = plant.permit("press-01", "setpoint", int(1), &[]).await;
-    let file = plant.file(id).await;
-    assert_eq!(plant.call(&plant.acme, "revoke", &[("permit", int(id))]).await.1, None);
-    assert_eq!(plant.bring(&file).await, Err("revoked".into()));
+    // What is forged, too early, too late or taken back: `hostile/permits.rs`.
 
     // What the mapping does not let through is burnt: out of its bounds, not writable at all.
     let id = plant.permit("press-01", "setpoint", int(70), &[]).await;
@@ -207,13 +162,13 @@ async fn a_permit_is_carried_out_once_and_everything_else_is_turned_away_on_reco
     assert_eq!(plant.bring(&file).await, Err("replayed".into()));
     let id = plant.permit("press-01", "fixed", int(1), &[]).await;
     assert_eq!(plant.bring(&plant.file(id).await).await, Err("not-writable".into()));
-    assert_eq!(plant.value("press-01", "setpoint").await, 41, "nothing of all that was written");
+    assert_eq!(plant.value("press-01", "setpoint").await, 7, "nothing of all that was written");
     // A policy that names another register than the mapping.
     plant.policy("press-01", &[("setpoint", "holding:18")]).await;
     let id = plant.permit("press-01", "setpoint", int(1), &[]).await;
     assert_eq!(plant.bring(&plant.file(id).await).await, Err("wrong-address".into()));
 
-    assert!(plant.site.counter("permit_attempts").await >= 16);
+    assert!(plant.site.counter("permit_attempts").await >= 2);
     assert_eq!(plant.site.counter("permits_refused").await, 3);
     assert_eq!(plant.site.counter("permits_unknown").await, 0);
     slave.kill().await;

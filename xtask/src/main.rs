@@ -4,6 +4,7 @@
 //! Exit codes: 0 = done, cargo's own code when a step of cargo failed, 2 = the machine lacks something (the text says
 //! what to type).
 
+mod fuzz;
 mod run;
 mod steps;
 mod tools;
@@ -33,12 +34,8 @@ enum Command {
     Check,
     /// Compare the floor table of ARCHITECTURE.md with the crates
     Floors,
-    /// Mutate input of every parser of outside bytes: `cargo xtask fuzz [TARGET..] [--minutes N]`; `--list` shows the targets
-    Fuzz {
-        /// Handed on
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        extra: Vec<String>,
-    },
+    /// Let libFuzzer run over every parser of outside bytes; inputs that broke something lie in fuzz/found afterwards
+    Fuzz(fuzz::FuzzArguments),
 }
 
 fn main() -> ExitCode {
@@ -49,7 +46,7 @@ fn main() -> ExitCode {
         Command::Tools => steps::tools(&mut report),
         Command::Check => steps::check(&mut report),
         Command::Floors => steps::floors(&mut report),
-        Command::Fuzz { extra } => steps::fuzz(&mut report, &extra),
+        Command::Fuzz(arguments) => fuzz::fuzz(&mut report, &arguments),
     };
     report.finish(outcome.as_ref().err());
     match outcome {

@@ -19,11 +19,6 @@ pub fn floors(report: &mut Report) -> Result<(), Failure> {
     report.step("floors", || run(cargo().args(["test", "--quiet", "--workspace", "--test", "floors"])))
 }
 
-/// Builds the fuzzer, with overflow checks as tests have them, and runs it.
-pub fn fuzz(report: &mut Report, extra: &[String]) -> Result<(), Failure> {
-    report.step("fuzz", || run(cargo().args(["run", "--quiet", "-p", "tally-fuzz", "--"]).args(extra)))
-}
-
 /// Installs the tools.
 pub fn tools(report: &mut Report) -> Result<(), Failure> {
     report.step("tools", tools::install)

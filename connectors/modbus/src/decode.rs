@@ -269,33 +269,11 @@ pub(crate) mod tests {
         assert_eq!(decode(&spec(Encoding::Auto, ByteOrder::Abcd), &[]), Err(NoValue::Nonsense));
     }
 
-    const ENCODINGS: [Encoding; 19] = [
-        Encoding::Bool,
-        Encoding::U8,
-        Encoding::I8,
-        Encoding::U16,
-        Encoding::I16,
-        Encoding::U32,
-        Encoding::I32,
-        Encoding::U64,
-        Encoding::I64,
-        Encoding::F16,
-        Encoding::F32,
-        Encoding::F64,
-        Encoding::Bcd16,
-        Encoding::Bcd32,
-        Encoding::Bcd64,
-        Encoding::Text,
-        Encoding::TextLow,
-        Encoding::TextHigh,
-        Encoding::Auto,
-    ];
-
     proptest! {
         #[test]
         fn whatever_the_words_no_panic_and_no_unbelievable_value(
             words in proptest::collection::vec(any::<u16>(), 0..130),
-            encoding in proptest::sample::select(&ENCODINGS[..]),
+            encoding in proptest::sample::select(&crate::fuzzing::ENCODINGS[..]),
             order in proptest::sample::select(&ByteOrder::ALL[..]),
             scale in any::<f64>(),
             length in any::<u16>(),

@@ -16,6 +16,8 @@ mod config;
 mod decode;
 mod encode;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod plan;
 mod probe;

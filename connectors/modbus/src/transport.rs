@@ -24,7 +24,7 @@ pub(crate) use serial::{characters, frame_pause};
 pub(crate) use tally_connector_api::tls::{check as check_tls, denied};
 
 /// A stream of bytes, whatever carries it.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// An open line. Clones share it.
@@ -52,18 +52,18 @@ impl Port {
             ModbusLine::Tcp { host, port } | ModbusLine::RtuOverTcp { host, port } => {
                 Self::new(connect(host, *port, time_max).await?)
             }
-            ModbusLine::AsciiOverTcp { host, port } => Self::new(Ascii::new(connect(host, *port, time_max).await?)),
+            ModbusLine::AsciiOverTcp { host, port } => Self::ascii(connect(host, *port, time_max).await?),
             ModbusLine::Tls { host, port } => {
                 let stream = connect(host, *port, time_max).await?;
                 let (stream, security) = tls::handshake(stream, host, *port, tls, time_max).await?;
                 Self { security, ..Self::new(stream) }
             }
             ModbusLine::Rtu(serial) => Self::new(serial::open(serial)?),
-            ModbusLine::Ascii(serial) => Self::new(Ascii::new(serial::open(serial)?)),
+            ModbusLine::Ascii(serial) => Self::ascii(serial::open(serial)?),
         })
     }
 
-    fn new(stream: impl Stream + 'static) -> Self {
+    pub(crate) fn new(stream: impl Stream + 'static) -> Self {
         let security = LinkSecurity::none(LinkProtocol::Modbus);
         Self { stream: Arc::new(Mutex::new(Box::new(stream))), security }
     }
@@ -71,6 +71,11 @@ impl Port {
     /// How the line is secured.
     pub(crate) const fn security(&self) -> &LinkSecurity {
         &self.security
+    }
+
+    /// ASCII frames on `stream`, RTU frames above.
+    pub(crate) fn ascii(stream: impl Stream + 'static) -> Self {
+        Self::new(Ascii::new(stream))
     }
 
     /// A poisoned lock means a poll panicked; what is left in the stream is thrown away or fails by itself.

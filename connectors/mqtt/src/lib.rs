@@ -21,6 +21,8 @@ mod config;
 mod decode;
 mod encode;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hearing;
 mod link;
 mod plan;

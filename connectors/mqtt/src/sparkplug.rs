@@ -229,6 +229,13 @@ impl EdgeNode {
     }
 }
 
+/// What a message that came wants written on these devices, for [`crate::fuzzing`].
+pub(crate) fn commanded(devices: &[DeviceSpec], publish: &crate::wire::Publish) -> Vec<Commanded> {
+    let names = Name::try_new("works").ok().zip(Name::try_new("edge").ok());
+    let session = names.and_then(|(group, edge_node)| Session::try_new(group, edge_node, devices).ok());
+    session.map_or_else(Vec::new, |session| command::read(publish, &session))
+}
+
 impl EdgeNodeConfig {
     fn login(&self, server: usize) -> Login {
         let nobody = MqttBroker::plain("", 0);

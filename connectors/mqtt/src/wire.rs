@@ -13,9 +13,9 @@ mod socket;
 mod v4;
 mod v5;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tally_connector_api::LinkFault;
-use tally_model::LinkSecurity;
+use tally_model::{LinkSecurity, MqttVersion};
 use tokio::sync::mpsc;
 
 pub(crate) use codec::Granted;
@@ -130,6 +130,21 @@ pub(crate) fn open(setup: Setup, requests_max: usize) -> (Client, EventLoop) {
     (Client { requests: sender }, EventLoop::new(setup, requests))
 }
 
+/// Every packet of a broker in `bytes`, and the fault that ends them, in words: for [`crate::fuzzing`].
+pub fn packets(version: MqttVersion, bytes: &[u8], packet_bytes_max: usize) -> Vec<String> {
+    let (mut inbox, mut said) = (BytesMut::from(bytes), Vec::new());
+    loop {
+        match codec::read(version, &mut inbox, packet_bytes_max) {
+            Ok(Some(packet)) => said.push(format!("{packet:?}")),
+            Ok(None) => return said,
+            Err(broken) => {
+                said.push(broken.fault.to_string());
+                return said;
+            }
+        }
+    }
+}
+
 /// Asks one connection. A request of a connection that is gone is refused, never carried over to the next.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -172,7 +187,6 @@ impl Client {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use tally_model::MqttVersion;
 
     /// A connection to nobody.
     pub(crate) fn connection(requests_max: usize) -> (Client, EventLoop) {

@@ -38,4 +38,6 @@ pub(crate) use program::open;
 pub use program::{WitnessError, run};
 pub use record::{RecordError, Records, Settled};
 pub(crate) use serve::{REQUEST_TIME, judged, shown, status_of};
+#[doc(hidden)]
+pub use wire::AddCheckpoint;
 pub(crate) use wire::REQUEST_BYTES_MAX;

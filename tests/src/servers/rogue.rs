@@ -26,6 +26,22 @@ pub enum Manner {
     Foreign,
     /// An answer that says it is longer than a frame may be.
     Endless,
+    /// A right answer of another unit.
+    ForeignUnit,
+    /// A right answer to another function.
+    ForeignFunction,
+    /// A frame of another protocol (MBAP, TCP §3.1.3).
+    Protocol,
+    /// A byte count larger than the frame.
+    CountLie,
+    /// One register more than was asked for.
+    TooMany,
+    /// A frame with a length of nothing.
+    NoLength,
+    /// An exception code that nobody knows.
+    StrangeException,
+    /// The right answer with other numbers a thousand times before it.
+    Flood,
 }
 
 /// The server; it may change its manner at any time.
@@ -77,6 +93,14 @@ fn number(manner: Manner) -> u16 {
         Manner::Never => (5, 0),
         Manner::Foreign => (6, 0),
         Manner::Endless => (7, 0),
+        Manner::ForeignUnit => (8, 0),
+        Manner::ForeignFunction => (9, 0),
+        Manner::Protocol => (10, 0),
+        Manner::CountLie => (11, 0),
+        Manner::TooMany => (12, 0),
+        Manner::NoLength => (13, 0),
+        Manner::StrangeException => (1, 0xee),
+        Manner::Flood => (14, 0),
     };
     kind << 8 | u16::from(detail)
 }
@@ -109,8 +133,20 @@ fn answer(request: &[u8; 12], kind: u16, detail: u8) -> (Vec<u8>, bool) {
             (foreign, true)
         }
         7 => (vec![request[0], request[1], 0, 0, 0xff, 0xff, request[6], request[7], 0xff], true),
+        8 => (changed(right, 6, request[6].wrapping_add(1)), true),
+        9 => (changed(right, 7, 0x2b), true),
+        10 => (changed(right, 3, 1), true),
+        11 => (changed(right, 8, 250), true),
+        12 => (frame(request, &[&[request[7], right[8] + 2][..], &right[9..], &[0, 9]].concat()), true),
+        13 => (changed(right, 5, 0), true),
+        14 => ([changed(right.clone(), 0, request[0] ^ 0xff).repeat(1_000), right].concat(), true),
         _ => (right, true),
     }
+}
+
+fn changed(mut frame: Vec<u8>, place: usize, byte: u8) -> Vec<u8> {
+    frame[place] = byte;
+    frame
 }
 
 fn right_answer(request: &[u8; 12], value: u8) -> Vec<u8> {

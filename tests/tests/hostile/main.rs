@@ -2,15 +2,20 @@
 //! that misbehave beside devices that do not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod commands;
 mod files;
 mod http;
 mod lies;
+mod modbus;
+mod mqtt;
+mod opcua;
+mod permits;
 mod statements;
 
 use serde_json::json;
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_ledger_client::SubmitError;
-use tally_tests::{Asyncua, Ear, Manner, Mosquitto, Party, Process, Pymodbus, Rogue, Site, eventually, free_port};
+use tally_tests::{Asyncua, Ear, Mosquitto, Party, Process, Site, eventually, free_port};
 
 const LINE: &str = r#"
 plant: line
@@ -65,62 +70,6 @@ async fn one_signer_that_floods_does_not_hinder_another() {
     let back = [("to", text("acme")), ("amount", int(1)), ("currency", text("EUR"))];
     assert!(site.node.submit(&fixit.seal("accounts", "transfer", None, &back)).await.is_ok());
     assert!(Site::metric(&site.node, "tally_not_now_total", "code=\"rate\"").await > 0.5);
-}
-
-const MISBEHAVIOURS: [(&str, Manner, &[&str]); 8] = [
-    ("busy", Manner::Exception(6), &["refused"]),
-    ("broken", Manner::Exception(4), &["refused"]),
-    ("holes", Manner::Exception(2), &["no-such-address"]),
-    ("garbage", Manner::Garbage, &["nonsense", "link-down", "timeout"]),
-    ("half", Manner::Half, &["timeout", "link-down", "nonsense"]),
-    ("cut", Manner::Cut, &["link-down", "nonsense", "timeout"]),
-    ("never", Manner::Never, &["timeout", "link-down"]),
-    ("foreign", Manner::Foreign, &["nonsense", "timeout", "link-down"]),
-];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn misbehaving_modbus_devices_are_told_apart_and_their_neighbour_flows() {
-    let outside = tempfile::tempdir().unwrap();
-    let broker = Mosquitto::start(outside.path()).await;
-    let mut good = Pymodbus::start(free_port()).await;
-    let mut line = device("good", good.port, "f32");
-    let mut rogues = Vec::new();
-    for (name, manner, _) in MISBEHAVIOURS {
-        let rogue = Rogue::start(manner).await;
-        line += &device(name, rogue.port, "u16");
-        rogues.push(rogue);
-    }
-    let endless = Rogue::start(Manner::Endless).await;
-    line += &device("endless", endless.port, "u16");
-    let site = Site::new(&format!("plant: line\ndevices:{line}"), Some(&broker.url())).await;
-    let ear = Ear::listen(broker.port).await;
-    let _node = site.start_node().await;
-    let mut agent = site.start_agent().await;
-    for (name, _, reasons) in MISBEHAVIOURS.into_iter().chain([("endless", Manner::Endless, MISBEHAVIOURS[3].2)]) {
-        ear.until(0, &format!("tallystick/line/{name}/load"), |json| {
-            json["v"].is_null() && reasons.iter().any(|reason| json["e"] == *reason)
-        })
-        .await;
-    }
-    for load in [1.5, 2.5, 3.5] {
-        let mark = ear.mark();
-        good.set_f32(0, load).await;
-        ear.value(mark, "tallystick/line/good/load", &json!(load)).await;
-    }
-    // In words, where somebody looks who wonders why there is no value.
-    let status = site.status().await.to_string();
-    for (name, ..) in MISBEHAVIOURS {
-        assert!(status.contains(name), "the status does not name {name}: {status}");
-    }
-    assert!(status.contains("down: "), "{status}");
-    // When they come to their senses, they are read like any other.
-    let mark = ear.mark();
-    rogues.iter().chain([&endless]).for_each(|rogue| rogue.behave(Manner::Good(42)));
-    // (An address that the device does not know is asked for again only once a minute.)
-    for (name, ..) in MISBEHAVIOURS.into_iter().filter(|(name, ..)| *name != "holes") {
-        ear.value(mark, &format!("tallystick/line/{name}/load"), &json!(42)).await;
-    }
-    is_well(&mut agent);
 }
 
 fn device(name: &str, port: u16, kind: &str) -> String {

@@ -238,7 +238,7 @@ fn bytes_both_ways(request: &Request<'_>) -> u32 {
 
 /// Holds the answer against the question: as many values as were asked for (App §6.1–6.4: N registers, or ⌈N/8⌉ bytes),
 /// and the echo of exactly what was written (§6.5, 6.6, 6.11, 6.12, 6.16).
-fn fits(request: &Request<'_>, response: Response) -> Result<Response, Failure> {
+pub(crate) fn fits(request: &Request<'_>, response: Response) -> Result<Response, Failure> {
     let whole_bytes = |count: u16| usize::from(count.div_ceil(8)) * 8;
     let fits = match (request, &response) {
         (Request::ReadCoils(_, count), Response::ReadCoils(bits))
