@@ -57,13 +57,13 @@ fn number(dir: &Path, sql: &str) -> i64 {
 }
 
 /// What the ledger says of its accounts, and what the tables do.
-fn balances(dir: &Path, engine: &Engine) -> (Vec<(String, i64)>, Vec<(String, i64)>) {
+fn balances(dir: &Path, engine: &Engine) -> [Vec<(String, i64)>; 2] {
     let state = engine.store().state().unwrap();
     let ledger = views::accounts(&state).into_iter().map(|account| (account.id, account.balance_minor)).collect();
     let database = Connection::open(dir.join("data/projection.sqlite")).unwrap();
     let mut rows = database.prepare("SELECT account, balance_minor FROM accounts ORDER BY account").unwrap();
     let tables = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
-    (ledger, tables)
+    [ledger, tables]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,7 +91,7 @@ async fn tables_of_a_ledger_that_forgot_say_from_where_on_they_are_complete() {
 
     // It goes on from there, and the accounts stay what the ledger's are, though old movements are not known.
     let engine = Engine::open(common::config(&plant, &dir.path().join("data"))).unwrap();
-    let (ledger, tables) = balances(dir.path(), &engine);
+    let [ledger, tables] = balances(dir.path(), &engine);
     assert_eq!(ledger, tables);
     engine.submit(plant.worn(2, 2, "new").unwrap()).await.unwrap();
     engine.close();
@@ -99,7 +99,7 @@ async fn tables_of_a_ledger_that_forgot_say_from_where_on_they_are_complete() {
     let again = tokio::task::block_in_place(|| check(&config)).unwrap();
     assert_eq!(again.found.differences, Vec::<String>::new(), "one that went on, and one made anew");
     let engine = Engine::open(common::config(&plant, &dir.path().join("data"))).unwrap();
-    let (ledger, tables) = balances(dir.path(), &engine);
+    let [ledger, tables] = balances(dir.path(), &engine);
     assert_eq!(ledger, tables);
     engine.close();
     drop(engine);
