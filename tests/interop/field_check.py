@@ -69,7 +69,7 @@ class Field(Chain):
             self.attempt(self.shown, *self.call)
         else:
             self.links.append(("the call", "field", False, "is not proved, so nothing is shown"))
-        self.time_stamp()
+        self.others()
 
     def sealed(self, statement, key):
         """The last of the links that every entry has."""

@@ -118,13 +118,12 @@ fn permits(known: &Value) -> Option<String> {
 /// How far the ledger covers the readings of a device, and what waits.
 fn anchors(device: &Value) -> String {
     let mut text = word(&device["device"]);
-    text += &match device["behind_seconds"].as_f64() {
-        #[allow(clippy::cast_possible_truncation)] // seconds
-        Some(behind) => {
-            let behind = duration((behind * 1e6) as i64);
-            format!("  covered up to reading {}, {behind} ago", count(&device["covered"]).saturating_sub(1))
+    let behind = &device["behind_seconds"];
+    text += &match behind.is_null() {
+        false => {
+            format!("  covered up to reading {}, {} ago", count(&device["covered"]).saturating_sub(1), seconds(behind))
         }
-        None => "  the ledger covers nothing yet".to_owned(),
+        true => "  the ledger covers nothing yet".to_owned(),
     };
     let (pending, refusals) = (count(&device["pending"]), count(&device["refusals"]));
     if pending > 0 {
@@ -175,8 +174,10 @@ fn times(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
+/// A time span of the API, whole seconds or not.
+#[allow(clippy::cast_possible_truncation)] // to microseconds
 fn seconds(number: &Value) -> String {
-    duration(i64::try_from(count(number).saturating_mul(1_000_000)).unwrap_or(i64::MAX))
+    duration((number.as_f64().unwrap_or_default() * 1e6) as i64)
 }
 
 #[cfg(test)]
