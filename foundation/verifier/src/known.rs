@@ -1,7 +1,7 @@
 //! What the registering entries of the file prove: keys of parties, agents of devices, versions of rules, each as it was where
 //! the next entry stands.
 
-use crate::attest::{Text, Word};
+use crate::attest::{Deployed, Text, Word};
 use std::collections::{BTreeMap, BTreeSet};
 use tally_evidence::cbor::Cbor;
 use tally_evidence::{
@@ -27,7 +27,7 @@ pub(crate) struct Known {
     /// Of each agent its firm.
     firms: BTreeMap<PartyId, PartyId>,
     /// Texts of contracts that were deployed, the latest last.
-    contracts: Vec<Text>,
+    contracts: Vec<Deployed>,
     /// The version of a contract that the agreement of the file has.
     version: Option<String>,
     /// Triggers that the ledger carried out.
@@ -59,7 +59,12 @@ impl Known {
     pub(crate) fn contract(&self, name: &str) -> Option<&Text> {
         let is_it =
             |text: &&Text| text.contract == name && self.version.as_ref().is_none_or(|one| *one == text.version);
-        self.contracts.iter().rev().find(is_it)
+        self.contracts.iter().rev().filter_map(Deployed::text).find(is_it)
+    }
+
+    /// Whether any contract in the file may ask for the word of several.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.contracts.iter().any(Deployed::may_ask)
     }
 
     /// What was said in triggers that the ledger carried out, in ledger order.
@@ -122,7 +127,7 @@ impl Known {
 
     /// A contract is deployed.
     pub(crate) fn deploy(&mut self, text: &str) {
-        self.contracts.extend(Text::read(text));
+        self.contracts.push(Deployed::new(text));
     }
 
     fn learn_record(&mut self, field: &str, record: Cbor) -> Result<(), RegistrationFault> {
