@@ -57,7 +57,12 @@ impl Deployed {
     /// Whether it may ask for the word of several. YAML cannot write that key without its letters, but by an escape (`\`, in tags
     /// `%`) or encoded (`!!binary`).
     pub(crate) fn may_ask(&self) -> bool {
-        ["attest", "\\", "%", "binary"].iter().any(|mark| self.yaml.contains(mark))
+        let ends_here = |(at, word): (usize, &str)| {
+            let behind = self.yaml.get(at + word.len()..).and_then(|rest| rest.chars().next());
+            !behind.is_some_and(char::is_alphanumeric)
+        };
+        let is_key = self.yaml.match_indices("attest").any(ends_here);
+        is_key || ["\\", "%", "binary"].iter().any(|mark| self.yaml.contains(mark))
     }
 }
 
@@ -305,6 +310,16 @@ on:
         let link = report.links.pop().unwrap();
         assert_eq!(link.step, Step::Attested);
         (link.holds, link.detail)
+    }
+
+    #[test]
+    fn a_contract_that_may_ask_for_several_is_known_before_it_is_read() {
+        for yaml in ["attest:\n", "{\"attest\" : {}}", "\"\\x61ttest\": {}", "? attest", "!!binary YXR0ZXN0: {}"] {
+            assert!(Deployed::new(yaml).may_ask(), "{yaml}");
+        }
+        for yaml in ["contract: x\n", "# the machine attests its repair\n"] {
+            assert!(!Deployed::new(yaml).may_ask(), "{yaml}");
+        }
     }
 
     #[test]
