@@ -3,7 +3,7 @@
 use super::Figure;
 use crate::answer::{Context, Fault};
 use std::path::Path;
-use tally_ledger_node::bench::{BenchOptions, BenchReport, Contention, Paced, bench_triggers};
+use tally_ledger_node::bench::{BenchOptions, BenchReport, Contention, Paced, Projected, bench_triggers};
 
 /// Triggers a second of measuring: near what two cores do, so that `--seconds` is about right.
 const TRIGGERS_PER_SECOND: u64 = 20_000;
@@ -22,7 +22,22 @@ pub fn measure(dir: &Path, seconds: u64) -> Result<Vec<Figure>, Fault> {
     let report = bench_triggers(&dir.join("ledger"), &options).context("measuring the ledger")?;
     let mut figures = vec![throughput(&report, &options), waiting(&report)];
     figures.extend(report.contention.map(|found| contention(&found, &options)));
+    figures.push(tables(&report));
     Ok(figures)
+}
+
+fn tables(report: &BenchReport) -> Figure {
+    let Projected { without_per_second: without, with_per_second, tables_per_second } = report.projected;
+    Figure {
+        name: "the same with the projection kept beside it".into(),
+        value: format!(
+            "{with_per_second:.0}/s ({:.0} % slower); in the tables {tables_per_second:.0}/s",
+            (1.0 - with_per_second / without) * 100.0
+        ),
+        promise: None,
+        method: "the same load on two new ledgers, of which one is also kept as tables (embedded SQLite)".into(),
+        baseline: Some(format!("the ledger without tables: {without:.0}/s")),
+    }
 }
 
 fn throughput(report: &BenchReport, options: &BenchOptions) -> Figure {
