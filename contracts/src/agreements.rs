@@ -3,6 +3,7 @@
 mod agree;
 mod attest;
 mod book_step;
+mod living;
 mod people;
 mod retire;
 mod standing;
@@ -25,7 +26,9 @@ use tally_model::{
     AgreementId, ContractName, DeviceId, EvidenceQuality, Finding, Grade, PartyId, Timestamp, TriggerId,
 };
 
-pub(crate) use retire::{Retired, is_retired};
+pub(crate) use book_step::keep_term;
+pub(crate) use living::{Direction, each as each_living, prefixes};
+pub(crate) use retire::{Retired, is_retired, retire_after};
 pub(crate) use standing::found_standing;
 pub(crate) use terms::{defer, term};
 

@@ -263,6 +263,11 @@ pub(crate) fn agreement_numbered(prefix: &str, number: u64) -> Vec<u8> {
     join(b'm', &[prefix.as_bytes(), &number.to_be_bytes()])
 }
 
+/// The number at the end of an agreement's key.
+pub(crate) fn number_of(key: &[u8]) -> Option<u64> {
+    key.last_chunk().copied().map(u64::from_be_bytes)
+}
+
 /// All steps of an agreement but the first, in order.
 pub(crate) fn steps(id: &AgreementId) -> Vec<u8> {
     let mut key = agreement(id);

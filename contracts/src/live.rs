@@ -4,13 +4,14 @@
 //! what that agent sealed rests on the registration of then). Old anchors are not kept: whoever wants to show for longer that
 //! no reading is missing keeps the coverage files, or an archive.
 
+use crate::agreements::{Direction, each_living, prefixes};
 use crate::attestation::Attestation;
 use crate::codec::Record;
 use crate::records::{self, Agreement, LastAnchor, Standing, StepCause};
 use crate::views::AgreementView;
 use crate::{Refusal, StateRead, access, keys};
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use tally_model::{AgreementId, Timestamp};
 
 /// The first byte of the keys of standing terms, and of the last anchors.
@@ -30,7 +31,7 @@ pub struct Live {
 
 /// What of `entries` the state still rests on: steps of agreements that have not ended, or that changed at `since` or later;
 /// standing terms in force; what was said in rounds of attesting that run; the last anchor of each device; policies in force, open
-/// permits, quarantines and bars. Reads every agreement once, one by one.
+/// permits, quarantines and bars. Reads every agreement of the state once, some hundreds at a time.
 ///
 /// # Errors
 /// [`Refusal::StateCorrupt`] when a record cannot be read: whoever deletes must not guess.
@@ -49,16 +50,15 @@ pub fn live(state: &dyn StateRead, entries: Range<u64>, since: Timestamp) -> Res
     for entry in access::entries_in_force(state)? {
         live.keep(&entries, entry);
     }
-    for (key, count) in state.scan(keys::COUNTERS, usize::MAX) {
-        let prefix = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
-        let count = u64::from_bytes(&count).ok_or_else(|| records::corrupt(&key))?;
-        for number in 1..=count {
-            let key = keys::agreement_numbered(&prefix, number);
-            let Some(agreement) = records::load::<Agreement>(state, &key)? else { continue };
+    for read in prefixes(state) {
+        let (prefix, given) = read?;
+        each_living(state, &prefix, 1..=given, Direction::Rising, |read| {
+            let agreement = read?;
             if is_live(&agreement, since) && agreement.opened_by.entry < entries.end {
                 live.keep_agreement(state, &entries, &agreement)?;
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
     }
     Ok(live)
 }

@@ -8,6 +8,7 @@ pub(crate) mod fingerprints;
 mod founding;
 pub(crate) mod history;
 pub(crate) mod recovery;
+mod retirement;
 mod rotation;
 mod transfer;
 
@@ -26,7 +27,7 @@ pub(crate) use founding::genesis;
 
 const ACTIONS: &str = "genesis, register-party, revoke-party, rotate-key, set-recovery, approve-recovery, register-device, register-many, \
      bind-device, offer-transfer, withdraw-offer, accept-transfer, report-fingerprint, register-rule, withdraw-rule, \
-     deploy-contract";
+     deploy-contract, set-retirement, apply-retirement";
 
 /// Who calls, and in which entry.
 #[derive(Clone, Copy)]
@@ -56,6 +57,8 @@ pub(crate) fn call(run: &mut Run<'_, '_>, by: By<'_>, body: &CallBody) -> Result
         "register-rule" => register_rule(run, by, &mut args)?,
         "withdraw-rule" => withdraw_rule(run, by, &mut args)?,
         "deploy-contract" => deploy_contract(run, by, &mut args)?,
+        "set-retirement" => retirement::set(run, by, &mut args)?,
+        "apply-retirement" => retirement::apply(run, by, &mut args)?,
         other => {
             let (contract, known) = ("registry".to_owned(), ACTIONS.to_owned());
             return Err(Refusal::UnknownAction { contract, action: other.to_owned(), known });

@@ -1,7 +1,7 @@
 //! What the state says, for the node's API. Read only; may scan, so nothing of `execute` uses it. What cannot be read is
 //! left out here: `execute` refuses over it (191).
 
-use crate::agreements::Retired;
+use crate::agreements::{Direction, Retired, each_living, prefixes};
 use crate::codec::Record;
 use crate::records::{
     self, Account, Agreement, AnchorPlace, Device, Founding, LastAnchor, Party, Registered, Standing, StepCause,
@@ -9,6 +9,8 @@ use crate::records::{
 use crate::{Origin, StateRead, keys};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
 use tally_evidence::cbor;
 use tally_evidence::{DeviceRecord, Event, Hash, PartyRecord, RuleRecord};
 use tally_model::{AgreementId, ContractName, DeviceId, PartyId, Timestamp};
@@ -138,6 +140,13 @@ pub fn parties(state: &dyn StateRead) -> Vec<(PartyRecord, u64)> {
 #[must_use]
 pub fn founders(state: &dyn StateRead) -> (Vec<PartyId>, Option<PartyId>) {
     read::<Founding>(state, keys::GENESIS).map(|founding| (founding.admins, founding.issuer)).unwrap_or_default()
+}
+
+/// How long behind its end an agreement leaves the state now; `None` when it stays.
+#[must_use]
+pub fn retire_after(state: &dyn StateRead) -> Option<Duration> {
+    let after = read::<Founding>(state, keys::GENESIS)?.retire_after?;
+    Some(Duration::from_micros(after.unsigned_abs()))
 }
 
 /// A device and the entry that registered it last.
@@ -284,14 +293,19 @@ pub fn accounts(state: &dyn StateRead) -> Vec<AccountView> {
     accounts
 }
 
-/// At most `limit` agreements, newest first.
+/// At most `limit` agreements, newest first. Costs what lives, not what was ever opened.
 #[must_use]
 pub fn agreements(state: &dyn StateRead, filter: &AgreementFilter, limit: usize) -> Vec<AgreementView> {
     let mut found = Vec::new();
-    for (key, count) in scan::<u64>(state, keys::COUNTERS) {
-        let prefix = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
-        let newest = (1..=count).rev().filter_map(|number| read(state, &keys::agreement_numbered(&prefix, number)));
-        found.extend(newest.filter(|agreement| filter.takes(agreement)).take(limit));
+    for (prefix, given) in prefixes(state).flatten() {
+        let mut left = limit;
+        // What cannot be read is left out, so there is nothing that this could refuse.
+        let _ = each_living(state, &prefix, 1..=given, Direction::Falling, |read| {
+            let taken = read.ok().filter(|agreement| left > 0 && filter.takes(agreement));
+            left -= usize::from(taken.is_some());
+            found.extend(taken);
+            Ok(if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        });
     }
     // Stable: within one contract the higher number stays first.
     found.sort_by_key(|agreement: &Agreement| std::cmp::Reverse(agreement.opened));

@@ -195,8 +195,20 @@ fn what() -> impl Strategy<Value = What> {
         fault,
         again: false,
     });
+    let retirement = (prop::sample::select(&["set-retirement", "apply-retirement"][..]), 1i64..8);
+    let retirement = retirement.prop_map(|(action, hours)| What::Call {
+        who: "acme".to_owned(),
+        contract: "registry",
+        action,
+        agreement: None,
+        args: if action == "set-retirement" {
+            vec![("after", ArgValue::Number(hours * 3_600_000_000))]
+        } else {
+            Vec::new()
+        },
+    });
     let term = (0u8..5, 0u32..100).prop_map(|(agreement, back)| What::Term { agreement, back });
-    prop_oneof![3 => report, 2 => trigger, 12 => ways_on, 3 => fitting, 1 => native, 2 => wild, 3 => Just(What::Terms), 1 => term]
+    prop_oneof![3 => report, 2 => trigger, 12 => ways_on, 3 => fitting, 1 => native, 2 => wild, 3 => Just(What::Terms), 1 => term, 1 => retirement]
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {

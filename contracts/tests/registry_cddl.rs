@@ -73,6 +73,10 @@ fn right_calls() -> Vec<(&'static str, CallBody)> {
         ("acme", call("register-rule", &[("rule", later.to_cbor())])),
         ("acme", call("withdraw-rule", &[("device", text("press-01")), ("rule", bytes(later.digest()))])),
         ("acme", call("deploy-contract", &[("text", text(newer))])),
+        ("acme", call("set-retirement", &[("after", int(1_u64))])),
+        ("acme", call("set-retirement", &[("after", Cbor::Null)])),
+        ("acme", call("apply-retirement", &[])),
+        ("acme", call("apply-retirement", &[("from", text("mo-1001"))])),
     ]
 }
 
@@ -122,6 +126,11 @@ fn what_is_not_in_the_format_is_not_taken() {
         call("report-fingerprint", &fingerprint("colour")),
         call("report-fingerprint", &fingerprint("firmware")[..2]),
         call("register-many", &[("devices", Cbor::Array(vec![text("press-01")]))]),
+        call("set-retirement", &[]),
+        call("set-retirement", &[("after", int(0))]),
+        call("set-retirement", &[("after", text("90d"))]),
+        call("apply-retirement", &[("from", int(7))]),
+        call("apply-retirement", &[("from", text("mo-1")), ("to", text("mo-7"))]),
     ];
     for (call, fault) in wrong.iter().zip(hold_against("registry-call", &["registry", "call", "rule"], &wrong)) {
         assert!(fault.is_some(), "the format takes {call:?}");

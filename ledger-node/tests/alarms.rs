@@ -155,6 +155,45 @@ async fn readings_told_twice_are_an_alarm_and_the_same_anchor_again_is_none() {
     node.end().await;
 }
 
+/// Readings under a fresh number that an anchor covers already: written anew, overlapping, or the very same.
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_told_again_under_a_fresh_number_are_an_alarm() {
+    const COVERED: u16 = 105;
+    let (plant, dir) = (plant(), tempfile::tempdir().unwrap());
+    let node = Served::start(config(&plant, dir.path()), Access::default()).await;
+    let taken = chain(&node, &plant).await;
+    let newest = &taken[3].1;
+    let told = |number: u64, first: u64, last: u64, what: &str| AnchorBody {
+        number,
+        first,
+        last,
+        previous: newest.digest(),
+        ..anchor(None, 3, what)
+    };
+    // Others cannot make an agent look bad, and readings that it declared missing were told once: no alarm for either.
+    let again = told(6, 45, 59, "written anew");
+    assert_eq!(node.submit(sealed(&plant, "agent-01", 1_760_000_000, &again)).await.1, COVERED);
+    assert_eq!(node.submit(sealed(&plant, "agent-00", 1_760_000_000, &told(6, 20, 29, "late"))).await.1, COVERED);
+    let (second, refusal) = node.submit(sealed(&plant, "agent-00", 1_760_000_000, &again)).await;
+    assert_eq!(refusal, COVERED);
+    let alarms = node.alarms(1).await;
+    assert_eq!(alarms.len(), 1, "{alarms:#?}");
+    assert_eq!((&alarms[0]["kind"], &alarms[0]["subject"]), (&json!("readings-twice"), &json!(DEVICE)));
+    assert_eq!(alarms[0]["entries"], json!([taken[2].0, second]), "the first that covers some of them, anchor 4");
+    let text = alarms[0]["text"].as_str().unwrap();
+    assert!(text.contains("anchor 6 over readings 45 to 59") && text.contains("were told before"), "{text}");
+    let metrics = String::from_utf8(node.client.get_bytes("/metrics").await.unwrap()).unwrap();
+    assert!(metrics.contains("tally_alarms{kind=\"readings-twice\"} 1"), "{metrics}");
+    node.client.post_json("/alarms/1", &json!({"by": "anna", "words": "seen"})).await.unwrap();
+    // The very same readings under another number.
+    let same = AnchorBody { number: 7, previous: newest.digest(), ..newest.clone() };
+    let (third, _) = node.submit(sealed(&plant, "agent-00", 1_760_000_000, &same)).await;
+    let alarms = node.alarms(2).await;
+    assert_eq!(alarms[1]["entries"], json!([taken[3].0, third]));
+    assert!(alarms[1]["text"].as_str().unwrap().contains("the same readings once more"), "{alarms:#?}");
+    node.end().await;
+}
+
 /// What was refused while nobody looked is looked at afterwards, however the node ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_refused_before_a_cut_is_still_noticed() {

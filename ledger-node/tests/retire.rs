@@ -11,10 +11,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
+use tally_contracts::views;
+use tally_evidence::cbor::{int, text};
 use tally_ledger_client::{Client, RequestError};
 use tally_ledger_node::checkup::checkup;
 use tally_ledger_node::follow::{Source, join};
-use tally_ledger_node::retain::Retention;
+use tally_ledger_node::retain::{Retention, archive, import};
 use tally_ledger_node::testing::{Plant, Terms};
 use tally_ledger_node::{CommitError, Engine, EngineConfig, FlushLimits, Listen, Node, NodeConfig, check};
 use tally_model::AgreementId;
@@ -275,4 +277,94 @@ async fn the_state_does_not_grow_with_what_is_over() {
     assert_eq!(sizes, [30; 4], "of each of the ten of the day: itself, its end, its term");
     assert!(totals_are_zero(&engine));
     engine.close();
+}
+
+/// A ledger that kept everything begins to retire because an admin says so, and whoever has its log comes to the same state.
+#[tokio::test]
+async fn an_admin_has_a_running_ledger_retire() {
+    let plant = plant().with_terms(Terms { respond: "300d" });
+    let (dir, clock) = (tempfile::tempdir().unwrap(), TestClock::at(START));
+    let engine = Engine::open(timed(&plant, dir.path(), &clock)).unwrap();
+    repair(&engine, &plant, "mo-1", 0).await;
+    let after = ("after", int(10 * DAY));
+    assert_eq!(submit(&engine, plant.registry("acme", "set-retirement", after.clone()).unwrap()).await, 151);
+    assert_eq!(submit(&engine, plant.registry("admin", "set-retirement", after).unwrap()).await, 0);
+    let state = engine.store().state().unwrap();
+    assert_eq!(views::retire_after(&state), Some(days(10)));
+    drop(state);
+    repair(&engine, &plant, "mo-2", 2).await;
+
+    clock.set(START + 30 * DAY);
+    assert_eq!(submit(&engine, plant.worn(1, 0, "another").unwrap()).await, 0);
+    assert_eq!((state_of(&engine, "mo-1"), state_of(&engine, "mo-2")), ("confirmed".into(), "none".into()));
+    // What ended before goes when it was asked for, too: at the next block.
+    assert_eq!(submit(&engine, plant.registry("admin", "apply-retirement", ("from", text("mo-1"))).unwrap()).await, 0);
+    clock.set(START + 31 * DAY);
+    assert_eq!(submit(&engine, plant.call("tina", "accept", "mo-1", 9).unwrap()).await, 170);
+    assert_eq!(state_of(&engine, "mo-3"), "reported");
+    assert!(engine.store().agreement(&AgreementId::try_new("mo-1").unwrap()).unwrap().unwrap().retired);
+
+    let sealed = engine.store().head().unwrap().sealed.clone();
+    engine.close();
+    drop(engine);
+    let found = checkup(dir.path(), plant.key.public(), &mut |_| {}).unwrap();
+    assert!(found.holds, "{found:#?}");
+    fs::remove_file(dir.path().join("state.redb")).unwrap();
+    let engine = Engine::open(timed(&plant, dir.path(), &clock)).unwrap();
+    assert_eq!((engine.store().head().unwrap().sealed.clone(), state_of(&engine, "mo-1")), (sealed, "none".into()));
+    engine.close();
+}
+
+/// `tally ledger du`: its parts add up, to what lies in the folder.
+fn every_byte_is_accounted_for(engine: &Engine, data: &Path) {
+    fn bytes(folder: &Path) -> u64 {
+        let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+        entries
+            .map(|entry| if entry.path().is_dir() { bytes(&entry.path()) } else { entry.metadata().unwrap().len() })
+            .sum()
+    }
+    let usage = engine.store().usage().unwrap();
+    let parts: u64 = usage.parts.iter().map(|part| part.bytes).sum();
+    assert_eq!((parts, usage.bytes), (bytes(data), bytes(data)), "{:#?}", usage.parts);
+}
+
+/// Orders that left the state are pruned with their segments, and come back with them from the archive.
+#[tokio::test]
+async fn what_was_retired_comes_back_from_the_archive() {
+    let plant = plant().with_terms(Terms { respond: "500d" }).retiring_after(days(10));
+    let (dir, clock) = (tempfile::tempdir().unwrap(), TestClock::at(START));
+    let (data, archived) = (dir.path().join("data"), dir.path().join("archive"));
+    let mut config = forgetful(&plant, &data, &clock);
+    config.retention.archive = Some(archived.clone());
+    let engine = Engine::open(config).unwrap();
+    for (order, number) in [("mo-1", 0), ("mo-2", 2)] {
+        repair(&engine, &plant, order, number).await;
+    }
+    for number in 0..28_u64 {
+        clock.set(START + (100 + 100 * i64::try_from(number / 14).unwrap()) * DAY + i64::try_from(number).unwrap());
+        assert_eq!(submit(&engine, plant.worn(1, number, "noise").unwrap()).await, 0);
+    }
+    let orders = ["mo-1", "mo-2"].map(|id| AgreementId::try_new(id).unwrap());
+    let before = orders.clone().map(|id| engine.store().agreement(&id).unwrap().unwrap());
+    assert!(before.iter().all(|order| order.retired && order.history.len() == 4));
+    every_byte_is_accounted_for(&engine, &data);
+    assert!(engine.retain().unwrap().segments > 0);
+    assert!(matches!(engine.store().agreement(&orders[0]), Err(CommitError::Pruned(_))));
+    every_byte_is_accounted_for(&engine, &data);
+    let sealed = engine.store().head().unwrap().sealed.clone();
+    engine.close();
+    drop(engine);
+
+    let verified = archive::verify(&archived, plant.key.public()).unwrap();
+    assert!(verified.roots && verified.first_block == 0);
+    import(&node_yaml(dir.path(), &plant), &archived).unwrap();
+    let engine = Engine::open(timed(&plant, &data, &clock)).unwrap();
+    assert_eq!((engine.store().head().unwrap().sealed.clone(), state_of(&engine, "mo-1")), (sealed, "none".into()));
+    assert_eq!(orders.clone().map(|id| engine.store().agreement(&id).unwrap().unwrap()), before);
+    assert_eq!(orders.map(|id| statements_of(&engine, &id)), [4, 4]);
+    every_byte_is_accounted_for(&engine, &data);
+    engine.close();
+    drop(engine);
+    let found = checkup(&data, plant.key.public(), &mut |_| {}).unwrap();
+    assert!(found.holds, "{found:#?}");
 }

@@ -66,7 +66,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("prove", &["--device", "--from", "--to", "--reading", "--out", "--format", "--ledger-key", "--agent", "--node"]),
     ("disclose", &["--field", "--output", "--ledger-key", "--node"]),
     ("purge", &["--field", "--reason", "--as", "--key", "--node"]),
-    ("registry", &["show"]),
+    ("registry", &["show", "retirement"]),
     ("ca", &["init", "issue", "renew"]),
     ("enrol", &["--renew"]),
     ("token", &["add", "list", "revoke"]),
@@ -333,6 +333,23 @@ async fn questions_and_calls_to_a_running_node_and_agent() {
     let after = tally(&["balance", "fixit", "--node", &node_at, "--json"]).await.is(0).json();
     assert_eq!(after["accounts"][0]["balance_minor"], 4200, "{after}");
     tally(&["balance", "--node", &node_at, "--json"]).await.is(0).says("\"conserved\": true");
+
+    // How long ended agreements stay in the state: an admin says so, nobody else.
+    let retirement = async |party: &str, more: &[&'static str]| {
+        let key = key_of(party);
+        let arguments = [&["registry", "retirement"], more, &["--as", party, "--key", &key, "--node", &node_at]].concat();
+        tally(&arguments).await
+    };
+    retirement("fixit", &["30d"]).await.is(1).says("refused (151)");
+    retirement("acme", &["soon"]).await.is(2).says("never");
+    retirement("acme", &["30d"]).await.is(0).says("registry.retirement-set");
+    retirement("acme", &["30d"]).await.is(1).says("refused (161)");
+    // The time is in force; those that ended before are dated all the same.
+    retirement("acme", &["30d", "--also-ended"]).await.is(0).says("dated anew: 0 that ended before, in 1 calls");
+    let dated = retirement("acme", &["never", "--also-ended", "--json"]).await.is(0).json();
+    assert_eq!((&dated["dated"], &dated["set"]["refusal"]), (&0.into(), &Value::Null), "{dated}");
+    let shown = tally(&["ledger", "show", "--node", &node_at, "--json"]).await.is(0).json();
+    assert_eq!(shown["retire_after_seconds"], Value::Null, "{shown}");
 
     // A second `tally init` there writes nothing.
     let mapping = site.outside().join("line.yaml").display().to_string();

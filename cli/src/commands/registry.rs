@@ -1,5 +1,6 @@
 //! `tally registry`: who is who, and who was it; keys rotated and recovered; devices bound and handed over.
 
+mod retirement;
 mod show;
 
 use crate::answer::{Answer, Context, Fault};
@@ -29,6 +30,8 @@ Examples:
   Sell a press:
     tally registry offer press-01 --to fixit --as acme --key acme.key
     tally registry accept press-01 --agent agent-f --as fixit --key fixit.key
+  Have orders leave the state 30 days after their end, those that ended long ago too:
+    tally registry retirement 30d --also-ended --as admin --key admin.key
 docs/operator/identity.md has the whole story.")]
 pub struct RegistryArgs {
     /// What to do.
@@ -54,6 +57,8 @@ enum RegistryCommand {
     Accept(AcceptArgs),
     /// Report the fingerprint of a device's firmware or mapping
     Fingerprint(FingerprintArgs),
+    /// Change how long ended agreements stay in the ledger's state, as an admin of the ledger
+    Retirement(retirement::RetirementArgs),
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +211,7 @@ pub fn run(args: RegistryArgs, json: bool) -> Result<Answer, Fault> {
         RegistryCommand::Offer(args) => offer(&args, json),
         RegistryCommand::Accept(args) => accept(&args, json),
         RegistryCommand::Fingerprint(args) => fingerprint(&args, json),
+        RegistryCommand::Retirement(args) => retirement::run(&args, json),
     }
 }
 

@@ -150,7 +150,7 @@ fn keep_open(
     Ok(())
 }
 
-pub(super) fn keep_term(run: &mut Run<'_, '_>, before: Option<&Agreement>, now: &Agreement) {
+pub(crate) fn keep_term(run: &mut Run<'_, '_>, before: Option<&Agreement>, now: &Agreement) {
     let was = before.and_then(|before| before.due);
     if was == now.due {
         return;

@@ -17,11 +17,16 @@ use tally_model::{AgreementId, Timestamp};
 /// The event of it.
 const RETIRED: &str = "agreement.retired";
 
-/// When an agreement that ends now is retired; `None` on a ledger that keeps everything.
-pub(super) fn due(run: &Run<'_, '_>) -> Result<Option<Timestamp>, Refusal> {
+/// How long behind its end an agreement is retired; `None` on a ledger that keeps everything.
+pub(crate) fn retire_after(run: &Run<'_, '_>) -> Result<Option<Duration>, Refusal> {
     let founding: Option<Founding> = run.load(keys::GENESIS)?;
     let after = founding.and_then(|founding| founding.retire_after);
-    Ok(after.map(|after| run.block.time.plus(Duration::from_micros(after.unsigned_abs()))))
+    Ok(after.map(|after| Duration::from_micros(after.unsigned_abs())))
+}
+
+/// When an agreement that ends now is.
+pub(super) fn due(run: &Run<'_, '_>) -> Result<Option<Timestamp>, Refusal> {
+    Ok(retire_after(run)?.map(|after| run.block.time.plus(after)))
 }
 
 /// Takes it out of the state and says what it was.

@@ -1,6 +1,6 @@
 //! Entry 0: parties, devices, rules, accounts, money, contracts and standing terms in one call, sealed by the ledger.
 
-use super::{put_contract, put_device, put_party, put_rule};
+use super::{put_contract, put_device, put_party, put_rule, retirement};
 use crate::args::{Args, as_args};
 use crate::engine::bad_argument;
 use crate::records::Founding;
@@ -67,9 +67,7 @@ fn founders(run: &Run<'_, '_>, args: &mut Args<'_>) -> Result<Founding, Refusal>
 
 /// Ledgers from before retiring do not say, and keep everything.
 fn retire_after(args: &mut Args<'_>) -> Result<Option<i64>, Refusal> {
-    let Some(value) = args.take("retire-after") else { return Ok(None) };
-    let micros = value.as_integer().and_then(|micros| i64::try_from(micros).ok()).filter(|micros| *micros > 0);
-    micros.map(Some).ok_or_else(|| bad_argument("retire-after", value, "whole microseconds, more than 0"))
+    args.take("retire-after").map(|value| retirement::micros("retire-after", value)).transpose()
 }
 
 fn money(run: &mut Run<'_, '_>, args: &mut Args<'_>) -> Result<(), Refusal> {

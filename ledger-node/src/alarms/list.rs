@@ -23,11 +23,13 @@ pub enum AlarmKind {
     WatchedHistory,
     /// An agent sealed two anchors with one number.
     AnchorTwice,
+    /// An agent sealed readings under a fresh number that an anchor of it covers already.
+    ReadingsTwice,
 }
 
 impl AlarmKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::OwnHistory, Self::WatchedHistory, Self::AnchorTwice];
+    pub const ALL: [Self; 4] = [Self::OwnHistory, Self::WatchedHistory, Self::AnchorTwice, Self::ReadingsTwice];
 
     /// The word in the file, the API and the metric.
     #[must_use]
@@ -36,6 +38,7 @@ impl AlarmKind {
             Self::OwnHistory => "own-history",
             Self::WatchedHistory => "watched-history",
             Self::AnchorTwice => "anchor-twice",
+            Self::ReadingsTwice => "readings-twice",
         }
     }
 

@@ -1,7 +1,7 @@
 //! What somebody has to look at, until he says that he has: one list of the node, whatever raised the alarm.
 //!
 //! **Raised by** looking ([`watch`]): at what witnesses saw of this ledger, at what this node saw of others as their witness, and at anchors
-//! that the ledger refused because their number was given before. **Kept** in `DATA/alarms.json`, replaced whole and synced, so a list
+//! that the ledger refused because their number or their readings were given before. **Kept** in `DATA/alarms.json`, replaced whole and synced, so a list
 //! survives a restart; nothing is ever taken out of it. **Acknowledging** adds a name and words, and changes nothing else: what keeps a ledger
 //! from being cosigned is settled where it stands (`docs/operator/witness.md`).
 //!

@@ -1,6 +1,6 @@
 //! The looking: a task beside the ledger, which never waits for it.
 
-use super::anchors::contradiction;
+use super::anchors::{Twice, contradiction};
 use super::list::{Alarm, AlarmKind, Alarms, News};
 use crate::api::Cosigning;
 use crate::engine::{Engine, ReadError, SECOND_HISTORY};
@@ -74,18 +74,20 @@ fn is_gone(alarm: &Alarm, cosigning: &Cosigning) -> bool {
     alarm.kind != AlarmKind::OwnHistory || is_quiet()
 }
 
-/// Looks at the anchors that were refused since the last look because their number was given before.
+/// Looks at the anchors that were refused since the last look because their number was given before, or their readings.
 fn look_at_refusals(engine: &Engine, alarms: &Alarms, stop: &CancellationToken) -> Result<(), ReadError> {
     let Some(head) = engine.store().head().map(|head| head.checkpoint.height) else { return Ok(()) };
-    let replayed = Refusal::AnchorReplayed { device: String::new(), number: 0, last: 0 }.number();
+    let number = Refusal::AnchorReplayed { device: String::new(), number: 0, last: 0 }.number();
+    let readings = Refusal::ReadingsCovered { device: String::new(), first: 0, covered: 0 }.number();
+    let told = [(number, Twice::Number), (readings, Twice::Readings)];
     let mut from = alarms.looked();
     while let Some(height) = engine.store().next_refusal(from)?.filter(|height| *height <= head) {
         // Pruned: nobody has the statements any more.
         for outcome in engine.store().outcomes(height)?.unwrap_or_default() {
             let Ok(outcome) = OutcomeRecord::decode(&outcome) else { continue };
             if let Place::Entry { index, .. } = outcome.place
-                && outcome.refusal == replayed
-                && let Some(news) = contradiction(engine, index)?
+                && let Some((_, twice)) = told.iter().find(|(number, _)| *number == outcome.refusal)
+                && let Some(news) = contradiction(engine, index, *twice)?
             {
                 alarms.happened(news);
             }

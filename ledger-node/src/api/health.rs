@@ -12,6 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use std::time::Duration;
+use tally_contracts::views;
 
 /// Longest time the order thread may be away on the disk before the node calls itself not ready.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -94,6 +95,9 @@ async fn status(State(api): State<Api>) -> Response {
         status["height"] = head.checkpoint.height.into();
         status["size"] = head.checkpoint.size.into();
         status["time"] = head.checkpoint.time.to_string().into();
+    }
+    if let Ok(state) = engine.store().state() {
+        status["retire_after_seconds"] = views::retire_after(&state).map(|after| after.as_secs()).into();
     }
     if let Some(questions) = &api.questions {
         status["projection"] = projection(questions, status["height"].as_u64());
