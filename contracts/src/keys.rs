@@ -40,6 +40,9 @@
 //! H kind name                            how many earlier versions there are of a party (p) or a device (d)
 //! H kind name 00 number                  one of them, from 1: entry, ended by entry, ended at height, its key until, its record
 //! K party 00 key id                      number of the version with which a key ended
+//! E kind name                            who may see a party (p) or a device (d): number, entry, by whom, null or [parties, roles]
+//! E kind name 00 number                  one that held before, from 1: the same
+//! L kind name                            present while not everyone may see it: the entry that says so
 //! U party                                who recovers an organisation: entry, parties, how many, delay, what comes next
 //! T party 00 key id                      approvals of a recovery: the key, by whom and when
 //! O device                               offer of a transfer: entry, from, to, until
@@ -201,6 +204,24 @@ pub(crate) fn past(kind: u8, name: &str, number: u64) -> Vec<u8> {
     key
 }
 
+/// Who may see a party (`p`) or a device (`d`).
+pub(crate) fn visibility(kind: u8, name: &str) -> Vec<u8> {
+    [&[b'E', kind], name.as_bytes()].concat()
+}
+
+/// Who might before, from 1.
+pub(crate) fn past_visibility(kind: u8, name: &str, number: u64) -> Vec<u8> {
+    let mut key = visibility(kind, name);
+    key.push(0);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// Whether not everyone may.
+pub(crate) fn hidden(kind: u8, name: &str) -> Vec<u8> {
+    [&[b'L', kind], name.as_bytes()].concat()
+}
+
 /// Open permits of a requester (`p`), a device (`d`) or an agent (`a`).
 pub(crate) fn open_permits(kind: u8, name: &str) -> Vec<u8> {
     let mut key = vec![b'i', kind];
@@ -225,6 +246,8 @@ pub(crate) fn quarantine(kind: u8, name: &str) -> Vec<u8> {
 pub(crate) const PERMITS: &[u8] = b"y";
 /// All policies.
 pub(crate) const POLICIES: &[u8] = b"A";
+/// Everything that not everyone may see.
+pub(crate) const HIDDEN: &[u8] = b"L";
 /// All parties that an owner barred.
 pub(crate) const BARS: &[u8] = b"B";
 /// All purged private fields.
@@ -361,11 +384,11 @@ mod tests {
         let rows = page.filter(|row| row.chars().nth(1) == Some(' ') && row.len() > 40);
         let mut kinds: Vec<char> = rows.filter_map(|row| row.chars().next()).collect();
         assert!(kinds.len() > 40, "the page is not read any more: {kinds:?}");
-        // The history and the steps are two forms each of one kind.
+        // The history, the steps and who may see are two forms each of one kind.
         let mut twice: Vec<char> = Vec::new();
         kinds.sort_unstable();
         kinds.windows(2).filter(|pair| pair[0] == pair[1]).for_each(|pair| twice.push(pair[0]));
-        assert_eq!(twice, ['H', 'h']);
+        assert_eq!(twice, ['E', 'H', 'h']);
     }
 
     #[test]

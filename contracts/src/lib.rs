@@ -33,6 +33,7 @@ mod refusal;
 mod registry;
 pub mod resolve;
 mod run;
+pub mod sight;
 mod state;
 mod state_key;
 pub mod views;

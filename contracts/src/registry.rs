@@ -11,6 +11,7 @@ pub(crate) mod recovery;
 mod retirement;
 mod rotation;
 mod transfer;
+pub(crate) mod visibility;
 
 use crate::args::Args;
 use crate::codec::Record;
@@ -25,9 +26,9 @@ use tally_model::{DeviceId, PartyId};
 pub(crate) use fingerprints::{check_fingerprints, differs};
 pub(crate) use founding::genesis;
 
-const ACTIONS: &str = "genesis, register-party, revoke-party, rotate-key, set-recovery, approve-recovery, register-device, register-many, \
-     bind-device, offer-transfer, withdraw-offer, accept-transfer, report-fingerprint, register-rule, withdraw-rule, \
-     deploy-contract, set-retirement, apply-retirement";
+const ACTIONS: &str = "genesis, register-party, revoke-party, rotate-key, set-recovery, approve-recovery, set-visibility, register-device, \
+     register-many, bind-device, offer-transfer, withdraw-offer, accept-transfer, report-fingerprint, register-rule, \
+     withdraw-rule, deploy-contract, set-retirement, apply-retirement";
 
 /// Who calls, and in which entry.
 #[derive(Clone, Copy)]
@@ -47,6 +48,7 @@ pub(crate) fn call(run: &mut Run<'_, '_>, by: By<'_>, body: &CallBody) -> Result
         "rotate-key" => rotation::rotate(run, by, &mut args)?,
         "set-recovery" => recovery::set(run, by, &mut args)?,
         "approve-recovery" => recovery::approve(run, by, &mut args)?,
+        "set-visibility" => visibility::set(run, by, &mut args)?,
         "register-device" => register_device(run, by, &mut args)?,
         "register-many" => bulk::register(run, by, &mut args)?,
         "bind-device" => transfer::bind(run, by, &mut args)?,

@@ -5,6 +5,7 @@ use crate::records::{self, Device, Party, Registered};
 use crate::registry::fingerprints::{Fingerprint, Latest};
 use crate::registry::history::Past;
 use crate::registry::recovery::Recovery;
+use crate::registry::visibility::{Audience, Visibility};
 use crate::{StateRead, keys};
 use tally_evidence::{DeviceRecord, Hash, KeyId, PartyKind, PartyRecord, VerifyingKey, cbor};
 use tally_model::{DeviceId, Grade, PartyId, Timestamp};
@@ -177,6 +178,35 @@ pub fn recovery(state: &dyn StateRead, id: &PartyId, time: Timestamp) -> Option<
         delay_seconds: quorum.delay.as_secs(),
         changes_at: waits,
     })
+}
+
+/// Who may see a party or a device.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct VisibilityView {
+    /// Whether everyone may.
+    pub everyone: bool,
+    /// Otherwise: which parties, besides itself and its firm or owner.
+    pub parties: Vec<String>,
+    /// And which roles at a node's interface, besides operators.
+    pub roles: Vec<String>,
+    /// Who said so; nobody when it is so because nobody said anything.
+    pub by: Option<String>,
+    /// In which entry.
+    pub entry: Option<u64>,
+}
+
+/// Who might see a party (`p`) or a device (`d`) when the ledger had `size` entries.
+#[must_use]
+pub fn visibility(state: &dyn StateRead, (kind, name): (u8, &str), size: u64) -> VisibilityView {
+    let mut said: Option<Visibility> = read(state, &keys::visibility(kind, name));
+    while let Some(later) = said.take_if(|said| said.entry >= size) {
+        said = read(state, &keys::past_visibility(kind, name, later.number.saturating_sub(1)));
+    }
+    let (by, entry) = (said.as_ref().map(|said| said.by.to_string()), said.as_ref().map(|said| said.entry));
+    let audience = said.and_then(|said| said.audience);
+    let everyone = audience.is_none();
+    let Audience { parties, roles } = audience.unwrap_or_default();
+    VisibilityView { everyone, parties: parties.iter().map(ToString::to_string).collect(), roles, by, entry }
 }
 
 /// A fingerprint of a device's firmware or mapping.

@@ -5,7 +5,7 @@ use tally_model::{AgreementId, ContractName, DeviceId, PartyId, PolicyId};
 
 /// Reads `party:tina`, `revoked:agent-01`, `device:press-01`, `anchor:press-01`, `account:acme/EUR`, `agreement:mo-1`,
 /// `open:maintenance-order/press-01/bearing-worn`, `permit:17`, `burnt:17`, `policy:acme/service`, `barred:acme/tina`,
-/// `quarantine:device/press-01`, `past:party/tina/1`, `recovery:acme`, `offer:press-01`, `fingerprint:press-01/mapping`,
+/// `quarantine:device/press-01`, `past:party/tina/1`, `visibility:party/tina`, `recovery:acme`, `offer:press-01`, `fingerprint:press-01/mapping`,
 /// `private:7/remark`, `purged:7/remark` or `hex:7074696e61`.
 ///
 /// # Errors
@@ -13,7 +13,7 @@ use tally_model::{AgreementId, ContractName, DeviceId, PartyId, PolicyId};
 pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
     const KINDS: &str = "party:ID, revoked:PARTY, device:ID, anchor:DEVICE, account:ID, agreement:ID, open:CONTRACT/VALUE/…, \
          permit:NUMBER, burnt:NUMBER, policy:OWNER/ID, barred:OWNER/PARTY, quarantine:device/ID, quarantine:agent/ID, \
-         past:party/ID/N, past:device/ID/N, recovery:PARTY, offer:DEVICE, fingerprint:DEVICE/KIND, private:ENTRY/FIELD, \
+         past:party/ID/N, past:device/ID/N, visibility:party/ID, visibility:device/ID, recovery:PARTY, offer:DEVICE, fingerprint:DEVICE/KIND, private:ENTRY/FIELD, \
          purged:ENTRY/FIELD, hex:BYTES";
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no state key; write one of {KINDS}"))?;
     let party = || PartyId::try_new(name).map_err(|fault| fault.to_string());
@@ -44,7 +44,7 @@ pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
             Ok(if kind == "permit" { keys::permit(id) } else { keys::burnt(id) })
         }
         "policy" | "barred" | "quarantine" => access_key(kind, name),
-        "past" | "fingerprint" => identity_key(kind, name),
+        "past" | "fingerprint" | "visibility" => identity_key(kind, name),
         "recovery" => Ok(keys::recovery(&party()?)),
         "offer" => Ok(keys::offer(&device()?)),
         "private" | "purged" => field_key(kind, name),
@@ -65,11 +65,17 @@ fn identity_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
             let id = DeviceId::try_new(id).map_err(|fault| fault.to_string())?;
             Ok(keys::past(b'd', id.as_str(), number(version)?))
         }
+        ("visibility", ["party", id]) => {
+            Ok(keys::visibility(b'p', PartyId::try_new(id).map_err(|fault| fault.to_string())?.as_str()))
+        }
+        ("visibility", ["device", id]) => {
+            Ok(keys::visibility(b'd', DeviceId::try_new(id).map_err(|fault| fault.to_string())?.as_str()))
+        }
         ("fingerprint", [id, what @ ("firmware" | "mapping" | "identity")]) => {
             Ok(keys::fingerprint(&DeviceId::try_new(id).map_err(|fault| fault.to_string())?, what))
         }
         _ => Err(format!(
-            "`{name}`: write party/ID/N, device/ID/N, or of a fingerprint DEVICE/firmware, DEVICE/mapping or DEVICE/identity"
+            "`{name}`: write party/ID/N, device/ID/N (of visibility without N), or of a fingerprint DEVICE/firmware, DEVICE/mapping or DEVICE/identity"
         )),
     }
 }

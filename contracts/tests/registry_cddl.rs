@@ -37,6 +37,11 @@ fn new_key(party: &str, more: &[(&'static str, Cbor)]) -> Vec<(&'static str, Cbo
     [("party", text(party)), ("key", key), ("proof", bytes(proof))].into_iter().chain(more.iter().cloned()).collect()
 }
 
+fn to(parties: &[&str], roles: &[&str]) -> Cbor {
+    let list = |items: &[&str]| Cbor::Array(items.iter().copied().map(text).collect());
+    map([("parties", list(parties)), ("roles", list(roles))])
+}
+
 fn fingerprint(kind: &str) -> [(&'static str, Cbor); 4] {
     [("device", text("press-01")), ("kind", text(kind)), ("digest", bytes([7; 32])), ("version", text("1.2"))]
 }
@@ -54,6 +59,15 @@ fn right_calls() -> Vec<(&'static str, CallBody)> {
         ("acme", call("register-party", &[("party", record("newco", PartyKind::Organisation, None, &[]).to_cbor())])),
         ("fixit", call("register-party", &[("party", apprentice)])),
         ("fixit", call("revoke-party", &[("party", text("anna"))])),
+        (
+            "fixit",
+            call(
+                "set-visibility",
+                &[("of", text("party")), ("id", text("ted")), ("to", to(&["judge", "bank"], &["auditor"]))],
+            ),
+        ),
+        ("ted", call("set-visibility", &[("of", text("party")), ("id", text("ted")), ("to", text("everyone"))])),
+        ("acme", call("set-visibility", &[("of", text("device")), ("id", text("press-01")), ("to", to(&[], &[]))])),
         ("acme", call("register-device", &[("device", device("agent-02"))])),
         ("tina", call("rotate-key", &new_key("tina", &[("overlap", int(3_600_000_000_u64))]))),
         (
@@ -120,6 +134,15 @@ fn what_is_not_in_the_format_is_not_taken() {
         call("rotate-key", &new_key("acme", &[])[..2]),
         call("set-recovery", &[("admins", Cbor::Array(vec![])), ("needed", int(1))]),
         call("set-recovery", &[("admins", Cbor::Array(vec![text("tom")])), ("needed", int(0))]),
+        call("set-visibility", &[("of", text("party")), ("id", text("acme")), ("to", text("nobody"))]),
+        call("set-visibility", &[("of", text("party")), ("id", text("acme")), ("to", to(&[], &["operator"]))]),
+        call("set-visibility", &[("of", text("party")), ("id", text("acme"))]),
+        call("set-visibility", &[("id", text("acme")), ("to", text("everyone"))]),
+        call("set-visibility", &[("of", text("firm")), ("id", text("acme")), ("to", to(&["bank"], &[]))]),
+        call(
+            "set-visibility",
+            &[("of", text("device")), ("id", text("press-01")), ("to", map([("firms", text("bank"))]))],
+        ),
         call("bind-device", &[("device", text("press-01"))]),
         call("offer-transfer", &[("device", text("press-01"))]),
         call("accept-transfer", &[("device", text("press-01"))]),

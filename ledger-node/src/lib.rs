@@ -33,7 +33,7 @@ pub mod testing;
 pub mod witness;
 
 pub use admit::{NotNow, OnItsWay, Refused};
-pub use api::{Access, ROUTES, Role, Route};
+pub use api::{Access, ROUTES, Role, Route, Shows};
 pub use clock::{Clock, WallClock};
 pub use config::{ConfigError, NodeConfig, load_rules};
 pub use engine::{

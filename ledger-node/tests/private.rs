@@ -3,19 +3,18 @@
 
 mod common;
 
-use common::{START, TestClock, config, open, plant, totals_are_zero};
+use common::{START, TestClock, call, config, open, plant, totals_are_zero};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tally_evidence::cbor::{Cbor, int, text};
-use tally_evidence::{CallBody, Commitment, Opening, Presented, SignedStatement, StatementKind, sign};
+use tally_evidence::cbor::{int, text};
+use tally_evidence::{Commitment, Opening, Presented, SignedStatement};
 use tally_ledger_node::backup::{copy, restore};
 use tally_ledger_node::retain::{Retention, archive, import};
-use tally_ledger_node::testing::{Plant, key_of};
+use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{Committed, Engine, EngineConfig, NodeConfig};
-use tally_model::{ActionName, ContractName, PartyId, Timestamp};
 
 /// Nothing else in any file says this.
 const SECRET: &str = "Tina Muster, broken wrist, 2026-03-14";
@@ -23,19 +22,6 @@ const REMARK: &str = "remark";
 
 fn opening(value: &str, salt: u8) -> Vec<u8> {
     Opening { salt: [salt; 16], value: text(value), name: REMARK.into() }.encode()
-}
-
-fn call(plant: &Plant, signer: &str, name: (&str, &str), nonce: u8, args: &[(&str, Cbor)]) -> Vec<u8> {
-    let body = CallBody {
-        contract: ContractName::try_new(name.0).unwrap(),
-        action: ActionName::try_new(name.1).unwrap(),
-        agreement: None,
-        args: args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-        nonce: [nonce; 16],
-        at: Timestamp::from_micros(START),
-    };
-    let party = PartyId::try_new(signer).unwrap();
-    sign(StatementKind::Call, &key_of(signer).unwrap(), &party, name.0, &plant.ledger, 0, body.encode())
 }
 
 /// A transfer from acme to fixit whose remark is sealed; the amount makes it fail or not.

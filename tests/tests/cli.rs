@@ -66,7 +66,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("prove", &["--device", "--from", "--to", "--reading", "--out", "--format", "--ledger-key", "--agent", "--node"]),
     ("disclose", &["--field", "--output", "--ledger-key", "--node"]),
     ("purge", &["--field", "--reason", "--as", "--key", "--node"]),
-    ("registry", &["show", "retirement"]),
+    ("registry", &["show", "retirement", "visibility"]),
     ("ca", &["init", "issue", "renew"]),
     ("enrol", &["--renew"]),
     ("token", &["add", "list", "revoke"]),
@@ -119,6 +119,9 @@ async fn wrong_usage_is_2() {
         &["bench", "--seconds", "0"],
         &["bench", "scale", "--entries", "9"],
         &["evidence", "mo-1"],
+        &["registry", "visibility", "tina", "--as", "tina", "--key", "k"],
+        &["registry", "visibility", "tina", "--everyone", "--only", "tom", "--as", "tina", "--key", "k"],
+        &["registry", "visibility", "tina", "--role", "operator", "--as", "tina", "--key", "k"],
     ] {
         tally(arguments).await.is(2);
     }
@@ -141,6 +144,7 @@ async fn whoever_asks_a_node_reads_the_token_file() {
         (&["registry", "show", "tina"], false),
         (&["access", "permits"], false),
         (&["registry", "offer", "press-01", "--to", "fixit"], true),
+        (&["registry", "visibility", "tina", "--nobody"], true),
         (&["access", "revoke", "--permit", "1"], true),
         (&["purge", "1", "--field", "f", "--reason", "r"], true),
         (&["call", "registry", "revoke-party"], true),
@@ -337,7 +341,8 @@ async fn questions_and_calls_to_a_running_node_and_agent() {
     // How long ended agreements stay in the state: an admin says so, nobody else.
     let retirement = async |party: &str, more: &[&'static str]| {
         let key = key_of(party);
-        let arguments = [&["registry", "retirement"], more, &["--as", party, "--key", &key, "--node", &node_at]].concat();
+        let arguments =
+            [&["registry", "retirement"], more, &["--as", party, "--key", &key, "--node", &node_at]].concat();
         tally(&arguments).await
     };
     retirement("fixit", &["30d"]).await.is(1).says("refused (151)");

@@ -88,6 +88,37 @@ async fn keys_change_and_every_height_stays_provable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_withheld_from_whom_its_owner_does_not_name() {
+    let site = Site::of_one_press().await;
+    for name in ["anna", "acme"] {
+        let tokens = site.dir().join("tokens.json").display().to_string();
+        let file = site.dir().join(format!("{name}.token")).display().to_string();
+        let add = ["token", "add", name, "--role", "auditor", "--file", &tokens, "--write", &file];
+        assert!(Process::run(tally_command(&add), PATIENCE).await.status.success());
+    }
+    site.append("node.yaml", "access: {tokens: tokens.json}");
+    let _node = site.start_node().await;
+    let fixit = ["--as", "fixit", "--key", "keys/fixit.key"];
+    let said = done(&site, &[&["visibility", "tina", "--only", "acme"][..], &fixit].concat()).await;
+    assert!(said.contains("registry.visibility-set"), "{said}");
+    let named = |token: &'static str| ["show", "tina", "--ledger-key", "keys/node.pub.pem", "--token", token];
+    let (code, said) = registry(&site, &named("anna.token")).await;
+    assert!(code == 1 && said.contains("withheld (policy of fixit, entry 1)"), "nothing is proved: {said}");
+    assert!(said.contains("firm         fixit") && said.contains("seen by      acme"), "{said}");
+    let (code, said) = registry(&site, &named("acme.token")).await;
+    assert!(code == 0 && said.contains("proved") && said.contains("seen by      acme"), "{said}");
+    // This machine's operator sees everything, and it is told at a height.
+    assert_eq!(shown(&site, "tina", Some("0")).await["visibility"]["everyone"], true);
+    assert_eq!(shown(&site, "tina", None).await["visibility"]["by"], "fixit");
+    let acme = ["--as", "acme", "--key", "keys/acme.key"];
+    let (code, said) = registry(&site, &[&["visibility", "tina", "--everyone"][..], &acme].concat()).await;
+    assert!(code == 1 && said.contains("151"), "not acme's: {said}");
+    done(&site, &[&["visibility", "tina", "--everyone"][..], &fixit].concat()).await;
+    let (code, said) = registry(&site, &named("anna.token")).await;
+    assert!(code == 0 && !said.contains("withheld"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_organisation_is_recovered_and_a_device_changes_hands() {
     let site = Site::of_one_press().await;
     let _node = site.start_node().await;

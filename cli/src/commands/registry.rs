@@ -2,6 +2,7 @@
 
 mod retirement;
 mod show;
+mod visibility;
 
 use crate::answer::{Answer, Context, Fault};
 use crate::commands::call::{self, Wish, submit};
@@ -32,6 +33,8 @@ Examples:
     tally registry accept press-01 --agent agent-f --as fixit --key fixit.key
   Have orders leave the state 30 days after their end, those that ended long ago too:
     tally registry retirement 30d --also-ended --as admin --key admin.key
+  Only judge and whoever audits see tina's key:
+    tally registry visibility tina --only judge --role auditor --as fixit --key fixit.key
 docs/operator/identity.md has the whole story.")]
 pub struct RegistryArgs {
     /// What to do.
@@ -59,6 +62,8 @@ enum RegistryCommand {
     Fingerprint(FingerprintArgs),
     /// Change how long ended agreements stay in the ledger's state, as an admin of the ledger
     Retirement(retirement::RetirementArgs),
+    /// Say who may see a party's key, name and skills, or a device's site
+    Visibility(visibility::VisibilityArgs),
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +217,7 @@ pub fn run(args: RegistryArgs, json: bool) -> Result<Answer, Fault> {
         RegistryCommand::Accept(args) => accept(&args, json),
         RegistryCommand::Fingerprint(args) => fingerprint(&args, json),
         RegistryCommand::Retirement(args) => retirement::run(&args, json),
+        RegistryCommand::Visibility(args) => visibility::run(&args, json),
     }
 }
 
@@ -315,6 +321,9 @@ fn bind(args: &BindArgs, json: bool) -> Result<Answer, Fault> {
         let id: tally_model::DeviceId = args.device.parse().context("DEVICE")?;
         let now = client.get_json(&format!("/registry/devices/{id}")).await.context("asking for the device")?;
         let before = &now["holds"]["record"];
+        if !before["withheld"].is_null() && args.site.is_none() && !args.no_site {
+            return Err("where it stands is withheld from you: name --site or --no-site, or ask as its owner".into());
+        }
         let word = |name: &str| before[name].as_str().map(str::to_owned);
         let agent = args.agent.clone().or_else(|| word("agent")).ok_or("the node does not name the agent")?;
         let owner = word("owner").ok_or("the node does not name the owner")?;

@@ -42,7 +42,8 @@ pub struct TokenFile {
 pub enum TokenCommand {
     /// Make a token and show it, once
     Add {
-        /// Who gets it: a person or a program; stands in the log when it is refused something
+        /// Who gets it: a person or a program; stands in the log when it is refused something. With the id of a party it sees
+        /// what that party may see
         #[arg(value_name = "NAME")]
         name: String,
         /// What it opens

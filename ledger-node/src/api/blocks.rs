@@ -1,12 +1,13 @@
 //! Blocks and entries as lists, for people who look around.
 
 use super::problem::Problem;
+use super::sight::{Caller, Sight};
 use super::{Api, on_disk};
 use crate::engine::{Engine, ReadError, logged, refused_of_batch};
 use crate::retain::KeptBlock;
 use crate::store::{BlockRow, CommitError, IndexFault};
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tally_evidence::{Checkpoint, OutcomeRecord, StatementKind};
@@ -54,7 +55,11 @@ pub async fn entries(State(api): State<Api>, Query(wanted): Query<Wanted>) -> Re
 }
 
 /// `GET /blocks/{height}`: a block with its entries and the terms that ran out in it.
-pub async fn block(State(api): State<Api>, Path(height): Path<String>) -> Result<Json<Value>, Problem> {
+pub async fn block(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(height): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let hint = "heights are numbers from 0 to the one /status says";
     let number: u64 = height.parse().map_err(|_| Problem::bad_request("height", format!("`{height}`"), hint))?;
     on_disk(&api.engine, move |engine| {
@@ -65,7 +70,8 @@ pub async fn block(State(api): State<Api>, Path(height): Path<String>) -> Result
             Checkpoint::open(&block.row.checkpoint, engine.key()).map_err(|fault| Problem::internal(&fault))?;
         let entries = (0..block.row.entries.len()).map(|place| block.entry(place)).collect::<Result<Vec<_>, _>>()?;
         let terms = (0..u64::from(block.row.terms)).zip(&block.outcomes);
-        let terms = terms.map(|(place, outcome)| outcome_json(engine, number, place, outcome));
+        let sight = caller.sight(engine)?;
+        let terms = terms.map(|(place, outcome)| outcome_json(engine, &sight, (number, place), outcome));
         let terms = terms.collect::<Result<Vec<_>, _>>()?;
         Ok(json!({
             "height": number, "time": sealed.time.to_string(), "size": sealed.size, "root": hex::encode(sealed.root),
@@ -77,11 +83,11 @@ pub async fn block(State(api): State<Api>, Path(height): Path<String>) -> Result
     .map(Json)
 }
 
-fn outcome_json(engine: &Engine, height: u64, place: u64, outcome: &[u8]) -> Result<Value, Problem> {
+fn outcome_json(engine: &Engine, sight: &Sight, (height, place): (u64, u64), outcome: &[u8]) -> Result<Value, Problem> {
     let damaged = || IndexFault::Damaged(format!("the outcomes of block {height}"));
     let outcome = OutcomeRecord::decode(outcome).map_err(|_| damaged())?;
     let detail = engine.store().detail(height, place)?;
-    Ok(super::entries::outcome_json(&outcome, detail.as_deref()))
+    super::entries::outcome_json(sight, &outcome, detail.as_deref())
 }
 
 /// A block with what lies in the log for it.

@@ -6,8 +6,10 @@
 
 use super::evidence::{Blocks, Shown, with_registrations, witnessed};
 use super::problem::Problem;
+use super::sight::{Caller, Sight};
 use super::{Api, on_disk, views as answers};
 use crate::engine::{Engine, logged};
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header;
@@ -33,6 +35,7 @@ pub struct Asked {
 /// The handler.
 pub async fn coverage(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -47,12 +50,12 @@ pub async fn coverage(
     let question = Question { device, from: Timestamp::from_micros(from), to: Timestamp::from_micros(to) };
     let name = format!("attachment; filename=\"{}.coverage\"", question.device);
     let shown = api.cosigning.witnesses.as_ref().and_then(|witnesses| witnesses.shown());
-    let file = on_disk(&api.engine, move |engine| collect(engine, question, shown)).await?;
+    let file = on_disk(&api.engine, move |engine| collect(engine, &caller.sight(engine)?, question, shown)).await?;
     let headers = [(header::CONTENT_TYPE, "application/cbor".to_owned()), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, file.encode()).into_response())
 }
 
-fn collect(engine: &Engine, question: Question, shown: Option<Shown>) -> Result<CoverageFile, Problem> {
+fn collect(engine: &Engine, sight: &Sight, question: Question, shown: Option<Shown>) -> Result<CoverageFile, Problem> {
     let state = engine.store().state()?;
     let device = &question.device;
     if views::device(&state, device).is_none() {
@@ -66,7 +69,7 @@ fn collect(engine: &Engine, question: Question, shown: Option<Shown>) -> Result<
     })?;
     let wanted: BTreeSet<_> = anchors.iter().flat_map(|anchor| [anchor.entry, anchor.registered]).collect();
     let wanted: Vec<_> = wanted.into_iter().map(Origin::from).collect();
-    let statements = with_registrations(engine, &state, &wanted)?;
+    let statements = with_registrations(engine, sight, &state, &wanted)?;
     state.check()?;
     let mut keys = BTreeSet::from([device_state_key(device)]);
     for (origin, (_, bytes)) in &statements {
@@ -79,7 +82,8 @@ fn collect(engine: &Engine, question: Question, shown: Option<Shown>) -> Result<
     let mut blocks = Blocks::new(engine);
     let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
     let entries = entries.collect::<Result<_, _>>()?;
-    let answers::ProvedState { claims, checkpoint } = answers::prove(engine, &keys.into_iter().collect::<Vec<_>>())?;
+    let keys: Vec<_> = keys.into_iter().collect();
+    let answers::ProvedState { claims, checkpoint } = answers::prove(engine, sight, &keys)?;
     Ok(CoverageFile {
         ledger: engine.ledger().to_owned(),
         key: engine.key().clone(),

@@ -6,7 +6,8 @@
 
 use super::Api;
 use super::problem::Problem;
-use super::roles::{ROUTES, Role, roles_of};
+use super::roles::{ROUTES, Role, Shows, roles_of, shows};
+use super::sight::Caller;
 use crate::clock::{Clock, WallClock};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, header};
@@ -16,7 +17,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use tally_contracts::sight::Reader;
 use tally_door::{Expiry, Peer, RateLimiter, Tallies, TokenFault, Tokens};
+use tally_model::PartyId;
 
 /// `access` of node.yaml.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,15 @@ impl Who {
             Self::Nobody => "(nobody)",
         }
     }
+
+    /// As the rules of who sees what know him.
+    fn reader(&self) -> Reader {
+        match self {
+            Self::Local => Reader::operator(),
+            Self::Known { name, role } => Reader { party: PartyId::try_new(name).ok(), role: Some(role.word()) },
+            Self::Nobody => Reader::default(),
+        }
+    }
 }
 
 impl Doorkeeper {
@@ -90,14 +102,15 @@ impl Doorkeeper {
         self.connections.text() + &self.refused.text() + &self.expiry.text("tally", unix_now())
     }
 
-    /// Lets a request in, or says why not.
-    fn judge(&self, request: &Request) -> Result<(), Problem> {
+    /// Lets a request in and says whose it is, or why not.
+    fn judge(&self, request: &Request) -> Result<Reader, Problem> {
         let peer = request.extensions().get::<Arc<Peer>>();
-        let Some(place) = request.extensions().get::<MatchedPath>() else { return Ok(()) };
+        let Some(place) = request.extensions().get::<MatchedPath>() else { return Ok(Reader::default()) };
         let (method, path) = (request.method().as_str(), place.as_str());
         let who = self.who(peer.map(AsRef::as_ref), request.headers());
         let judged = announces_little(request.headers())
             .and_then(|()| self.may(peer.map(AsRef::as_ref), who.as_ref().ok(), method, path));
+        let judged = judged.and_then(|()| who.as_ref().map(Who::reader).map_err(|()| "token"));
         judged.map_err(|code| {
             let name = who.as_ref().map_or("(unknown token)", Who::name);
             if self.refused.count(code) {
@@ -222,9 +235,18 @@ fn words(roles: Option<&[Role]>) -> String {
 }
 
 /// The middleware.
-pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match api.doorkeeper.judge(&request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let caller = match api.doorkeeper.judge(&request) {
+        Ok(reader) => Caller::new(reader),
+        Err(problem) => return problem.into_response(),
+    };
+    let place = request.extensions().get::<MatchedPath>().cloned();
+    if let Some(place) = place.filter(|place| shows(request.method().as_str(), place.as_str()) == Shows::All) {
+        let what = format!("{} shows everything", place.as_str());
+        if let Err(problem) = caller.needs_everything(&api.engine, &what).await {
+            return problem.into_response();
+        }
     }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
 }

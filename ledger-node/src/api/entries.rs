@@ -1,10 +1,13 @@
 //! Statements in, receipts out; outcomes and checkpoints.
 
 use super::problem::Problem;
+use super::sight::{Caller, Sight, shown};
 use super::views::to_json;
 use super::{Api, on_disk};
 use crate::engine::{Committed, Engine, ReadError};
+use crate::store::CommitError;
 use crate::witness::Standing;
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -119,7 +122,11 @@ fn place_headers(committed: &Committed) -> HeaderMap {
 }
 
 /// `GET /entries/{id}`: the receipt; of one trigger of a batch everything that shows it, without the others. 202 while it is not final.
-pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub async fn receipt(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let (committed, media_type, shown) = on_disk(&api.engine, move |engine| {
         let name = EntryName::parse(&id)?;
         if name.item.is_none() {
@@ -128,7 +135,7 @@ pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<R
             let receipt = engine.receipt(&committed)?;
             return Ok((committed, COSE, receipt));
         }
-        let found = find(engine, &id)?;
+        let found = find(engine, &caller, &id)?;
         let receipt = engine.receipt(&found.committed)?;
         let statement = found.statement()?.to_vec();
         Ok(match found.batched {
@@ -146,9 +153,13 @@ pub async fn receipt(State(api): State<Api>, Path(id): Path<String>) -> Result<R
 }
 
 /// `GET /entries/{id}/statement`: the signed statement, as it came; of a batch without its triggers.
-pub async fn statement(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub async fn statement(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let (committed, statement) = on_disk(&api.engine, move |engine| {
-        let found = find(engine, &id)?;
+        let found = find(engine, &caller, &id)?;
         let statement = found.statement()?.to_vec();
         Ok((found.committed, statement))
     })
@@ -157,8 +168,12 @@ pub async fn statement(State(api): State<Api>, Path(id): Path<String>) -> Result
 }
 
 /// `GET /entries/{id}/batch`: a batch with all its triggers, as it came.
-pub async fn batch(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let found = on_disk(&api.engine, move |engine| find(engine, &id)).await?;
+pub async fn batch(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let found = on_disk(&api.engine, move |engine| find(engine, &caller, &id)).await?;
     if !BatchEnvelope::is_one(&found.bytes) {
         let hint = "its statement is at /entries/{id}/statement";
         return Err(Problem::not_found("batch", format!("entry {} is no batch", found.committed.entry), hint));
@@ -167,29 +182,48 @@ pub async fn batch(State(api): State<Api>, Path(id): Path<String>) -> Result<Res
 }
 
 /// `GET /entries/{id}/outcome`: what the contracts made of it, as JSON or as the CBOR that the checkpoint binds.
-pub async fn outcome(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let (outcome, triggers) = on_disk(&api.engine, move |engine| outcomes_of(engine, &id)).await?;
-    if wants(&headers, CBOR) {
-        return Ok(([(header::CONTENT_TYPE, CBOR)], outcome.0).into_response());
-    }
-    let json = |(outcome, detail): &Told| match OutcomeRecord::decode(outcome) {
-        Ok(outcome) => Ok(outcome_json(&outcome, detail.as_deref())),
-        Err(fault) => Err(Problem::internal(&fault)),
-    };
-    let mut answer = json(&outcome)?;
-    if !triggers.is_empty() {
-        answer["triggers"] = triggers.iter().map(json).collect::<Result<_, _>>()?;
-    }
-    Ok(axum::Json(answer).into_response())
+pub async fn outcome(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let is_cbor = wants(&headers, CBOR);
+    on_disk(&api.engine, move |engine| {
+        let sight = caller.sight(engine)?;
+        let (outcome, triggers) = outcomes_of(engine, &sight, &id)?;
+        if is_cbor {
+            whole_outcome(&sight, &outcome.0)?;
+            return Ok(([(header::CONTENT_TYPE, CBOR)], outcome.0).into_response());
+        }
+        let json = |(outcome, detail): &Told| match OutcomeRecord::decode(outcome) {
+            Ok(outcome) => outcome_json(&sight, &outcome, detail.as_deref()),
+            Err(fault) => Err(Problem::internal(&fault)),
+        };
+        let mut answer = json(&outcome)?;
+        if !triggers.is_empty() {
+            answer["triggers"] = triggers.iter().map(json).collect::<Result<_, _>>()?;
+        }
+        Ok(axum::Json(answer).into_response())
+    })
+    .await
+}
+
+/// What the checkpoint binds cannot be shown in part.
+fn whole_outcome(sight: &Sight, outcome: &[u8]) -> Result<(), Problem> {
+    let outcome = OutcomeRecord::decode(outcome).map_err(|fault| Problem::internal(&fault))?;
+    let what = || "the outcome as CBOR (as JSON it is shown without that)".to_owned();
+    outcome.events.iter().try_for_each(|event| shown(sight.event(event)?, what))
 }
 
 /// An encoded outcome, and what the node has to say of it when it is a refusal.
 type Told = (Vec<u8>, Option<String>);
 
 /// The outcome of what is asked for; behind that of a batch those of its triggers.
-fn outcomes_of(engine: &Engine, name: &str) -> Result<(Told, Vec<Told>), Problem> {
+fn outcomes_of(engine: &Engine, sight: &Sight, name: &str) -> Result<(Told, Vec<Told>), Problem> {
     let name = EntryName::parse(name)?;
     let entry = name.committed(engine)?.entry;
+    let is_hidden = !sight.is_whole() && is_hidden(engine, sight, entry)?;
     let damaged = || Problem::from(ReadError::Entry(entry));
     let place = engine.store().place_of(entry)?.ok_or_else(damaged)?;
     let own = place.row.outcome_of(place.place) as u64;
@@ -200,10 +234,21 @@ fn outcomes_of(engine: &Engine, name: &str) -> Result<(Told, Vec<Told>), Problem
         None => own..own + 1 + triggers,
     };
     let outcomes = engine.store().outcomes_left(&place, wanted.clone()).map_err(ReadError::from)?;
-    let tell = |(index, outcome)| Ok::<Told, Problem>((outcome, engine.store().detail(place.height, index)?));
+    // The words about a refusal repeat what the statement says.
+    let detail = |index| if is_hidden { Ok(None) } else { engine.store().detail(place.height, index) };
+    let tell = |(index, outcome)| Ok::<Told, Problem>((outcome, detail(index)?));
     let mut told = wanted.zip(outcomes).map(tell);
     let first = told.next().ok_or_else(damaged)??;
     Ok((first, told.collect::<Result<_, _>>()?))
+}
+
+/// Whether the statement of an entry is hidden; what is no longer kept might have been.
+fn is_hidden(engine: &Engine, sight: &Sight, entry: u64) -> Result<bool, Problem> {
+    match engine.entry(entry) {
+        Ok(Some((_, bytes))) => Ok(sight.entry(entry, &bytes)?.is_some()),
+        Ok(None) | Err(ReadError::Store(CommitError::Pruned(_))) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `GET /checkpoint`: the last one.
@@ -301,10 +346,12 @@ pub(super) fn named(engine: &Engine, name: &str) -> Result<Committed, Problem> {
 const ID_HINT: &str = "an entry is named by the 64 hexadecimal digits of its statement id, or by its index; \
      `.N` behind it names trigger N of a batch, from 0";
 
-fn find(engine: &Engine, name: &str) -> Result<Found, Problem> {
+/// An entry that this caller may see.
+fn find(engine: &Engine, caller: &Caller, name: &str) -> Result<Found, Problem> {
     let name = EntryName::parse(name)?;
     let entry = name.committed(engine)?.entry;
     let (committed, bytes) = engine.entry(entry)?.ok_or_else(|| name.missing())?;
+    shown(caller.sight(engine)?.entry(entry, &bytes)?, || format!("the statement {} (entry {entry})", committed.id))?;
     let show =
         |item| BatchEnvelope::split(&bytes).ok().and_then(|batch| batch.show(item)).ok_or_else(|| name.missing());
     let batched = name.item.map(show).transpose()?;
@@ -324,16 +371,22 @@ fn find_by_id(engine: &Engine, id: &StatementId) -> Result<Committed, Problem> {
     engine.find_committed(id)?.ok_or_else(|| Problem::not_found("entry", format!("there is no entry `{id}`"), hint))
 }
 
-/// An outcome for people, with what the node has to say of a refusal.
-pub fn outcome_json(outcome: &OutcomeRecord, detail: Option<&str>) -> serde_json::Value {
+/// An outcome for people, with what the node has to say of a refusal, without what this reader may not see.
+pub fn outcome_json(
+    sight: &Sight,
+    outcome: &OutcomeRecord,
+    detail: Option<&str>,
+) -> Result<serde_json::Value, Problem> {
     let events = outcome.events.iter().map(|event| {
         let data = event.data.iter().map(|(name, value)| (name.clone(), to_json(value)));
-        json!({"kind": event.kind, "subject": event.subject, "data": data.collect::<serde_json::Map<_, _>>()})
+        let mut data = data.collect::<serde_json::Map<_, _>>();
+        sight.take_out(&event.kind, &event.subject, &mut data)?;
+        Ok::<_, Problem>(json!({"kind": event.kind, "subject": event.subject, "data": data}))
     });
     let mut json = json!({
         "height": outcome.height,
         "refusal": outcome.refusal,
-        "events": events.collect::<Vec<_>>(),
+        "events": events.collect::<Result<Vec<_>, _>>()?,
     });
     if !outcome.is_done() {
         json["refusal_text"] = Refusal::describe(outcome.refusal).into();
@@ -356,7 +409,7 @@ pub fn outcome_json(outcome: &OutcomeRecord, detail: Option<&str>) -> serde_json
             json["due"] = Timestamp::from_micros(*due).to_string().into();
         }
     }
-    json
+    Ok(json)
 }
 
 /// Whether the caller prefers this media type over our usual one.

@@ -7,15 +7,17 @@
 //! **Limits.** 64 streams at once; a comment every 15 s keeps proxies and clients from giving up.
 
 use super::problem::Problem;
+use super::sight::{Caller, Sight};
 use super::views::to_json;
 use super::{Api, on_disk};
 use crate::engine::Engine;
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,7 @@ pub struct From {
 /// The handler.
 pub async fn events(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     from: Result<Query<From>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Problem>>>, Problem> {
@@ -68,6 +71,7 @@ pub async fn events(
         head: api.engine.store().watch_head(),
         engine: api.engine,
         stop: api.stop,
+        caller,
         next: begin,
         ready: VecDeque::new(),
         _permit: permit,
@@ -93,6 +97,7 @@ struct Reader {
     engine: Engine,
     head: watch::Receiver<Option<Arc<crate::store::Head>>>,
     stop: CancellationToken,
+    caller: Caller,
     /// Block to read next, and how many of its events to skip.
     next: (u64, usize),
     ready: VecDeque<Event>,
@@ -113,20 +118,24 @@ impl Reader {
                 () = self.stop.cancelled() => return Ok(None),
                 waited = self.head.wait_for(is_there) => if waited.is_err() { return Ok(None) },
             }
-            let events = on_disk(&self.engine, move |engine| block_events(engine, height)).await?;
+            // Anew for each block: what was open may be hidden by now.
+            let caller = self.caller.clone();
+            let read = move |engine: &Engine| block_events(engine, &caller.sight(engine)?, height);
+            let events = on_disk(&self.engine, read).await?;
             self.ready = events.into_iter().skip(skip).collect();
             self.next = (height + 1, 0);
         }
     }
 }
 
-fn block_events(engine: &Engine, height: u64) -> Result<Vec<Event>, Problem> {
+fn block_events(engine: &Engine, sight: &Sight, height: u64) -> Result<Vec<Event>, Problem> {
     let Some(row) = engine.store().block(height)? else { return Ok(Vec::new()) };
     let mut events = Vec::new();
     let outcomes = engine.store().outcomes(height)?;
     for outcome in outcomes.ok_or_else(|| Problem::events_pruned(engine.store().kept_below()))? {
         let outcome = OutcomeRecord::decode(&outcome).map_err(|fault| Problem::internal(&fault))?;
-        for (kind, subject, data) in happenings(&outcome) {
+        for (kind, subject, mut data) in happenings(&outcome) {
+            sight.take_out(&kind, &subject, &mut data)?;
             let id = format!("{height}.{}", events.len());
             let cloud_event = json!({
                 "specversion": "1.0",
@@ -145,8 +154,8 @@ fn block_events(engine: &Engine, height: u64) -> Result<Vec<Event>, Problem> {
 }
 
 /// Kind, subject and data of what an outcome tells.
-fn happenings(outcome: &OutcomeRecord) -> Vec<(String, String, Value)> {
-    let mut place = serde_json::Map::new();
+fn happenings(outcome: &OutcomeRecord) -> Vec<(String, String, Map<String, Value>)> {
+    let mut place = Map::new();
     place.insert("height".to_owned(), outcome.height.into());
     match &outcome.place {
         Place::Entry { index, statement } => {
@@ -172,14 +181,13 @@ fn happenings(outcome: &OutcomeRecord) -> Vec<(String, String, Value)> {
         };
         place.insert("refusal".to_owned(), outcome.refusal.into());
         place.insert("text".to_owned(), Refusal::describe(outcome.refusal).into());
-        return vec![("entry.refused".to_owned(), subject, Value::Object(place))];
+        return vec![("entry.refused".to_owned(), subject, place)];
     }
     let happened = outcome.events.iter().map(|event| {
         // What the contract says stands beside where it happened; a contract's own `height` or `entry` would be the same.
-        let mut data: serde_json::Map<_, _> =
-            event.data.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
+        let mut data: Map<_, _> = event.data.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
         data.extend(place.clone());
-        (event.kind.clone(), event.subject.clone(), Value::Object(data))
+        (event.kind.clone(), event.subject.clone(), data)
     });
     happened.collect()
 }

@@ -4,11 +4,13 @@
 //! signers of those), and the terms that ran out. What the readings were stays with the agent, which adds its disclosures.
 
 use super::problem::Problem;
+use super::sight::{Caller, Sight};
 use super::views::{agreement_id, no_agreement};
 use super::{Api, on_disk};
 use crate::engine::{Committed, Engine, ReadError, logged};
 use crate::retain::KeptBlock;
 use crate::store::{BlockRow, IndexFault};
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -23,19 +25,26 @@ use tally_evidence::{
 use tally_model::{AgreementId, ContractName, Grade, PartyId, Timestamp};
 
 /// The handler.
-pub async fn evidence(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub async fn evidence(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let id = agreement_id(&id)?;
     let missing = no_agreement(&id);
     let shown = api.cosigning.witnesses.as_ref().and_then(|witnesses| witnesses.shown());
-    let file = on_disk(&api.engine, move |engine| collect(engine, &id, shown)).await?.ok_or(missing)?;
+    let file = on_disk(&api.engine, move |engine| collect(engine, &caller.sight(engine)?, &id, shown)).await?;
+    let file = file.ok_or(missing)?;
     let name = format!("attachment; filename=\"{}.evidence\"", file.agreement);
     let headers = [(header::CONTENT_TYPE, "application/cbor".to_owned()), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, file.encode()).into_response())
 }
 
-/// The evidence of an agreement; `None` for one there is not.
+/// The evidence of an agreement; `None` for one there is not. Refused to whom a statement of it is hidden from: a file without it
+/// would prove nothing.
 pub(crate) fn collect(
     engine: &Engine,
+    sight: &Sight,
     id: &AgreementId,
     shown: Option<Shown>,
 ) -> Result<Option<EvidenceFile>, Problem> {
@@ -44,7 +53,7 @@ pub(crate) fn collect(
     let mut blocks = Blocks::new(engine);
     let mut steps = agreement.steps.clone();
     steps.extend(text_of_many(&state, &agreement));
-    let statements = with_registrations(engine, &state, &steps)?;
+    let statements = with_registrations(engine, sight, &state, &steps)?;
     state.check()?;
     let witnessed = shown.and_then(|shown| witnessed(engine, &statements, shown));
     let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));
@@ -90,6 +99,7 @@ pub(super) type Statements = BTreeMap<Origin, (String, Arc<[u8]>)>;
 /// The entries of `history` and everything they rest on, and what that rests on.
 pub(super) fn with_registrations(
     engine: &Engine,
+    sight: &Sight,
     state: &dyn StateRead,
     history: &[Origin],
 ) -> Result<Statements, Problem> {
@@ -98,6 +108,7 @@ pub(super) fn with_registrations(
         let entry = origin.entry;
         let (committed, bytes) = engine.entry(entry)?.ok_or(ReadError::Entry(entry))?;
         let parsed = logged(entry, &bytes)?;
+        sight.needs_statement(entry, &parsed)?;
         let trigger = match (parsed.kind, origin.item) {
             (StatementKind::Trigger, None) => Some(parsed.payload.clone()),
             (StatementKind::Batch, Some(item)) => shown(entry, &bytes, item).map(|batched| batched.body).ok(),

@@ -24,6 +24,7 @@ mod registry;
 mod retention;
 mod roles;
 mod scitt;
+mod sight;
 mod tlog;
 mod views;
 mod witness;
@@ -33,7 +34,8 @@ pub use doorkeeper::Access;
 pub(crate) use doorkeeper::{Doorkeeper, unix_now};
 pub(crate) use evidence::collect as evidence_of;
 pub(crate) use problem::Problem;
-pub use roles::{ROUTES, Role, Route};
+pub use roles::{ROUTES, Role, Route, Shows};
+pub(crate) use sight::Sight;
 
 use crate::alarms::Alarms;
 use crate::engine::{Engine, NodeState};

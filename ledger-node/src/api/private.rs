@@ -4,8 +4,10 @@
 use super::entries::named;
 use super::evidence::{Blocks, with_registrations};
 use super::problem::Problem;
+use super::sight::{Caller, Sight};
 use super::{Api, on_disk};
 use crate::engine::Engine;
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -35,13 +37,18 @@ pub async fn list(State(api): State<Api>, Path(id): Path<String>) -> Result<Resp
 }
 
 /// One field, as a field file.
-pub async fn field(State(api): State<Api>, Path((id, field)): Path<(String, String)>) -> Result<Response, Problem> {
+pub async fn field(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path((id, field)): Path<(String, String)>,
+) -> Result<Response, Problem> {
     let file = on_disk(&api.engine, move |engine| {
         let committed = named(engine, &id)?;
         let found = engine.private_fields(committed.entry)?.into_iter().find(|found| found.field == field);
         let text = format!("entry {} has no private field `{field}`", committed.entry);
         collect(
             engine,
+            &caller.sight(engine)?,
             &found.ok_or_else(|| Problem::not_found("field", text, "GET /entries/{id}/private lists them"))?,
         )
     });
@@ -54,7 +61,7 @@ pub async fn field(State(api): State<Api>, Path((id, field)): Path<(String, Stri
     Ok((headers, file.await?.encode()).into_response())
 }
 
-fn collect(engine: &Engine, field: &PrivateField) -> Result<FieldFile, Problem> {
+fn collect(engine: &Engine, sight: &Sight, field: &PrivateField) -> Result<FieldFile, Problem> {
     if field.purged.is_some() {
         return Err(Problem::purged(field));
     }
@@ -63,7 +70,7 @@ fn collect(engine: &Engine, field: &PrivateField) -> Result<FieldFile, Problem> 
         Problem::not_found("opening", text, "it was never sent along, or went with its statement: ask who submitted it")
     })?;
     let state = engine.store().state()?;
-    let statements = with_registrations(engine, &state, &[Origin::from(field.entry)])?;
+    let statements = with_registrations(engine, sight, &state, &[Origin::from(field.entry)])?;
     state.check()?;
     let mut blocks = Blocks::new(engine);
     let entries = statements.into_iter().map(|(origin, (subject, bytes))| blocks.entry(origin, subject, &bytes));

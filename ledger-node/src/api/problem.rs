@@ -6,6 +6,7 @@ use crate::store::{CommitError, IndexFault, Pruned};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tally_contracts::PrivateField;
+use tally_contracts::sight::Withheld;
 use tally_evidence::StatementId;
 
 /// An error answer.
@@ -105,6 +106,12 @@ impl Problem {
         let (by, entry, why) = field.purged.as_ref().map_or(("", 0, ""), |how| (&how.by, how.entry, &how.reason));
         let text = format!("`{}` of entry {} was purged by `{by}` (entry {entry}): {why}", field.field, field.entry);
         Self::new(StatusCode::GONE, "purged", text, "nobody can bring it back; the commitment stays in the sealed call")
+    }
+
+    /// Hidden from this caller by whoever decides about it; `what` says what was asked.
+    pub fn withheld(what: &str, withheld: &Withheld) -> Self {
+        let hint = "receipts, proofs and outcomes are given all the same; whoever made the policy can name your party or role in it";
+        Self::new(StatusCode::FORBIDDEN, "withheld", format!("{what}: {withheld}"), hint)
     }
 
     /// Events that are asked for were forgotten: nothing is skipped in silence.

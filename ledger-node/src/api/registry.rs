@@ -1,12 +1,13 @@
 //! Who somebody was at a height, as JSON, with the proof: `GET /registry/parties/{id}` and `GET /registry/devices/{id}`.
 
 use super::problem::Problem;
-use super::views::{ProvedState, prove};
+use super::sight::{Caller, Sight};
+use super::views::{ProvedState, prove, withhold};
 use super::{Api, on_disk};
 use crate::engine::{Engine, ReadError};
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tally_contracts::resolve::{self, FingerprintView, Version};
 use tally_evidence::{Checkpoint, DeviceRecord, PartyRecord};
@@ -25,7 +26,12 @@ pub struct At {
 type Asked = Result<Query<At>, QueryRejection>;
 
 /// `GET /registry/parties/{id}?at=HEIGHT`.
-pub async fn party(State(api): State<Api>, Path(id): Path<String>, at: Asked) -> Result<Json<Value>, Problem> {
+pub async fn party(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    at: Asked,
+) -> Result<Json<Value>, Problem> {
     let at = height(at)?;
     let id = PartyId::try_new(&id).map_err(|fault| bad_id(&fault))?;
     on_disk(&api.engine, move |engine| {
@@ -33,20 +39,33 @@ pub async fn party(State(api): State<Api>, Path(id): Path<String>, at: Asked) ->
         let versions = resolve::party_versions(&state, &id);
         let now = engine.store().head().map_or(Timestamp::from_micros(0), |head| head.checkpoint.time);
         let (size, then) = entries_at(engine, at)?;
+        let sight = caller.sight(engine)?;
+        let withheld = sight.party(&id)?;
+        let show = |party: &PartyRecord| {
+            let mut record = party_json(party);
+            withhold(&mut record, withheld.clone(), &["name", "skills", "key"]);
+            record
+        };
         let more = json!({
+            "visibility": resolve::visibility(&state, (b'p', id.as_str()), size),
             "revoked": resolve::revoked_by(&state, &id, size).is_some(),
             "recovery": resolve::recovery(&state, &id, now),
             "then": then.map(hex::encode),
         });
         state.check()?;
-        answer(engine, (b'p', id.as_str()), &versions, at, party_json, (more, resolve::grade_keys(&id)))
+        answer(engine, &sight, (b'p', id.as_str()), &versions, at, show, (more, resolve::grade_keys(&id)))
     })
     .await
     .map(Json)
 }
 
 /// `GET /registry/devices/{id}?at=HEIGHT`.
-pub async fn device(State(api): State<Api>, Path(id): Path<String>, at: Asked) -> Result<Json<Value>, Problem> {
+pub async fn device(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    at: Asked,
+) -> Result<Json<Value>, Problem> {
     let at = height(at)?;
     let id = DeviceId::try_new(&id).map_err(|fault| bad_id(&fault))?;
     on_disk(&api.engine, move |engine| {
@@ -55,13 +74,21 @@ pub async fn device(State(api): State<Api>, Path(id): Path<String>, at: Asked) -
         let prints = resolve::fingerprints(&state, &id, FINGERPRINTS_MAX);
         let (size, then) = entries_at(engine, at)?;
         let proof = PartyId::try_new(id.as_str()).map(|party| resolve::grade_keys(&party)).unwrap_or_default();
+        let sight = caller.sight(engine)?;
+        let withheld = sight.device(&id)?;
+        let show = |device: &DeviceRecord| {
+            let mut record = device_json(device);
+            withhold(&mut record, withheld.clone(), &["site"]);
+            record
+        };
         let more = json!({
+            "visibility": resolve::visibility(&state, (b'd', id.as_str()), size),
             "grade": resolve::grade(&state, &id, size).word(),
             "then": then.map(hex::encode),
             "fingerprints": prints.iter().map(fingerprint).collect::<Vec<_>>(),
         });
         state.check()?;
-        answer(engine, (b'd', id.as_str()), &versions, at, device_json, (more, proof))
+        answer(engine, &sight, (b'd', id.as_str()), &versions, at, show, (more, proof))
     })
     .await
     .map(Json)
@@ -85,8 +112,10 @@ fn entries_at(engine: &Engine, at: Option<u64>) -> Result<(u64, Option<Vec<u8>>)
     Ok((sealed.size, Some(row.checkpoint)))
 }
 
+/// What is withheld is not proved either: its claims are left out.
 fn answer<T>(
     engine: &Engine,
+    sight: &Sight,
     (kind, name): (u8, &str),
     versions: &[Version<T>],
     at: Option<u64>,
@@ -121,18 +150,31 @@ fn answer<T>(
             keys.push(key);
         }
     }
-    let ProvedState { claims, checkpoint } = prove(engine, &keys)?;
+    keys.extend(tally_contracts::state_key(&format!("visibility:{}/{name}", word(kind))));
+    let (mut shown_keys, mut left_out) = (Vec::with_capacity(keys.len()), None);
+    for key in keys {
+        match sight.state_key(&key)? {
+            Some(withheld) => left_out = Some(withheld),
+            None => shown_keys.push(key),
+        }
+    }
+    let ProvedState { claims, checkpoint } = prove(engine, sight, &shown_keys)?;
     let claims = claims.iter().map(|claim| {
         json!({"key": hex::encode(&claim.key), "value": claim.value.as_ref().map(hex::encode), "proof": hex::encode(&claim.proof)})
     });
     let mut answer = json!({
         "id": name, "at": at, "holds": line(version, from, show(&version.record)), "versions": shown,
+        "withheld": left_out,
         "proof": {"claims": claims.collect::<Vec<_>>(), "checkpoint": hex::encode(checkpoint)},
     });
     if let (Value::Object(answer), Value::Object(more)) = (&mut answer, more) {
         answer.extend(more);
     }
     Ok(answer)
+}
+
+fn word(kind: u8) -> &'static str {
+    if kind == b'p' { "party" } else { "device" }
 }
 
 fn line<T>(version: &Version<T>, from: u64, record: Value) -> Value {

@@ -1,4 +1,4 @@
-//! Which route needs which role. One table; a test walks it and the routes of the source, and what has no row is closed.
+//! Which route needs which role, and which could show what somebody hides. One table; a test walks it and the routes of the source, and what has no row is closed.
 
 /// What somebody is to this node. What a seal says is checked besides, and by whom the ledger believes it: a role opens the door, no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +35,18 @@ impl Role {
     }
 }
 
+/// What an answer may show of keys, names and skills of parties and of sites of devices, which their owners may hide
+/// (`tally_contracts::sight`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shows {
+    /// Nothing of them, whoever asks.
+    Nothing,
+    /// Some: the handler asks for each (`sight.rs`).
+    Some,
+    /// Whatever there is: refused to whom anything is hidden from, before the handler.
+    All,
+}
+
 /// A row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
@@ -44,6 +56,8 @@ pub struct Route {
     pub path: &'static str,
     /// Who may; empty: anybody who reaches the socket.
     pub roles: &'static [Role],
+    /// What it may show.
+    pub shows: Shows,
 }
 
 use Role::{Agent, Auditor, Operator, Regulator};
@@ -58,85 +72,98 @@ const SEALERS: &[Role] = &[Agent, Operator, Regulator];
 const HOUSE: &[Role] = &[Operator, Auditor];
 const OPERATOR: &[Role] = &[Operator];
 
-const fn get(path: &'static str, roles: &'static [Role]) -> Route {
-    Route { method: "GET", path, roles }
+const NOTHING: Shows = Shows::Nothing;
+const SOME: Shows = Shows::Some;
+const EVERYTHING: Shows = Shows::All;
+
+const fn get(path: &'static str, roles: &'static [Role], shows: Shows) -> Route {
+    Route { method: "GET", path, roles, shows }
 }
 
-const fn post(path: &'static str, roles: &'static [Role]) -> Route {
-    Route { method: "POST", path, roles }
+const fn post(path: &'static str, roles: &'static [Role], shows: Shows) -> Route {
+    Route { method: "POST", path, roles, shows }
 }
 
 /// Every route of the node.
 pub const ROUTES: &[Route] = &[
     // Whether it is there, and the keys that everybody may know.
-    get("/live", ANYBODY),
-    get("/ready", ANYBODY),
-    get("/.well-known/scitt-configuration", ANYBODY),
-    get("/.well-known/scitt-keys", ANYBODY),
-    get("/.well-known/scitt-keys/{kid}", ANYBODY),
-    get("/key.pem", ANYBODY),
-    get("/openapi.json", ANYBODY),
+    get("/live", ANYBODY, NOTHING),
+    get("/ready", ANYBODY, NOTHING),
+    get("/.well-known/scitt-configuration", ANYBODY, NOTHING),
+    get("/.well-known/scitt-keys", ANYBODY, NOTHING),
+    get("/.well-known/scitt-keys/{kid}", ANYBODY, NOTHING),
+    get("/key.pem", ANYBODY, NOTHING),
+    get("/openapi.json", ANYBODY, NOTHING),
     // Other ledgers ask for cosignatures: the signature of the log's key shows who asks, and is looked at first.
-    post("/witness/add-checkpoint", ANYBODY),
-    get("/witness/{hash}/checkpoint", ANYBODY),
+    post("/witness/add-checkpoint", ANYBODY, NOTHING),
+    get("/witness/{hash}/checkpoint", ANYBODY, NOTHING),
     // What an agent needs.
-    post("/entries", SEALERS),
-    get("/entries/{id}", ALL),
-    get("/entries/{id}/statement", ALL),
-    get("/entries/{id}/batch", ALL),
-    get("/entries/{id}/outcome", ALL),
-    get("/checkpoint", ALL),
-    get("/checkpoints/{height}", ALL),
-    get("/consistency/{old}", ALL),
-    get("/tlog/checkpoint", ALL),
-    get("/tlog/tile/{*path}", ALL),
-    get("/state/{key}", ALL),
-    get("/status", ALL),
-    get("/events", ALL),
-    get("/access/permits", ALL),
-    get("/access/policies", ALL),
-    get("/access/quarantines", ALL),
-    get("/agreements/{id}", ALL),
-    get("/contracts/{name}", ALL),
-    get("/registry/parties/{id}", ALL),
-    get("/registry/devices/{id}", ALL),
+    post("/entries", SEALERS, NOTHING),
+    get("/entries/{id}", ALL, SOME),
+    get("/entries/{id}/statement", ALL, SOME),
+    get("/entries/{id}/batch", ALL, SOME),
+    get("/entries/{id}/outcome", ALL, SOME),
+    get("/checkpoint", ALL, NOTHING),
+    get("/checkpoints/{height}", ALL, NOTHING),
+    get("/consistency/{old}", ALL, NOTHING),
+    get("/tlog/checkpoint", ALL, NOTHING),
+    get("/tlog/tile/{*path}", ALL, NOTHING),
+    get("/state/{key}", ALL, SOME),
+    get("/status", ALL, NOTHING),
+    get("/events", ALL, SOME),
+    get("/access/permits", ALL, NOTHING),
+    get("/access/policies", ALL, NOTHING),
+    get("/access/quarantines", ALL, NOTHING),
+    get("/agreements/{id}", ALL, NOTHING),
+    get("/contracts/{name}", ALL, NOTHING),
+    get("/registry/parties/{id}", ALL, SOME),
+    get("/registry/devices/{id}", ALL, SOME),
     // The ledger as a whole.
-    get("/entries", READERS),
-    get("/entries/{id}/private", READERS),
-    get("/entries/{id}/private/{field}", READERS),
-    get("/blocks/{height}", READERS),
-    get("/agreements", READERS),
-    get("/agreements/{id}/evidence", READERS),
-    get("/accounts", READERS),
-    get("/totals", READERS),
-    get("/parties", READERS),
-    get("/devices", READERS),
-    get("/devices/{id}/coverage", READERS),
-    get("/query/entries", READERS),
-    get("/query/agreements", READERS),
-    get("/query/agreements/{id}/history", READERS),
-    get("/query/devices/{id}/history", READERS),
-    get("/query/parties/{id}/history", READERS),
-    get("/query/aggregates/agreements", READERS),
-    post("/query/sql", READERS),
+    get("/entries", READERS, NOTHING),
+    get("/entries/{id}/private", READERS, NOTHING),
+    get("/entries/{id}/private/{field}", READERS, SOME),
+    get("/blocks/{height}", READERS, NOTHING),
+    get("/agreements", READERS, NOTHING),
+    get("/agreements/{id}/evidence", READERS, SOME),
+    get("/accounts", READERS, NOTHING),
+    get("/totals", READERS, NOTHING),
+    get("/parties", READERS, SOME),
+    get("/devices", READERS, SOME),
+    get("/devices/{id}/coverage", READERS, SOME),
+    get("/query/entries", READERS, SOME),
+    get("/query/agreements", READERS, NOTHING),
+    get("/query/agreements/{id}/history", READERS, SOME),
+    get("/query/devices/{id}/history", READERS, SOME),
+    get("/query/parties/{id}/history", READERS, SOME),
+    get("/query/aggregates/agreements", READERS, NOTHING),
+    post("/query/sql", READERS, EVERYTHING),
     // How the node is run.
-    get("/metrics", HOUSE),
-    get("/disk", HOUSE),
-    get("/alarms", HOUSE),
-    post("/alarms/{id}", OPERATOR),
+    get("/metrics", HOUSE, NOTHING),
+    get("/disk", HOUSE, NOTHING),
+    get("/alarms", HOUSE, NOTHING),
+    post("/alarms/{id}", OPERATOR, NOTHING),
     // All of it, private fields too: for a node that follows.
-    get("/copy", HOUSE),
-    get("/copy/blocks", HOUSE),
-    get("/copy/{folder}/{name}", HOUSE),
-    get("/retention", HOUSE),
-    post("/retention", OPERATOR),
+    get("/copy", HOUSE, EVERYTHING),
+    get("/copy/blocks", HOUSE, EVERYTHING),
+    get("/copy/{folder}/{name}", HOUSE, EVERYTHING),
+    get("/retention", HOUSE, NOTHING),
+    post("/retention", OPERATOR, NOTHING),
 ];
+
+/// What the answer may show; everything when the table does not know it.
+pub(super) fn shows(method: &str, path: &str) -> Shows {
+    row(method, path).map_or(Shows::All, |route| route.shows)
+}
 
 /// Who may do this; `None` when the table does not know it.
 pub(super) fn roles_of(method: &str, path: &str) -> Option<&'static [Role]> {
+    row(method, path).map(|route| route.roles)
+}
+
+fn row(method: &str, path: &str) -> Option<&'static Route> {
     // A HEAD is a GET without its body (RFC 9110 §9.3.2), and the router answers it as one.
     let method = if method == "HEAD" { "GET" } else { method };
-    ROUTES.iter().find(|route| route.method == method && route.path == path).map(|route| route.roles)
+    ROUTES.iter().find(|route| route.method == method && route.path == path)
 }
 
 #[cfg(test)]

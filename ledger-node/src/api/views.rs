@@ -1,15 +1,17 @@
 //! What the state says, as JSON.
 
 use super::problem::Problem;
+use super::sight::{Caller, Sight};
 use super::{Api, on_disk};
 use crate::engine::{Engine, ReadError};
 use crate::store::StateView;
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
+use tally_contracts::sight::Withheld;
 use tally_contracts::views::{self, AgreementFilter, AgreementView};
 use tally_contracts::{StateRead, views::AccountView};
 use tally_evidence::StateClaim;
@@ -73,30 +75,64 @@ pub async fn totals(State(api): State<Api>) -> Result<Response, Problem> {
     Ok(Json(read(&api, views::totals).await?).into_response())
 }
 
-/// `GET /parties`.
-pub async fn parties(State(api): State<Api>) -> Result<Json<Vec<Value>>, Problem> {
-    let list = |state: &dyn StateRead| {
+/// `GET /parties`; without name and skills of those that are hidden from the caller.
+pub async fn parties(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<Value>>, Problem> {
+    registered(&api, caller, |state, sight| {
         let shown = views::parties(state).into_iter().map(|(party, entry)| {
-            json!({
+            let mut line = json!({
                 "id": party.id, "kind": party.kind.word(), "name": party.name, "firm": party.firm,
                 "skills": party.skills, "key": party.key.id().to_string(), "entry": entry,
                 "revoked": views::is_revoked(state, &party.id),
-            })
+            });
+            withhold(&mut line, sight.party(&party.id)?, &["name", "skills"]);
+            Ok(line)
         });
         shown.collect()
-    };
-    read(&api, list).await.map(Json)
+    })
+    .await
 }
 
-/// `GET /devices`.
-pub async fn devices(State(api): State<Api>) -> Result<Json<Vec<Value>>, Problem> {
-    let list = |state: &dyn StateRead| {
-        let shown = views::devices(state).into_iter().map(
-            |(device, entry)| json!({"id": device.id, "agent": device.agent, "owner": device.owner, "site": device.site, "entry": entry}),
-        );
+/// `GET /devices`; without the site of those that are hidden from the caller.
+pub async fn devices(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<Value>>, Problem> {
+    registered(&api, caller, |state, sight| {
+        let shown = views::devices(state).into_iter().map(|(device, entry)| {
+            let mut line = json!({
+                "id": device.id, "agent": device.agent, "owner": device.owner, "site": device.site, "entry": entry,
+            });
+            withhold(&mut line, sight.device(&device.id)?, &["site"]);
+            Ok(line)
+        });
         shown.collect()
-    };
-    read(&api, list).await.map(Json)
+    })
+    .await
+}
+
+async fn registered(
+    api: &Api,
+    caller: Caller,
+    list: impl FnOnce(&dyn StateRead, &Sight) -> Result<Vec<Value>, Problem> + Send + 'static,
+) -> Result<Json<Vec<Value>>, Problem> {
+    let listed = on_disk(&api.engine, move |engine| {
+        let (sight, state) = (caller.sight(engine)?, engine.store().state()?);
+        let listed = list(&state, &sight)?;
+        state.check()?;
+        Ok(listed)
+    });
+    listed.await.map(Json)
+}
+
+/// These fields are empty, and `withheld` says why.
+pub(super) fn withhold(line: &mut Value, withheld: Option<Withheld>, fields: &[&str]) {
+    if let Some(withheld) = withheld {
+        fields.iter().for_each(|field| line[*field] = Value::Null);
+        line["withheld"] = json!(withheld);
+    }
 }
 
 /// How often a proof is made that should fit the value read beside it.
@@ -105,11 +141,15 @@ const PROOF_TRIES: u32 = 50;
 const PROOF_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// `GET /state/{key}` (hexadecimal): the value of a state key, or that it has none, with the proof and the checkpoint.
-pub async fn state_proof(State(api): State<Api>, Path(key): Path<String>) -> Result<Response, Problem> {
+pub async fn state_proof(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(key): Path<String>,
+) -> Result<Response, Problem> {
     let key = hex::decode(&key)
         .map_err(|_| Problem::bad_request("state-key", format!("`{key}`"), "a state key is written in hexadecimal"))?;
     let proved = on_disk(&api.engine, move |engine| {
-        let ProvedState { claims, checkpoint } = prove(engine, &[key])?;
+        let ProvedState { claims, checkpoint } = prove(engine, &caller.sight(engine)?, &[key])?;
         let mut fields = vec![("checkpoint", cbor::bytes(checkpoint))];
         for StateClaim { value, proof, .. } in claims {
             fields.push(("proof", cbor::bytes(proof)));
@@ -128,8 +168,9 @@ pub(super) struct ProvedState {
     pub checkpoint: Vec<u8>,
 }
 
-/// What these keys are, or that they are not there, all at one sealed checkpoint.
-pub(super) fn prove(engine: &Engine, keys: &[Vec<u8>]) -> Result<ProvedState, Problem> {
+/// What these keys are, or that they are not there, all at one sealed checkpoint. Refused when one is hidden from the reader.
+pub(super) fn prove(engine: &Engine, sight: &Sight, keys: &[Vec<u8>]) -> Result<ProvedState, Problem> {
+    keys.iter().try_for_each(|key| sight.needs_state_key(key))?;
     // Proof and value are read one after the other, and the proof may be of a block that readers do not see yet: where they
     // differ, look again a moment later.
     for _ in 0..PROOF_TRIES {

@@ -20,7 +20,9 @@ pub fn evidence_files(dir: &Path, devices: usize, count: usize) -> Result<Vec<Ve
     let files = (1..=count).map(|number| {
         let missing = || BenchError::Evidence(format!("mo-{number}"));
         let id = AgreementId::try_new(format!("mo-{number}")).map_err(|_| missing())?;
-        let file = crate::api::evidence_of(&engine, &id, None).map_err(|_| missing())?.ok_or_else(missing)?;
+        let file = crate::api::evidence_of(&engine, &crate::api::Sight::operator(), &id, None)
+            .map_err(|_| missing())?
+            .ok_or_else(missing)?;
         Ok(file.encode())
     });
     let files = files.collect();

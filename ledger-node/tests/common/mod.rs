@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tally_contracts::views;
+use tally_evidence::cbor::Cbor;
+use tally_evidence::{CallBody, StatementKind, sign};
 use tally_journal::testing::PlainFile;
-use tally_ledger_node::testing::Plant;
+use tally_ledger_node::testing::{Plant, key_of};
 use tally_ledger_node::{Clock, Engine, EngineConfig};
-use tally_model::{AgreementId, Timestamp};
+use tally_model::{ActionName, AgreementId, ContractName, PartyId, Timestamp};
 
 /// A clock that moves when it is told to.
 #[derive(Default)]
@@ -44,6 +46,20 @@ pub fn config(plant: &Plant, dir: &Path) -> EngineConfig {
 
 pub fn open(plant: &Plant, dir: &Path) -> Engine {
     Engine::open(config(plant, dir)).unwrap()
+}
+
+/// A call of any contract, sealed by `signer`.
+pub fn call(plant: &Plant, signer: &str, name: (&str, &str), nonce: u8, args: &[(&str, Cbor)]) -> Vec<u8> {
+    let body = CallBody {
+        contract: ContractName::try_new(name.0).unwrap(),
+        action: ActionName::try_new(name.1).unwrap(),
+        agreement: None,
+        args: args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        nonce: [nonce; 16],
+        at: Timestamp::from_micros(START),
+    };
+    let party = PartyId::try_new(signer).unwrap();
+    sign(StatementKind::Call, &key_of(signer).unwrap(), &party, name.0, &plant.ledger, 0, body.encode())
 }
 
 /// State of an agreement; "none" when there is no such.

@@ -37,7 +37,7 @@ pub(super) struct ShowArgs {
 pub(super) fn run(args: &ShowArgs, json: bool) -> Result<Answer, Fault> {
     runtime()?.block_on(async {
         let client = args.node.client()?;
-        let (is_party, said) = look_up(&client, args).await?;
+        let (is_party, said) = look_up(&client, &args.id, args.device, args.at).await?;
         let key = match &args.ledger_key {
             Some(file) => read_key(file)?,
             None => {
@@ -59,17 +59,23 @@ pub(super) fn run(args: &ShowArgs, json: bool) -> Result<Answer, Fault> {
     })
 }
 
-async fn look_up(client: &Client, args: &ShowArgs) -> Result<(bool, Value), Fault> {
-    let at = args.at.map_or_else(String::new, |at| format!("?at={at}"));
-    if !args.device {
-        match client.get_json(&format!("/registry/parties/{}{at}", args.id)).await {
+/// Whether it is a party, and what the node says of it.
+pub(super) async fn look_up(
+    client: &Client,
+    id: &str,
+    is_device: bool,
+    at: Option<u64>,
+) -> Result<(bool, Value), Fault> {
+    let at = at.map_or_else(String::new, |at| format!("?at={at}"));
+    if !is_device {
+        match client.get_json(&format!("/registry/parties/{id}{at}")).await {
             Ok(said) => return Ok((true, said)),
             Err(RequestError::Refused { status: 404, .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let said = client.get_json(&format!("/registry/devices/{}{at}", args.id)).await;
-    Ok((false, said.context(format_args!("looking for {}", args.id))?))
+    let said = client.get_json(&format!("/registry/devices/{id}{at}")).await;
+    Ok((false, said.context(format_args!("looking for {id}"))?))
 }
 
 fn bytes_of(value: &Value, what: &str) -> Result<Vec<u8>, String> {
@@ -93,6 +99,9 @@ fn claimed(said: &Value, key: &[u8], checkpoint: &Checkpoint) -> Result<Option<V
 
 /// Walks the versions as docs/formats/state.md says, *Who somebody was at a height*. Gives the height of the checkpoint.
 fn check(said: &Value, is_party: bool, args: &ShowArgs, ledger: &VerifyingKey) -> Result<u64, String> {
+    if !said["withheld"].is_null() {
+        return Err("nothing is proved: what would prove it is withheld".to_owned());
+    }
     let sealed = bytes_of(&said["proof"]["checkpoint"], "checkpoint")?;
     let checkpoint = Checkpoint::open(&sealed, ledger).map_err(|fault| fault.to_string())?;
     let kind = if is_party { "party" } else { "device" };
@@ -227,6 +236,13 @@ fn render(said: &Value, is_party: bool, args: &ShowArgs, proved: &Result<u64, St
     for name in names.iter().filter(|name| !holds["record"][**name].is_null()) {
         let _ = writeln!(text, "{name:<12} {}", word(&holds["record"][*name]));
     }
+    if !holds["record"]["withheld"].is_null() {
+        let what = if is_party { "key" } else { "site" };
+        let _ = writeln!(text, "{what:<12} {}", withheld(&holds["record"]["withheld"]));
+    }
+    if said["visibility"]["everyone"] == false {
+        let _ = writeln!(text, "{:<12} {}", "seen by", seen_by(&said["visibility"]));
+    }
     let _ = writeln!(text, "{:<12} entry {}, height {}", "since", word(&holds["entry"]), word(&holds["from_height"]));
     if !holds["ended_at"].is_null() {
         let _ =
@@ -253,8 +269,21 @@ fn render(said: &Value, is_party: bool, args: &ShowArgs, proved: &Result<u64, St
         );
     }
     let _ = match proved {
+        _ if !said["withheld"].is_null() => writeln!(text, "{:<12} {}", "proof", withheld(&said["withheld"])),
         Ok(height) => writeln!(text, "{:<12} by the state at height {height}", "proved"),
         Err(fault) => writeln!(text, "{:<12} DOES NOT HOLD: {fault}", "proof"),
     };
     text
+}
+
+fn withheld(rule: &Value) -> String {
+    format!("withheld (policy of {}, entry {})", word(&rule["by"]), word(&rule["entry"]))
+}
+
+fn seen_by(rule: &Value) -> String {
+    let list = |name: &str| rule[name].as_array().into_iter().flatten().map(word).collect::<Vec<_>>();
+    let roles = list("roles").into_iter().map(|role| format!("role {role}"));
+    let whom: Vec<_> = list("parties").into_iter().chain(roles).collect();
+    let whom = if whom.is_empty() { "nobody else".to_owned() } else { whom.join(", ") };
+    format!("{whom} (policy of {}, entry {})", word(&rule["by"]), word(&rule["entry"]))
 }

@@ -15,6 +15,7 @@ pub(super) fn owner_of(account: &str) -> (&str, &str) {
 pub(super) fn device_of(event: &Event) -> Option<&str> {
     let is_device = match event.kind.as_str() {
         "access.quarantined" | "access.lifted" => is_of_device(event),
+        "registry.visibility-set" => text(event, "of") == Some("device"),
         kind => ["registry.device", "registry.rule", "access.permit"].iter().any(|begin| kind.starts_with(begin)),
     };
     is_device.then_some(event.subject.as_str()).filter(|id| id.len() <= ID_BYTES_MAX)
@@ -39,6 +40,7 @@ pub(super) fn party(event: &Event) -> Option<&str> {
         "access.permit-granted" | "access.permit-used" => text(event, "requester"),
         "access.permit-revoked" => text(event, "agent"),
         "access.quarantined" | "access.lifted" if !is_of_device(event) => Some(event.subject.as_str()),
+        "registry.visibility-set" if text(event, "of") == Some("party") => Some(event.subject.as_str()),
         kind if ["registry.party", "registry.key", "registry.recovery", "access.party"]
             .iter()
             .any(|begin| kind.starts_with(begin)) =>
@@ -72,6 +74,8 @@ mod tests {
             (event("access.lifted", "agent-01", &[("what", "agent `agent-01`")]), (None, Some("agent-01"))),
             (event("access.party-barred", "tom", &[("owner", "acme")]), (None, Some("tom"))),
             (event("access.policy-revoked", "acme", &[("policy", "night")]), (None, None)),
+            (event("registry.visibility-set", "tina", &[("of", "party")]), (None, Some("tina"))),
+            (event("registry.visibility-set", "press-01", &[("of", "device")]), (Some("press-01"), None)),
             (event("registry.rule-registered", "press-01", &[]), (Some("press-01"), None)),
         ] {
             assert_eq!((device_of(&event), party(&event)), wanted, "{}", event.kind);

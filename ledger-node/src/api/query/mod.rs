@@ -8,12 +8,13 @@ mod sql;
 
 use super::Api;
 use super::problem::Problem;
+use super::sight::{Caller, Sight};
 use crate::engine::Engine;
 use crate::projection::Questions;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,40 +64,63 @@ pub(super) struct Wanted {
 
 type Asked = Result<Query<Wanted>, QueryRejection>;
 
-async fn entries(State(api): State<Api>, asked: Asked) -> Result<Json<Value>, Problem> {
+async fn entries(State(api): State<Api>, caller: Extension<Caller>, asked: Asked) -> Result<Json<Value>, Problem> {
     let wanted = read(asked)?;
-    list(api, wanted, "entries", ask::entries, proofs::entries).await
+    list(api, caller.0, wanted, "entries", ask::entries, proofs::entries).await
 }
 
-async fn agreements(State(api): State<Api>, asked: Asked) -> Result<Json<Value>, Problem> {
+async fn agreements(State(api): State<Api>, caller: Extension<Caller>, asked: Asked) -> Result<Json<Value>, Problem> {
     let wanted = read(asked)?;
-    list(api, wanted, "agreements", ask::agreements, proofs::agreements).await
+    list(api, caller.0, wanted, "agreements", ask::agreements, proofs::agreements).await
 }
 
 async fn agreement_history(
     State(api): State<Api>,
+    caller: Extension<Caller>,
     Path(id): Path<String>,
     asked: Asked,
 ) -> Result<Json<Value>, Problem> {
-    history(api, Subject::Agreement(id), asked).await
+    history((api, caller.0), Subject::Agreement(id), asked).await
 }
 
-async fn device_history(State(api): State<Api>, Path(id): Path<String>, asked: Asked) -> Result<Json<Value>, Problem> {
-    history(api, Subject::Device(id), asked).await
+async fn device_history(
+    State(api): State<Api>,
+    caller: Extension<Caller>,
+    Path(id): Path<String>,
+    asked: Asked,
+) -> Result<Json<Value>, Problem> {
+    history((api, caller.0), Subject::Device(id), asked).await
 }
 
-async fn party_history(State(api): State<Api>, Path(id): Path<String>, asked: Asked) -> Result<Json<Value>, Problem> {
-    history(api, Subject::Party(id), asked).await
+async fn party_history(
+    State(api): State<Api>,
+    caller: Extension<Caller>,
+    Path(id): Path<String>,
+    asked: Asked,
+) -> Result<Json<Value>, Problem> {
+    history((api, caller.0), Subject::Party(id), asked).await
 }
 
-async fn history(api: Api, of: Subject, asked: Asked) -> Result<Json<Value>, Problem> {
+async fn history((api, caller): (Api, Caller), of: Subject, asked: Asked) -> Result<Json<Value>, Problem> {
     let wanted = read(asked)?;
     let rows = move |database: &mut dyn Database, filter: &Filter, page: &Page| {
         let mut answer = ask::history(database, &of, filter, page)?;
         explain(&mut answer);
         Ok(answer)
     };
-    list(api, wanted, "events", rows, proofs::events).await
+    list(api, caller, wanted, "events", rows, proofs::events).await
+}
+
+/// What the reader may not see of the events in the rows.
+fn take_out(sight: &Sight, answer: &mut Answer) -> Result<(), Problem> {
+    for row in &mut answer.rows {
+        let word = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (kind, subject) = (word("kind"), word("subject"));
+        if let Some(Value::Object(data)) = row.get_mut("data") {
+            sight.take_out(&kind, &subject, data)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refusals in words, as everywhere else in this interface.
@@ -136,7 +160,8 @@ async fn aggregate(State(api): State<Api>, asked: Asked) -> Result<Json<Value>, 
         shown["success"] = asked.success.clone().into();
         if let Some(mut behind) = behind {
             // The agreements that were counted, each with the proof of its state: whoever does not believe the sums adds them up.
-            let checkpoint = proofs::agreements(engine, &mut behind)?;
+            // They are of agreements, which nobody hides.
+            let checkpoint = proofs::agreements(engine, &Sight::operator(), &mut behind)?;
             shown["behind"] = show(engine, "agreements", behind);
             shown["behind"]["state_checkpoint"] = checkpoint;
         }
@@ -159,10 +184,11 @@ fn refuse(wanted: &Wanted, of: &str, is_set: impl Fn(&Wanted) -> bool, name: &st
 /// One page of a list, with proofs if asked for.
 async fn list(
     api: Api,
+    caller: Caller,
     wanted: Wanted,
     what: &'static str,
     rows: impl FnOnce(&mut dyn Database, &Filter, &Page) -> Result<Answer, Fault> + Send + 'static,
-    prove: impl FnOnce(&Engine, &mut Answer) -> Result<Value, Problem> + Send + 'static,
+    prove: impl FnOnce(&Engine, &Sight, &mut Answer) -> Result<Value, Problem> + Send + 'static,
 ) -> Result<Json<Value>, Problem> {
     for (is_set, name) in
         [(wanted.by.is_some(), "by"), (wanted.success.is_some(), "success"), (wanted.window.is_some(), "window")]
@@ -172,7 +198,9 @@ async fn list(
     let (filter, page, proofs) = (filter(&wanted)?, page(&wanted)?, wanted.proofs == Some(true));
     on_projection(api, wanted.min_height, move |engine, questions| {
         let mut answer = questions.ask(|database| rows(database, &filter, &page)).map_err(problem)?;
-        let checkpoint = if proofs { prove(engine, &mut answer)? } else { Value::Null };
+        let sight = caller.sight(engine)?;
+        take_out(&sight, &mut answer)?;
+        let checkpoint = if proofs { prove(engine, &sight, &mut answer)? } else { Value::Null };
         let mut shown = show(engine, what, answer);
         if !checkpoint.is_null() {
             shown["state_checkpoint"] = checkpoint;

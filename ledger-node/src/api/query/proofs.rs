@@ -3,6 +3,7 @@
 
 use super::Problem;
 use crate::api::evidence::Blocks;
+use crate::api::sight::Sight;
 use crate::api::views::prove;
 use crate::engine::{Engine, ReadError};
 use serde_json::{Map, Value, json};
@@ -13,11 +14,11 @@ use tally_model::{AgreementId, Timestamp};
 use tally_projection::ask::Answer;
 
 /// Statement, receipt, and outcome with its path into the block's checkpoint, for each entry.
-pub(super) fn entries(engine: &Engine, answer: &mut Answer) -> Result<Value, Problem> {
+pub(super) fn entries(engine: &Engine, sight: &Sight, answer: &mut Answer) -> Result<Value, Problem> {
     let (mut blocks, mut known) = (Blocks::new(engine), Known::new());
     for row in &mut answer.rows {
         if let Some(place) = place(row) {
-            let proof = entry_proof(engine, &mut blocks, &mut known, place)?;
+            let proof = entry_proof((engine, sight), &mut blocks, &mut known, place)?;
             row.insert("proof".to_owned(), proof);
         }
     }
@@ -25,11 +26,11 @@ pub(super) fn entries(engine: &Engine, answer: &mut Answer) -> Result<Value, Pro
 }
 
 /// The same for events: of the entry that caused them, or of the term that ran out.
-pub(super) fn events(engine: &Engine, answer: &mut Answer) -> Result<Value, Problem> {
+pub(super) fn events(engine: &Engine, sight: &Sight, answer: &mut Answer) -> Result<Value, Problem> {
     let (mut blocks, mut known) = (Blocks::new(engine), Known::new());
     for row in &mut answer.rows {
         let proof = match (place(row), term(row)) {
-            (Some(place), _) => entry_proof(engine, &mut blocks, &mut known, place)?,
+            (Some(place), _) => entry_proof((engine, sight), &mut blocks, &mut known, place)?,
             (None, Some((agreement, due))) => term_json(&blocks.term(&agreement, due)?),
             _ => continue,
         };
@@ -47,7 +48,7 @@ fn term(row: &Map<String, Value>) -> Option<(AgreementId, Timestamp)> {
 type Known = BTreeMap<(u64, i64), Value>;
 
 fn entry_proof(
-    engine: &Engine,
+    (engine, sight): (&Engine, &Sight),
     blocks: &mut Blocks<'_>,
     known: &mut Known,
     (entry, item): (u64, i64),
@@ -56,6 +57,12 @@ fn entry_proof(
         return Ok(proof.clone());
     }
     let (committed, bytes) = engine.entry(entry)?.ok_or(ReadError::Entry(entry))?;
+    if let Some(withheld) = sight.entry(entry, &bytes)? {
+        // That it is in the ledger is shown all the same.
+        let proof = json!({"withheld": withheld, "receipt": hex::encode(engine.receipt(&committed)?)});
+        known.insert((entry, item), proof.clone());
+        return Ok(proof);
+    }
     // Item 0 is also what a single statement has, and item -1 is a batch itself.
     let item_of_batch = u32::try_from(item).ok().filter(|_| BatchEnvelope::is_one(&bytes));
     let origin = Origin { entry, item: item_of_batch };
@@ -100,14 +107,14 @@ fn path(hashes: &[Hash]) -> Vec<String> {
 
 /// The state of each agreement, all at one sealed checkpoint, which is given back. It may be of a later block than the answer: then
 /// it says so itself.
-pub(super) fn agreements(engine: &Engine, answer: &mut Answer) -> Result<Value, Problem> {
+pub(super) fn agreements(engine: &Engine, sight: &Sight, answer: &mut Answer) -> Result<Value, Problem> {
     let id = |row: &Map<String, Value>| row.get("agreement").and_then(Value::as_str).map(str::to_owned);
     let keys = answer.rows.iter().filter_map(id).map(|id| tally_contracts::state_key(&format!("agreement:{id}")));
     let keys: Vec<_> = keys.collect::<Result<_, _>>().map_err(|fault| Problem::not_now("projection", fault, 5))?;
     if keys.is_empty() {
         return Ok(Value::Null);
     }
-    let proved = prove(engine, &keys)?;
+    let proved = prove(engine, sight, &keys)?;
     for (row, claim) in answer.rows.iter_mut().zip(proved.claims) {
         let proof = json!({
             "key": hex::encode(&claim.key), "value": claim.value.map(hex::encode), "proof": hex::encode(&claim.proof),
