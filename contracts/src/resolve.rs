@@ -209,6 +209,19 @@ pub fn visibility(state: &dyn StateRead, (kind, name): (u8, &str), size: u64) ->
     VisibilityView { everyone, parties: parties.iter().map(ToString::to_string).collect(), roles, by, entry }
 }
 
+/// The state keys that prove [`visibility`]: of the rule in force, and of those before it down to the one that held then.
+#[must_use]
+pub fn visibility_keys(state: &dyn StateRead, (kind, name): (u8, &str), size: u64) -> Vec<Vec<u8>> {
+    let mut found = vec![keys::visibility(kind, name)];
+    let mut said: Option<Visibility> = read(state, &keys::visibility(kind, name));
+    while let Some(later) = said.take_if(|said| said.entry >= size && said.number > 1) {
+        let place = keys::past_visibility(kind, name, later.number - 1);
+        said = read(state, &place);
+        found.push(place);
+    }
+    found
+}
+
 /// A fingerprint of a device's firmware or mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FingerprintView {

@@ -13,7 +13,7 @@ use tally_model::{AgreementId, ContractName, DeviceId, PartyId, PolicyId};
 pub fn state_key(text: &str) -> Result<Vec<u8>, String> {
     const KINDS: &str = "party:ID, revoked:PARTY, device:ID, anchor:DEVICE, account:ID, agreement:ID, open:CONTRACT/VALUE/…, \
          permit:NUMBER, burnt:NUMBER, policy:OWNER/ID, barred:OWNER/PARTY, quarantine:device/ID, quarantine:agent/ID, \
-         past:party/ID/N, past:device/ID/N, visibility:party/ID, visibility:device/ID, recovery:PARTY, offer:DEVICE, fingerprint:DEVICE/KIND, private:ENTRY/FIELD, \
+         past:party/ID/N, past:device/ID/N, visibility:party/ID[/N], visibility:device/ID[/N], recovery:PARTY, offer:DEVICE, fingerprint:DEVICE/KIND, private:ENTRY/FIELD, \
          purged:ENTRY/FIELD, hex:BYTES";
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no state key; write one of {KINDS}"))?;
     let party = || PartyId::try_new(name).map_err(|fault| fault.to_string());
@@ -65,19 +65,26 @@ fn identity_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
             let id = DeviceId::try_new(id).map_err(|fault| fault.to_string())?;
             Ok(keys::past(b'd', id.as_str(), number(version)?))
         }
-        ("visibility", ["party", id]) => {
-            Ok(keys::visibility(b'p', PartyId::try_new(id).map_err(|fault| fault.to_string())?.as_str()))
+        ("visibility", ["party", id, rest @ ..]) if rest.len() < 2 => {
+            let id = PartyId::try_new(id).map_err(|fault| fault.to_string())?;
+            visibility(b'p', id.as_str(), rest.first().map(|text| number(text)).transpose()?)
         }
-        ("visibility", ["device", id]) => {
-            Ok(keys::visibility(b'd', DeviceId::try_new(id).map_err(|fault| fault.to_string())?.as_str()))
+        ("visibility", ["device", id, rest @ ..]) if rest.len() < 2 => {
+            let id = DeviceId::try_new(id).map_err(|fault| fault.to_string())?;
+            visibility(b'd', id.as_str(), rest.first().map(|text| number(text)).transpose()?)
         }
         ("fingerprint", [id, what @ ("firmware" | "mapping" | "identity")]) => {
             Ok(keys::fingerprint(&DeviceId::try_new(id).map_err(|fault| fault.to_string())?, what))
         }
         _ => Err(format!(
-            "`{name}`: write party/ID/N, device/ID/N (of visibility without N), or of a fingerprint DEVICE/firmware, DEVICE/mapping or DEVICE/identity"
+            "`{name}`: write party/ID/N, device/ID/N (of visibility also without N), or of a fingerprint DEVICE/firmware, DEVICE/mapping or DEVICE/identity"
         )),
     }
+}
+
+/// The rule in force, or an earlier one.
+fn visibility(kind: u8, name: &str, number: Option<u64>) -> Result<Vec<u8>, String> {
+    Ok(number.map_or_else(|| keys::visibility(kind, name), |number| keys::past_visibility(kind, name, number)))
 }
 
 fn access_key(kind: &str, name: &str) -> Result<Vec<u8>, String> {
@@ -128,6 +135,8 @@ mod tests {
             ("open:maintenance-order/press-01/bearing-worn", b"omaintenance-order\0press-01\0bearing-worn\0"),
             ("private:258/remark", b"I\0\0\0\0\0\0\x01\x02\0remark"),
             ("purged:0/a/b", b"X\0\0\0\0\0\0\0\0\0a/b"),
+            ("visibility:party/tina", b"Eptina"),
+            ("visibility:device/press-01/2", b"Edpress-01\0\0\0\0\0\0\0\0\x02"),
             ("hex:7aFf", b"z\xff"),
         ] {
             assert_eq!(state_key(text).as_deref(), Ok(key), "{text}");
@@ -143,6 +152,9 @@ mod tests {
             "open:a b/x",
             "private:x/y",
             "purged:7",
+            "visibility:tina",
+            "visibility:party/tina/first",
+            "visibility:party/tina/1/2",
         ] {
             assert!(state_key(wrong).is_err(), "{wrong}");
         }

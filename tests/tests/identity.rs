@@ -103,7 +103,7 @@ async fn a_key_is_withheld_from_whom_its_owner_does_not_name() {
     assert!(said.contains("registry.visibility-set"), "{said}");
     let named = |token: &'static str| ["show", "tina", "--ledger-key", "keys/node.pub.pem", "--token", token];
     let (code, said) = registry(&site, &named("anna.token")).await;
-    assert!(code == 1 && said.contains("withheld (policy of fixit, entry 1)"), "nothing is proved: {said}");
+    assert!(code == 1 && said.contains("withheld (policy of fixit, entry 1); who may see it is proved"), "{said}");
     assert!(said.contains("firm         fixit") && said.contains("seen by      acme"), "{said}");
     let (code, said) = registry(&site, &named("acme.token")).await;
     assert!(code == 0 && said.contains("proved") && said.contains("seen by      acme"), "{said}");
@@ -116,6 +116,11 @@ async fn a_key_is_withheld_from_whom_its_owner_does_not_name() {
     done(&site, &[&["visibility", "tina", "--everyone"][..], &fixit].concat()).await;
     let (code, said) = registry(&site, &named("anna.token")).await;
     assert!(code == 0 && !said.contains("withheld"), "{said}");
+    // Each rule at its height, proved: none, fixit's, and that everyone may.
+    for (at, everyone, entry) in [("0", true, Value::Null), ("1", false, 1.into()), ("3", true, 3.into())] {
+        let then = shown(&site, "tina", Some(at)).await["visibility"].clone();
+        assert_eq!((&then["everyone"], &then["entry"]), (&everyone.into(), &entry), "at {at}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,14 +46,16 @@ pub async fn party(
             withhold(&mut record, withheld.clone(), &["name", "skills", "key"]);
             record
         };
+        let of = (b'p', id.as_str());
+        let proof = [resolve::grade_keys(&id), resolve::visibility_keys(&state, of, size)].concat();
         let more = json!({
-            "visibility": resolve::visibility(&state, (b'p', id.as_str()), size),
+            "visibility": resolve::visibility(&state, of, size),
             "revoked": resolve::revoked_by(&state, &id, size).is_some(),
             "recovery": resolve::recovery(&state, &id, now),
             "then": then.map(hex::encode),
         });
         state.check()?;
-        answer(engine, &sight, (b'p', id.as_str()), &versions, at, show, (more, resolve::grade_keys(&id)))
+        answer(engine, &sight, of, &versions, at, show, (more, proof))
     })
     .await
     .map(Json)
@@ -73,7 +75,9 @@ pub async fn device(
         let versions = resolve::device_versions(&state, &id);
         let prints = resolve::fingerprints(&state, &id, FINGERPRINTS_MAX);
         let (size, then) = entries_at(engine, at)?;
-        let proof = PartyId::try_new(id.as_str()).map(|party| resolve::grade_keys(&party)).unwrap_or_default();
+        let of = (b'd', id.as_str());
+        let mut proof = PartyId::try_new(id.as_str()).map(|party| resolve::grade_keys(&party)).unwrap_or_default();
+        proof.extend(resolve::visibility_keys(&state, of, size));
         let sight = caller.sight(engine)?;
         let withheld = sight.device(&id)?;
         let show = |device: &DeviceRecord| {
@@ -82,13 +86,13 @@ pub async fn device(
             record
         };
         let more = json!({
-            "visibility": resolve::visibility(&state, (b'd', id.as_str()), size),
+            "visibility": resolve::visibility(&state, of, size),
             "grade": resolve::grade(&state, &id, size).word(),
             "then": then.map(hex::encode),
             "fingerprints": prints.iter().map(fingerprint).collect::<Vec<_>>(),
         });
         state.check()?;
-        answer(engine, &sight, (b'd', id.as_str()), &versions, at, show, (more, proof))
+        answer(engine, &sight, of, &versions, at, show, (more, proof))
     })
     .await
     .map(Json)
@@ -150,7 +154,6 @@ fn answer<T>(
             keys.push(key);
         }
     }
-    keys.extend(tally_contracts::state_key(&format!("visibility:{}/{name}", word(kind))));
     let (mut shown_keys, mut left_out) = (Vec::with_capacity(keys.len()), None);
     for key in keys {
         match sight.state_key(&key)? {
@@ -171,10 +174,6 @@ fn answer<T>(
         answer.extend(more);
     }
     Ok(answer)
-}
-
-fn word(kind: u8) -> &'static str {
-    if kind == b'p' { "party" } else { "device" }
 }
 
 fn line<T>(version: &Version<T>, from: u64, record: Value) -> Value {

@@ -99,12 +99,17 @@ fn claimed(said: &Value, key: &[u8], checkpoint: &Checkpoint) -> Result<Option<V
 
 /// Walks the versions as docs/formats/state.md says, *Who somebody was at a height*. Gives the height of the checkpoint.
 fn check(said: &Value, is_party: bool, args: &ShowArgs, ledger: &VerifyingKey) -> Result<u64, String> {
-    if !said["withheld"].is_null() {
-        return Err("nothing is proved: what would prove it is withheld".to_owned());
-    }
     let sealed = bytes_of(&said["proof"]["checkpoint"], "checkpoint")?;
     let checkpoint = Checkpoint::open(&sealed, ledger).map_err(|fault| fault.to_string())?;
     let kind = if is_party { "party" } else { "device" };
+    let size = size_then(said, args, (&checkpoint, ledger))?;
+    // Nodes of before do not speak of it.
+    if !said["visibility"].is_null() {
+        check_visibility(said, (kind, &args.id), size, &checkpoint)?;
+    }
+    if !said["withheld"].is_null() {
+        return Err(format!("{}; who may see it is proved", withheld(&said["withheld"])));
+    }
     let place = |number: u64| tally_contracts::state_key(&format!("past:{kind}/{}/{number}", args.id));
     let past = |number: u64| -> Result<Option<Past>, String> {
         claimed(said, &place(number)?, &checkpoint)?.map(|value| Past::read(&value)).transpose()
@@ -130,32 +135,68 @@ fn check(said: &Value, is_party: bool, args: &ShowArgs, ledger: &VerifyingKey) -
         }
     };
     if matches_shown(&shown, holds, is_party) {
-        check_grade(said, is_party, args, (&checkpoint, ledger))?;
+        check_grade(said, is_party, args, (&checkpoint, size))?;
         Ok(checkpoint.height)
     } else {
         Err("what is shown is not what is proved".to_owned())
     }
 }
 
+/// How many entries there were at the height, as the checkpoint of that height says.
+fn size_then(said: &Value, args: &ShowArgs, (newest, ledger): (&Checkpoint, &VerifyingKey)) -> Result<u64, String> {
+    let Some(at) = args.at.filter(|at| *at < newest.height) else { return Ok(newest.size) };
+    let then = Checkpoint::open(&bytes_of(&said["then"], "checkpoint of that height")?, ledger);
+    let then = then.map_err(|fault| fault.to_string())?;
+    if then.height != at || then.ledger != newest.ledger {
+        return Err(format!("the node shows the checkpoint of height {}, not of {at}", then.height));
+    }
+    Ok(then.size)
+}
+
+/// Who might see it then: the rule in force, or the one before it, as far back as the height needs.
+fn check_visibility(said: &Value, (kind, id): (&str, &str), size: u64, newest: &Checkpoint) -> Result<(), String> {
+    let rule = |number: Option<u64>| -> Result<Option<(u64, u64, Value)>, String> {
+        let number = number.map_or_else(String::new, |number| format!("/{number}"));
+        let place = tally_contracts::state_key(&format!("visibility:{kind}/{id}{number}"))?;
+        let value = claimed(said, &place, newest)?;
+        value.map(|value| read_rule(&value).ok_or_else(|| "a rule cannot be read".to_owned())).transpose()
+    };
+    let mut held = rule(None)?;
+    while let Some((number, ..)) = held.take_if(|(_, entry, _)| *entry >= size) {
+        if number > 1 {
+            held = Some(rule(Some(number - 1))?.ok_or("a rule is not there")?);
+        }
+    }
+    let nobody_said = json!({"everyone": true, "parties": [], "roles": [], "by": null, "entry": null});
+    said_is_proved("visibility", &said["visibility"], &held.map_or(nobody_said, |(.., shown)| shown))
+}
+
+/// `docs/formats/state.md`, `visibility:`: its number, its entry, and what it says.
+fn read_rule(value: &[u8]) -> Option<(u64, u64, Value)> {
+    let Cbor::Array(items) = cbor::decode(value).ok()? else { return None };
+    let [number, entry, by, to] = items.as_slice() else { return None };
+    let uint = |value: &Cbor| u64::try_from(value.as_integer()?).ok();
+    let (number, entry, by) = (uint(number)?, uint(entry)?, by.as_text()?);
+    let texts = |list: &Cbor| -> Option<Vec<String>> {
+        list.as_array()?.iter().map(|text| text.as_text().map(str::to_owned)).collect()
+    };
+    let (parties, roles) = match to.as_array().map(Vec::as_slice) {
+        Some([parties, roles]) => (texts(parties)?, texts(roles)?),
+        Some(_) => return None,
+        None => (Vec::new(), Vec::new()),
+    };
+    let shown = json!({"everyone": to.is_null(), "parties": parties, "roles": roles, "by": by, "entry": entry});
+    Some((number, entry, shown))
+}
+
 /// Whether a party was revoked at the height, or how far a device's evidence could go then: what stands in the first `size` entries
-/// counts, and the checkpoint of that height says how many these are.
+/// counts.
 fn check_grade(
     said: &Value,
     is_party: bool,
     args: &ShowArgs,
-    (newest, ledger): (&Checkpoint, &VerifyingKey),
+    (newest, size): (&Checkpoint, u64),
 ) -> Result<(), String> {
-    let size = match args.at.filter(|at| *at < newest.height) {
-        None => newest.size,
-        Some(at) => {
-            let then = Checkpoint::open(&bytes_of(&said["then"], "checkpoint of that height")?, ledger);
-            let then = then.map_err(|fault| fault.to_string())?;
-            if then.height != at || then.ledger != newest.ledger {
-                return Err(format!("the node shows the checkpoint of height {}, not of {at}", then.height));
-            }
-            then.size
-        }
-    };
     // What is no id of a party has no key of its own.
     let Ok(revocation) = tally_contracts::state_key(&format!("revoked:{}", args.id)) else { return Ok(()) };
     let entry =
@@ -269,7 +310,7 @@ fn render(said: &Value, is_party: bool, args: &ShowArgs, proved: &Result<u64, St
         );
     }
     let _ = match proved {
-        _ if !said["withheld"].is_null() => writeln!(text, "{:<12} {}", "proof", withheld(&said["withheld"])),
+        Err(fault) if !said["withheld"].is_null() => writeln!(text, "{:<12} {fault}", "proof"),
         Ok(height) => writeln!(text, "{:<12} by the state at height {height}", "proved"),
         Err(fault) => writeln!(text, "{:<12} DOES NOT HOLD: {fault}", "proof"),
     };
