@@ -198,7 +198,10 @@ pub(crate) fn history(kind: u8, name: &str) -> Vec<u8> {
 
 /// One of them, from 1.
 pub(crate) fn past(kind: u8, name: &str, number: u64) -> Vec<u8> {
-    let mut key = history(kind, name);
+    numbered(history(kind, name), number)
+}
+
+fn numbered(mut key: Vec<u8>, number: u64) -> Vec<u8> {
     key.push(0);
     key.extend(number.to_be_bytes());
     key
@@ -211,10 +214,7 @@ pub(crate) fn visibility(kind: u8, name: &str) -> Vec<u8> {
 
 /// Who might before, from 1.
 pub(crate) fn past_visibility(kind: u8, name: &str, number: u64) -> Vec<u8> {
-    let mut key = visibility(kind, name);
-    key.push(0);
-    key.extend(number.to_be_bytes());
-    key
+    numbered(visibility(kind, name), number)
 }
 
 /// Whether not everyone may.
