@@ -1,6 +1,6 @@
 //! The command line, described once: `--help` is made from this.
 
-use crate::flags::{AgentFlag, CallerFlags, NodeFlag};
+use crate::flags::{AccessFlags, AgentFlag, CallerFlags, NodeFlag};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -140,7 +140,7 @@ pub struct DemoArgs {
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Mapping files
+    /// Mapping files; agent.yaml, node.yaml and witness.yaml are checked too
     #[arg(required_unless_present = "schema", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Also run the tests inside the files
@@ -522,6 +522,9 @@ pub struct StatusArgs {
     /// The agent.
     #[command(flatten)]
     pub agent: AgentFlag,
+    /// Who we are.
+    #[command(flatten)]
+    pub shown: AccessFlags,
 }
 
 /// Arguments of `bench`.

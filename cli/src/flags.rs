@@ -19,17 +19,35 @@ pub struct NodeFlag {
     pub shown: AccessFlags,
 }
 
-/// How we show a node who we are; the same in every command.
+/// How we show a node or an agent who we are; the same in every command.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AccessFlags {
-    /// TLS: certificates of the authorities that may have signed the node's (PEM)
-    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CA", help_heading = "Reaching a node over TLS")]
+    /// TLS: certificates of the authorities that may have signed the other side's (PEM)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TALLY_CA",
+        help_heading = "Reaching node or agent over TLS"
+    )]
     pub ca: Option<PathBuf>,
     /// TLS: our certificate with its chain (PEM)
-    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CERT", help_heading = "Reaching a node over TLS")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TALLY_CERT",
+        help_heading = "Reaching node or agent over TLS"
+    )]
     pub cert: Option<PathBuf>,
     /// TLS: the key of --cert; without it, the file of --cert with the ending `.key`
-    #[arg(long, global = true, value_name = "FILE", env = "TALLY_CERT_KEY", help_heading = "Reaching a node over TLS")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TALLY_CERT_KEY",
+        help_heading = "Reaching node or agent over TLS"
+    )]
     pub cert_key: Option<PathBuf>,
     /// A file with our token, as `tally token add` showed it (mode 0600)
     #[arg(
@@ -37,7 +55,7 @@ pub struct AccessFlags {
         global = true,
         value_name = "FILE",
         env = "TALLY_TOKEN_FILE",
-        help_heading = "Reaching a node over TLS"
+        help_heading = "Reaching node or agent over TLS"
     )]
     pub token: Option<PathBuf>,
 }
@@ -79,20 +97,30 @@ impl NodeFlag {
 /// Where the agent is; the same in every command.
 #[derive(Debug, Clone, Args)]
 pub struct AgentFlag {
-    /// The agent: unix:/path/to/socket or tcp:host:port
+    /// The agent: unix:/path/to/socket, tcp:host:port, or with TLS tls:host:port
     #[arg(long, value_name = "ADDRESS", env = "TALLY_AGENT", value_parser = address, default_value = "unix:/run/tallystick/agent.sock")]
     pub agent: NodeAddress,
 }
 
 impl AgentFlag {
-    /// A client of the agent.
-    pub fn client(&self) -> Client {
-        self.client_with(Timeouts::default())
+    /// A client of the agent, with the usual times.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn client(&self, shown: &AccessFlags) -> Result<Client, Fault> {
+        self.client_with(shown, Timeouts::default())
     }
 
-    /// The same with other times.
-    pub fn client_with(&self, timeouts: Timeouts) -> Client {
-        Client::with_timeouts(self.agent.clone(), timeouts)
+    /// The same with other times. A token is for the node; the agent takes certificates only.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn client_with(&self, shown: &AccessFlags, timeouts: Timeouts) -> Result<Client, Fault> {
+        let client = Client::with_timeouts(self.agent.clone(), timeouts);
+        match &self.agent {
+            NodeAddress::Tls { .. } => Ok(client.with_access(Access { token: None, ..shown.access()? })),
+            _ => Ok(client),
+        }
     }
 }
 

@@ -255,7 +255,10 @@ fn agent_yaml(options: &Options, dir: &Path, mapping: &Path) -> String {
          ledger_key: keys/node.pub.pem\n\
          node: unix:{node}\n\
          broker: {{url: \"{broker}\", mode: point, prefix: tallystick}}\n\
-         listen: unix:{agent}\n",
+         listen: unix:{agent}\n\
+         # Read from other machines over TLS (`tally ca` makes certificates):\n\
+         # listen: [\"unix:{agent}\", \"tls:0.0.0.0:7461\"]\n\
+         # listen_tls: {{certificate: tls/{AGENT}.pem, key: tls/{AGENT}.key, client_ca: tls/ca.pem}}\n",
         here = dir.display(),
         ledger = options.ledger,
         // Relative, so that the folder can be moved.

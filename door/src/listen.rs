@@ -165,8 +165,7 @@ impl Bound {
     /// The certificates that this door shows and demands.
     #[must_use]
     pub fn expiry(&self) -> Expiry {
-        let files = self.door.secure.iter().flat_map(|secure| secure.files().files());
-        Expiry::of(files.filter(|(what, _)| matches!(*what, "certificate" | "client_ca")).map(|(_, file)| file.clone()))
+        Expiry::of(self.door.secure.iter().flat_map(|secure| secure.files().certificates()).cloned())
     }
 
     /// Where they really are: port 0 became a number.

@@ -15,15 +15,17 @@ use crate::store::{Journals, Sizes, Stores, open_anchors};
 use crate::submit::{KeyError, LedgerKey, Submit, on_disk};
 use crate::systemd;
 use crate::watch::{Watches, fingerprints};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, Clock, HistoricalBatch, ReadClockState, SINK_BATCHES_MAX, SystemClock};
 use tally_door::{Bound, Expiry};
 use tally_journal::DirStorage;
-use tally_ledger_client::{Client, NodeAddress};
+use tally_ledger_client::Client;
 use tally_mappings::{reserved_device, reserved_point};
 use tally_model::{ClockState, DeviceSpec, Timestamp};
 use tally_rules::Rule;
+use tally_tls::ServerTls;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -160,7 +162,7 @@ async fn start(
     check_names(&config, &plant)?;
     let status = Arc::new(Status::default());
     let links = links::make(&plant.devices, &identity(&config), |_| false)?;
-    let listener = api::open(&config.listen).await?;
+    let listener = api::open(&config).await?;
     tracing::info!(address = ?listener, "the agent's interface listens");
     let (stores, watches) = open_stores(&config, &plant, &status).await?;
     let key = LedgerKey::new(config.ledger_key.clone(), config.data.join("ledger.pem"))?;
@@ -255,7 +257,7 @@ impl Agent {
 
         let hands = Arc::new(Hands::new(identity(&self.config)));
         let gate = Arc::new(self.gate(&key, &hands, devices_seen.clone()).await?);
-        let api = api::routes(Arc::new(self.api(reloading.requests.clone(), &gate)));
+        let api = api::routes(Arc::new(self.api(reloading.requests.clone(), &gate, &listener)));
         let api = tokio::spawn(listener.serve(api, quit.clone()));
         let publishing = self.publish(&gate, sealed_seen.clone(), devices_seen, &clock, &quit)?;
         let mut ingest = self.ingest(watches, (source, late), changes, sealed, publishing.live.clone(), clock.clone());
@@ -406,11 +408,13 @@ impl Agent {
         Ok(synced.await?)
     }
 
-    /// What ends some day: our certificates for node and broker, and the authorities that we trust.
+    /// What ends some day: our certificates for node, broker and our own interface, and the authorities that we trust.
     fn certificates(&self) -> Expiry {
         let broker = self.config.broker.as_ref().map(|broker| &broker.tls);
-        let all = [Some(&self.config.access.tls), broker].into_iter().flatten();
-        Expiry::of(all.flat_map(|tls| [&tls.certificate, &tls.ca]).flatten().cloned())
+        let shown = [Some(&self.config.access.tls), broker].into_iter().flatten();
+        let shown = shown.flat_map(|tls| [&tls.certificate, &tls.ca]).flatten();
+        let files: BTreeSet<_> = shown.chain(self.config.listen_tls.iter().flat_map(ServerTls::certificates)).collect();
+        Expiry::of(files.into_iter().cloned())
     }
 
     /// A client of the node, with what the agent brings along.
@@ -454,13 +458,12 @@ impl Agent {
         Ok(Gate::new(book, parts))
     }
 
-    fn api(&self, reloads: mpsc::Sender<reload::Request>, gate: &Arc<Gate<Disk>>) -> Api<Disk> {
-        // Whoever reaches a port may read; only who may open the socket's file may change something.
-        let is_local = matches!(self.config.listen, NodeAddress::Unix(_));
+    fn api(&self, reloads: mpsc::Sender<reload::Request>, gate: &Arc<Gate<Disk>>, listener: &Bound) -> Api<Disk> {
         Api {
-            reloads: is_local.then_some(reloads),
+            reloads,
             gate: gate.clone(),
-            takes_permits: is_local,
+            places: listener.places(),
+            connections: listener.tallies(),
             stores: self.stores.clone(),
             status: self.status.clone(),
             agent: self.config.name.to_string(),

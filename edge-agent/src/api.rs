@@ -1,10 +1,11 @@
-//! The agent's own interface, for people, Prometheus and `tally evidence`: HTTP on a local socket or a port.
+//! The agent's own interface, for people, Prometheus and `tally evidence`: HTTP on a local socket, a port, or a port with TLS.
 //!
 //! `GET /status` JSON, `/live`, `/ready`, `/metrics`, `/statements/{id}`, `/receipts/{id}`, `/disclosures/{id}`, `/dead-letters`,
 //! `/anchors`, `/readings/{device}/{number}`, `/permits` (what the gate did of late);
 //! `POST /reload`, `POST /permits/use` (on a local socket only).
 //! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. There is no login: who
-//! reaches the socket may read, and have the mapping file read anew. One disclosure is built at a time.
+//! reaches a port may read (over TLS: whose certificate is taken); who may open the socket's file may also have the mapping read anew and bring
+//! permits. One disclosure is built at a time.
 
 mod listen;
 mod permits;
@@ -22,12 +23,12 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use problem::Problem;
 use serde_json::json;
 use std::sync::Arc;
 use tally_connector_api::{Clock, SystemClock};
-use tally_door::Expiry;
+use tally_door::{Expiry, Listen, Peer, Place, Tallies};
 use tally_evidence::StatementName;
 use tally_journal::Storage;
 use tally_model::{DeviceId, Timestamp};
@@ -47,12 +48,14 @@ pub struct Api<S: Storage> {
     pub plant: String,
     /// The ledger it seals for.
     pub ledger: String,
-    /// Where a reload is asked for; `None` when that is not allowed here.
-    pub reloads: Option<mpsc::Sender<reload::Request>>,
+    /// Where a reload is asked for.
+    pub reloads: mpsc::Sender<reload::Request>,
     /// Uses permits.
     pub gate: Arc<Gate<S>>,
-    /// Whether permits are taken here.
-    pub takes_permits: bool,
+    /// Where it listens.
+    pub places: Vec<Listen>,
+    /// Connections that the door turned away.
+    pub connections: Tallies,
     /// Certificates that end some day.
     pub expiry: Expiry,
     /// A disclosure may hold a day of readings in memory: one at a time.
@@ -60,6 +63,15 @@ pub struct Api<S: Storage> {
 }
 
 type Shared<S> = State<Arc<Api<S>>>;
+type Caller = Extension<Arc<Peer>>;
+
+/// Whoever reaches a port may read; only who may open the socket's file may change something.
+fn changes_only_here(peer: &Peer, code: &'static str, hint: &'static str) -> Result<(), Problem> {
+    match peer.place {
+        Place::Unix => Ok(()),
+        Place::Tcp(_) => Err(Problem::forbidden(code, "a port changes nothing".to_owned(), hint)),
+    }
+}
 
 /// All routes.
 pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
@@ -84,6 +96,7 @@ pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
 async fn status<S: Storage + Send + 'static>(State(api): Shared<S>) -> Response {
     let mut status = api.status.as_json(&api.agent, &api.plant, &api.ledger);
     status["anchors"] = anchor_lines(&api).into();
+    status["listen"] = api.places.iter().map(ToString::to_string).collect();
     status["permits"] = api.gate.known_of().await;
     Json(status).into_response()
 }
@@ -105,6 +118,7 @@ async fn ready<S: Storage>(State(api): Shared<S>) -> Result<&'static str, Proble
 async fn metrics<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem> {
     let mut text = api.status.metrics(&summary(&api), now()).map_err(|fault| Problem::internal(&fault))?;
     text += &api.expiry.text("tally_agent", u64::try_from(now().as_seconds()).unwrap_or(0));
+    text += &api.connections.text();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
@@ -207,12 +221,9 @@ async fn dead_letters<S: Storage + Send + 'static>(State(api): Shared<S>) -> Res
 }
 
 /// The mapping file anew; the answer says what changed, or every fault and that nothing did.
-async fn reload<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem> {
-    let Some(reloads) = &api.reloads else {
-        let detail = "a port changes nothing".to_owned();
-        return Err(Problem::forbidden("reload", detail, "send SIGHUP to the agent, or have it listen on a socket"));
-    };
-    match reload::ask(reloads).await {
+async fn reload<S: Storage>(State(api): Shared<S>, Extension(peer): Caller) -> Result<Response, Problem> {
+    changes_only_here(&peer, "reload", "send SIGHUP to the agent, or have it listen on a socket too")?;
+    match reload::ask(&api.reloads).await {
         None => Err(Problem::not_now("stopping", "the agent is stopping".to_owned())),
         Some(Ok(report)) => Ok(Json(report).into_response()),
         Some(Err(refused)) => Err(Problem::faults("mapping", refused)),

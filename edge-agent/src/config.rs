@@ -1,7 +1,7 @@
 //! `agent.yaml`: what the agent is told. The manual is `docs/operator/agent.md`.
 //!
 //! Paths are relative to the file. Every fault is reported at once with line and column. Nothing is created or
-//! connected here; only the key files are read.
+//! connected here; only keys and certificates are read.
 
 mod check;
 mod written;
@@ -13,9 +13,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_connector_mqtt::sparkplug::Name;
+use tally_door::Listen;
 use tally_evidence::{SealingKey, VerifyingKey};
 use tally_ledger_client::{Access, NodeAddress};
 use tally_model::{MqttBroker, PartyId, Secret, Tls};
+use tally_tls::ServerTls;
 
 /// Larger files are no agent.yaml.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -44,7 +46,9 @@ pub struct AgentConfig {
     /// Where SCADA listens.
     pub broker: Option<BrokerConfig>,
     /// Where the agent's own interface listens.
-    pub listen: NodeAddress,
+    pub listen: Vec<Listen>,
+    /// Certificates of its `tls:` places.
+    pub listen_tls: Option<ServerTls>,
     /// How often all readings of a device are anchored in the ledger; `None`: never.
     pub anchors: Option<Duration>,
     /// What the gate does when it cannot ask the ledger.

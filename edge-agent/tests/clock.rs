@@ -55,7 +55,7 @@ fn start(site: &Site, wall: &Wall) -> common::Agent {
 fn start_by(site: &Site, clock: MakeClock) -> common::Agent {
     let (stop, config, plant) = (CancellationToken::new(), site.config.clone(), site.plant.clone());
     let task = tokio::spawn(tally_edge_agent::run_plant_by(config, plant, clock, stop.clone()));
-    common::Agent { stop, task, client: Client::new(site.config.listen.clone()) }
+    common::Agent { stop, task, client: site.client() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod common;
 
 use common::{Mood, Node, Site, check_disclosure, check_story, ledger_key, wait};
 use std::time::Duration;
+use tally_door::Listen;
 use tally_evidence::{Receipt, SignedStatement, SigningKey};
 use tally_model::Priority;
 
@@ -186,7 +187,7 @@ async fn one_data_folder_one_agent() {
     let agent = site.start();
     agent.wait_for("readings", 1).await;
     assert!(site.start().task.await.unwrap().unwrap_err().to_string().contains("another program answers"));
-    site.config.listen = format!("unix:{}", site.dir.path().join("other.sock").display()).parse().unwrap();
+    site.config.listen = vec![Listen::Unix(site.dir.path().join("other.sock"))];
     assert!(site.start().task.await.unwrap().unwrap_err().to_string().contains("in use"));
     agent.stop().await;
 }

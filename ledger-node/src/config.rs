@@ -17,7 +17,6 @@ pub use fault::ConfigError;
 pub use follow::FollowAs;
 pub use rules::load_rules;
 
-pub(crate) use door::{RawPlaces, RawTls};
 pub(crate) use fault::{Checker, check_yaml};
 pub(crate) use follow::RawClientTls;
 
@@ -35,7 +34,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tally_contracts::{Fault, Genesis};
-use tally_door::{DoorLimits, Listen};
+use tally_door::{DoorLimits, Listen, WrittenDoor, WrittenListen, WrittenTls};
 use tally_evidence::{SigningKey, VerifyingKey};
 use tally_ledger_client::NodeAddress;
 use tally_model::{PartyId, parse_duration};
@@ -100,9 +99,9 @@ struct RawConfig {
     contracts: Vec<PathBuf>,
     #[serde(default)]
     rules: Vec<PathBuf>,
-    listen: Option<Spanned<Vec<Spanned<String>>>>,
+    listen: Option<Spanned<WrittenListen>>,
     listen_plain: Option<Spanned<String>>,
-    tls: Option<RawTls>,
+    tls: Option<WrittenTls>,
     #[serde(default)]
     access: door::RawAccess,
     #[serde(default)]
@@ -154,14 +153,16 @@ impl NodeConfig {
         let follow_as = follow_as(raw.follow.as_ref().map(|follow| &follow.value), folder);
         let (key, follow) = checker.key(raw.key, raw.follow.as_ref(), &raw.ledger, raw.witnesses.is_some());
         let (access, door) = checker.access(raw.access);
-        let places = RawPlaces {
-            listen: raw.listen,
+        let ledger = checker.ledger(&raw.ledger);
+        let places = checker.places(&WrittenDoor {
+            listen: raw.listen.as_ref(),
             plain: raw.listen_plain.as_ref(),
-            has_tls: raw.tls.is_some(),
+            tls: raw.tls.as_ref(),
+            tls_key: "tls",
             usual: LISTEN,
-        };
+        });
         let config = Self {
-            ledger: checker.ledger(&raw.ledger),
+            ledger,
             data: folder.join(&data),
             key,
             follow,
@@ -169,8 +170,8 @@ impl NodeConfig {
             genesis: raw.genesis.map(|path| folder.join(path)),
             contracts: raw.contracts.into_iter().map(|path| folder.join(path)).collect(),
             rules: raw.rules.into_iter().map(|path| folder.join(path)).collect(),
-            listen: checker.listen(places),
-            tls: checker.tls(raw.tls),
+            listen: places.listen,
+            tls: places.tls,
             access,
             door,
             limits: checker.limits(&raw.limits),

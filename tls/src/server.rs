@@ -32,6 +32,11 @@ impl ServerTls {
         let also = [("client_ca", &self.client_ca), ("crl", &self.crl)];
         always.into_iter().chain(also.into_iter().filter_map(|(what, file)| Some((what, file.as_ref()?))))
     }
+
+    /// Those that end some day: what we show, and what we demand.
+    pub fn certificates(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.certificate].into_iter().chain(&self.client_ca)
+    }
 }
 
 /// What the settings say, as the library wants it: HTTP/1.1, TLS 1.2 and 1.3, no resumption. Reads the files.

@@ -8,7 +8,7 @@ use crate::answer::{Answer, Context, Fault, print_json};
 use crate::commands::call::{Done, Wish, submit};
 use crate::commands::evidence::write_whole;
 use crate::commands::prove::time;
-use crate::flags::{AgentFlag, CallerFlags, NodeFlag};
+use crate::flags::{AccessFlags, AgentFlag, CallerFlags, NodeFlag};
 use crate::shutdown::runtime;
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
@@ -353,7 +353,7 @@ fn permits(args: &PermitsArgs, json: bool) -> Result<Answer, Fault> {
 
 fn use_permit(args: &UseArgs, json: bool) -> Result<Answer, Fault> {
     let file = std::fs::read(&args.file).context(args.file.display())?;
-    let answer = runtime()?.block_on(args.agent.client().post_bytes("/permits/use", file));
+    let answer = runtime()?.block_on(args.agent.client(&AccessFlags::default())?.post_bytes("/permits/use", file));
     match answer {
         Ok(report) => {
             if json {

@@ -1,11 +1,14 @@
-//! `tally check FILE…`: every fault at once, nothing connected.
+//! `tally check FILE…`: every fault at once, nothing connected. Mappings, and the settings of agent, node and witness.
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::CheckArgs;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
+use tally_edge_agent::AgentConfig;
 use tally_evidence::sha256;
+use tally_ledger_node::NodeConfig;
+use tally_ledger_node::witness::WitnessConfig;
 use tally_mappings::{Plant, TestReport};
 use tally_model::DeviceSpec;
 
@@ -54,6 +57,75 @@ struct Checked {
 }
 
 fn check(file: &Path, test: bool) -> Checked {
+    match Settings::of(file) {
+        Some(settings) => settings.check(file),
+        None => check_mapping(file, test),
+    }
+}
+
+/// A file of settings, known by the keys that only it has.
+#[derive(Debug, Clone, Copy)]
+enum Settings {
+    Agent,
+    Node,
+    Witness,
+}
+
+impl Settings {
+    fn of(file: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(file).ok()?;
+        let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_saphyr::from_str(&text).ok()?;
+        let has = |key: &str| keys.contains_key(key);
+        match () {
+            () if has("ledger") && has("mapping") => Some(Self::Agent),
+            () if has("ledger") && has("data") => Some(Self::Node),
+            () if has("logs") && has("data") => Some(Self::Witness),
+            () => None,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Node => "node",
+            Self::Witness => "witness",
+        }
+    }
+
+    /// As the program does when it starts; keys and certificates that the file names are looked at.
+    fn check(self, file: &Path) -> Checked {
+        let (word, faults) = (self.word(), self.faults(file));
+        let (well, mut text) = (faults.is_empty(), faults.join("\n"));
+        if well {
+            text = format!("{}: the settings of the {word} are fine", file.display());
+        }
+        let json = serde_json::json!({"file": file, "ok": well, "settings": word, "faults": faults});
+        Checked { well, text: text + "\n", json }
+    }
+
+    fn faults(self, file: &Path) -> Vec<String> {
+        let lines = |fault: String| fault.lines().map(ToOwned::to_owned).collect();
+        let tls = match self {
+            Self::Agent => match AgentConfig::load(file) {
+                Err(fault) => return lines(fault.to_string()),
+                // Looked at with everything else.
+                Ok(_) => None,
+            },
+            Self::Node => match NodeConfig::load(file) {
+                Err(fault) => return lines(fault.to_string()),
+                Ok(config) => config.tls,
+            },
+            Self::Witness => match WitnessConfig::load(file) {
+                Err(fault) => return lines(fault.to_string()),
+                Ok(config) => config.tls,
+            },
+        };
+        let unusable = tls.and_then(|tls| tally_tls::server_config(&tls).err());
+        unusable.map(|fault| format!("{}: tls: {fault}", file.display())).into_iter().collect()
+    }
+}
+
+fn check_mapping(file: &Path, test: bool) -> Checked {
     let plant = match tally_mappings::load(file, &environment) {
         Ok(plant) => plant,
         Err(faults) => {

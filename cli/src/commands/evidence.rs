@@ -11,7 +11,7 @@ use tally_ledger_client::{Client, RequestError};
 use tally_verifier::verify;
 
 pub fn run(args: &EvidenceArgs, is_json: bool) -> Result<Answer, Fault> {
-    let (node, agent) = (args.node.client()?, args.agent.client());
+    let (node, agent) = (args.node.client()?, args.agent.client(&args.node.shown)?);
     let runtime = runtime()?;
     if let Err(RequestError::Refused { status: 404, .. }) =
         runtime.block_on(node.get_json(&format!("/agreements/{}", args.id)))

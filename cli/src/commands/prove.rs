@@ -128,7 +128,7 @@ fn coverage(args: &ProveArgs, question: &Question) -> Result<Option<Vec<u8>>, Fa
 /// it, which is then said.
 async fn shown(args: &ProveArgs, name: &ReadingName) -> Result<Option<(Question, Disclosure)>, Fault> {
     let ReadingName { device, point, number } = name;
-    let agent = args.agent.client_with(Timeouts { answer: ANSWER_TIME, ..Timeouts::default() });
+    let agent = args.agent.client_with(&args.node.shown, Timeouts { answer: ANSWER_TIME, ..Timeouts::default() })?;
     let bytes = match agent.get_bytes(&format!("/readings/{device}/{number}")).await {
         Err(RequestError::Refused { status: 404 | 410, text, .. }) => {
             eprintln!("{text}");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tally_ledger_client::RequestError;
 
 pub fn run(args: &StatusArgs, json: bool) -> Result<Answer, Fault> {
-    let answer = runtime()?.block_on(args.agent.client().post("/reload"));
+    let answer = runtime()?.block_on(args.agent.client(&args.shown)?.post("/reload"));
     let report = match answer {
         Ok(report) => report,
         // The faults of the file are an answer, not a failure of this command.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub fn run(args: &StatusArgs, json: bool) -> Result<Answer, Fault> {
     let status = runtime()?
-        .block_on(args.agent.client().get_json("/status"))
+        .block_on(args.agent.client(&args.shown)?.get_json("/status"))
         .context(format_args!("asking the agent at {}", args.agent.agent))?;
     if json {
         print_json(&status)?;

@@ -1,28 +1,22 @@
 //! Permits that somebody brings.
 
-use super::Shared;
 use super::problem::Problem;
+use super::{Caller, Shared, changes_only_here};
 use crate::gate::Refusal;
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::json;
 use tally_journal::Storage;
 
 /// Uses a permit; the body is its file. 403 when the gate says no, with why and what to do.
 pub(super) async fn use_one<S: Storage + Send + 'static>(
     State(api): Shared<S>,
+    Extension(peer): Caller,
     file: Bytes,
 ) -> Result<Response, Problem> {
-    if !api.takes_permits {
-        let detail = "a port changes nothing".to_owned();
-        return Err(Problem::forbidden(
-            "port",
-            detail,
-            "have the agent listen on a socket, and bring the permit there",
-        ));
-    }
+    changes_only_here(&peer, "port", "have the agent listen on a socket too, and bring the permit there")?;
     // Whoever hangs up has no permit half used: the work goes on by itself.
     let gate = api.gate.clone();
     let done = tokio::spawn(async move { gate.use_permit(&file).await }).await;

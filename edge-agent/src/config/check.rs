@@ -59,16 +59,16 @@ pub(super) fn check(
     let node = checker.keep(&written.node, written.node.value.parse());
     let access = checker.access(&written, node.as_ref());
     let ledger_key = written.ledger_key.as_ref().map(|key| checker.public_key(key));
+    let places = checker.listen(&written);
     let broker = written.broker.map(|broker| checker.broker(broker, &written.name.value));
-    let listen = checker.listen(&written.listen, written.listen_plain.as_ref());
     let limits = checker.limits(&written.limits);
     let anchors = checker.anchors(&written.anchors);
     let gate = checker.gate(&written.gate);
     let batch = written.batch.as_ref().map(|batch| checker.batch(batch));
     let pki = written.pki.map_or_else(|| checker.path("pki"), |pki| checker.path(&pki.value));
     let (mapping, data) = (checker.path(&written.mapping.value), checker.path(&written.data.value));
-    if let (Some(name), Some(ledger), Some(key), Some(node), Some(listen), true) =
-        (name, ledger, key, node, listen, checker.faults.is_empty())
+    if let (Some(name), Some(ledger), Some(key), Some(node), Some(places), true) =
+        (name, ledger, key, node, places, checker.faults.is_empty())
     {
         let (ledger, ledger_key, broker) = (ledger.to_string(), ledger_key.flatten(), broker.flatten());
         return Ok(AgentConfig {
@@ -82,7 +82,8 @@ pub(super) fn check(
             access,
             ledger_key,
             broker,
-            listen,
+            listen: places.listen,
+            listen_tls: places.tls,
             anchors,
             gate,
             batch,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
+use tally_door::{WrittenListen, WrittenTls};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,8 +18,9 @@ pub(super) struct Written {
     pub token: Option<Spanned<String>>,
     pub ledger_key: Option<Spanned<String>>,
     pub broker: Option<Broker>,
-    pub listen: Spanned<String>,
+    pub listen: Spanned<WrittenListen>,
     pub listen_plain: Option<Spanned<String>>,
+    pub listen_tls: Option<Spanned<WrittenTls>>,
     #[serde(default)]
     pub anchors: Anchors,
     pub batch: Option<Batch>,

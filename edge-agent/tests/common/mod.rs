@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tally_door::Listen;
 use tally_edge_agent::{AgentConfig, AgentError, AgentPlant, BrokerConfig, Limits};
 use tally_evidence::{
     Disclosure, Receipt, SignedStatement, SigningKey, StatementId, Transition, Tree, TriggerBody, leaf_hash,
@@ -265,7 +266,8 @@ impl Site {
             ledger_key: None,
             broker: None,
             access: tally_ledger_client::Access::default(),
-            listen: format!("unix:{}", dir.path().join("agent.sock").display()).parse().unwrap(),
+            listen: vec![Listen::Unix(dir.path().join("agent.sock"))],
+            listen_tls: None,
             gate: tally_edge_agent::gate::GateSetting::default(),
             anchors: None,
             batch: None,
@@ -284,10 +286,15 @@ impl Site {
         self
     }
 
+    /// A client of the agent's first socket.
+    pub fn client(&self) -> Client {
+        Client::new(self.config.listen[0].to_string().parse().unwrap())
+    }
+
     pub fn start(&self) -> Agent {
         let stop = CancellationToken::new();
         let task = tokio::spawn(tally_edge_agent::run_plant(self.config.clone(), self.plant.clone(), stop.clone()));
-        Agent { stop, task, client: Client::new(self.config.listen.clone()) }
+        Agent { stop, task, client: self.client() }
     }
 }
 

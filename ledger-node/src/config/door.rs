@@ -5,20 +5,9 @@ use crate::api::{Access, Role};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use tally_door::{DoorLimits, Listen};
-use tally_tls::ServerTls;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawTls {
-    certificate: PathBuf,
-    key: PathBuf,
-    client_ca: Option<PathBuf>,
-    clients: Option<Spanned<String>>,
-    crl: Option<PathBuf>,
-}
+use tally_contracts::Fault;
+use tally_door::{DoorLimits, Places, WrittenDoor};
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -37,84 +26,15 @@ pub(super) struct RawAccess {
     connections_per_peer: Option<Spanned<u64>>,
 }
 
-/// Places as they are written, and what is allowed there.
-pub(crate) struct RawPlaces<'a> {
-    pub listen: Option<Spanned<Vec<Spanned<String>>>>,
-    /// `listen_plain`.
-    pub plain: Option<&'a Spanned<String>>,
-    pub has_tls: bool,
-    /// Where to listen when nothing is said.
-    pub usual: SocketAddr,
-}
-
 impl Checker<'_> {
-    /// Where to listen. What others can reach needs TLS, or somebody who says that it does not.
-    pub(crate) fn listen(&mut self, raw: RawPlaces<'_>) -> Vec<Listen> {
-        let plain_is_allowed = raw.plain.is_some_and(|word| word.value == "allowed");
-        if let Some(word) = raw.plain.filter(|_| !plain_is_allowed) {
-            let found = format!("`{}`", word.value);
-            self.fault(word, "listen_plain", found, "the only word is `allowed`; without it plain ports are local");
-        }
-        let Some(listen) = raw.listen else { return vec![Listen::Tcp(raw.usual)] };
-        if listen.value.is_empty() {
-            self.fault(&listen, "listen", "nowhere to listen".to_owned(), "for example [\"tcp:127.0.0.1:7460\"]");
-        }
-        let mut places = Vec::new();
-        for (number, text) in listen.value.iter().enumerate() {
-            let key = format!("listen[{number}]");
-            let fault = match self.place(&text.value) {
-                Err(reason) => (format!("`{}`: {reason}", text.value), PLACES),
-                Ok(place) if places.contains(&place) => (format!("`{}` stands here twice", text.value), "remove one"),
-                Ok(place) if place.is_open() && !plain_is_allowed => {
-                    (format!("`{}` can be reached from other machines without TLS", text.value), OPEN)
-                }
-                Ok(Listen::Tls(_)) if !raw.has_tls => {
-                    (format!("`{}` without certificates", text.value), "write `tls: {certificate: …, key: …}` too")
-                }
-                Ok(place) => {
-                    places.push(place);
-                    continue;
-                }
-            };
-            self.fault(text, &key, fault.0, fault.1);
-        }
-        places
-    }
-
-    fn place(&self, text: &str) -> Result<Listen, &'static str> {
-        let address = |text: &str| text.parse().map_err(|_| "an address and a port are needed, not a name");
-        match text.split_once(':') {
-            Some(("unix", "")) => Err("the path is missing"),
-            Some(("unix", path)) => Ok(Listen::Unix(self.folder.join(path))),
-            Some(("tcp", place)) => address(place).map(Listen::Tcp),
-            Some(("tls", place)) => address(place).map(Listen::Tls),
-            _ => Err("it begins with none of `unix:`, `tcp:` and `tls:`"),
-        }
-    }
-
-    pub(crate) fn tls(&mut self, raw: Option<RawTls>) -> Option<ServerTls> {
-        let raw = raw?;
-        let clients = raw.clients.as_ref().map(|word| (word, word.value.as_str()));
-        let is_optional = match (clients, &raw.client_ca) {
-            (Some((word, "required")), None) => {
-                let found = "clients need a certificate, and no authority is named".to_owned();
-                self.fault(word, "tls.clients", found, "write `client_ca: FILE` too");
-                false
-            }
-            (Some((_, "required")) | None, _) => false,
-            (Some((_, "optional")), _) => true,
-            (Some((word, found)), _) => {
-                self.fault(word, "tls.clients", format!("`{found}`"), "`required` or `optional`");
-                false
-            }
-        };
-        let file = |path: PathBuf| self.folder.join(path);
-        Some(ServerTls {
-            certificate: file(raw.certificate),
-            key: file(raw.key),
-            client_ca: raw.client_ca.map(file),
-            is_optional,
-            crl: raw.crl.map(file),
+    /// Where to listen, with which certificates; nowhere after a fault.
+    pub(crate) fn places(&mut self, written: &WrittenDoor<'_>) -> Places {
+        written.check(self.folder).unwrap_or_else(|faults| {
+            self.faults.extend(faults.into_iter().map(|fault| {
+                let (line, column) = (fault.at.line(), fault.at.column());
+                Fault { line, column, key: fault.key, found: fault.found, hint: fault.hint }
+            }));
+            Places { listen: Vec::new(), tls: None }
         })
     }
 
@@ -156,7 +76,3 @@ impl Checker<'_> {
         (access, DoorLimits { connections_per_peer: peers.map_or(usual.connections_per_peer, to_usize) })
     }
 }
-
-const PLACES: &str = "write `unix:/run/tallystick/node.sock`, `tcp:127.0.0.1:7460` or `tls:10.0.0.5:7460`";
-const OPEN: &str = "write `tls:` instead of `tcp:`, with certificates under `tls`; or, behind a proxy or a firewall that you trust, \
-     `listen_plain: allowed`";

@@ -38,7 +38,7 @@ fn all_faults_at_once_with_their_places() {
     let bad = GOOD
         .replace("press-line", "press line")
         .replace("unix:/run/tallystick/node.sock", "http://here")
-        .replace("[::1]:7460", "localhost:7460")
+        .replace("[::1]:7460", "node.plant:7460")
         .replace("65536", "5")
         .replace("2ms", "2 weeks");
     let faults = parse(&bad).unwrap_err();

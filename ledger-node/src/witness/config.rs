@@ -1,11 +1,11 @@
 //! `witness.yaml`, and `witness_for` of node.yaml: as written, then checked. Reference: `docs/operator/witness.md`.
 
-use crate::config::{Checker, ConfigError, RawPlaces, RawTls, check_yaml, load_private};
+use crate::config::{Checker, ConfigError, check_yaml, load_private};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::path::{Path, PathBuf};
 use tally_contracts::Fault;
-use tally_door::Listen;
+use tally_door::{Listen, WrittenDoor, WrittenListen, WrittenTls};
 use tally_evidence::{LogKey, NoteSigningKey, NoteVerifyingKey, is_key_name};
 use tally_tls::ServerTls;
 
@@ -53,9 +53,9 @@ struct RawConfig {
     name: Spanned<String>,
     key: PathBuf,
     data: PathBuf,
-    listen: Option<Spanned<Vec<Spanned<String>>>>,
+    listen: Option<Spanned<WrittenListen>>,
     listen_plain: Option<Spanned<String>>,
-    tls: Option<RawTls>,
+    tls: Option<WrittenTls>,
     logs: Spanned<Vec<RawLog>>,
 }
 
@@ -94,14 +94,16 @@ impl WitnessConfig {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
         let raw: RawConfig = check_yaml(text, "witness.yaml", LISTS)?;
         let mut checker = Checker { folder, faults: Vec::new() };
-        let plain = raw.listen_plain.as_ref();
-        let places = RawPlaces { listen: raw.listen, plain, has_tls: raw.tls.is_some(), usual: LISTEN };
         let watching = RawWatching { name: raw.name, key: raw.key, data: Some(raw.data), logs: raw.logs };
-        let config = Self {
-            watching: watching.check(&mut checker, "", Path::new("")),
-            listen: checker.listen(places),
-            tls: checker.tls(raw.tls),
-        };
+        let watching = watching.check(&mut checker, "", Path::new(""));
+        let places = checker.places(&WrittenDoor {
+            listen: raw.listen.as_ref(),
+            plain: raw.listen_plain.as_ref(),
+            tls: raw.tls.as_ref(),
+            tls_key: "tls",
+            usual: LISTEN,
+        });
+        let config = Self { watching, listen: places.listen, tls: places.tls };
         if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
     }
 }

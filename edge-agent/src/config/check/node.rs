@@ -1,9 +1,12 @@
 //! How the node is reached, and who may reach us.
 
 use super::{Checker, written};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
+use std::net::Ipv4Addr;
+use tally_door::{Listen, Place, Places, WrittenDoor};
 use tally_ledger_client::{Access, NodeAddress, read_token};
 use tally_model::Tls;
+use tally_tls::ServerTls;
 
 impl Checker<'_> {
     /// Certificates for a `tls:` node, a token for any that others cannot listen in on.
@@ -51,23 +54,40 @@ impl Checker<'_> {
         tls
     }
 
-    /// Our own interface has neither TLS nor login: it is for this machine, unless somebody says otherwise.
-    pub(super) fn listen(&mut self, written: &Spanned<String>, plain: Option<&Spanned<String>>) -> Option<NodeAddress> {
-        let plain_is_allowed = plain.is_some_and(|word| word.value == "allowed");
-        if let Some(word) = plain.filter(|_| !plain_is_allowed) {
-            let text = format!("`{}`: the only word is `allowed`; without it the interface is local", word.value);
-            self.fault(word.referenced, text);
-        }
-        let address: NodeAddress = self.keep(written, written.value.parse())?;
-        let text = match &address {
-            NodeAddress::Tls { .. } => "the agent's own interface has no TLS; listen at a local socket (`unix:…`)",
-            open if !open.is_private() && !plain_is_allowed => {
-                "the agent's own interface has neither TLS nor login, and other machines could reach it; listen at a local socket \
-                 (`unix:…`) or on loopback, or write `listen_plain: allowed` when a firewall or a proxy stands before it"
-            }
-            _ => return Some(address),
+    /// Where our own interface listens. It has no login: over TLS, beyond this machine, the certificate of the client is one.
+    pub(super) fn listen(&mut self, written: &written::Written) -> Option<Places> {
+        let tls = written.listen_tls.as_ref();
+        let door = WrittenDoor {
+            listen: Some(&written.listen),
+            plain: written.listen_plain.as_ref(),
+            tls: tls.map(|tls| &tls.value),
+            tls_key: "listen_tls",
+            // Not used: `listen` is always there.
+            usual: (Ipv4Addr::LOCALHOST, 7461).into(),
         };
-        self.fault(written.referenced, text);
-        None
+        let folder = self.path("");
+        let checked = door.check(&folder).map_err(|faults| {
+            for fault in faults {
+                self.fault(fault.at, format!("`{}`: {}; {}", fault.key, fault.found, fault.hint));
+            }
+        });
+        let places = checked.ok()?;
+        if let (Some(written), Some(files)) = (tls, &places.tls) {
+            self.listen_tls(written.referenced, files, &places.listen);
+        }
+        Some(places)
+    }
+
+    /// Files that cannot be used, and readers whom nobody looks at, are told before anything runs.
+    fn listen_tls(&mut self, at: Location, files: &ServerTls, listen: &[Listen]) {
+        if let Err(fault) = tally_tls::server_config(files) {
+            self.fault(at, format!("`listen_tls`: {fault}"));
+        }
+        let is_reached = |place: &Listen| matches!(place, Listen::Tls(address) if !Place::Tcp(*address).is_local());
+        if files.client_ca.is_none() && !files.is_optional && listen.iter().any(is_reached) {
+            let text = "`listen_tls`: the agent's interface has no login, so whoever reaches the port could read it; write \
+                `client_ca: FILE`, so that only clients with a certificate get in, or `clients: optional` when everybody may read";
+            self.fault(at, text);
+        }
     }
 }
