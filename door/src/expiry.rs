@@ -25,11 +25,11 @@ impl Expiry {
         self.files.iter().filter_map(|file| Expiring::read(file).ok()).collect()
     }
 
-    /// Warnings that hold at `now` (Unix seconds), for people; each stage of a file also goes into the log, once.
+    /// Those that end within 90 days of `now` (Unix seconds), or have ended; each stage of a file also goes into the log, once.
     #[must_use]
-    pub fn look(&self, now: u64) -> Vec<String> {
+    pub fn look(&self, now: u64) -> Vec<Expiring> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut warnings = Vec::new();
+        let mut ending = Vec::new();
         for found in self.read() {
             let stage = found.stage(now);
             let is_new = told.insert(found.file.clone(), stage) != Some(stage);
@@ -39,9 +39,9 @@ impl Expiry {
                 _ if is_new => tracing::warn!("{warning}"),
                 _ => {}
             }
-            warnings.push(warning);
+            ending.push(found);
         }
-        warnings
+        ending
     }
 
     /// Seconds left of each file, negative when it is over, in Prometheus' text format; the name has this prefix.
@@ -71,6 +71,10 @@ mod tests {
     const ENDS: u64 = 1_893_456_000;
     const DAY: u64 = 86_400;
 
+    fn warning(expiry: &Expiry, now: u64) -> String {
+        expiry.look(now)[0].warning(now).unwrap()
+    }
+
     #[test]
     fn each_stage_is_told_once_and_a_renewed_file_is_quiet_again() {
         let dir = tempfile::tempdir().unwrap();
@@ -84,10 +88,10 @@ mod tests {
         let expiry = Expiry::of([file.clone(), dir.path().join("gone.pem")]);
         assert!(expiry.look(ENDS - 91 * DAY).is_empty());
         for (left, word) in [(89, "in 89 days"), (29, "in 29 days"), (6, "in 6 days")] {
-            assert!(expiry.look(ENDS - left * DAY)[0].contains(word));
+            assert!(warning(&expiry, ENDS - left * DAY).contains(word));
             assert_eq!(expiry.told.lock().unwrap().len(), 1);
         }
-        assert!(expiry.look(ENDS + 400 * DAY)[0].contains("expired 400 days ago"));
+        assert!(warning(&expiry, ENDS + 400 * DAY).contains("expired 400 days ago"));
         assert!(expiry.text("tally", ENDS + 60).contains("} -60\n"), "{}", expiry.text("tally", ENDS + 60));
         write(2040);
         assert!(expiry.look(ENDS).is_empty());

@@ -2,6 +2,7 @@
 
 use crate::anchor::SubmitAnchors;
 use crate::api::{self, Api, ListenError};
+use crate::certificates;
 use crate::config::AgentConfig;
 use crate::error::StoreError;
 use crate::gate::{self, Gate, Hands};
@@ -34,8 +35,6 @@ use tokio_util::sync::CancellationToken;
 
 /// After the last reading is safe, what is in the outbox gets this long for its receipt.
 const LAST_SUBMIT: Duration = Duration::from_secs(2);
-/// Time between looks at the ends of certificates, which are counted in days.
-const EXPIRY_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Why the agent does not run, or stopped by itself. It is then started again by whoever watches it.
 #[derive(Debug, thiserror::Error)]
@@ -272,7 +271,8 @@ impl Agent {
         self.status.expect(&devices.borrow());
         running.start(links);
         let following = tokio::spawn(gate.follow(quit.clone()));
-        tokio::spawn(watch_certificates(self.certificates(), self.status.clone(), quit.clone()));
+        let expiring = certificates::watch(self.certificates(), self.status.clone(), self.clock.clone(), quit.clone());
+        tokio::spawn(expiring);
         let watchdog = systemd::started(self.status.clone(), quit.clone());
         tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = devices.borrow().len(), triggers = self.plant.rules.len(), "the agent runs");
 
@@ -538,23 +538,6 @@ impl Agent {
             clock: clock.clone(),
         };
         Ok(publish::start(setting, self.stores.clone(), self.status.clone(), gate.clone(), sealed, quit.clone())?)
-    }
-}
-
-/// Looks at the ends of certificates until stopped. From 90 days on it is an alarm; nothing stops because of it.
-async fn watch_certificates(expiry: Expiry, status: Arc<Status>, quit: CancellationToken) {
-    loop {
-        let now = SystemClock::default().now().as_seconds();
-        let warnings = expiry.look(u64::try_from(now).unwrap_or(0));
-        if warnings.is_empty() {
-            status.clear(Alarm::Certificate);
-        } else {
-            status.raise(Alarm::Certificate, warnings.join("; "));
-        }
-        tokio::select! {
-            () = quit.cancelled() => return,
-            () = tokio::time::sleep(EXPIRY_EVERY) => {}
-        }
     }
 }
 

@@ -38,6 +38,7 @@ pub mod vault;
 pub mod watch;
 
 mod api;
+mod certificates;
 mod systemd;
 
 pub mod bench;

@@ -5,7 +5,7 @@
 //! - history: what SCADA missed ([`crate::spool`]), QoS 1, slower than live values are;
 //! - triggers: QoS 1, in number order; one counts as told when the broker said so, and the place survives a restart;
 //! - ledger events: QoS 1, in ledger order, the place survives a restart;
-//! - how links and agent are: QoS 1, retained; the agent's last will says "offline".
+//! - how links, key, certificates and agent are ([`states`]): QoS 1, retained; the agent's last will says "offline".
 
 mod cursor;
 mod events;
@@ -13,6 +13,7 @@ mod history;
 mod json;
 mod live;
 mod sparkplug;
+mod states;
 mod topics;
 mod triggers;
 
@@ -184,7 +185,8 @@ pub fn start<S: Storage + Send + 'static>(
         cursor: heard,
     };
     tasks.spawn(events.run(quit.clone()));
-    tasks.spawn(live::tell_states(status, devices, (agent, topics), publisher.clone(), Connects::new(link), quit));
+    let (broker, told_by) = (Connects::new(link), publisher.clone());
+    tasks.spawn(states::States { status, devices, agent, topics, publisher: told_by, broker, quit }.run());
     Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher), spool: Some(spool) })
 }
 

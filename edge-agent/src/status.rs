@@ -1,11 +1,14 @@
 //! How the agent is doing: counters, and the last word of every part. Written by the parts, read by [`crate::api`]: whether
 //! it is alive and ready ([`health`]), numbers for Prometheus ([`metrics`]), everything in words ([`words`]).
 
+mod certificates;
 mod clock;
 mod devices;
 mod health;
 mod metrics;
 mod words;
+
+pub use certificates::Ending;
 
 use crate::outbox::Outbox;
 use crate::vault::{Kept, Retained, Vault};
@@ -207,6 +210,8 @@ struct State {
     broker: Option<watch::Receiver<LinkStatus>>,
     /// `None` before the first look.
     clock: Option<ClockState>,
+    /// Certificates that end soon; `None` before the first look.
+    ending: Option<Vec<Ending>>,
 }
 
 struct LinkLine {

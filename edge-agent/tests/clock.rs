@@ -5,13 +5,10 @@
 
 mod common;
 
-use common::{Node, Site, agent_key, check_disclosure, check_story, rule};
+use common::{Node, Site, Wall, agent_key, check_disclosure, check_story, rule};
 use serde_json::json;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tally_connector_api::{Batch, Clock, ClockHealth, SystemClock};
-use tally_edge_agent::MakeClock;
 use tally_edge_agent::ingest::{Ingest, VaultLimits};
 use tally_edge_agent::seal::Sealer;
 use tally_edge_agent::status::Status;
@@ -19,50 +16,17 @@ use tally_edge_agent::store::{Journals, Sizes, Stores, open_journal};
 use tally_edge_agent::watch::Watches;
 use tally_journal::Options;
 use tally_journal::testing::MemStorage;
-use tally_ledger_client::Client;
 use tally_model::{ClockState, DeviceId, PartyId, PointId, Priority, Quality, Sample, Timestamp, Unit, Value};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 const HOUR: i64 = 3_600_000_000;
 const YEAR: i64 = 8_766 * HOUR;
-
-/// The computer's wall clock, which a test may set.
-#[derive(Clone, Default)]
-struct Wall(Arc<AtomicI64>);
-
-impl Wall {
-    /// Sets it by so many microseconds.
-    fn step(&self, micros: i64) {
-        self.0.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    fn now(&self) -> i64 {
-        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
-        i64::try_from(real).unwrap() + self.0.load(Ordering::Relaxed)
-    }
-
-    fn clock(&self) -> MakeClock {
-        let wall = self.clone();
-        Box::new(move |latest| Arc::new(SystemClock::on_wall(Box::new(move || wall.now()), latest)))
-    }
-}
-
-fn start(site: &Site, wall: &Wall) -> common::Agent {
-    start_by(site, wall.clock())
-}
-
-fn start_by(site: &Site, clock: MakeClock) -> common::Agent {
-    let (stop, config, plant) = (CancellationToken::new(), site.config.clone(), site.plant.clone());
-    let task = tokio::spawn(tally_edge_agent::run_plant_by(config, plant, clock, stop.clone()));
-    common::Agent { stop, task, client: site.client() }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_clock_does_the_story_is_one() {
     let (node, wall) = (Node::start().await, Wall::default());
     let site = Site::new(&node.address);
-    let agent = start(&site, &wall);
+    let agent = site.start_by(wall.clock());
     node.wait_for(2).await;
     // Set right after a start without battery; back again; and far too far.
     for step in [3 * HOUR, -5 * HOUR, 20 * YEAR] {
@@ -86,7 +50,7 @@ async fn whatever_the_clock_does_the_story_is_one() {
     agent.stop().await;
 
     // A restart knows of it from the disk.
-    let agent = start(&site, &wall);
+    let agent = site.start_by(wall.clock());
     let triggers = node.bodies().len();
     node.wait_for(triggers + 2).await;
     agent.wait_for("clock_ahead_seconds", 19 * 8_766 * 3_600).await;
@@ -131,7 +95,7 @@ async fn every_trigger_says_how_good_the_clock_was() {
     let (node, told) = (Node::start().await, Arc::new(Mutex::new(ClockState::Synchronised { error_us: 1_250 })));
     let site = Site::new(&node.address);
     let asked = told.clone();
-    let agent = start_by(&site, Box::new(|latest| Arc::new(Told(SystemClock::starting_at(latest), asked))));
+    let agent = site.start_by(Box::new(|latest| Arc::new(Told(SystemClock::starting_at(latest), asked))));
     let metrics = async || String::from_utf8(agent.client.get_bytes("/metrics").await.unwrap()).unwrap();
 
     node.wait_for(1).await;

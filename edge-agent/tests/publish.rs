@@ -4,12 +4,14 @@
 
 mod common;
 
-use common::{Node, Site, wait};
+use common::pki::{DAY, Pki, now};
+use common::{Node, Site, Wall, wait};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tally_connector_mqtt::sparkplug;
+use tally_door::Listen;
 use tally_edge_agent::{BrokerConfig, PublishMode, SparkplugConfig, SpoolLimits};
 use tally_model::MqttBroker;
 use tally_simulator::start_broker;
@@ -55,6 +57,12 @@ impl Ear {
         self.0.lock().unwrap().iter().filter(|heard| heard.topic == topic).map(|heard| heard.json.clone()).collect()
     }
 
+    /// Waits until the last message of a topic is as expected.
+    async fn last(&self, topic: &str, expected: impl Fn(&Value) -> bool) -> Value {
+        wait(topic, || self.on(topic).last().is_some_and(&expected)).await;
+        self.on(topic).pop().unwrap()
+    }
+
     async fn until(&self, topic: &str, count: usize) -> Vec<Value> {
         wait(topic, || self.on(topic).len() >= count).await;
         self.on(topic)
@@ -83,6 +91,7 @@ const TRIGGERS: &str = "tallystick/press-line/press-01/triggers/bearing-worn";
 const EVENTS: &str = "tallystick/press-line/ledger/order.opened/mo-1";
 const AGENT: &str = "tallystick/press-line/agent/agent-01/status";
 const DEVICE: &str = "tallystick/press-line/press-01/status";
+const CERTIFICATES: &str = "tallystick/press-line/agent/agent-01/certificates";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn points_triggers_events_and_states_have_their_topics() {
@@ -123,6 +132,50 @@ async fn points_triggers_events_and_states_have_their_topics() {
     late.until(AGENT, 1).await;
     assert!(late.0.lock().unwrap().iter().all(|heard| heard.retained));
     assert!(late.on(TRIGGERS).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scada_hears_of_certificates_that_end_at_90_30_and_7_days_and_when_they_are_renewed() {
+    let (node, mosquitto, wall) = (Node::start().await, start_broker(0).unwrap(), Wall::default());
+    let ear = Ear::open(mosquitto.port()).await;
+    let mut site = Site::new(&node.address).with_broker(broker(mosquitto.port(), PublishMode::Device));
+    let pki = Pki::new();
+    let files = pki.server(100, now());
+    site.config.listen.push(Listen::Tls(([127, 0, 0, 1], 0).into()));
+    site.config.listen_tls = Some(files.clone());
+    let agent = site.start_by(wall.clock());
+    let fine = json!({"state": "fine", "certificates": []});
+    ear.last(CERTIFICATES, |told| *told == fine).await;
+    for (days, state, stage, says) in [
+        (11, "end-soon", "90-days", "ends in 88 days"),
+        (60, "end-soon", "30-days", "ends in 28 days"),
+        (22, "end-soon", "7-days", "ends in 6 days"),
+        (10, "ended", "over", "expired 3 days ago"),
+    ] {
+        wall.step(days * i64::try_from(DAY).unwrap() * 1_000_000);
+        let message = ear.last(CERTIFICATES, |told| told["certificates"][0]["stage"] == stage).await;
+        let one = &message["certificates"][0];
+        assert_eq!(message["state"], state, "{message:#}");
+        assert!(one["text"].as_str().unwrap().contains(says), "{message:#}");
+        assert!(one["file"].as_str().unwrap().ends_with("localhost.pem"), "{message:#}");
+        assert!(one["ends"].as_str().unwrap().ends_with('Z') && one["subject"].is_string(), "{message:#}");
+        assert!(agent.status().await["alarms"].to_string().contains(says));
+    }
+    // Nothing stopped because of it.
+    let readings = agent.status().await["counters"]["readings"].as_u64().unwrap();
+    agent.wait_for("readings", readings + 3).await;
+    pki.ours.renew(&files.certificate, 3_000, now()).unwrap();
+    ear.last(CERTIFICATES, |told| *told == fine).await;
+    // In this order and nothing else; a new connection to the broker is told the same again.
+    let stages = ear.on(CERTIFICATES).into_iter().map(|told| told["certificates"][0]["stage"].clone());
+    let mut stages: Vec<_> = stages.collect();
+    stages.dedup();
+    assert_eq!(stages, [Value::Null, json!("90-days"), json!("30-days"), json!("7-days"), json!("over"), Value::Null]);
+    // Whoever comes later finds the state, once.
+    let late = Ear::open(mosquitto.port()).await;
+    assert_eq!(late.until(CERTIFICATES, 1).await.len(), 1);
+    assert!(!agent.status().await["alarms"].to_string().contains("localhost.pem"));
+    agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

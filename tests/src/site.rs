@@ -101,6 +101,17 @@ impl Site {
         std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
+    /// The mapping that the agent reads.
+    ///
+    /// # Panics
+    /// When agent.yaml names none.
+    #[must_use]
+    pub fn mapping(&self) -> PathBuf {
+        let agent = std::fs::read_to_string(self.dir().join("agent.yaml")).unwrap();
+        let line = agent.lines().find_map(|line| line.strip_prefix("mapping:")).unwrap();
+        self.dir().join(line.split('#').next().unwrap_or_default().trim().trim_matches('"'))
+    }
+
     /// Adds lines to a file of the site.
     ///
     /// # Panics

@@ -33,13 +33,6 @@ async fn flows(site: &Site, device: &str) {
         .await;
 }
 
-/// The mapping that the agent of this site reads.
-fn mapping_of(site: &Site) -> std::path::PathBuf {
-    let agent = std::fs::read_to_string(site.dir().join("agent.yaml")).unwrap();
-    let line = agent.lines().find(|line| line.starts_with("mapping:")).unwrap();
-    site.dir().join(line.trim_start_matches("mapping:").split('#').next().unwrap().trim().trim_matches('"'))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_mapping_touches_only_what_changed_and_a_bad_one_nothing() {
     let outside = tempfile::tempdir().unwrap();
@@ -70,7 +63,7 @@ async fn a_changed_mapping_touches_only_what_changed_and_a_bad_one_nothing() {
     assert_eq!(lines.each_ref().map(Proxy::accepted), [1, 1, 1]);
 
     // A file with two faults: both are named, and nothing happened.
-    let mapping = mapping_of(&site);
+    let mapping = site.mapping();
     std::fs::write(&mapping, old.concat().replace("every: 50ms", "every: soon").replace("unit: \"%\"", "unti: \"%\""))
         .unwrap();
     let (code, said) = reload(&site).await;

@@ -33,6 +33,18 @@ impl Stage {
             _ => Self::Far,
         }
     }
+
+    /// The word in messages and for programs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Far => "far",
+            Self::Quarter => "90-days",
+            Self::Month => "30-days",
+            Self::Week => "7-days",
+            Self::Over => "over",
+        }
+    }
 }
 
 /// A file with certificates, and the first end among them.

@@ -1,4 +1,4 @@
-//! Live values and states of links.
+//! Live values.
 
 use super::Devices;
 use super::topics::Topics;
@@ -8,15 +8,11 @@ use crate::status::Status;
 use crate::vault::{Kept, KeptReading};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
-use tally_connector_api::{LinkState, LinkStatus};
-use tally_connector_mqtt::{PublishError, Publisher};
-use tally_model::{DeviceId, DeviceSpec, NoValue, PartyId, PointId, Sample};
+use tally_connector_api::LinkStatus;
+use tally_connector_mqtt::Publisher;
+use tally_model::{DeviceId, DeviceSpec, NoValue, PointId, Sample};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-
-/// How often states of links are looked at.
-const STATES_EVERY: Duration = Duration::from_millis(250);
 
 /// Publishes what changed by more than its deadband. The vault keeps every reading; this is a view of it.
 pub(super) struct Live<P> {
@@ -45,7 +41,7 @@ impl Connects {
         Self { listener, seen: 0 }
     }
 
-    fn is_new(&mut self) -> bool {
+    pub fn is_new(&mut self) -> bool {
         let connects = self.listener.borrow().connects;
         std::mem::replace(&mut self.seen, connects) != connects
     }
@@ -162,65 +158,6 @@ impl Band {
             self.last = Some(new);
         }
         !is_inside
-    }
-}
-
-/// Tells the state of each device's link whenever it changes.
-pub(super) async fn tell_states<P: Publisher>(
-    status: Arc<Status>,
-    devices: Devices,
-    (agent, topics): (PartyId, Topics),
-    publisher: P,
-    mut broker: Connects,
-    quit: CancellationToken,
-) {
-    let mut told: HashMap<DeviceId, LinkState> = HashMap::new();
-    let mut told_of_key = None;
-    let mut every = tokio::time::interval(STATES_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while quit.run_until_cancelled(every.tick()).await.is_some() {
-        if broker.is_new() {
-            told.clear();
-            told_of_key = None;
-        }
-        let is_away = status.key_away();
-        // The words change with each trigger that waits; what is news is that it begins or ends.
-        if told_of_key != Some(is_away.is_some()) {
-            let message = topics.sealing(&agent, is_away.as_deref(), status.count.triggers_unsealed.get());
-            match quit.run_until_cancelled(publisher.publish(message)).await {
-                Some(Ok(())) => told_of_key = Some(is_away.is_some()),
-                Some(Err(PublishError::Stopped)) | None => return,
-                Some(Err(fault)) => tracing::warn!(%fault, "the state of the key cannot be published"),
-            }
-        }
-        let devices: Vec<_> = devices.borrow().iter().map(|device| device.id.clone()).collect();
-        let gone: Vec<_> = told.keys().filter(|told| !devices.contains(told)).cloned().collect();
-        for device in gone.iter().chain(&devices) {
-            let is_gone = gone.contains(device);
-            let Some(state) = (if is_gone { Some(LinkState::Stopped) } else { status.link_state(device) }) else {
-                continue;
-            };
-            if told.get(device).is_some_and(|told| is_same(told, &state)) {
-                continue;
-            }
-            let message = topics.device_state(device, &state);
-            match quit.run_until_cancelled(publisher.publish(message)).await {
-                Some(Ok(())) if is_gone => drop(told.remove(device)),
-                Some(Ok(())) => {
-                    told.insert(device.clone(), state);
-                }
-                Some(Err(PublishError::Stopped)) | None => return,
-                Some(Err(fault)) => tracing::warn!(%device, %fault, "the state of a link cannot be published"),
-            }
-        }
-    }
-}
-
-/// A link that fails again for the same reason is no news, although its next attempt is at another time.
-fn is_same(a: &LinkState, b: &LinkState) -> bool {
-    match (a, b) {
-        (LinkState::Down { fault: a, .. }, LinkState::Down { fault: b, .. }) => a == b,
-        _ => a == b,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::json::{self, Late};
 use crate::seal::Sealed;
 use crate::spool::Gap;
+use crate::status::Ending;
 use crate::vault::KeptReading;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tally_connector_api::LinkState;
 use tally_connector_mqtt::{Message, QoS};
 use tally_evidence::{TriggerBody, quality_json};
 use tally_model::{DeviceId, PartyId};
+use tally_tls::Stage;
 
 /// Makes messages under `{prefix}/{plant}`.
 #[derive(Debug, Clone)]
@@ -93,6 +95,18 @@ impl Topics {
         let state = if away.is_some() { "waits-for-key" } else { "seals" };
         let payload = json!({"state": state, "text": away, "waiting": waiting});
         sure(format!("{}/agent/{agent}/sealing", self.root), &payload, true)
+    }
+
+    /// `{prefix}/{plant}/agent/{name}/certificates`: those that end within 90 days
+    pub fn certificates(&self, agent: &PartyId, ending: &[Ending]) -> Message {
+        let state = match ending.iter().map(Ending::stage).max() {
+            None => "fine",
+            Some(Stage::Over) => "ended",
+            Some(_) => "end-soon",
+        };
+        let certificates: Vec<_> = ending.iter().map(Ending::as_json).collect();
+        let payload = json!({"state": state, "certificates": certificates});
+        sure(format!("{}/agent/{agent}/certificates", self.root), &payload, true)
     }
 
     /// Where this agent hears commands: `{prefix}/{plant}/agent/{name}/command/{client}/{device}/{point}`

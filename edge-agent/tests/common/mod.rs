@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod pki;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -9,10 +11,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tally_connector_api::SystemClock;
 use tally_door::Listen;
-use tally_edge_agent::{AgentConfig, AgentError, AgentPlant, BrokerConfig, Limits};
+use tally_edge_agent::{AgentConfig, AgentError, AgentPlant, BrokerConfig, Limits, MakeClock};
 use tally_evidence::{
     Disclosure, Receipt, SignedStatement, SigningKey, StatementId, Transition, Tree, TriggerBody, leaf_hash,
 };
@@ -243,6 +247,27 @@ pub fn recording() -> String {
     csv
 }
 
+/// The computer's wall clock, which a test may set.
+#[derive(Clone, Default)]
+pub struct Wall(Arc<AtomicI64>);
+
+impl Wall {
+    /// Sets it by so many microseconds.
+    pub fn step(&self, micros: i64) {
+        self.0.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub fn now(&self) -> i64 {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        i64::try_from(real).unwrap() + self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn clock(&self) -> MakeClock {
+        let wall = self.clone();
+        Box::new(move |latest| Arc::new(SystemClock::on_wall(Box::new(move || wall.now()), latest)))
+    }
+}
+
 /// A folder with everything an agent needs.
 pub struct Site {
     pub dir: tempfile::TempDir,
@@ -294,6 +319,13 @@ impl Site {
     pub fn start(&self) -> Agent {
         let stop = CancellationToken::new();
         let task = tokio::spawn(tally_edge_agent::run_plant(self.config.clone(), self.plant.clone(), stop.clone()));
+        Agent { stop, task, client: self.client() }
+    }
+
+    /// The same by another clock.
+    pub fn start_by(&self, clock: MakeClock) -> Agent {
+        let (stop, config, plant) = (CancellationToken::new(), self.config.clone(), self.plant.clone());
+        let task = tokio::spawn(tally_edge_agent::run_plant_by(config, plant, clock, stop.clone()));
         Agent { stop, task, client: self.client() }
     }
 }
