@@ -5,9 +5,9 @@
 
 use serde_json::{Value as Json, json};
 use tally_evidence::Right;
-use tally_evidence::cbor::{Cbor, text};
+use tally_evidence::cbor::{Cbor, int, text};
 use tally_tests::{
-    Asyncua, Mosquitto, PATIENCE, Party, Process, Site, free_port, party, policy, python, root, tally_command,
+    Asyncua, Done, Mosquitto, PATIENCE, Party, Process, Site, free_port, party, policy, python, root, tally_command,
 };
 use tokio::process::Command;
 
@@ -22,11 +22,16 @@ struct Plant {
 impl Plant {
     /// Tina may have everything done at these points, each the only one of its device that counts.
     async fn start(mapping: &str, points: &[(&str, &str, &str)]) -> Self {
+        Self::start_within(mapping, points, None).await
+    }
+
+    /// The same within a range of numbers.
+    async fn start_within(mapping: &str, points: &[(&str, &str, &str)], range: Option<(f64, f64)>) -> Self {
         let site = Site::new(mapping, None).await;
         let node = site.start_node().await;
         let acme = Party::of(&site, "acme");
         for (device, point, at) in points {
-            let may = policy(&format!("service-{device}"), device, party("tina"), &[(point, at, ALL, None)]);
+            let may = policy(&format!("service-{device}"), device, party("tina"), &[(point, at, ALL, range)]);
             site.allow(&acme, &may).await;
         }
         let agent = site.start_agent().await;
@@ -43,12 +48,16 @@ impl Plant {
     }
 
     async fn granted(&self, device: &str, point: &str, right: &str, value: Option<Cbor>) -> Vec<u8> {
+        let done = self.request(device, point, right, value).await;
+        assert_eq!(done.refusal, None);
+        self.site.permit_file(done.entry).await.encode()
+    }
+
+    async fn request(&self, device: &str, point: &str, right: &str, value: Option<Cbor>) -> Done {
         let mut args = vec![("device", text(device)), ("point", text(point)), ("right", text(right))];
         args.push(("carried", Cbor::Bool(true)));
         args.extend(value.map(|value| ("value", value)));
-        let done = self.tina.call(&self.site.node, "access", "request", None, &args).await;
-        assert_eq!(done.refusal, None);
-        self.site.permit_file(done.entry).await.encode()
+        self.tina.call(&self.site.node, "access", "request", None, &args).await
     }
 }
 
@@ -160,5 +169,50 @@ triggers:
     let output = Process::run(tally_command(&words), PATIENCE).await;
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success() && said.contains("it says 12"), "{said}");
+    server.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_range_of_a_policy_bounds_the_one_number_of_a_call_also_as_a_list_of_one() {
+    let port = free_port();
+    let server = Asyncua::rich(port, &[]).await;
+    let mapping = format!(
+        r#"plant: line
+devices:
+  - id: cnc-01
+    connect: "opc.tcp://127.0.0.1:{port}"
+    every: 200ms
+    timeout: 2s
+    security: {{policy: none}}
+    points:
+      - id: speed
+        at: "nsu=urn:tallystick:rich;s=Speed"
+        unit: "1"
+        type: f64
+        method: {{object: "nsu=urn:tallystick:rich;s=Machine", node: "nsu=urn:tallystick:rich;s=Double", arguments: [{{name: a, range: [0, 100]}}]}}
+triggers:
+  - {{id: too-fast, device: cnc-01, when: "speed > 900.0"}}
+"#
+    );
+    let rich = "nsu=urn:tallystick:rich;s=";
+    let at = format!("{rich}Speed => {rich}Machine {rich}Double");
+    // The machine could take 100; its owner allows tina 80.
+    let plant = Plant::start_within(&mapping, &[("cnc-01", "speed", &at)], Some((0.0, 80.0))).await;
+    for (value, answer) in [(int(80), 160.0), (Cbor::Float(79.5), 159.0), (text("[40]"), 80.0)] {
+        let report = plant.use_once("cnc-01", "speed", "call", Some(value)).await.unwrap();
+        assert_eq!((&report["how"], &report["found"]), (&json!("done"), &json!(answer)), "{report}");
+    }
+    for value in [int(81), int(-1), Cbor::Float(80.01), text("[81]"), text(" [ 8.1e1 ] ")] {
+        let refusal = plant.request("cnc-01", "speed", "call", Some(value.clone())).await.refusal;
+        assert_eq!(refusal, Some(154), "{value:?}");
+    }
+    // What is no number at all is refused before any policy is asked.
+    for value in [f64::NAN, f64::INFINITY] {
+        let refusal = plant.request("cnc-01", "speed", "call", Some(Cbor::Float(value))).await.refusal;
+        assert_eq!(refusal, Some(142), "{value}");
+    }
+    // Two arguments are the mapping's to bound, and this method takes one.
+    let two = plant.use_once("cnc-01", "speed", "call", Some(text("[81, 1]"))).await;
+    assert_eq!(two, Err("wrong-type".into()));
     server.kill().await;
 }

@@ -172,13 +172,17 @@ fn fits(run: &Run<'_, '_>, by: By<'_>, who: &Who) -> Result<bool, Refusal> {
     Ok(skills.is_some_and(|Skills(skills)| skills.contains(skill)))
 }
 
-/// Whatever is written, and a number that something is called with. The words for an alarm and lists of arguments are no numbers: those
-/// the mapping bounds, one by one.
-const fn is_bounded(right: Right, value: &Value) -> bool {
-    match right {
-        Right::Write => true,
-        Right::Call => matches!(value, Value::Integer(_) | Value::Unsigned(_) | Value::Float(_)),
-        Right::Read => false,
+/// What of it the range of a policy is about: whatever is written, and the one number that something is called with, also as a list of
+/// one. The words for an alarm are no number, and neither are several arguments: those the mapping bounds, one by one.
+fn bounded(right: Right, value: &Value) -> Option<Value> {
+    match (right, value) {
+        (Right::Write, value) => Some(value.clone()),
+        (Right::Call, Value::Integer(_) | Value::Unsigned(_) | Value::Float(_)) => Some(value.clone()),
+        (Right::Call, Value::Text(list)) => {
+            let one = list.trim().strip_prefix('[')?.strip_suffix(']')?;
+            one.trim().parse().ok().map(Value::Float)
+        }
+        (Right::Call, Value::Bool(_)) | (Right::Read, _) => None,
     }
 }
 
@@ -191,8 +195,9 @@ fn check(
     policy: &Policy,
     allowed: &Allowed,
 ) -> Result<(), Refusal> {
-    if let Some(value) = asked.value.as_ref().filter(|value| is_bounded(asked.right, value))
-        && !allowed.takes(value)
+    if let Some(value) = &asked.value
+        && let Some(number) = bounded(asked.right, value)
+        && !allowed.takes(&number)
     {
         let words = allowed.range.map_or_else(String::new, |(low, high)| format!("{low} to {high}"));
         let (point, policy) = (asked.point.to_string(), policy.id.to_string());
@@ -301,4 +306,35 @@ fn store(run: &mut Run<'_, '_>, permit: &Permit) {
     data.extend(permit.sender.as_ref().map(|sender| ("sender", text(sender.clone()))));
     let data = data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     run.emit_map("access.permit-granted", permit.device.as_str(), data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_about_what_is_written_and_the_one_number_of_a_call() {
+        let allowed = Allowed { address: String::new(), rights: Vec::new(), range: Some((0.0, 80.0)) };
+        let refuses = |right, value: Value| bounded(right, &value).is_some_and(|value| !allowed.takes(&value));
+        for (value, is_refused) in [
+            (Value::Integer(80), false),
+            (Value::Integer(81), true),
+            (Value::Integer(-1), true),
+            (Value::Float(80.000_001), true),
+            (Value::Float(f64::NAN), true),
+            (Value::Float(f64::INFINITY), true),
+            (Value::Unsigned(u64::MAX), true),
+            (Value::Text("[80]".to_owned()), false),
+            (Value::Text(" [ 8.1e1 ] ".to_owned()), true),
+            (Value::Text("[nan]".to_owned()), true),
+            // The mapping bounds these, argument by argument.
+            (Value::Text("[81, 1]".to_owned()), false),
+            (Value::Text("seen".to_owned()), false),
+            (Value::Bool(true), false),
+        ] {
+            assert_eq!(refuses(Right::Call, value.clone()), is_refused, "called with {value:?}");
+        }
+        assert!(refuses(Right::Write, Value::Text("5".to_owned())) && refuses(Right::Write, Value::Float(f64::NAN)));
+        assert!(!refuses(Right::Read, Value::Integer(81)));
+    }
 }

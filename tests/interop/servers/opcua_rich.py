@@ -89,6 +89,14 @@ class Rich:
             [ua.VariantType.Double, ua.VariantType.Double], [ua.VariantType.Double],
         )
 
+        @uamethod
+        def double(_parent, a):
+            return 2 * a
+
+        await machine.add_method(
+            ua.NodeId("Double", index), ua.QualifiedName("Double", index), double, [ua.VariantType.Double], [ua.VariantType.Double]
+        )
+
     async def add(self, name: str, value: float) -> None:
         node_id, name_there = ua.NodeId(name, self.index), ua.QualifiedName(name, self.index)
         self.nodes[name] = await self.machine.add_variable(node_id, name_there, value, ua.VariantType.Double)
