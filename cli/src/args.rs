@@ -231,7 +231,7 @@ It prints `ready DEVICE=URL ...` when everything listens. Then commands, one a l
   repair press-01                     what wears out is new again
   break press-01 delay 2s for 10s     make something go wrong; `heal` ends it, `faults` shows it. There are:
                                       drop, hang-up, delay TIME, exception CODE, garbage, half, frozen, uncertain, bad,
-                                      wrong unit|function|transaction|protocol|length|checksum, clock +-TIME
+                                      wrong unit|function|transaction|protocol|length|checksum, clock +-TIME, exchanged
   break press-01 bad on vibration     the same for single signals (frozen, uncertain, bad)
   help                                all of them
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tally_evidence::{Hash, ReadingsClaim, Transition, decode_reading, root_of, sha256};
 use tally_journal::Storage;
 use tally_model::{DeviceId, DeviceSpec, Finding, Grade, PointId, Reading, Stretch, TriggerId};
-use tally_rules::{Firing, Rule, Watch, findings, with_known};
+use tally_rules::{Firing, Rule, Watch, findings, other_identity, with_known};
 
 /// What is sealed already, for each trigger of each device: the deciding reading and which way.
 pub type SealedBefore = HashMap<(DeviceId, TriggerId), Vec<(u64, Transition)>>;
@@ -267,11 +267,12 @@ fn claim<S: Storage>(
     let reads = rule.reads();
     let is_device_sealed = !reads.is_empty() && reads.iter().all(is_sealed);
     let grade = if is_device_sealed { Grade::Device } else { Grade::Agent };
-    let quality = truth(vault, watch, &firing, first..=last, device)?;
+    let origins = vault.origins(device, first, last);
+    let other = other_identity(rule, &origins, last);
+    let quality = truth(vault, watch, &firing, first..=last, (device, other))?;
     let points = shown.into_iter().map(|((point_number, _), point)| (point, point_number)).collect();
     let claim = ReadingsClaim { first, last, root: root_of(&leaves), head: kept.head, points };
     let places = (vault.place_before(device, first).unwrap_or(place), place);
-    let origins = vault.origins(device, first, last);
     Ok(Some(Decided { rule: Arc::clone(rule), firing, claim, places, quality, mapping: None, origins, grade }))
 }
 
@@ -282,7 +283,7 @@ fn truth<S: Storage>(
     watch: &Watch,
     firing: &Firing,
     numbers: RangeInclusive<u64>,
-    device: &DeviceId,
+    (device, other): (&DeviceId, Option<Finding>),
 ) -> Result<Option<Vec<Finding>>, StoreError> {
     let rule = watch.rule();
     if rule.source().checks.is_none() {
@@ -301,5 +302,6 @@ fn truth<S: Storage>(
         place = next;
     }
     let found = findings(rule, &readings, firing.at);
-    Ok(Some(with_known(found, watch.known_findings(firing.at), *numbers.start())))
+    let known = watch.known_findings(firing.at).into_iter().chain(other).collect();
+    Ok(Some(with_known(found, known, *numbers.start())))
 }

@@ -167,3 +167,35 @@ fn a_switch_that_stands_still_is_only_warned_of() {
     let warnings: Vec<_> = plant.warnings.iter().map(|fault| fault.message.as_str()).collect();
     assert_eq!(warnings, ["a yes/no value stands still and repeats by nature"]);
 }
+
+#[test]
+fn what_a_device_calls_itself_is_part_of_its_rules_and_has_it_asked() {
+    let named = RIGHT.replacen("skew: 2s", "identity: \"Acme; P-1; 2.3\"", 1);
+    let plant = load_text(&named).unwrap();
+    assert_eq!(plant.devices[0].modbus.identify, Some(Duration::from_secs(600)));
+    for trigger in ["hot", "heavy", "on"] {
+        assert_eq!(checks(&plant, trigger).unwrap().identity.as_deref(), Some("Acme; P-1; 2.3"));
+    }
+    let often = named.replacen("    checks:", "    modbus: {identify: 30s}\n    checks:", 1);
+    assert_eq!(load_text(&often).unwrap().devices[0].modbus.identify, Some(Duration::from_secs(30)));
+    assert_eq!(load_text(RIGHT).unwrap().devices[0].modbus.identify, None, "nobody is asked for nothing");
+    let asked = RIGHT.replacen("    checks:", "    modbus: {identify: 1h}\n    checks:", 1);
+    let plant = load_text(&asked).unwrap();
+    assert_eq!(plant.devices[0].modbus.identify, Some(Duration::from_secs(3_600)));
+    assert_eq!(checks(&plant, "hot").unwrap().identity, None);
+
+    for (from, to, says) in [
+        (
+            "skew: 2s",
+            "identity: \"\"",
+            "7:17 devices[0].checks.identity: no device can call itself so | 1 to 256 bytes",
+        ),
+        ("skew: 2s", "identity: \"a\\nb\"", "no device can call itself so"),
+        ("modbus+tcp://10.0.0.7:502?unit=1", "mqtt://broker", "only Modbus and OPC UA devices say what they are"),
+        ("    checks:", "    modbus: {identify: 10ms}\n    checks:", "modbus.identify"),
+    ] {
+        let text = if from.starts_with("modbus") { &named } else { RIGHT };
+        let faults = load_text(&text.replacen(from, to, 1)).unwrap_err();
+        assert!(faults.contains(says), "{to}: {faults}");
+    }
+}

@@ -4,12 +4,13 @@
 
 mod check;
 mod faults;
+mod identity;
 mod opcua;
 mod signals;
 mod written;
 
-use crate::OpcUaOptions;
 use crate::fault::ScheduledFlaw;
+use crate::{Identities, OpcUaOptions};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ pub struct DeviceConfig {
     pub users: Vec<(String, Secret)>,
     /// Folder of its certificates (Modbus over TLS, OPC UA); a temporary one without.
     pub pki: Option<PathBuf>,
+    /// What it calls itself (Modbus only).
+    pub identity: Identities,
     /// What its server offers and remembers (OPC UA only).
     pub opcua: OpcUaOptions,
     /// What will be wrong with it, and when.

@@ -28,6 +28,8 @@ pub enum Defect {
     Quality(Quality),
     /// Its clock is wrong by so much.
     Clock(ClockError),
+    /// Another device was put in its place: it calls itself as its spare does.
+    Exchanged,
 }
 
 /// How an answer is spoiled.
@@ -103,12 +105,14 @@ pub struct Trouble {
     pub wire: Option<WireFault>,
     /// Its clock is wrong; the newest fault counts.
     pub clock: ClockError,
+    /// Its spare stands in its place.
+    pub is_exchanged: bool,
 }
 
 impl Defect {
     /// The words, as written in a file and said in a command.
     pub const WORDS: &'static str = "drop, hang-up, delay TIME, exception CODE, garbage, half, \
-                                     wrong unit|function|transaction|protocol|length|checksum, frozen, uncertain, bad, clock ±TIME";
+                                     wrong unit|function|transaction|protocol|length|checksum, frozen, uncertain, bad, clock ±TIME, exchanged";
 
     /// Reads `what` and what belongs to it (`delay` and `2s`, `exception` and `6`).
     ///
@@ -129,6 +133,7 @@ impl Defect {
             "frozen" => plain(Self::Frozen),
             "uncertain" => plain(Self::Quality(Quality::Uncertain)),
             "bad" => plain(Self::Quality(Quality::Bad)),
+            "exchanged" => plain(Self::Exchanged),
             "delay" => parse_duration(needs("2s")?).map(Self::Delay).map_err(|fault| fault.to_string()),
             "exception" => exception(needs("6")?).map(|code| Self::Wire(WireFault::Exception(code))),
             "wrong" => wrong(needs("transaction")?).map(|wrong| Self::Wire(WireFault::Wrong(wrong))),
@@ -159,6 +164,7 @@ impl Defect {
         };
         let reason = match (self, has_ids) {
             (Self::Clock(_), Some(_)) => "Modbus carries no times",
+            (Self::Exchanged, None) => "only Modbus devices are asked what they call themselves (function 43/14)",
             (Self::Wire(WireFault::Exception(_)), None) => "exceptions are Modbus; write `what: bad`",
             (Self::Wire(WireFault::Wrong(_)), None) => {
                 "only Modbus answers can be wrong like this; write `what: garbage`"
@@ -250,6 +256,7 @@ impl Trouble {
             Defect::Delay(time) => Self { delay: trouble.delay.max(time), ..trouble },
             Defect::Wire(fault) => Self { wire: Some(fault), ..trouble },
             Defect::Clock(clock) => Self { clock, ..trouble },
+            Defect::Exchanged => Self { is_exchanged: true, ..trouble },
             Defect::Frozen | Defect::Quality(_) => trouble,
         })
     }
@@ -266,6 +273,7 @@ impl fmt::Display for Defect {
             Self::Wire(WireFault::Half) => f.write_str("half"),
             Self::Wire(WireFault::Wrong(wrong)) => write!(f, "wrong {}", format!("{wrong:?}").to_lowercase()),
             Self::Frozen => f.write_str("frozen"),
+            Self::Exchanged => f.write_str("exchanged"),
             Self::Quality(quality) => write!(f, "{}", format!("{quality:?}").to_lowercase()),
             Self::Clock(ClockError { is_behind, by }) => {
                 write!(f, "clock {}{by:?}", if *is_behind { "-" } else { "+" })
@@ -293,6 +301,7 @@ mod tests {
             ("exception", Some("6"), "exception 6"),
             ("wrong", Some("transaction"), "wrong transaction"),
             ("bad", None, "bad"),
+            ("exchanged", None, "exchanged"),
             ("clock", Some("-5min"), "clock -300s"),
             ("clock", Some("1s"), "clock +1s"),
         ] {
@@ -327,6 +336,9 @@ mod tests {
         assert!(check("opc.tcp://h", "exception", Some("2")).is_err());
         assert!(check("mqtt://h", "hang-up", None).is_err());
         assert!(check("mqtt://h", "bad", None).is_ok());
+        assert!(
+            check("modbus+rtu:///tmp/x", "exchanged", None).is_ok() && check("opc.tcp://h", "exchanged", None).is_err()
+        );
     }
 
     #[test]

@@ -14,14 +14,13 @@ mod serial;
 mod tls;
 
 use crate::fault::{Trouble, WireFault};
-use crate::{PlantState, SignalConfig, SimError};
-use answer::{Unit, exception};
+use crate::{PlantState, SimError};
+use answer::exception;
 use frames::{Framing, Question, Taken};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::DeviceId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -29,6 +28,7 @@ use tokio_modbus::prelude::ExceptionCode;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use answer::Unit;
 pub(crate) use line::OpenLine;
 
 /// Connections at a time; more are closed at once, as by a small PLC.
@@ -44,7 +44,7 @@ const FRAME_GAP: Duration = Duration::from_millis(100);
 const GARBAGE: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28, 0xff, 0xfe, 0x00, 0x99];
 
 /// Units of one line, like devices behind a gateway.
-pub(crate) type Units = BTreeMap<u8, (DeviceId, Vec<SignalConfig>)>;
+pub(crate) type Units = BTreeMap<u8, Unit>;
 
 /// Serves until `stop` is cancelled.
 pub(crate) async fn serve_modbus(
@@ -53,7 +53,6 @@ pub(crate) async fn serve_modbus(
     state: PlantState,
     stop: CancellationToken,
 ) -> Result<(), SimError> {
-    let units = units.into_iter().map(|(unit, (device, signals))| (unit, Unit::new(device, signals))).collect();
     let plc = Arc::new(Plc { units, state });
     match line {
         OpenLine::Tcp { listener, framing } => accept(listener, None, framing, plc, stop).await,

@@ -2,7 +2,7 @@
 
 use crate::broker::Broker;
 use crate::control::{Controls, answer_on_socket, obey};
-use crate::modbus::{OpenLine, serve_modbus};
+use crate::modbus::{OpenLine, Unit, serve_modbus};
 use crate::mqtt::Sensors;
 use crate::stepper::Stepper;
 use crate::{
@@ -217,7 +217,7 @@ impl SimHandle {
             let name = device.id.to_string();
             self.certificates.extend(open.certificates().map(|folder| (name.clone(), folder)));
             self.addresses.insert(name, Endpoint::Modbus { line: line.clone(), unit }.to_string());
-            served.insert(unit, (device.id, device.signals));
+            served.insert(unit, Unit::new(device.id, device.signals, device.identity));
         }
         let state = self.controls.state.clone();
         self.tasks.spawn(serve_modbus(open, served, state, self.stop.clone()));

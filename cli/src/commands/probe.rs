@@ -5,7 +5,7 @@ use crate::args::ProbeArgs;
 use crate::shutdown::runtime;
 use serde_json::{Value as Json, json};
 use tally_connector_api::LinkFault;
-use tally_connector_modbus::{Identification, Readings, Session, readings, texts};
+use tally_connector_modbus::{Identification, Readings, Session, identity, readings, texts};
 use tally_model::{Address, AddressBase, Endpoint, ModbusTable, Outcome, Tls, parse_duration};
 
 /// Names of identification objects (Modbus Application Protocol V1.1b3 §6.21).
@@ -34,7 +34,7 @@ pub fn run(args: &ProbeArgs, json: bool) -> Result<Answer, Fault> {
         key: args.key.clone(),
     };
     let mut session = Session::new(&line, unit, &tls, timeout)?;
-    let (identity, probed) = runtime()?.block_on(async {
+    let (objects, probed) = runtime()?.block_on(async {
         let mut probed = Vec::with_capacity(places.len());
         for (table, start) in places {
             // Some devices hang up at a function they do not know: what was asked for comes first.
@@ -45,15 +45,19 @@ pub fn run(args: &ProbeArgs, json: bool) -> Result<Answer, Fault> {
     if json {
         print_json(&json!({
             "device": args.url,
-            "identification": as_json(identity.as_ref(), |objects| json!(objects)),
+            "identification": as_json(objects.as_ref(), |objects| json!(objects)),
+            "identity": objects.as_ref().ok().and_then(identity),
             "addresses": probed.iter().map(address_json).collect::<Vec<_>>(),
         }))?;
     } else {
-        println!("{}", identity_text(&identity));
+        println!("{}", identity_text(&objects));
+        if let Some(text) = objects.as_ref().ok().and_then(identity) {
+            println!("in a mapping     checks: {{identity: {text:?}}}");
+        }
         probed.iter().for_each(|probed| println!("\n{}", address_text(probed)));
     }
     let all_read = probed.iter().all(|probed| probed.words.is_ok());
-    Ok(Answer::from(all_read && (!args.at.is_empty() || identity.is_ok())))
+    Ok(Answer::from(all_read && (!args.at.is_empty() || objects.is_ok())))
 }
 
 fn place(at: &str, base: AddressBase) -> Result<(ModbusTable, u16), Fault> {
@@ -77,8 +81,8 @@ async fn read(session: &mut Session, table: ModbusTable, start: u16, count: u16)
     }
 }
 
-fn identity_text(identity: &Result<Identification, LinkFault>) -> String {
-    match identity {
+fn identity_text(objects: &Result<Identification, LinkFault>) -> String {
+    match objects {
         Err(fault) => format!("does not say what it is ({fault})"),
         Ok(objects) if objects.is_empty() => "says nothing about itself".to_owned(),
         Ok(objects) => {

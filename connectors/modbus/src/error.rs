@@ -159,6 +159,11 @@ impl Failure {
         }
     }
 
+    /// Whether the same question may get another answer: the device is busy, or a gateway answered for it.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.is_busy() || self.is_about_unit()
+    }
+
     /// Whether the connection must not be used again.
     pub(crate) fn spoils_connection(&self) -> bool {
         !matches!(self, Self::Exception(_))

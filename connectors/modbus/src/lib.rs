@@ -18,6 +18,7 @@ mod encode;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod identity;
 mod link;
 mod plan;
 mod probe;
@@ -28,15 +29,13 @@ mod write;
 pub use decode::{decode, decode_response};
 pub use encode::{EncodeFault, encode};
 pub use error::PlanFault;
+pub use identity::{Identification, identity};
 pub use link::{CONNECT_TIME_MAX, link, link_with_writer};
 pub use plan::{
     ANSWER_TIME_TYPICAL, BITS_PER_REQUEST_MAX, Plan, PlannedPoint, REGISTERS_PER_REQUEST_MAX, Request, plan,
 };
 pub use probe::{Line, Readings, readings, texts};
 pub use session::Session;
-pub use write::{
-    Identification, ORDERS_MAX, READ_WRITE_REGISTERS_MAX, WRITE_BITS_MAX, WRITE_REGISTERS_MAX, Write, WriteFault,
-    Writer,
-};
+pub use write::{ORDERS_MAX, READ_WRITE_REGISTERS_MAX, WRITE_BITS_MAX, WRITE_REGISTERS_MAX, Write, WriteFault, Writer};
 
 use plan::read_request;

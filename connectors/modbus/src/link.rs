@@ -15,6 +15,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod desk;
+mod identity;
 mod slot;
 mod unit;
 
@@ -138,7 +139,15 @@ impl Poller {
     /// Asks one device everything it has, hands over one batch, and plans its next turn.
     async fn poll(&mut self, due: usize) {
         let unit = &mut self.units[due];
+        let was_silent = unit.is_silent();
+        if !was_silent {
+            unit.identify(&mut self.desk, false).await;
+        }
         let cycle = unit.ask_due(&mut self.desk, &*self.context.clock).await;
+        if cycle.failure.is_none() {
+            // It is back, or its connection was opened anew in between: another one may have answered.
+            unit.identify(&mut self.desk, was_silent).await;
+        }
         if cycle.overruns > 0 {
             self.context.status.overrun(cycle.overruns);
         }

@@ -2,10 +2,11 @@
 //! nobody has described yet. It cannot write.
 
 use crate::error::Failure;
+use crate::identity::{Identification, identify};
 use crate::link::connection::{Connection, Manners};
 use crate::link::desk::words;
 use crate::transport::check_tls;
-use crate::write::{Identification, identify};
+
 use crate::{CONNECT_TIME_MAX, read_request};
 use std::time::Duration;
 use tally_connector_api::LinkFault;

@@ -5,14 +5,13 @@
 //! answer did not come may or may not have happened, and [`WriteFault::Unknown`] says so instead of trying again.
 
 use crate::error::Failure;
-use crate::link::connection::{Connection, Manners, short};
+use crate::identity::{Identification, identify};
+use crate::link::connection::{Connection, Manners};
 use crate::link::desk::words;
 use crate::plan::BITS_PER_REQUEST_MAX;
 use crate::read_request;
-use std::collections::BTreeMap;
 use tally_model::{DeviceId, ModbusTable};
 use tokio::sync::{mpsc, oneshot};
-use tokio_modbus::prelude::ReadCode;
 use tokio_modbus::{Request, Response};
 
 /// Orders that may wait for the line; more are refused, a control that is seconds late is worse than none.
@@ -26,9 +25,6 @@ pub const WRITE_REGISTERS_MAX: usize = 123;
 
 /// Most registers written at once while reading (App §6.17).
 pub const READ_WRITE_REGISTERS_MAX: usize = 121;
-
-/// Most answers one identification may take: 256 objects, one an answer.
-const IDENTIFICATION_ANSWERS_MAX: usize = 256;
 
 /// What to write. Addresses are zero-based, as on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,10 +106,6 @@ pub enum WriteFault {
     #[error("sent, and nobody knows whether it was done: {0}")]
     Unknown(String),
 }
-
-/// What a device says about itself: object id to text (App §6.21). 0 vendor, 1 product code, 2 revision, 3 vendor URL,
-/// 4 product name, 5 model name, 6 user application name.
-pub type Identification = BTreeMap<u8, String>;
 
 /// The right to write to the devices of one line. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -263,44 +255,6 @@ impl WriteFault {
             other => Self::Unknown(other.into_link_fault().to_string()),
         }
     }
-}
-
-/// Asks for all objects a device has, basic ones when it has no more (App §6.21).
-pub(crate) async fn identify(connection: &mut Connection, manners: &Manners) -> Result<Identification, Failure> {
-    let mut known = Identification::new();
-    for code in [ReadCode::Basic, ReadCode::Regular, ReadCode::Extended] {
-        match read_objects(connection, manners, code, &mut known).await {
-            // A device of basic conformity may refuse the rest.
-            Err(Failure::Exception(_)) if !known.is_empty() => break,
-            outcome => outcome?,
-        }
-    }
-    Ok(known)
-}
-
-async fn read_objects(
-    connection: &mut Connection,
-    manners: &Manners,
-    code: ReadCode,
-    known: &mut Identification,
-) -> Result<(), Failure> {
-    let mut next = 0;
-    for _ in 0..IDENTIFICATION_ANSWERS_MAX {
-        let request = Request::ReadDeviceIdentification(code, next);
-        let Response::ReadDeviceIdentification(answer) = connection.ask(manners, &request).await? else {
-            return Err(Failure::Nonsense(format!("asked for {}, got something else", short(&request))));
-        };
-        let before = next;
-        for object in answer.device_id_objects {
-            known.insert(object.id, String::from_utf8_lossy(&object.value).trim_end_matches('\0').to_owned());
-        }
-        next = answer.next_object_id;
-        // A device that sends us back would be asked for ever.
-        if !answer.more_follows || next <= before {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

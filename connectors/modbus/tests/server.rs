@@ -11,10 +11,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tally_connector_api::LinkState;
-use tally_model::{Address, ModbusTable, NoValue, Quality, Value};
+use tally_model::{Address, DeviceSpec, ModbusTable, NoValue, Quality, Value};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_modbus::prelude::{ExceptionCode, Request, Response, SlaveRequest};
+use tokio_modbus::prelude::{
+    ConformityLevel, DeviceIdObject, ExceptionCode, ReadCode, ReadDeviceIdentificationResponse, Request, Response,
+    SlaveRequest,
+};
 use tokio_modbus::server::Service;
 use tokio_modbus::server::tcp::{Server, accept_tcp_connection};
 
@@ -24,8 +27,22 @@ struct Memory {
     registers: BTreeMap<u16, u16>,
     bits: BTreeMap<u16, bool>,
     silent_unit: Option<u8>,
+    /// What it says when it is asked what it is.
+    identity: Identity,
+    /// How often it was asked.
+    asked: usize,
     /// Requests that were answered, per unit.
     answered: BTreeMap<u8, usize>,
+}
+
+/// How a device takes function 43/14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Identity {
+    #[default]
+    Unknown,
+    Revision(&'static str),
+    /// No answer at all.
+    Silence,
 }
 
 #[derive(Clone, Default)]
@@ -56,10 +73,29 @@ impl Service for Plc {
             Request::ReadInputRegisters(start, count) => read(start, count).map(Response::ReadInputRegisters),
             Request::ReadCoils(start, count) => bits(start, count).map(Response::ReadCoils),
             Request::ReadDiscreteInputs(start, count) => bits(start, count).map(Response::ReadDiscreteInputs),
+            Request::ReadDeviceIdentification(read_code, _) => {
+                memory.asked += 1;
+                match memory.identity {
+                    Identity::Silence => return Box::pin(std::future::ready(Ok(None))),
+                    Identity::Unknown => Err(ExceptionCode::IllegalFunction),
+                    Identity::Revision(revision) => Ok(identification(read_code, revision)),
+                }
+            }
             _ => Err(ExceptionCode::IllegalFunction),
         };
         Box::pin(std::future::ready(answer.map(Some)))
     }
+}
+
+fn identification(read_code: ReadCode, revision: &str) -> Response {
+    let object = |(id, text): (u8, &str)| DeviceIdObject { id, value: text.as_bytes().to_vec().into() };
+    Response::ReadDeviceIdentification(ReadDeviceIdentificationResponse {
+        read_code,
+        conformity_level: ConformityLevel::BasicIdentification,
+        more_follows: false,
+        next_object_id: 0,
+        device_id_objects: [(0, "Acme"), (1, "P-1"), (2, revision)].map(object).into(),
+    })
 }
 
 impl Plc {
@@ -80,6 +116,14 @@ impl Plc {
     fn set(&self, start: u16, words: &[u16]) {
         let mut memory = self.0.lock().unwrap();
         memory.registers.extend((start..).zip(words.iter().copied()));
+    }
+
+    fn call_itself(&self, identity: Identity) {
+        self.0.lock().unwrap().identity = identity;
+    }
+
+    fn asked(&self) -> usize {
+        self.0.lock().unwrap().asked
     }
 
     fn set_bit(&self, place: u16, bit: bool) {
@@ -235,5 +279,109 @@ async fn nobody_there_is_told_once_and_stopping_is_quick() {
     }
     let status = link.status.borrow().clone();
     assert!(matches!(&status.state, LinkState::Down { fault, .. } if fault.to_string().contains("cannot connect")));
+    link.stop().await;
+}
+
+/// A press that is asked what it is every so often.
+fn asked(port: u16, every: Duration) -> DeviceSpec {
+    let mut press = device("press", port, 1, vec![point("a holding:0 u16")]);
+    press.modbus.identify = Some(every);
+    press
+}
+
+/// Batches until one with values says that the device calls itself so.
+async fn until_it_says(link: &mut Running, wanted: Option<&str>) {
+    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    loop {
+        let batch = link.next().await;
+        let said = batch.origin.as_ref().map(|origin| origin.identity.as_deref());
+        if said == Some(wanted) && batch.samples[0].outcome.is_ok() {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{wanted:?} was never said, but {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_device_calls_itself_comes_with_its_values_and_is_asked_again() {
+    let plc = Plc::default();
+    plc.set(0, &[1]);
+    plc.call_itself(Identity::Revision("2.3"));
+    let (address, server) = plc.serve("127.0.0.1:0").await;
+    let mut link = Running::start(vec![asked(address.port(), Duration::from_millis(100))]);
+    let first = link.next().await;
+    let said = first.origin.as_ref().and_then(|origin| origin.identity.clone());
+    assert_eq!(said.as_deref(), Some("Acme; P-1; 2.3"), "the very first values say it");
+    // Exchanged behind a connection that stays.
+    plc.call_itself(Identity::Revision("3.0"));
+    until_it_says(&mut link, Some("Acme; P-1; 3.0")).await;
+    assert_eq!(link.status.borrow().connects, 1);
+    // One that does not say what it is.
+    plc.call_itself(Identity::Unknown);
+    until_it_says(&mut link, None).await;
+    plc.call_itself(Identity::Revision("3.0"));
+    until_it_says(&mut link, Some("Acme; P-1; 3.0")).await;
+    drop(server);
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn after_an_outage_nobody_is_taken_for_the_device_of_before() {
+    let plc = Plc::default();
+    plc.set(0, &[1]);
+    plc.call_itself(Identity::Revision("2.3"));
+    let (address, server) = plc.serve("127.0.0.1:0").await;
+    // Its time would not come again within this test.
+    let hours = Duration::from_secs(36_000);
+    let mut link = Running::start(vec![asked(address.port(), hours)]);
+    until_it_says(&mut link, Some("Acme; P-1; 2.3")).await;
+    assert_eq!(plc.asked(), 1, "once a connection");
+    server.abort();
+    let _ = server.await;
+    link.until("press", "a", |outcome, _| *outcome == Err(NoValue::LinkDown)).await;
+    plc.call_itself(Identity::Revision("9.9"));
+    let (_, server) = plc.serve(&address.to_string()).await;
+    let batch = link.next().await;
+    assert!(batch.samples[0].outcome.is_ok());
+    assert_eq!(batch.origin.as_ref().unwrap().identity.as_deref(), Some("Acme; P-1; 9.9"), "the first values after it");
+    // A silence on a connection that stays: a unit behind a gateway.
+    plc.0.lock().unwrap().silent_unit = Some(1);
+    link.until("press", "a", |outcome, _| *outcome == Err(NoValue::Timeout)).await;
+    plc.call_itself(Identity::Revision("1.0"));
+    plc.0.lock().unwrap().silent_unit = None;
+    until_it_says(&mut link, Some("Acme; P-1; 1.0")).await;
+    drop(server);
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_says_nothing_is_read_all_the_same_and_left_alone() {
+    let plc = Plc::default();
+    plc.set(0, &[1]);
+    plc.call_itself(Identity::Silence);
+    let (address, server) = plc.serve("127.0.0.1:0").await;
+    let mut link = Running::start(vec![asked(address.port(), Duration::from_secs(36_000))]);
+    for _ in 0..20 {
+        let batch = link.next().await;
+        assert!(batch.samples[0].outcome.is_ok(), "{:?}", batch.samples);
+        assert_eq!(batch.origin.as_ref().unwrap().identity, None);
+    }
+    assert_eq!(plc.asked(), 2, "twice in vain, then not again before its time");
+    assert_eq!(link.status.borrow().faults, 0, "no fault of the link");
+    drop(server);
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_whom_nobody_wants_to_know() {
+    let plc = Plc::default();
+    plc.set(0, &[1]);
+    let (address, server) = plc.serve("127.0.0.1:0").await;
+    let mut link = Running::start(vec![device("press", address.port(), 1, vec![point("a holding:0 u16")])]);
+    for _ in 0..5 {
+        assert_eq!(link.next().await.origin.as_ref().unwrap().identity, None);
+    }
+    assert_eq!(plc.asked(), 0);
+    drop(server);
     link.stop().await;
 }

@@ -167,4 +167,7 @@ pub struct ModbusOptions {
     /// After a timeout on a line without transaction ids (RTU, ASCII): how long a late answer may still come. Nothing is
     /// asked meanwhile, and what comes is thrown away. `None` is the device's `timeout` once more.
     pub late_max: Option<Duration>,
+    /// How often the device is asked what it calls itself (function 43/14, V1.1b3 §6.21), and after each connection that is new;
+    /// `None`: never.
+    pub identify: Option<Duration>,
 }

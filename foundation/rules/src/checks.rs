@@ -5,9 +5,11 @@
 //! [`confirm_findings`] says so.
 
 mod find;
+mod identity;
 mod live;
 mod replay;
 
+pub use identity::{confirm_identity, other_identity};
 pub(crate) use live::Live;
 
 use crate::expression::Node;

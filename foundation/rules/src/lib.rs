@@ -34,7 +34,7 @@ mod recompute;
 mod rule;
 mod watch;
 
-pub use checks::{FindingMismatch, confirm_findings, findings, with_known};
+pub use checks::{FindingMismatch, confirm_findings, confirm_identity, findings, other_identity, with_known};
 pub use near::nearest_name;
 pub use recompute::{Mismatch, recompute};
 pub use rule::{EXPRESSION_BYTES_MAX, Rule, RuleFault, RuleField, WINDOW_MAX};

@@ -8,7 +8,7 @@ use tally_evidence::{
     VerifyingKey,
 };
 use tally_model::{DeviceId, Grade, PointId, Reading};
-use tally_rules::{Firing, Rule, confirm_findings, recompute};
+use tally_rules::{Firing, Rule, confirm_findings, confirm_identity, recompute};
 
 /// Gives the reading that decided the trigger, when the readings shown are the ones it sealed.
 pub(crate) fn check(
@@ -106,7 +106,8 @@ fn compiled(record: &RuleRecord) -> Result<Rule, &'static str> {
 /// Truth before the seal: what the trigger says that the checks found is what they find in the readings shown.
 fn check_truth(about: &str, trigger: &TriggerBody, rule: &Rule, readings: &[Reading], report: &mut Report) {
     let claimed = trigger.quality.as_deref();
-    let confirmed = confirm_findings(rule, readings, trigger.at, trigger.readings.first, claimed);
+    let confirmed = confirm_findings(rule, readings, trigger.at, trigger.readings.first, claimed)
+        .and_then(|words| confirm_identity(rule, &trigger.origins, trigger.readings.last, words));
     let (Some(words), Some(claimed)) = (report.record(about, Step::Truth, confirmed), claimed) else { return };
     let quality = Quality::new(about, claimed, &words);
     report.holds(about, Step::Truth, quality.text.clone());

@@ -1,14 +1,14 @@
 //! `checks:`: truth before the seal. What a device asks of all its points, what a point asks, and what of it a rule takes along.
 
-use super::points::{Kinds, PointLayers};
+use super::points::{Kinds, PointLayers, Protocol};
 use super::{Checker, Site};
 use crate::fault::did_you_mean;
 use crate::written::{CheckWord, DeviceChecksWritten, DeviceWritten, FrozenWritten, PointChecksWritten, ReplayWritten};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tally_model::{
-    Checks, DeviceId, Frozen, PointChecks, PointId, PointSpec, Priority, Redundant, Related, Replay, RuleSource,
-    TriggerId, ValueKind,
+    Checks, DeviceId, Frozen, IDENTITY_BYTES_MAX, PointChecks, PointId, PointSpec, Priority, Redundant, Related,
+    Replay, RuleSource, TriggerId, ValueKind,
 };
 use tally_rules::{Rule, RuleFault, WINDOW_MAX, nearest_name};
 
@@ -90,6 +90,31 @@ impl Checker<'_> {
             self.relations(written, &site.key("related"), kinds, &mut made);
         }
         made
+    }
+
+    /// What the device is to call itself; whether it must be asked.
+    pub(super) fn identity(
+        &mut self,
+        written: Option<&DeviceChecksWritten>,
+        site: &Site<'_>,
+        protocol: Option<Protocol>,
+        made: &mut DeviceChecks,
+    ) -> bool {
+        let Some(said) = written.and_then(|checks| checks.identity.as_deref()) else { return false };
+        let site = site.key("identity");
+        if matches!(protocol, Some(Protocol::Mqtt | Protocol::Replay)) {
+            let fault = site.fault("only Modbus and OPC UA devices say what they are");
+            self.report(fault.hint("remove it"));
+            return false;
+        }
+        if said.is_empty() || said.len() > IDENTITY_BYTES_MAX || said.chars().any(char::is_control) {
+            let fault = site.fault("no device can call itself so").found(format!("`{}`", said.escape_debug()));
+            let allowed = "1 to 256 bytes without control characters";
+            self.report(fault.allowed(allowed).hint("write what `tally probe` shows as identity"));
+            return false;
+        }
+        made.checks.identity = Some(said.to_owned());
+        true
     }
 
     fn defaults(&mut self, written: &DeviceChecksWritten, site: &Site<'_>) -> Defaults {

@@ -1,6 +1,7 @@
 //! Devices: id, endpoint, data sheet, timing, login.
 
 use super::checks::DeviceChecks;
+use super::modbus::IDENTIFY;
 use super::modbus::ModbusLayer;
 use super::points::{Layer, PointLayers, Protocol};
 use super::{Checker, Outlines, SheetState, Site};
@@ -105,7 +106,7 @@ impl Checker<'_> {
         let frame = self.frame(written, site, sheet, protocol);
         let mut security = self.security(written.security.as_ref(), &site.key("security"), protocol);
         security.tls = self.tls(written.security.as_ref(), &site.key("security"), endpoint.as_ref());
-        let modbus = self.modbus_options(written, site, sheet, protocol);
+        let mut modbus = self.modbus_options(written, site, sheet, protocol);
         self.reachable(&points, &modbus);
         let opcua = self.opcua(written.opcua.as_ref(), &site.key("opcua"), protocol);
         let from_sheet = match sheet {
@@ -116,7 +117,12 @@ impl Checker<'_> {
         let complete = layers.len() == kinds.len() + templates.len() && self.points_readable(site, sheet);
         let points: Vec<PointSpec> = points.into_iter().map(|(point, _)| point).collect();
         self.points_of_sealed(&mqtt, &points, &site.key("mqtt"));
-        let checks = self.device_checks(written, site, &layers, &points, &kinds, (complete, frame.every));
+        let mut checks = self.device_checks(written, site, &layers, &points, &kinds, (complete, frame.every));
+        if self.identity(written.checks.as_ref(), &site.key("checks"), protocol, &mut checks)
+            && protocol == Some(Protocol::Modbus)
+        {
+            modbus.identify = modbus.identify.or(Some(IDENTIFY));
+        }
         let outline = id.clone().map(|id| Outline { id, points: kinds, complete, checks });
         let spec = id.zip(endpoint).map(|(id, endpoint)| DeviceSpec {
             opcua,

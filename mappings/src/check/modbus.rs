@@ -15,6 +15,10 @@ const PAUSE_MOST: Duration = Duration::from_secs(10);
 const IDLE_LEAST: Duration = Duration::from_millis(100);
 const IDLE_MOST: Duration = Duration::from_secs(3_600);
 const LATE_MOST: Duration = Duration::from_secs(60);
+const IDENTIFY_LEAST: Duration = Duration::from_secs(1);
+const IDENTIFY_MOST: Duration = Duration::from_secs(86_400);
+/// How often a device is asked what it calls itself when its `checks` want to know and nobody says how often: an exchange takes longer.
+pub(super) const IDENTIFY: Duration = Duration::from_secs(600);
 const EVERY_LEAST: Duration = Duration::from_millis(10);
 const EVERY_MOST: Duration = Duration::from_secs(3_600);
 
@@ -55,6 +59,7 @@ impl Checker<'_> {
                 .unwrap_or(options.pause_after_connect);
         options.idle_max = time("idle_max", &written.idle_max, IDLE_LEAST, IDLE_MOST).or(options.idle_max);
         options.late_max = time("late_max", &written.late_max, Duration::ZERO, LATE_MOST).or(options.late_max);
+        options.identify = time("identify", &written.identify, IDENTIFY_LEAST, IDENTIFY_MOST).or(options.identify);
         options.busy_retries = written.busy_retries.unwrap_or(options.busy_retries);
         options.bits_per_request_max = written.bits_per_request_max.or(options.bits_per_request_max);
         for (index, text) in written.forbidden.iter().enumerate() {

@@ -18,6 +18,9 @@ pub(crate) struct DeviceChecksWritten {
     pub skew: Option<String>,
     /// When values count as a recording played again; default 32 readings of the last 10000.
     pub replay: Option<ReplayWritten>,
+    /// What the device calls itself: maker, product, revision, as `tally probe` and the agent's log show it (Modbus function 43/14, OPC UA
+    /// BuildInfo). From then on evidence of a device that calls itself something else, or no longer says, is contradicted.
+    pub identity: Option<String>,
     /// Relations between points of this device that physics makes hold, by name.
     #[serde(default)]
     pub related: BTreeMap<String, RelatedWritten>,

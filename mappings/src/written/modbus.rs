@@ -25,6 +25,9 @@ pub(crate) struct ModbusWritten {
     /// Most bits in one request, 1 to 2000; default 2000.
     #[schemars(range(min = 1, max = 2000))]
     pub bits_per_request_max: Option<u16>,
+    /// How often the device is asked what it calls itself (function 43/14), 1s to 24h; also after each new connection. Default: never;
+    /// 10min where `checks` of the device has `identity`.
+    pub identify: Option<String>,
     /// Addresses no request may touch, as in `at:`: `holding:100-119`, `40101-40120`, `coil:7`.
     #[serde(default)]
     pub forbidden: Vec<String>,

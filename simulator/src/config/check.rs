@@ -135,7 +135,9 @@ impl Checker<'_> {
         let every = written.every.map_or(EVERY_DEFAULT, |span| span.0);
         let opcua = self.opcua(written.opcua, serve.as_ref(), written.pki.as_deref());
         let pki = written.pki.map(|pki| self.beside_file(&pki));
-        Some(DeviceConfig { id: id?, serve: serve?, every, users, pki, opcua, faults, signals })
+        let id = id?;
+        let identity = self.identity(written.identity, &id, serve.as_ref());
+        Some(DeviceConfig { id, serve: serve?, every, users, pki, identity, opcua, faults, signals })
     }
 
     fn only_where_it_means_something(

@@ -55,11 +55,34 @@ pub(super) struct Device {
     pub base: AddressBase,
     pub pki: Option<PathBuf>,
     pub opcua: Option<Spanned<OpcUa>>,
+    pub identity: Option<Spanned<Identity>>,
     #[serde(default)]
     pub faults: Vec<Fault>,
     #[serde(default)]
     pub users: BTreeMap<String, Spanned<String>>,
     pub signals: Vec<Signal>,
+}
+
+/// What a Modbus device calls itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    pub maker: Option<Spanned<String>>,
+    pub product: Option<Spanned<String>>,
+    pub revision: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
+    /// What the one says that is put in for it.
+    #[serde(default)]
+    pub spare: Spare,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spare {
+    pub maker: Option<Spanned<String>>,
+    pub product: Option<Spanned<String>>,
+    pub revision: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
 }
 
 /// What an OPC UA server offers and remembers.

@@ -6,7 +6,7 @@
 //! it is released; words that are no value of their signal (a nibble above 9 in a BCD number) get exception 03, and
 //! words written between the signals are lost.
 
-use crate::{PlantState, SignalConfig};
+use crate::{Identities, Identity, PlantState, SignalConfig};
 use tally_model::{Address, DeviceId, ModbusTable, Quality, Value};
 use tokio_modbus::bytes::Bytes;
 use tokio_modbus::prelude::{ExceptionCode, ReadCode, Request};
@@ -25,8 +25,9 @@ const MEI_IDENTIFICATION: u8 = 14;
 const CONFORMITY: u8 = 0x82;
 
 /// One unit of a line.
-pub(super) struct Unit {
-    pub device: DeviceId,
+pub(crate) struct Unit {
+    pub(super) device: DeviceId,
+    identity: Identities,
     /// Whole registers before parts of them: parts win.
     signals: Vec<SignalConfig>,
 }
@@ -34,9 +35,9 @@ pub(super) struct Unit {
 type Answer = Result<Vec<u8>, ExceptionCode>;
 
 impl Unit {
-    pub(super) fn new(device: DeviceId, mut signals: Vec<SignalConfig>) -> Self {
+    pub(crate) fn new(device: DeviceId, mut signals: Vec<SignalConfig>, identity: Identities) -> Self {
         signals.sort_by_key(SignalConfig::is_part);
-        Self { device, signals }
+        Self { device, identity, signals }
     }
 
     /// The PDU of the answer, an exception's too.
@@ -91,7 +92,11 @@ impl Unit {
                 self.write(state, ModbusTable::Holding, to, &words)?;
                 Ok(registers(function, &self.read(state, ModbusTable::Holding, from, count)?))
             }
-            Request::ReadDeviceIdentification(code, object) => self.identification(function, code, object),
+            Request::ReadDeviceIdentification(code, object) => {
+                let is_exchanged = state.trouble(self.device.as_str()).is_exchanged;
+                let identity = if is_exchanged { &self.identity.spare } else { &self.identity.own };
+                identification(identity, function, code, object)
+            }
             _ => Err(ExceptionCode::IllegalFunction),
         }
     }
@@ -157,27 +162,27 @@ impl Unit {
         }
         Ok(())
     }
+}
 
-    fn identification(&self, function: u8, code: ReadCode, object: u8) -> Answer {
-        let all = [(0, "Tallystick"), (1, "simulator"), (2, env!("CARGO_PKG_VERSION")), (4, self.device.as_str())];
-        let chosen: Vec<(u8, &str)> = match code {
-            ReadCode::Basic => all.into_iter().filter(|(id, _)| *id <= 2 && *id >= object).collect(),
-            ReadCode::Regular | ReadCode::Extended => all.into_iter().filter(|(id, _)| *id >= object).collect(),
-            ReadCode::Specific => all.into_iter().filter(|(id, _)| *id == object).collect(),
-        };
-        if chosen.is_empty() {
-            return Err(ExceptionCode::IllegalDataAddress);
-        }
-        let count = u8::try_from(chosen.len()).unwrap_or(u8::MAX);
-        // More follows: no; next object: 0.
-        let mut pdu = vec![function, MEI_IDENTIFICATION, code.value(), CONFORMITY, 0, 0, count];
-        for (id, text) in chosen {
-            // Device ids have at most 64 bytes.
-            pdu.extend_from_slice(&[id, u8::try_from(text.len()).unwrap_or(u8::MAX)]);
-            pdu.extend_from_slice(text.as_bytes());
-        }
-        Ok(pdu)
+fn identification(identity: &Identity, function: u8, code: ReadCode, object: u8) -> Answer {
+    let all = identity.objects();
+    let chosen: Vec<(u8, &str)> = match code {
+        ReadCode::Basic => all.into_iter().filter(|(id, _)| *id <= 2 && *id >= object).collect(),
+        ReadCode::Regular | ReadCode::Extended => all.into_iter().filter(|(id, _)| *id >= object).collect(),
+        ReadCode::Specific => all.into_iter().filter(|(id, _)| *id == object).collect(),
+    };
+    if chosen.is_empty() {
+        return Err(ExceptionCode::IllegalDataAddress);
     }
+    let count = u8::try_from(chosen.len()).unwrap_or(u8::MAX);
+    // More follows: no; next object: 0.
+    let mut pdu = vec![function, MEI_IDENTIFICATION, code.value(), CONFORMITY, 0, 0, count];
+    for (id, text) in chosen {
+        // At most `TEXT_BYTES_MAX` bytes.
+        pdu.extend_from_slice(&[id, u8::try_from(text.len()).unwrap_or(u8::MAX)]);
+        pdu.extend_from_slice(text.as_bytes());
+    }
+    Ok(pdu)
 }
 
 /// The PDU of an exception (§7).
@@ -264,7 +269,7 @@ devices:
             let crate::config::Source::Constant(value) = &signal.source else { panic!() };
             state.drive("press", signal.id.as_str(), value.clone());
         }
-        (Unit::new(device.id, device.signals), state)
+        (Unit::new(device.id, device.signals, device.identity), state)
     }
 
     #[test]

@@ -151,6 +151,16 @@ def relation(name, related, holds, reads, rule, readings, start, found):
             lasting.judge(not right, reading)
 
 
+def other_identity(rule, trigger):
+    """In which readings the device called itself something else than the rule expects, or nothing, by their origins; or None."""
+    expected, origins = rule["checks"].get("identity"), trigger.get("origins", [])
+    ends = [stretch["from"] - 1 for stretch in origins[1:]] + [trigger["readings"]["last"]]
+    others = [(stretch["from"], end) for stretch, end in zip(origins, ends) if stretch.get("identity") != expected]
+    if expected is None or not others:
+        return None
+    return {"code": "identity", "from": others[0][0], "to": others[-1][1]}
+
+
 def confirm(rule, trigger, readings, longest_window):
     """Why the findings of the trigger are not those of the readings, or None; and what is the agent's word."""
     if ("checks" in rule) != ("quality" in trigger):
@@ -178,4 +188,10 @@ def confirm(rule, trigger, readings, longest_window):
     words = [claim for claim in claimed if claim not in shown]
     if not all(map(may_be_known, words)):
         return "the trigger says what the readings do not show", []
-    return None, words
+    by_origin = other_identity(rule, trigger)
+    told = next((claim for claim in words if claim["code"] == "identity"), None)
+    if by_origin is not None and told != by_origin:
+        return f"the origins of the readings show what the trigger does not say: {by_origin}", []
+    if by_origin is None and told is not None and trigger.get("origins"):
+        return "the trigger says of the device's identity what the origins of its readings do not show", []
+    return None, words if by_origin is None else [claim for claim in words if claim != told]

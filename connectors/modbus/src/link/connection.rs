@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     open: Option<Open>,
     /// How the connection that was opened last is secured.
     security: LinkSecurity,
+    /// Connections opened so far.
+    opened: u64,
     /// When the last answer (or its absence) was over.
     last: Instant,
     /// Until when answers nobody waits for any more may still come.
@@ -64,12 +66,17 @@ impl Manners {
 impl Connection {
     pub(crate) fn new(line: ModbusLine, tls: Tls, connect_time_max: Duration) -> Self {
         let security = LinkSecurity::none(LinkProtocol::Modbus);
-        Self { line, tls, connect_time_max, open: None, security, last: Instant::now(), late_until: None }
+        Self { line, tls, connect_time_max, open: None, security, opened: 0, last: Instant::now(), late_until: None }
     }
 
     /// How the connection that was opened last is, or was, secured.
     pub(crate) const fn security(&self) -> &LinkSecurity {
         &self.security
+    }
+
+    /// Connections opened so far: another number is another connection, and perhaps another device behind it.
+    pub(crate) const fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// Connects when there is no connection. Also waits for late answers and throws them away.
@@ -84,6 +91,7 @@ impl Connection {
             }
             tokio::time::sleep(manners.options.pause_after_connect).await;
             self.security.clone_from(port.security());
+            self.opened += 1;
             self.open = Some(Open { context: attach(&self.line, &port), port, has_worked: false });
             self.last = Instant::now();
         }
@@ -305,7 +313,7 @@ pub(crate) fn short(request: &Request<'_>) -> String {
 
 impl Failure {
     /// App §7: 05 "accepted, still working on it", 06 "busy, ask again later".
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         matches!(self, Self::Exception(ExceptionCode::Acknowledge | ExceptionCode::ServerDeviceBusy))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Manners};
 use crate::error::Failure;
+use crate::identity::identify_briefly;
 use crate::write::{Order, carry_out};
 use crate::{Request, read_request};
 use std::collections::BTreeMap;
@@ -31,6 +32,12 @@ impl Desk {
         self.carry_out_waiting().await;
         let response = self.connection.ask(manners, &read_request(request.table, request.start, request.count)).await?;
         Ok(words(response, request.table, request.count))
+    }
+
+    /// What the device calls itself; orders that came meanwhile are carried out first.
+    pub(super) async fn identify(&mut self, manners: &Manners) -> Result<Option<String>, Failure> {
+        self.carry_out_waiting().await;
+        identify_briefly(&mut self.connection, manners).await
     }
 
     /// Waits until `until`, and carries out orders meanwhile.

@@ -3,6 +3,7 @@
 
 use super::connection::Manners;
 use super::desk::Desk;
+use super::identity::Identity;
 use super::slot::{Slot, Turn};
 use crate::Plan;
 use crate::error::Failure;
@@ -23,6 +24,8 @@ pub(super) struct Unit {
     is_suspect: bool,
     /// Whether this outage of the link has been told already.
     pub(super) told_down: bool,
+    /// What it calls itself; `None` when nobody wants to know.
+    identity: Option<Identity>,
     /// Where its latest values came from.
     origin: Option<Arc<Origin>>,
 }
@@ -53,6 +56,7 @@ impl Unit {
             silent_until: None,
             is_suspect: false,
             told_down: false,
+            identity: device.modbus.identify.map(|every| Identity::new(every, now)),
             origin: None,
             device,
         }
@@ -67,12 +71,20 @@ impl Unit {
 
     /// Where values come from that came over a link secured like this.
     pub(super) fn origin(&mut self, link: &LinkSecurity) -> Arc<Origin> {
+        let said = self.identity.as_ref().and_then(Identity::said);
         match &self.origin {
-            Some(origin) if origin.link == *link => Arc::clone(origin),
+            Some(origin) if origin.link == *link && origin.identity.as_deref() == said => Arc::clone(origin),
             _ => {
-                let origin = Arc::new(Origin { link: link.clone(), identity: None });
+                let origin = Arc::new(Origin { link: link.clone(), identity: said.map(ToOwned::to_owned) });
                 Arc::clone(self.origin.insert(origin))
             }
+        }
+    }
+
+    /// Asks the device what it calls itself, when that is wanted and may have changed.
+    pub(super) async fn identify(&mut self, desk: &mut Desk, is_back: bool) {
+        if let Some(identity) = &mut self.identity {
+            identity.look(desk, &self.manners, &self.device.id, is_back).await;
         }
     }
 
