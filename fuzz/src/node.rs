@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
 use tally_door::{NewToken, Tokens};
 use tally_edge_agent::AgentConfig;
 use tally_evidence::StatementId;
@@ -18,7 +20,9 @@ use tally_ledger_node::retain::kept::{KeptEntry, KeptOutcome};
 use tally_ledger_node::retain::{KeptBlock, snapshot};
 use tally_ledger_node::witness::{AddCheckpoint, WitnessConfig};
 use tally_ledger_node::{BlockRecord, NodeConfig};
+use tally_projection::{Place, Projection, SqlLimits, guarded};
 use tally_tls::CertificateFacts;
+use tempfile::TempDir;
 
 pub fn block(bytes: &[u8]) -> String {
     plain(BlockRecord::decode(bytes))
@@ -213,4 +217,43 @@ pub fn commands() -> Seeds {
         r#"{"id": "e", "call": "reset"}"#,
     ];
     all.map(|payload| format!("hmi-3/press-01/setpoint\n{payload}").into_bytes()).into()
+}
+
+/// Somebody's own SQL on the tables of a ledger that has nothing yet. It reads, no more than it may, and leaves the file as it was.
+pub fn sql(bytes: &[u8]) -> String {
+    static TABLES: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::Sqlite(folder.path().join("projection.sqlite"));
+        drop(Projection::open(&place, LEDGER, &|_, _| true).unwrap());
+        folder
+    });
+    let file = TABLES.path().join("projection.sqlite");
+    let limits = SqlLimits { time: Duration::from_millis(200), rows: 20, bytes: 64 << 10 };
+    text(bytes, |sql| {
+        let before = std::fs::read(&file).unwrap();
+        let answer = guarded(&file, sql, limits);
+        assert!(std::fs::read(&file).unwrap() == before, "a question changed the tables");
+        match answer {
+            Ok(answer) => {
+                assert!(answer.rows.len() <= limits.rows);
+                assert!(answer.rows.iter().all(|row| row.len() == answer.columns.len()));
+                format!("{TAKEN}: {} columns", answer.columns.len())
+            }
+            Err(fault) => fault.to_string(),
+        }
+    })
+}
+
+pub fn questions() -> Seeds {
+    let all = [
+        "SELECT contract, state, count(*) FROM view_agreements WHERE device = 'press-01' GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 10",
+        "WITH RECURSIVE days(day) AS (VALUES(0) UNION ALL SELECT day + 1 FROM days WHERE day < 9) SELECT day, \
+         (SELECT sum(paid_minor) FROM view_agreements WHERE opened_us / 86400000000 = day) FROM days",
+        "SELECT e.entry, e.kind, h.kind FROM view_entries AS e LEFT JOIN view_history AS h ON h.entry = e.entry \
+         WHERE e.signer LIKE 'agent-%' AND e.height BETWEEN 1 AND 9",
+        "SELECT json_extract(fields, '$.price'), upper(substr(fault, 1, 3)), row_number() OVER (PARTITION BY device ORDER BY opened_us) \
+         FROM view_agreements",
+        "SELECT 1 AS one",
+    ];
+    all.map(|sql| sql.as_bytes().to_vec()).into()
 }

@@ -1,6 +1,6 @@
 //! What people write: mappings, rules, what a ledger begins with, contracts.
 
-use crate::said::{TAKEN, faults, round, text};
+use crate::said::{TAKEN, faults, plain, round, text};
 use crate::targets::Seeds;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use tally_contracts::{Contract, Genesis, LIBRARY};
 use tally_evidence::{decode_rule, encode_rule};
 use tally_mappings::{Plant, load};
 use tally_model::{CallTemplate, DeviceId, PointId, Priority, RuleSource, TriggerId, Unit, ValueKind};
+use tally_simulator::SimConfig;
 use tempfile::TempDir;
 
 /// One of each kind of device, with what can be said of it; its first device can be written.
@@ -194,6 +195,18 @@ pub fn genesis(bytes: &[u8]) -> String {
 
 pub fn geneses() -> Seeds {
     vec![GENESIS.as_bytes().to_vec()]
+}
+
+const SIMULATOR: &str = include_str!("../../simulator/examples/press-line.yaml");
+
+/// Devices that are played. Recordings that it names are not there.
+pub fn simulator(bytes: &[u8]) -> String {
+    let environment = |name: &str| name.ends_with("PASSWORD").then(|| "hidden".to_owned());
+    text(bytes, |text| plain(SimConfig::parse(text, &folder().join("simulator.yaml"), &environment)))
+}
+
+pub fn simulators() -> Seeds {
+    vec![SIMULATOR.as_bytes().to_vec()]
 }
 
 pub fn contract(bytes: &[u8]) -> String {

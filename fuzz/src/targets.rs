@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     target("rule-expression", site::expression, site::expressions),
     target("sheet", site::sheet, site::sheets),
     target("genesis", site::genesis, site::geneses),
+    target("simulator-yaml", site::simulator, site::simulators),
     target("contract", site::contract, site::contracts),
     target("block", node::block, node::blocks),
     target("kept-block", node::kept_block, node::kept_blocks),
@@ -71,5 +72,6 @@ pub const TARGETS: &[Target] = &[
     target("witness-yaml", node::witness_yaml, node::witness_yamls),
     target("agent-yaml", node::agent_yaml, node::agent_yamls),
     target("command", node::command, node::commands),
+    target("sql", node::sql, node::questions),
     target("address", field::addresses, field::address_seeds),
 ];

@@ -185,6 +185,16 @@ fn sql_reads_and_does_nothing_else() {
     assert!(began.elapsed() < Duration::from_secs(20));
     assert!(ask("SELECT length(zeroblob(2000000000))", usual).is_err());
     assert!(ask("SELECT printf('%.*c', 2000000000, 'x')", usual).is_err());
+    // Matching a pattern is one step, which nothing interrupts: one that would take minutes is not begun.
+    let began = Instant::now();
+    let text = "replace(hex(zeroblob(100000)), '00', 'aa')";
+    for matching in ["LIKE '%' || {long}", "GLOB '*' || {long}"] {
+        let matching = matching.replace("{long}", &format!("substr({text}, 1, 49000) || 'b%'"));
+        let refused = ask(&format!("SELECT {text} {matching}"), short).unwrap_err().to_string();
+        assert!(refused.contains("pattern too complex"), "{refused}");
+    }
+    assert!(ask("SELECT 'press-01' LIKE 'press-%' AND 'press-01' GLOB 'press-*'", usual).is_ok());
+    assert!(began.elapsed() < Duration::from_secs(10));
     let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
     let cut = ask(many, SqlLimits { rows: 10, ..usual }).unwrap();
     assert!(cut.is_cut && cut.rows.len() == 10);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use tally_ledger_node::testing::Plant;
-use tally_ledger_node::{Engine, EngineConfig, Listen, Node};
+use tally_ledger_node::{Engine, EngineConfig, Listen, Node, ROUTES, Shows};
 use tally_model::Priority;
 use tally_projection::Place;
 use tally_tests::{PATIENCE, Process, python, root};
@@ -64,6 +64,42 @@ fn every_route_is_in_the_document_and_nothing_else_is() {
         .filter(|path| !manual.contains(path.trim_start_matches("/tlog").trim_start_matches("/query/devices")))
         .collect();
     assert!(unnamed.is_empty(), "not in api.md: {unnamed:?}");
+}
+
+/// What the door answers, by status: each operation names it with its own codes, and only where it can happen.
+#[test]
+fn every_operation_says_what_the_door_answers() {
+    let document = document();
+    for route in ROUTES {
+        let (path, method) = (route.path.replace("{*", "{"), route.method.to_lowercase());
+        let codes = |status: u16| codes_of(&document, &path, &method, status);
+        let (anybody, where_) = (route.roles.is_empty(), format!("{} {path}", route.method));
+        let missing = codes(401).unwrap_or_default();
+        assert_eq!(missing, if anybody { vec!["token"] } else { vec!["no-credentials", "token"] }, "401 of {where_}");
+        let named = |code: &str| codes(403).is_some_and(|codes| codes.contains(&code.to_owned()));
+        let may_hide = route.shows != Shows::Nothing;
+        assert_eq!((named("role"), named("withheld")), (!anybody, may_hide), "403 of {where_}");
+        assert_eq!(codes(413), Some(vec!["too-large".to_owned()]), "413 of {where_}");
+        assert_eq!(codes(429), Some(vec!["rate".to_owned()]), "429 of {where_}");
+        let has_raw_body = ["/entries", "/witness/add-checkpoint"].contains(&path.as_str()) && method == "post";
+        assert_eq!(codes(408), has_raw_body.then(|| vec!["body".to_owned()]), "408 of {where_}");
+    }
+}
+
+/// The codes that an operation names for a status; each with its problem type.
+fn codes_of(document: &Value, path: &str, method: &str, status: u16) -> Option<Vec<String>> {
+    let at = |reference: &Value| document.pointer(reference["$ref"].as_str()?.strip_prefix('#')?);
+    let response = at(document["paths"][path][method]["responses"].get(status.to_string())?)?;
+    let schema = at(&response["content"]["application/problem+json"]["schema"])?;
+    let own = &schema["allOf"][1]["properties"];
+    let words = |of: &Value| {
+        of["enum"].as_array().map(|words| words.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    };
+    let (codes, types): (Vec<String>, Vec<String>) = (words(&own["code"])?, words(&own["type"])?);
+    assert_eq!(own["status"]["const"], status, "{method} {path}");
+    let as_types: Vec<_> = codes.iter().map(|code| format!("urn:tallystick:problem:{code}")).collect();
+    assert_eq!(types, as_types, "{method} {path}");
+    Some(codes)
 }
 
 #[tokio::test(flavor = "multi_thread")]

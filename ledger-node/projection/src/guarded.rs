@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Engine steps between two looks at the clock.
 const STEPS: i32 = 10_000;
+/// Bytes of a pattern of LIKE or GLOB. Matching one is a single step of the engine, which nothing interrupts, and takes the product of both
+/// lengths: a pattern of the usual 50,000 bytes on a text of 1 MiB kept a processor busy for minutes, of 250 for half a second.
+const PATTERN_BYTES_MAX: i32 = 250;
 /// Why nothing but a question is taken.
 const HINT: &str = "write one SELECT; docs/operator/query.md lists the views";
 
@@ -67,6 +70,7 @@ fn guard(database: &mut Sqlite, limits: SqlLimits) -> rusqlite::Result<()> {
         (Limit::SQLITE_LIMIT_LENGTH, 1 << 20),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
         (Limit::SQLITE_LIMIT_COLUMN, 200),
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX),
         (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
         (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
         (Limit::SQLITE_LIMIT_ATTACHED, 0),

@@ -34,8 +34,7 @@ pub(super) async fn acknowledge(
     Path(id): Path<String>,
     said: Result<Json<Words>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Json(Words { by, words }) =
-        said.map_err(|rejection| Problem::bad_request("alarm", rejection.body_text(), HINT))?;
+    let Json(Words { by, words }) = said.map_err(|rejection| Problem::json("alarm", &rejection, HINT))?;
     let id: u64 =
         id.parse().map_err(|_| Problem::bad_request("alarm", format!("`{id}` is no number of an alarm"), HINT))?;
     let alarms = Arc::clone(&api.alarms);

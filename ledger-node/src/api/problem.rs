@@ -3,6 +3,7 @@
 use crate::admit::{NotNow, OnItsWay, Refused};
 use crate::engine::{ReadError, SubmitError};
 use crate::store::{CommitError, IndexFault, Pruned};
+use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tally_contracts::PrivateField;
@@ -82,6 +83,16 @@ impl Problem {
     pub fn media_type(found: &str) -> Self {
         let text = format!("the body is `{found}`");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", text, "send it as `application/cose`")
+    }
+
+    /// A JSON body that could not be taken: 413 when it is too large, else 400 with the code of who asked for it.
+    pub fn json(code: &'static str, rejection: &JsonRejection, hint: &'static str) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(rejection.status(), "too-large", "the body has more bytes than this path takes", hint)
+            }
+            _ => Self::bad_request(code, rejection.body_text(), hint),
+        }
     }
 
     pub fn body_timeout() -> Self {

@@ -26,7 +26,7 @@ pub(super) async fn sql(
     asked: Result<Json<Asked>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let hint = "send {\"sql\": \"SELECT …\", \"limit\": 1000} as application/json";
-    let Json(asked) = asked.map_err(|rejection| Problem::bad_request("query", rejection.body_text(), hint))?;
+    let Json(asked) = asked.map_err(|rejection| Problem::json("query", &rejection, hint))?;
     let questions = kept(&api)?;
     let Place::Sqlite(file) = questions.place().clone() else {
         let hint = "ask PostgreSQL itself, with a role of your own that may only read";
