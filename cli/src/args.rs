@@ -486,7 +486,7 @@ pub struct EvidenceArgs {
     pub node: NodeFlag,
 }
 
-/// How an evidence or coverage file is written.
+/// How an evidence, coverage or field file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FileForm {
     /// The small one, which all programs read
@@ -498,7 +498,7 @@ pub enum FileForm {
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Evidence file, coverage file of `tally prove` (CBOR or JSON), or field file of `tally disclose`
+    /// Evidence file, coverage file of `tally prove`, or field file of `tally disclose`; CBOR or JSON
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The ledger's public key as you know it (SPKI PEM); without it the key in the file is taken and shown

@@ -64,7 +64,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("balance", &["--node"]),
     ("evidence", &["--output", "--format", "--timestamp", "--tsa-ca", "--agent", "--node"]),
     ("prove", &["--device", "--from", "--to", "--reading", "--out", "--format", "--ledger-key", "--agent", "--node"]),
-    ("disclose", &["--field", "--output", "--ledger-key", "--node"]),
+    ("disclose", &["--field", "--output", "--format", "--ledger-key", "--node"]),
     ("purge", &["--field", "--reason", "--as", "--key", "--node"]),
     ("registry", &["show", "retirement", "visibility"]),
     ("ca", &["init", "issue", "renew"]),

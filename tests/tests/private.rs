@@ -81,6 +81,7 @@ async fn a_field_is_sealed_shown_to_both_verifiers_and_purged() {
     let (code, shown, said) = tally(&site, &["disclose", &entry, "--field", "remark", "--output", &name]).await;
     assert_eq!((code, &shown["shown"][0]), (0, &format!("remark = {SECRET:?}").into()), "{said}");
     check_both(&site, &file).await;
+    as_json(&site, &entry, &file).await;
 
     let ask = |party: &'static str, key: &'static str| ["--as", party, "--key", key];
     let purge = ["purge", &entry, "--field", "remark", "--reason", "request of 21 November"];
@@ -96,6 +97,33 @@ async fn a_field_is_sealed_shown_to_both_verifiers_and_purged() {
     assert_eq!(site.node.get_bytes(&format!("/entries/{entry}")).await.unwrap(), receipt);
     let gone = format!("purged:{entry}/remark");
     assert_eq!(tally(&site, &["ledger", "state", &gone, "--ledger-key", "keys/node.pub.pem"]).await.0, 0);
+}
+
+/// The same field for people: as `tally disclose` writes it and as `tally convert` makes it of the file, and back again.
+async fn as_json(site: &Site, entry: &str, file: &Path) {
+    let at = |name: &str| site.outside().join(name).display().to_string();
+    let (shown, made, back) = (at("remark.json"), at("made.json"), at("back.field"));
+    let ask = ["disclose", entry, "--field", "remark", "--format", "json", "--output", &shown];
+    assert_eq!(tally(site, &ask).await.0, 0);
+    let file = file.display().to_string();
+    for (from, to) in [(&file, &made), (&made, &back)] {
+        let (code, _, said) = tally(site, &["convert", from, "--output", to]).await;
+        assert_eq!(code, 0, "{said}");
+    }
+    assert_eq!(std::fs::read(&shown).unwrap(), std::fs::read(&made).unwrap());
+    assert_eq!(std::fs::read(&back).unwrap(), std::fs::read(&file).unwrap());
+    let text = std::fs::read_to_string(&shown).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let reads = &json["openings"][0]["reads"];
+    assert_eq!((&reads[1], &reads[2]), (&SECRET.into(), &"remark".into()), "{json:#}");
+    let (code, said, _) = tally(site, &["verify", &shown, "--ledger-key", "keys/node.pub.pem"]).await;
+    assert_eq!((code, &said["holds"]), (0, &true.into()), "{said:#}");
+    // Who is shown another text than the bytes say is told so.
+    std::fs::write(&shown, text.replace(SECRET, "something else")).unwrap();
+    let (code, said, _) = tally(site, &["verify", &shown, "--ledger-key", "keys/node.pub.pem"]).await;
+    assert_eq!((code, &said["holds"]), (1, &false.into()), "{said:#}");
+    let (code, said, _) = tally(site, &["convert", &shown, "--output", &back]).await;
+    assert_eq!((code, &said["mismatches"][0]), (1, &"openings/0/reads/1".into()), "{said:#}");
 }
 
 /// The true file holds for both, and both name the same link in copies with one wrong byte.

@@ -15,7 +15,7 @@ This checks no seal: `tally verify` does, of both forms.
 Example:
   tally convert mo-1.tally -o mo-1.json && less mo-1.json && tally verify mo-1.json")]
 pub struct ConvertArgs {
-    /// Evidence file, or coverage file of `tally prove`; CBOR becomes JSON, JSON becomes CBOR
+    /// Evidence file, coverage file of `tally prove`, or field file of `tally disclose`; CBOR becomes JSON, JSON becomes CBOR
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Where the other form goes

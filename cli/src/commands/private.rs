@@ -1,8 +1,9 @@
 //! `tally disclose` and `tally purge`: private fields of calls, shown one by one, and erased.
 
 use crate::answer::{Answer, Context, Fault, print_json};
+use crate::args::FileForm;
 use crate::commands::call::{Wish, show, submit};
-use crate::commands::evidence::write_whole;
+use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_key;
 use crate::flags::{CallerFlags, NodeFlag};
 use crate::shutdown::runtime;
@@ -22,7 +23,8 @@ With --field it writes one field in clear with everything needed to check offlin
 fields stay closed. Whoever has the file can show it to others.
 Examples:
   tally disclose 42
-  tally disclose 42 --field remark --output remark.field && tally verify remark.field --ledger-key node.pub.pem")]
+  tally disclose 42 --field remark --output remark.field && tally verify remark.field --ledger-key node.pub.pem
+  tally disclose 42 --field remark --format json --output remark.json && less remark.json")]
 pub struct DiscloseArgs {
     /// The call: its index, or its statement id (64 hexadecimal digits)
     #[arg(value_name = "ENTRY")]
@@ -33,6 +35,9 @@ pub struct DiscloseArgs {
     /// Where the file goes
     #[arg(short, long, value_name = "FILE", requires = "field")]
     output: Option<PathBuf>,
+    /// How the file is written; `tally verify` reads both
+    #[arg(long, value_enum, default_value = "cbor", requires = "field")]
+    format: FileForm,
     /// The ledger's public key as you know it (SPKI PEM); without it the node's word is taken
     #[arg(long, value_name = "FILE")]
     ledger_key: Option<PathBuf>,
@@ -53,6 +58,7 @@ pub fn disclose(args: &DiscloseArgs, is_json: bool) -> Result<Answer, Fault> {
         answer => answer.context("asking the node for the field")?,
     };
     let pinned = args.ledger_key.as_deref().map(read_key).transpose()?;
+    let bytes = in_form(bytes, args.format)?;
     let report = verify(&bytes, pinned.as_ref());
     write_whole(output, &bytes)?;
     if is_json {

@@ -81,7 +81,61 @@ mod tests {
         assert!(FieldFile::is_one(&bytes) && !FieldFile::is_one(b"\xa0") && !FieldFile::is_one(b"no"));
     }
 
+    /// What an argument may be: also what JSON has no word for.
+    fn value() -> impl Strategy<Value = Cbor> {
+        let leaf = prop_oneof![
+            ".{0,20}".prop_map(text),
+            any::<u64>().prop_map(int),
+            any::<i64>().prop_map(int),
+            any::<bool>().prop_map(Cbor::Bool),
+            Just(Cbor::Null),
+            (-1e9f64..1e9).prop_map(Cbor::Float),
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(bytes),
+        ];
+        leaf.prop_recursive(2, 12, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Cbor::Array),
+                proptest::collection::btree_map("[a-z]{1,5}|hex|reads", inner, 0..4).prop_map(map),
+            ]
+        })
+    }
+
+    fn entry() -> impl Strategy<Value = EvidenceEntry> {
+        let some = || proptest::collection::vec(any::<u8>(), 0..90);
+        let path = proptest::collection::vec(any::<[u8; 32]>(), 0..3);
+        (some(), some(), some(), any::<u64>(), path, some()).prop_map(
+            |(statement, receipt, outcome, outcome_index, outcome_path, checkpoint)| EvidenceEntry {
+                statement,
+                batched: None,
+                receipt,
+                outcome,
+                outcome_index,
+                outcome_path,
+                checkpoint,
+                disclosure: None,
+            },
+        )
+    }
+
     proptest! {
+        /// As JSON and back: the same bytes, and nothing is shown that they do not say.
+        #[test]
+        fn the_form_for_people_loses_nothing(
+            ledger in ".{0,12}",
+            entries in proptest::collection::vec(entry(), 0..3),
+            fields in proptest::collection::vec((any::<[u8; 16]>(), value(), "[a-z-]{1,12}"), 0..4),
+        ) {
+            let openings = fields.into_iter().map(|(salt, value, name)| crate::Opening { salt, value, name }.encode());
+            let key = SigningKey::from_secret(&[5; 32]).unwrap().public().clone();
+            let file = FieldFile { ledger, key, entries, openings: openings.collect() };
+            let shown = crate::json::to_json(&file.encode()).unwrap();
+            prop_assert!(crate::json::is_json(shown.as_bytes()));
+            let back = crate::json::from_json(shown.as_bytes()).unwrap();
+            prop_assert_eq!(back.mismatches, vec![]);
+            prop_assert_eq!(&back.cbor, &file.encode());
+            prop_assert_eq!(FieldFile::decode(&back.cbor), Ok(file));
+        }
+
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = FieldFile::decode(&bytes);
