@@ -30,6 +30,12 @@ fn with_token(name: &str, work: impl FnOnce(&SoftToken)) {
     assert!(!said.contains(PIN), "the PIN was printed: {said}");
 }
 
+/// Debian's current one is used, not a pinned one: the log of the tests says which.
+#[test]
+fn the_log_says_which_softhsm_it_was() {
+    println!("SoftHSM2 {}", tally_keys::testing::version().unwrap());
+}
+
 fn source(uri: &str) -> KeySource {
     KeySource::parse(uri, Path::new(".")).unwrap()
 }

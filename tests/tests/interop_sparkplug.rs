@@ -12,8 +12,8 @@ use std::time::Duration;
 use tally_connector_api::StatusReporter;
 use tally_connector_mqtt::sparkplug::{EdgeNode, EdgeNodeConfig, Metric, MetricValue, Name, Payload, Update};
 use tally_model::{
-    Address, DeviceId, DeviceSpec, Encoding, Endpoint, NoValue, Outcome, PointId, PointSpec, Quality, Sample,
-    Timestamp, Unit, Value,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, NoValue, Outcome, PointId, PointSpec, Sample, Timestamp, Unit,
+    Value,
 };
 use tally_tests::{Mosquitto, PATIENCE, eventually, node, python, root};
 use tokio::io::AsyncWriteExt;
@@ -82,17 +82,7 @@ fn press() -> DeviceId {
 
 fn sample(point: &str, outcome: Outcome, millis: i64) -> Sample {
     let at = Timestamp::from_micros(1_763_000_000_000_000 + millis * 1_000);
-    let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
-    let unit = Unit::try_new("Cel").unwrap();
-    Sample {
-        seal: None,
-        point: PointId::try_new(point).unwrap(),
-        outcome,
-        unit,
-        quality,
-        source_time: at,
-        received: at,
-    }
+    Sample::at(PointId::try_new(point).unwrap(), outcome, Unit::try_new("Cel").unwrap(), at)
 }
 
 fn samples(values: Vec<Value>, millis: i64) -> Vec<Sample> {

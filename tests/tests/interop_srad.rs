@@ -18,8 +18,8 @@ use std::time::Duration;
 use tally_connector_api::StatusReporter;
 use tally_connector_mqtt::sparkplug::{EdgeNode, EdgeNodeConfig, Name, Update};
 use tally_model::{
-    Address, DeviceId, DeviceSpec, Encoding, Endpoint, MqttBroker, NoValue, Outcome, PointId, PointSpec, Quality,
-    Sample, Timestamp, Tls, Unit, Value,
+    Address, DeviceId, DeviceSpec, Encoding, Endpoint, MqttBroker, NoValue, Outcome, PointId, PointSpec, Sample,
+    Timestamp, Tls, Unit, Value,
 };
 use tally_tests::{Mosquitto, eventually};
 use tokio_util::sync::CancellationToken;
@@ -280,16 +280,7 @@ fn press() -> DeviceId {
 
 fn sample(point: &str, outcome: Outcome) -> Sample {
     let at = Timestamp::from_micros(1_763_000_000_000_000);
-    let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
-    Sample {
-        seal: None,
-        point: PointId::try_new(point).unwrap(),
-        outcome,
-        unit: Unit::one(),
-        quality,
-        source_time: at,
-        received: at,
-    }
+    Sample::at(PointId::try_new(point).unwrap(), outcome, Unit::one(), at)
 }
 
 fn device() -> DeviceSpec {

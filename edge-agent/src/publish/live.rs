@@ -164,18 +164,10 @@ impl Band {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tally_model::{Quality, Timestamp, Unit, Value};
+    use tally_model::{Timestamp, Unit, Value};
 
     fn sample(outcome: Result<f64, NoValue>) -> Sample {
-        Sample {
-            seal: None,
-            point: PointId::try_new("p").unwrap(),
-            quality: if outcome.is_ok() { Quality::Good } else { Quality::Bad },
-            outcome: outcome.map(Value::Float),
-            unit: Unit::one(),
-            source_time: Timestamp::default(),
-            received: Timestamp::default(),
-        }
+        Sample::at(PointId::try_new("p").unwrap(), outcome.map(Value::Float), Unit::one(), Timestamp::default())
     }
 
     #[test]

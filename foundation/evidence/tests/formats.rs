@@ -11,7 +11,7 @@ use tally_evidence::{
 };
 use tally_model::{
     AgreementId, ClockState, DeviceId, Grade, LinkProtection, LinkProtocol, LinkSecurity, Login, NoValue, Origin,
-    PartyId, PointId, PolicyId, Priority, Quality, Reading, Sample, Stretch, Timestamp, TriggerId, Unit, Value,
+    PartyId, PointId, PolicyId, Priority, Reading, Sample, Stretch, Timestamp, TriggerId, Unit, Value,
 };
 
 const NOON: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
@@ -51,17 +51,7 @@ fn statement() -> Vec<u8> {
 }
 
 fn sample(outcome: Result<Value, NoValue>) -> Sample {
-    let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
-    let point = PointId::try_new("vibration").unwrap();
-    Sample {
-        seal: None,
-        point,
-        outcome,
-        unit: Unit::try_new("mm/s").unwrap(),
-        quality,
-        source_time: NOON,
-        received: NOON,
-    }
+    Sample::at(PointId::try_new("vibration").unwrap(), outcome, Unit::try_new("mm/s").unwrap(), NOON)
 }
 
 #[track_caller]

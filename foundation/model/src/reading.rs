@@ -35,6 +35,13 @@ pub struct Reading {
 }
 
 impl Sample {
+    /// What a device without source times and without a seal answered `at` that time: good, or bad when there is no value.
+    #[must_use]
+    pub const fn at(point: PointId, outcome: Outcome, unit: Unit, at: Timestamp) -> Self {
+        let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
+        Self { seal: None, point, outcome, unit, quality, source_time: at, received: at }
+    }
+
     /// The value as a number when it is good enough to compute with (quality not bad).
     #[must_use]
     pub fn number(&self) -> Option<f64> {

@@ -10,7 +10,7 @@ use tally_connector_api::StatusReporter;
 use tally_connector_mqtt::sparkplug::{
     Commanded, EdgeNode, EdgeNodeConfig, Metric, MetricValue, Name, Payload, Update,
 };
-use tally_model::{DeviceId, DeviceSpec, Encoding, NoValue, Outcome, PointId, Quality, Sample, Timestamp, Unit, Value};
+use tally_model::{DeviceId, DeviceSpec, Encoding, NoValue, Outcome, PointId, Sample, Timestamp, Unit, Value};
 use tokio_util::sync::CancellationToken;
 
 pub const GROUP: &str = "Werk 1";
@@ -92,17 +92,7 @@ impl Node {
 
 pub fn sample(point: &str, outcome: Outcome, micros: i64) -> Sample {
     let at = Timestamp::from_micros(1_763_000_000_000_000 + micros);
-    let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
-    let unit = Unit::try_new("Cel").unwrap();
-    Sample {
-        seal: None,
-        point: PointId::try_new(point).unwrap(),
-        outcome,
-        unit,
-        quality,
-        source_time: at,
-        received: at,
-    }
+    Sample::at(PointId::try_new(point).unwrap(), outcome, Unit::try_new("Cel").unwrap(), at)
 }
 
 /// Every point of the press, in an order that is not chronological.

@@ -11,18 +11,8 @@ fn spec(id: &str, encoding: Encoding) -> PointSpec {
 }
 
 fn sample(point: &str, outcome: Outcome, at: i64) -> Sample {
-    let quality = if outcome.is_ok() { Quality::Good } else { Quality::Bad };
     let at = Timestamp::from_micros(at * 1_000);
-    let unit = Unit::try_new("Cel").unwrap();
-    Sample {
-        seal: None,
-        point: PointId::try_new(point).unwrap(),
-        outcome,
-        unit,
-        quality,
-        source_time: at,
-        received: at,
-    }
+    Sample::at(PointId::try_new(point).unwrap(), outcome, Unit::try_new("Cel").unwrap(), at)
 }
 
 fn session(points: Vec<PointSpec>) -> (Session, DeviceId) {
