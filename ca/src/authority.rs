@@ -7,18 +7,18 @@
 //! ```
 
 use crate::files::{read, replace, write_new};
+use crate::key::Key;
 use crate::request::params;
 use crate::{Asked, CaFault, Request};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData,
+    SerialNumber, date_time_ymd,
 };
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tally_tls::{CertificateFacts, certificates, private_key};
+use tally_tls::{CertificateFacts, certificates};
 use x509_cert::der::{Decode, Encode};
-use zeroize::Zeroizing;
 
 /// Days of an authority's certificate.
 pub const CA_DAYS: u32 = 3_650;
@@ -48,7 +48,7 @@ pub struct Authority {
     dir: PathBuf,
     pem: String,
     ends: u64,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, Key>,
 }
 
 impl Authority {
@@ -60,7 +60,7 @@ impl Authority {
         let io = |source| CaFault::Io { file: dir.to_owned(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         std::fs::create_dir_all(dir.join("issued")).map_err(io)?;
-        let key = KeyPair::generate()?;
+        let key = Key::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -70,7 +70,7 @@ impl Authority {
         set_times(&mut params, now, now + u64::from(days) * DAY);
         params.serial_number = Some(serial()?);
         let certificate = params.self_signed(&key)?.pem();
-        write_new(&dir.join("ca.key"), 0o600, &Zeroizing::new(key.serialize_pem()))?;
+        write_new(&dir.join("ca.key"), 0o600, &key.to_pem())?;
         write_new(&dir.join("ca.pem"), 0o644, &certificate)?;
         Self::open(dir)
     }
@@ -81,9 +81,7 @@ impl Authority {
     /// [`CaFault`], also when others may read the key.
     pub fn open(dir: &Path) -> Result<Self, CaFault> {
         let (key_file, pem_file) = (dir.join("ca.key"), dir.join("ca.pem"));
-        // Looks at the mode as well.
-        private_key(&key_file)?;
-        let key = KeyPair::from_pem(&Zeroizing::new(read(&key_file)?))?;
+        let key = Key::from_pem(&tally_secrets::read_text(&key_file).map_err(CaFault::secret(&key_file))?)?;
         let pem = read(&pem_file)?;
         let facts = certificates("the authority", &pem_file)?;
         let facts = CertificateFacts::of(&facts[0]).map_err(|fault| CaFault::Answer(fault.to_string()))?;
@@ -217,7 +215,7 @@ mod tests {
         let out = dir.path().join("out");
         let issued = authority.issue_into(&out, &names(&["node", "node.plant", "10.0.0.5"]), 30, NOW).unwrap();
         assert_eq!(issued.ends, NOW + 30 * DAY);
-        assert!(private_key(&out.join("node.key")).is_ok());
+        assert!(tally_tls::private_key(&out.join("node.key")).is_ok());
         assert!(matches!(authority.issue_into(&out, &names(&["node"]), 30, NOW), Err(CaFault::Exists(_))));
         std::fs::set_permissions(folder.join("ca.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(Authority::open(&folder).is_err_and(|fault| fault.to_string().contains("chmod 600")));
@@ -230,7 +228,7 @@ mod tests {
         let mut params = params(&names(&["eve"])).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let der = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        let der = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
         let issued = authority.issue(&Asked::read(&der).unwrap(), LEAF_DAYS, NOW).unwrap();
         let certificate = x509_cert::Certificate::from_der(&issued.der).unwrap().tbs_certificate;
         let (_, basic) = certificate.get::<x509_cert::ext::pkix::BasicConstraints>().unwrap().unwrap();

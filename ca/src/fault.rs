@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use tally_secrets::SecretFault;
 
 /// Why a certificate is not issued, or an authority not opened.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum CaFault {
     /// Nothing is overwritten.
     #[error("{} exists; nothing was overwritten: name another folder, or move it away", .0.display())]
     Exists(PathBuf),
+    /// Others may read a private key.
+    #[error(transparent)]
+    Open(#[from] tally_secrets::OpenToOthers),
     /// A certificate or key file.
     #[error(transparent)]
     Tls(#[from] tally_tls::TlsFault),
@@ -60,4 +64,14 @@ pub enum CaFault {
     /// The system gives no randomness.
     #[error("the system gives no random bytes")]
     Randomness,
+}
+
+impl CaFault {
+    /// Why a private key's file is not read.
+    pub(crate) fn secret(file: &std::path::Path) -> impl FnOnce(SecretFault) -> Self {
+        move |fault| match fault {
+            SecretFault::Open(open) => open.into(),
+            SecretFault::Read(source) => Self::Io { file: file.to_owned(), source },
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod certs_only;
 mod est;
 mod fault;
 mod files;
+mod key;
 mod request;
 
 pub use authority::{Authority, CA_DAYS, Issued, LEAF_DAYS};

@@ -1,8 +1,9 @@
 //! Certification requests (PKCS#10, RFC 2986): made on the side of who wants a certificate, read on the side of who gives it.
 
 use crate::CaFault;
+use crate::key::Key;
 use rcgen::string::Ia5String;
-use rcgen::{CertificateParams, CertificateSigningRequestParams, DnType, DnValue, KeyPair, PublicKeyData, SanType};
+use rcgen::{CertificateParams, CertificateSigningRequestParams, DnType, DnValue, PublicKeyData, SanType};
 use zeroize::Zeroizing;
 
 /// Bytes of an uncompressed point of P-256 (SEC 1 §2.3.3).
@@ -10,7 +11,7 @@ const POINT_BYTES: usize = 65;
 
 /// A key, and the request for its certificate.
 pub struct Request {
-    key: KeyPair,
+    key: Key,
     der: Vec<u8>,
 }
 
@@ -20,7 +21,7 @@ impl Request {
     /// # Errors
     /// [`CaFault::BadName`], [`CaFault::Make`].
     pub fn new(names: &[String]) -> Result<Self, CaFault> {
-        Self::with_key(KeyPair::generate()?, names)
+        Self::with_key(Key::generate()?, names)
     }
 
     /// The same for a key that exists (PKCS#8 PEM).
@@ -28,10 +29,10 @@ impl Request {
     /// # Errors
     /// As above.
     pub fn of_key(pem: &str, names: &[String]) -> Result<Self, CaFault> {
-        Self::with_key(KeyPair::from_pem(pem)?, names)
+        Self::with_key(Key::from_pem(pem)?, names)
     }
 
-    fn with_key(key: KeyPair, names: &[String]) -> Result<Self, CaFault> {
+    fn with_key(key: Key, names: &[String]) -> Result<Self, CaFault> {
         let params = params(names)?;
         let der = params.serialize_request(&key)?.der().to_vec();
         Ok(Self { key, der })
@@ -46,13 +47,13 @@ impl Request {
     /// The key, PKCS#8 PEM.
     #[must_use]
     pub fn key_pem(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.key.serialize_pem())
+        self.key.to_pem()
     }
 
     /// The public key as it stands in a certificate (SEC 1 point).
     #[must_use]
     pub fn point(&self) -> &[u8] {
-        self.key.public_key_raw()
+        self.key.der_bytes()
     }
 }
 
@@ -157,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_request_of_another_curve_or_with_a_changed_name_is_refused() {
-        let wide = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        let request = Request::with_key(wide, &names(&["a"])).unwrap();
+        let wide = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let request = Request::with_key(Key::of(wide), &names(&["a"])).unwrap();
         assert!(matches!(Asked::read(request.der()), Err(CaFault::KeyKind)));
         let mut der = Request::new(&names(&["agent-01"])).unwrap().der().to_vec();
         let at = der.windows(8).position(|window| window == b"agent-01").unwrap();

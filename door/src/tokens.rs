@@ -11,9 +11,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tally_secrets::SecretFault;
 
 /// Tokens in one file.
 const TOKENS_MAX: usize = 10_000;
+/// Bytes of it: a token has some 200.
+const FILE_BYTES_MAX: usize = TOKENS_MAX * 400;
 /// Before the digits: a scanner for leaked secrets finds them by it.
 const PREFIX: &str = "tally_";
 /// Bytes of the longest text that is looked at.
@@ -66,13 +69,8 @@ pub enum TokenFault {
         source: io::Error,
     },
     /// Others may read it.
-    #[error("{file} may be read by others (mode {mode:04o}); type `chmod 600 {file}`", file = file.display())]
-    Mode {
-        /// Which file.
-        file: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Mode(#[from] tally_secrets::OpenToOthers),
     /// It is none.
     #[error("{} is no token file: {reason}; `tally token add` makes one", file.display())]
     Shape {
@@ -216,14 +214,12 @@ fn stamp(file: &Path) -> Stamp {
 }
 
 fn load(file: &Path) -> Result<Vec<Token>, TokenFault> {
-    let io = |source| TokenFault::Io { file: file.to_owned(), source };
-    let mode = std::fs::metadata(file).map_err(io)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(TokenFault::Mode { file: file.to_owned(), mode });
-    }
+    let text = tally_secrets::read(file, FILE_BYTES_MAX).map_err(|fault| match fault {
+        SecretFault::Open(open) => open.into(),
+        SecretFault::Read(source) => TokenFault::Io { file: file.to_owned(), source },
+    })?;
     let shape = |reason: String| TokenFault::Shape { file: file.to_owned(), reason };
-    let written: Written =
-        serde_json::from_slice(&std::fs::read(file).map_err(io)?).map_err(|fault| shape(fault.to_string()))?;
+    let written: Written = serde_json::from_slice(&text).map_err(|fault| shape(fault.to_string()))?;
     match written.tokens.iter().find(|token| token.sha256.len() != 64) {
         _ if written.tokens.len() > TOKENS_MAX => Err(shape(format!("it has more than {TOKENS_MAX} tokens"))),
         Some(token) => Err(shape(format!("the digest of `{}` is none", token.name))),
@@ -303,7 +299,7 @@ mod tests {
             assert!(matches!(Tokens::open(file.clone()), Err(TokenFault::Shape { .. })), "{text}");
         }
         std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Tokens::open(file), Err(TokenFault::Mode { mode: 0o644, .. })));
+        assert!(matches!(Tokens::open(file), Err(TokenFault::Mode(open)) if open.mode == 0o644));
     }
 
     proptest! {

@@ -18,6 +18,7 @@ use tally_evidence::{SealingKey, VerifyingKey};
 use tally_ledger_client::{Access, NodeAddress};
 use tally_model::{MqttBroker, PartyId, Secret, Tls};
 use tally_tls::ServerTls;
+use zeroize::Zeroizing;
 
 /// Larger files are no agent.yaml.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -138,7 +139,8 @@ impl AgentConfig {
         if bytes > FILE_BYTES_MAX {
             return Err(whole(format!("has {bytes} bytes, allowed are {FILE_BYTES_MAX}; is this an agent.yaml?")));
         }
-        let text = std::fs::read_to_string(file).map_err(unreadable)?;
+        // It may hold the broker's password.
+        let text = Zeroizing::new(std::fs::read_to_string(file).map_err(unreadable)?);
         Self::parse(&text, file, &|name| std::env::var(name).ok())
     }
 

@@ -17,13 +17,8 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others may read it.
-    #[error("{file} may be read by others (mode {mode:o}); type `chmod 600 {file}`", file = file.display())]
-    Mode {
-        /// Which file.
-        file: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Mode(#[from] tally_secrets::OpenToOthers),
     /// It holds no key of the kind that is needed.
     #[error("{}: {source}", file.display())]
     Key {

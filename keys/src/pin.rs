@@ -1,7 +1,7 @@
 //! Where a token's PIN comes from: a file, or a credential of systemd (`LoadCredential=`, systemd.exec(5)).
 
 use crate::KeyError;
-use crate::file::{read_secret, read_text};
+use crate::file::read_secret;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl PinSource {
             Self::Credential(name) => {
                 let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
                 let file = folder.unwrap_or_else(|| PathBuf::from("$CREDENTIALS_DIRECTORY")).join(name);
-                let read = File::open(&file).and_then(|mut opened| read_text(&mut opened));
+                let read = File::open(&file).and_then(|mut opened| tally_secrets::text(&mut opened));
                 read.map_err(|source| KeyError::Read { file, source })?
             }
         };

@@ -136,7 +136,8 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError::Read`], [`ConfigError::Faults`].
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = read(file)?;
+        // It may hold the password of the projection's database.
+        let text = zeroize::Zeroizing::new(read(file)?);
         let folder = file.parent().unwrap_or(Path::new("."));
         Self::parse(&text, folder).map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tally_model::{Address, BitField, ByteOrder, DeviceId, Encoding, Endpoint, PointId, Secret, Value};
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 /// Longest YAML in bytes: a plant of thousands of signals fits, a log file given by mistake does not.
 const YAML_BYTES_MAX: u64 = 1 << 20;
@@ -179,7 +180,10 @@ impl SimConfig {
         if size > YAML_BYTES_MAX {
             return Err(whole(format!("has {size} bytes, allowed are {YAML_BYTES_MAX}; is this a simulator file?")));
         }
-        let text = std::fs::read_to_string(file).map_err(|fault| whole(format!("cannot be read: {fault}")))?;
+        // It may hold passwords of the devices that it plays.
+        let text = std::fs::read_to_string(file)
+            .map(Zeroizing::new)
+            .map_err(|fault| whole(format!("cannot be read: {fault}")))?;
         Self::parse(&text, file, &|name| std::env::var(name).ok())
     }
 

@@ -1,6 +1,6 @@
 //! Our side when we connect.
 
-use crate::files::{TlsFault, certificates, read_key, unusable};
+use crate::files::{TlsFault, certificates, identity, read_key, unusable};
 use crate::pinned::Pinned;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -36,7 +36,8 @@ pub fn client_config(tls: &Tls) -> Result<ClientConfig, TlsFault> {
     match (&tls.certificate, &tls.key) {
         (Some(certificate), Some(key)) => {
             let chain = certificates("our certificate", certificate)?;
-            builder.with_client_auth_cert(chain, read_key(key)?).map_err(|fault| unusable(&fault))
+            let identity = identity(chain, &*read_key(key)?).map_err(|fault| unusable(&fault))?;
+            Ok(builder.with_client_cert_resolver(identity))
         }
         (None, None) => Ok(builder.with_no_client_auth()),
         _ => Err(TlsFault::HalfIdentity),

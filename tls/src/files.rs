@@ -1,9 +1,15 @@
 //! PEM files, and why one is of no use.
 
+use rustls::InconsistentKeys;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::os::unix::fs::PermissionsExt;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tally_secrets::{OpenToOthers, SecretFault};
+use zeroize::Zeroizing;
 
 /// Why a TLS connection cannot even be tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,13 +34,8 @@ pub enum TlsFault {
         reason: String,
     },
     /// Others may read a private key.
-    #[error("{file} may be read by others (mode {mode:04o}); type `chmod 600 {file}`", file = file.display())]
-    KeyMode {
-        /// Which file.
-        file: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    #[error(transparent)]
+    KeyMode(#[from] OpenToOthers),
     /// The certificates do not fit together.
     #[error("certificates that cannot be used: {0}")]
     Unusable(String),
@@ -61,19 +62,38 @@ pub fn certificates(what: &'static str, file: &Path) -> Result<Vec<CertificateDe
     Ok(certificates)
 }
 
-/// A private key (PKCS#8, SEC 1 or PKCS#1 PEM) that nobody but its owner may read.
+/// A private key (PKCS#8, SEC 1 or PKCS#1 PEM) that nobody but its owner may read; wiped when it is dropped.
 ///
 /// # Errors
 /// [`TlsFault::KeyMode`], [`TlsFault::File`].
-pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsFault> {
-    let mode = std::fs::metadata(file).map_err(|fault| file_fault("our key", file, &fault))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(TlsFault::KeyMode { file: file.to_owned(), mode: mode & 0o7777 });
-    }
-    read_key(file)
+pub fn private_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, TlsFault> {
+    let pem = tally_secrets::read(file, tally_secrets::BYTES_MAX).map_err(|fault| match fault {
+        SecretFault::Open(open) => open.into(),
+        SecretFault::Read(fault) => file_fault("our key", file, &fault),
+    })?;
+    key_of(file, &pem)
 }
 
 /// The same without a look at who may read it.
-pub(crate) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsFault> {
-    PrivateKeyDer::from_pem_file(file).map_err(|fault| file_fault("our key", file, &fault))
+pub(crate) fn read_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, TlsFault> {
+    let text = File::open(file).and_then(|mut opened| tally_secrets::text(&mut opened));
+    key_of(file, text.map_err(|fault| file_fault("our key", file, &fault))?.as_bytes())
+}
+
+fn key_of(file: &Path, pem: &[u8]) -> Result<Zeroizing<PrivateKeyDer<'static>>, TlsFault> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|fault| file_fault("our key", file, &fault))?;
+    Ok(Zeroizing::new(key))
+}
+
+/// Certificate and key as the library wants them. It is given the key to look at, not to keep: its own form of it lies in the
+/// cryptographic library, and ours is wiped.
+pub(crate) fn identity(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<Arc<SingleCertAndKey>, rustls::Error> {
+    let certified = CertifiedKey::new(chain, any_supported_type(key)?);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(certified.into())),
+        Err(fault) => Err(fault),
+    }
 }

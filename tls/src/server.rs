@@ -1,6 +1,6 @@
 //! Our side when others connect.
 
-use crate::files::{TlsFault, certificates, file_fault, private_key, unusable};
+use crate::files::{TlsFault, certificates, file_fault, identity, private_key, unusable};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
@@ -49,12 +49,13 @@ pub fn server_config(tls: &ServerTls) -> Result<ServerConfig, TlsFault> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = client_verifier(tls, &provider)?;
     let chain = certificates("our certificate", &tls.certificate)?;
+    let identity = identity(chain, &*private_key(&tls.key)?);
+    let identity = identity.map_err(|fault| file_fault("our certificate", &tls.certificate, &fault))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|fault| unusable(&fault))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, private_key(&tls.key)?)
-        .map_err(|fault| file_fault("our certificate", &tls.certificate, &fault))?;
+        .with_cert_resolver(identity);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

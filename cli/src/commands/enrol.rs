@@ -54,8 +54,7 @@ pub fn run(args: &EnrolArgs) -> Result<Answer, Fault> {
     let names = [args.name.clone()];
     let request = if key.exists() {
         // Also one that was left by an enrolment that did not get through.
-        tally_tls::private_key(&key)?;
-        Request::of_key(&zeroize::Zeroizing::new(std::fs::read_to_string(&key).context(key.display())?), &names)?
+        Request::of_key(&tally_keys::read_secret(&key)?, &names)?
     } else if args.renew {
         return Err(format!("{} is not there: enrol first, with --code", key.display()).into());
     } else {

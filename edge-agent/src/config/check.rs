@@ -176,13 +176,7 @@ impl Checker<'_> {
             }
             return Tls::default();
         }
-        let file = |key: &Option<Spanned<String>>| key.as_ref().map(|file| self.path(&file.value));
-        let tls = Tls {
-            ca: file(&written.ca),
-            pin: written.pin.as_ref().map(|pin| pin.value.clone()),
-            certificate: file(&written.certificate),
-            key: file(&written.key),
-        };
+        let tls = self.tls_files(&written.ca, &written.pin, &written.certificate, &written.key);
         if let Err(fault) = tls::check(&tls) {
             // Brokers are settings of this file, not of a mapping with its `security:`.
             let text = fault
@@ -192,6 +186,19 @@ impl Checker<'_> {
             self.fault(written.url.referenced, text);
         }
         tls
+    }
+
+    /// Paths begin beside this file.
+    fn tls_files(
+        &self,
+        ca: &Option<Spanned<String>>,
+        pin: &Option<Spanned<String>>,
+        certificate: &Option<Spanned<String>>,
+        key: &Option<Spanned<String>>,
+    ) -> Tls {
+        let file = |written: &Option<Spanned<String>>| written.as_ref().map(|file| self.path(&file.value));
+        let pin = pin.as_ref().map(|pin| pin.value.clone());
+        Tls { ca: file(ca), pin, certificate: file(certificate), key: file(key) }
     }
 
     /// Live values as Sparkplug B; then `mode`, which is about JSON, would say nothing.
@@ -262,14 +269,17 @@ impl Checker<'_> {
         limits
     }
 
-    fn password(&mut self, written: &Spanned<String>, has_user: bool) -> Option<Secret> {
+    fn password(&mut self, written: &Spanned<Secret>, has_user: bool) -> Option<Secret> {
         if !has_user {
             self.fault(written.referenced, "a password without a user; MQTT has no such login, write `user:` too");
             return None;
         }
-        let Some(name) = written.value.strip_prefix("env:") else { return Some(Secret::new(written.value.clone())) };
+        let Some(name) = written.value.reveal().strip_prefix("env:") else { return Some(written.value.clone()) };
         let found = (self.environment)(name).map(Secret::new);
-        self.keep(written, found.ok_or_else(|| format!("the environment variable {name} is not set")))
+        if found.is_none() {
+            self.fault(written.referenced, format!("the environment variable {name} is not set"));
+        }
+        found
     }
 
     /// `off` is the only way to have none: a slip must not end them.

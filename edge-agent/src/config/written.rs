@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use tally_door::{WrittenListen, WrittenTls};
+use tally_model::Secret;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +67,7 @@ pub(super) struct Broker {
     pub mode: Option<Spanned<String>>,
     pub prefix: Option<Spanned<String>>,
     pub user: Option<String>,
-    pub password: Option<Spanned<String>>,
+    pub password: Option<Spanned<Secret>>,
     pub ca: Option<Spanned<String>>,
     pub pin: Option<Spanned<String>>,
     pub certificate: Option<Spanned<String>>,

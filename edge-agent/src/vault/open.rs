@@ -6,12 +6,13 @@ use super::{RECORDS_AT_ONCE, Vault, chain_of};
 use crate::error::StoreError;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use tally_evidence::{decode_reading, reading_leaf};
 use tally_journal::{Journal, Storage};
 use tally_model::{DeviceId, Stretch};
+use tally_secrets::SecretFault;
 use zeroize::Zeroizing;
 
 /// A vault whose journal is open and whose last snapshot is found, before its readings are walked through.
@@ -207,27 +208,15 @@ fn some_from<S: Storage>(journal: &Journal<S>, place: u64) -> Result<Vec<(u64, V
     records.map(|record| record.map_err(StoreError::vault)).collect()
 }
 
-/// As keys: with it, hidden readings can be guessed from what is disclosed.
-fn refuse_open_secret(file: &Path, opened: &File) -> Result<(), StoreError> {
-    let mode = opened.metadata().map_err(StoreError::file(file))?.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    let text = format!("may be read by others (mode {mode:o}); type `chmod 600 {}`", file.display());
-    Err(StoreError::file(file)(std::io::Error::other(text)))
-}
-
-/// Reads the vault's secret, or makes a new one when `may_create`. Written and synced before anything is salted with it.
+/// Reads the vault's secret, or makes a new one when `may_create`. Written and synced before anything is salted with it. As keys: with
+/// it, hidden readings can be guessed from what is disclosed.
 ///
 /// # Errors
 /// [`StoreError::SecretLost`] when there is none and a vault that needs it.
 pub fn load_secret(file: &Path, may_create: bool) -> Result<Zeroizing<[u8; 32]>, StoreError> {
     let mut secret = Zeroizing::new([0; 32]);
-    match File::open(file) {
-        Ok(mut found) => {
-            refuse_open_secret(file, &found)?;
-            let mut bytes = Zeroizing::new(Vec::with_capacity(64));
-            found.read_to_end(&mut bytes).map_err(StoreError::file(file))?;
+    match tally_secrets::read(file, secret.len()) {
+        Ok(bytes) => {
             // A power cut while it was being made may leave it short; nothing was salted with it then.
             match bytes.as_slice().try_into() {
                 Ok(bytes) => {
@@ -238,11 +227,13 @@ pub fn load_secret(file: &Path, may_create: bool) -> Result<Zeroizing<[u8; 32]>,
                 Err(_) => return Err(StoreError::SecretLost { file: file.to_owned() }),
             }
         }
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound && may_create => {}
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {
-            return Err(StoreError::SecretLost { file: file.to_owned() });
+        Err(SecretFault::Read(fault)) if fault.kind() == std::io::ErrorKind::NotFound => {
+            if !may_create {
+                return Err(StoreError::SecretLost { file: file.to_owned() });
+            }
         }
-        Err(fault) => return Err(StoreError::file(file)(fault)),
+        Err(SecretFault::Read(fault)) => return Err(StoreError::file(file)(fault)),
+        Err(SecretFault::Open(open)) => return Err(StoreError::file(file)(std::io::Error::other(open))),
     }
     getrandom::fill(&mut secret[..]).map_err(|_| StoreError::Randomness)?;
     let write = |mut made: File| made.write_all(&secret[..]).and_then(|()| made.sync_all());

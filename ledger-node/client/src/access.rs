@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use tally_model::{Secret, Tls};
+use tally_secrets::SecretFault;
 
 /// What a client brings along.
 #[derive(Debug, Clone, Default)]
@@ -24,13 +25,8 @@ pub enum AccessFault {
         source: std::io::Error,
     },
     /// Others may read it.
-    #[error("{file} may be read by others (mode {mode:04o}); type `chmod 600 {file}`", file = file.display())]
-    Mode {
-        /// Which file.
-        file: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Mode(#[from] tally_secrets::OpenToOthers),
     /// It holds none.
     #[error("{} holds no token: one line, as `tally token add` showed it", file.display())]
     None {
@@ -44,13 +40,10 @@ pub enum AccessFault {
 /// # Errors
 /// [`AccessFault`].
 pub fn read_token(file: &Path) -> Result<Secret, AccessFault> {
-    use std::os::unix::fs::PermissionsExt;
-    let read = |source| AccessFault::Read { file: file.to_owned(), source };
-    let mode = std::fs::metadata(file).map_err(read)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(AccessFault::Mode { file: file.to_owned(), mode });
-    }
-    let text = std::fs::read_to_string(file).map_err(read)?;
+    let text = tally_secrets::read_text(file).map_err(|fault| match fault {
+        SecretFault::Open(open) => open.into(),
+        SecretFault::Read(source) => AccessFault::Read { file: file.to_owned(), source },
+    })?;
     let token = text.trim();
     // RFC 6750 §2.1: b64token.
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);

@@ -5,13 +5,15 @@ use crate::events::{self, LedgerEvent};
 use crate::{Access, NodeAddress, RequestError, SubmitError};
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, InvalidHeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_evidence::BatchEnvelope;
+use tally_model::Secret;
+use zeroize::Zeroizing;
 
 /// Bytes of the largest answer we read: an evidence file of some ten thousand entries.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -234,7 +236,8 @@ impl Client {
                 let reason = "a token is sent over TLS (`tls:`) or on this machine only: others could read it";
                 return Err(self.nonsense(path, reason));
             }
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+            let bearer = bearer(token).map_err(|_| self.nonsense(path, "the token cannot stand in a header"))?;
+            request = request.header(AUTHORIZATION, bearer);
         }
         let request = request.body(Full::new(body));
         request.map_err(|error| self.nonsense(path, &format!("no request can be made of it: {error}")))
@@ -341,4 +344,11 @@ struct Problem {
 fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>, &'static str> {
     let parse = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.trim().parse().ok());
     headers.get(name).map(|value| parse(value).ok_or("a header that should be a number is none")).transpose()
+}
+/// `Authorization: Bearer …`: shown in no log, and wiped when the request is gone. The buffer out of which it is sent is the HTTP library's.
+fn bearer(token: &Secret) -> Result<HeaderValue, InvalidHeaderValue> {
+    let text = Zeroizing::new(["Bearer ", token.reveal()].concat().into_bytes());
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))?;
+    value.set_sensitive(true);
+    Ok(value)
 }

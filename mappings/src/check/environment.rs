@@ -3,6 +3,7 @@
 use super::{Checker, Site};
 use std::path::Path;
 use tally_model::Secret;
+use zeroize::Zeroizing;
 
 impl Checker<'_> {
     /// Replaces `${NAME}` and `${NAME:-default}`; `None` when that cannot be done.
@@ -72,7 +73,7 @@ impl Checker<'_> {
 
     fn secret_file(&mut self, site: &Site<'_>, path: &str) -> Option<String> {
         let path = self.base.join(Path::new(path));
-        match std::fs::read_to_string(&path) {
+        match std::fs::read_to_string(&path).map(Zeroizing::new) {
             Ok(text) => Some(text.trim_end_matches(['\n', '\r']).to_owned()),
             Err(fault) => {
                 let fault = site.fault(format!("the file with the password cannot be read: {fault}"));

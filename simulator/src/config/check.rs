@@ -175,16 +175,16 @@ impl Checker<'_> {
         Some(endpoint)
     }
 
-    fn users(&mut self, written: BTreeMap<String, Spanned<String>>) -> Vec<(String, Secret)> {
+    fn users(&mut self, written: BTreeMap<String, Spanned<Secret>>) -> Vec<(String, Secret)> {
         let mut users = Vec::new();
         for (name, password) in written {
-            let known = match password.value.strip_prefix("env:") {
-                Some(variable) => (self.environment)(variable),
-                None => Some(password.value.clone()),
+            let Some(variable) = password.value.reveal().strip_prefix("env:") else {
+                users.push((name, password.value));
+                continue;
             };
-            match known {
-                Some(password) => users.push((name, Secret::new(password))),
-                None => self.fault(password.referenced, format!("`{}` is not set in the environment", password.value)),
+            match (self.environment)(variable) {
+                Some(known) => users.push((name, Secret::new(known))),
+                None => self.fault(password.referenced, format!("`env:{variable}` is not set in the environment")),
             }
         }
         users

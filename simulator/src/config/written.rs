@@ -5,7 +5,7 @@ use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use tally_model::{AddressBase, ByteOrder, Encoding, Value, parse_duration};
+use tally_model::{AddressBase, ByteOrder, Encoding, Secret, Value, parse_duration};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +59,7 @@ pub(super) struct Device {
     #[serde(default)]
     pub faults: Vec<Fault>,
     #[serde(default)]
-    pub users: BTreeMap<String, Spanned<String>>,
+    pub users: BTreeMap<String, Spanned<Secret>>,
     pub signals: Vec<Signal>,
 }
 

@@ -39,13 +39,7 @@ impl Checker<'_> {
     }
 
     fn node_tls(&mut self, written: &written::NodeTls, node: &Spanned<String>) -> Tls {
-        let file = |key: &Option<Spanned<String>>| key.as_ref().map(|file| self.path(&file.value));
-        let tls = Tls {
-            ca: file(&written.ca),
-            pin: written.pin.as_ref().map(|pin| pin.value.clone()),
-            certificate: file(&written.certificate),
-            key: file(&written.key),
-        };
+        let tls = self.tls_files(&written.ca, &written.pin, &written.certificate, &written.key);
         let key = tls.key.as_ref().map_or(Ok(()), |key| tally_tls::private_key(key).map(drop));
         if let Err(fault) = key.and_then(|()| tally_tls::check(&tls)) {
             let text = fault.to_string().replace("security: {ca: FILE}", "tls: {ca: FILE}");
