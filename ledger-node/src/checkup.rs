@@ -6,7 +6,7 @@
 //! afterwards) with the signers' seals, and the roots of state and outcomes compared; and the node's own index is held against the
 //! checkpoints. Nothing of the ledger is changed; a torn end of the log is cut off, as every start does.
 //!
-//! **Limits.** The folder must not be open in a node. Disk: as much as `state.redb` and `tree/` take. Memory: 64 bytes a key of the state.
+//! **Limits.** The folder must not be open in a node. Disk: as much as `state.redb`, `statements/` and `tree/` take. Memory: 64 bytes a key of the state.
 
 use crate::clock::WallClock;
 use crate::engine::LedgerKey;
@@ -289,6 +289,11 @@ impl Work<'_> {
             let (record, head) = read_block(log, height, self.key)?;
             if head.checkpoint != checkpoint || row.entries.len() != record.statements.len() {
                 return Err(wrong("the row").into());
+            }
+        }
+        for ((_, id), entry) in row.entries.iter().zip(row.first_entry..) {
+            if index.entry_of(id)? != Some(entry) {
+                return Err(wrong("the entry of a statement").into());
             }
         }
         match view.outcomes(height)? {

@@ -45,6 +45,6 @@ pub use order::{BlockLimits, DivergedIn, OpenLedgerError};
 pub use projection::{Checked, Feed, ProjectError, Questions, Rebuilt, Status, check, rebuild};
 pub use store::{
     BlockRecord, BlockRow, CommitError, EntryPlace, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, Part, Pruned,
-    StateView, Store, StoreOpenError, Usage, UsageFault,
+    RunLimits, StateView, Store, StoreOpenError, Usage, UsageFault,
 };
 pub use tally_door::{BindError, Listen};

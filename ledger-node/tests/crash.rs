@@ -14,7 +14,7 @@ use std::time::Duration;
 use tally_journal::testing::{DiskFault, MemStorage};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
-    Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, SubmitError,
+    Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, RunLimits, SubmitError,
 };
 
 const STATEMENTS: u64 = 4;
@@ -26,7 +26,7 @@ fn open_on(plant: &Plant, log: MemStorage, index: &IndexDisk) -> Result<Engine, 
 }
 
 fn fresh_index() -> IndexDisk {
-    IndexDisk::Backend(Box::new(|_| Box::new(InMemoryBackend::new())))
+    IndexDisk::Backend(Arc::new(|_| Box::new(InMemoryBackend::new())))
 }
 
 fn statements(plant: &Plant) -> Vec<Vec<u8>> {
@@ -163,7 +163,7 @@ impl Failing {
         let make = move |_: &str| -> Box<dyn StorageBackend> {
             Box::new(Self { inner: InMemoryBackend::new(), left: Arc::clone(&left) })
         };
-        IndexDisk::Backend(Box::new(make))
+        IndexDisk::Backend(Arc::new(make))
     }
 
     fn count(&self) -> io::Result<()> {
@@ -227,7 +227,7 @@ async fn a_failing_index_is_told_without_another_statement() {
         let mut config = config(&plant, Path::new("/nowhere"));
         config.clock = TestClock::at(START);
         // Each block goes to the index's disk at once.
-        config.flush = FlushLimits { blocks: 1, entries: 1 };
+        config.flush = FlushLimits { blocks: 1, entries: 1, runs: RunLimits { ids: 1, merge: 2 } };
         let engine = Engine::open_on(config, LogDisk::new(disk.clone()), &Failing::disk(&left)).unwrap();
         left.store(operations, Ordering::SeqCst);
         let statement = plant.worn(0, 0, "bearing").unwrap();

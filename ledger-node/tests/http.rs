@@ -372,7 +372,7 @@ async fn events_are_followed_resumed_and_waited_for() {
 async fn a_failed_disk_is_told_and_nothing_more_is_shown() {
     let plant = plant();
     let disk = MemStorage::new();
-    let index = || IndexDisk::Backend(Box::new(|_| Box::new(InMemoryBackend::new())));
+    let index = || IndexDisk::Backend(std::sync::Arc::new(|_| Box::new(InMemoryBackend::new())));
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open_on(config(&plant, dir.path()), LogDisk::new(disk.clone()), &index()).unwrap();
     let node = Served::on(dir, engine).await;
@@ -586,9 +586,9 @@ async fn every_state_of_a_statement_can_be_asked_for_while_many_repeat_it() {
     let plant = plant();
     let (log, index) = (MemStorage::new(), MemStorage::new());
     let mut config = config(&plant, Path::new("/nowhere"));
-    config.flush = FlushLimits { blocks: 1, entries: 1 };
+    config.flush = FlushLimits { blocks: 1, entries: 1, ..FlushLimits::default() };
     let file = index.clone();
-    let backend = IndexDisk::Backend(Box::new(move |name| Box::new(OnMem(file.file(name)))));
+    let backend = IndexDisk::Backend(std::sync::Arc::new(move |name| Box::new(OnMem(file.file(name)))));
     let engine = Engine::open_on(config.clone(), LogDisk::new(log.clone()), &backend).unwrap();
     let node = Served::on(tempfile::tempdir().unwrap(), engine).await;
     let statement = plant.worn(0, 0, "bearing").unwrap();
@@ -649,7 +649,7 @@ async fn every_state_of_a_statement_can_be_asked_for_while_many_repeat_it() {
     let after = log.power_cut(7);
     log.set_hanging(false);
     assert!(waiting.await.unwrap().is_err());
-    let backend = IndexDisk::Backend(Box::new(|_| Box::new(InMemoryBackend::new())));
+    let backend = IndexDisk::Backend(std::sync::Arc::new(|_| Box::new(InMemoryBackend::new())));
     let engine = Engine::open_on(config, LogDisk::new(after), &backend).unwrap();
     let again = Served::on(tempfile::tempdir().unwrap(), engine).await;
     assert_eq!(until_state(&again, &id, "final").await.0, 200);

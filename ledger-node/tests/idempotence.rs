@@ -60,7 +60,7 @@ async fn a_client_that_goes_away_in_flight_finds_one_entry_when_it_comes_back() 
 fn on(disk: &MemStorage) -> Engine {
     let mut config = config(&plant(), Path::new("/nowhere"));
     config.clock = TestClock::at(START);
-    let index = IndexDisk::Backend(Box::new(|_| Box::new(InMemoryBackend::new())));
+    let index = IndexDisk::Backend(std::sync::Arc::new(|_| Box::new(InMemoryBackend::new())));
     Engine::open_on(config, LogDisk::new(disk.clone()), &index).unwrap()
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tally_journal::{DirStorage, SegmentName, Storage};
 use tally_ledger_node::testing::Plant;
-use tally_ledger_node::{Engine, FlushLimits, IndexDisk, LogDisk};
+use tally_ledger_node::{Engine, FlushLimits, IndexDisk, LogDisk, RunLimits};
 
 /// Statements of one life.
 const STATEMENTS: u64 = 2;
@@ -159,11 +159,13 @@ fn statements(plant: &Plant) -> Vec<Vec<u8>> {
 fn open_mortal(plant: &Plant, folder: &Path, fate: &Arc<Fate>) -> Engine {
     let mut config = config(plant, folder);
     config.clock = TestClock::at(START);
-    config.flush = FlushLimits { blocks: 2, entries: 1_000 };
+    config.flush = FlushLimits { blocks: 1, entries: 1_000, runs: RunLimits { ids: 1, merge: 2 } };
     let log = DirStorage::open(folder.join("log")).unwrap().with_summaries(folder.join("summary"));
-    std::fs::create_dir_all(folder.join("tree")).unwrap();
+    for name in ["tree", "statements"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
     let (folder, at) = (folder.to_owned(), Arc::clone(fate));
-    let index = IndexDisk::Backend(Box::new(move |name| {
+    let index = IndexDisk::Backend(Arc::new(move |name| {
         let file = folder.join(name);
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(file).unwrap();
         Box::new(MortalIndex(FileBackend::new(file).unwrap(), Arc::clone(&at)))
@@ -230,6 +232,11 @@ fn every_write_is_the_last_one_once() {
 fn die_at(point: u64) -> (bool, u64) {
     let folder = tempfile::tempdir().unwrap();
     let died = live_until(folder.path(), point);
+    if died.lived {
+        // Three blocks, three runs of statement ids, and one made of two of them: it died at each write of all that.
+        let runs = std::fs::read_dir(folder.path().join("statements")).unwrap().count();
+        assert!(runs > 3, "{runs} runs were written, and none merged");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(examine(&plant(), folder.path(), &died, point));
     (died.lived, died.told.len() as u64)

@@ -23,13 +23,13 @@ use tally_evidence::StatementId;
 use tally_journal::testing::{Careless, DiskFault, MemStorage, Random, Slip};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
-    Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, SubmitError,
+    Committed, Engine, FlushLimits, IndexDisk, LogDisk, NodeState, NotNow, OpenLedgerError, RunLimits, SubmitError,
 };
 
 /// Seeded runs, three lives each.
 const RUNS: u64 = 30;
-/// So that the index is made durable while statements come, not only at the end.
-const FLUSH: FlushLimits = FlushLimits { blocks: 3, entries: 1_000 };
+/// So that the index is made durable while statements come, not only at the end, and their ids become runs that are merged.
+const FLUSH: FlushLimits = FlushLimits { blocks: 3, entries: 1_000, runs: RunLimits { ids: 2, merge: 2 } };
 
 /// Bytes of a segment of the log.
 const SEGMENT_BYTES: u64 = 6_000;
@@ -65,7 +65,7 @@ impl Machine {
         config.clock = Arc::<TestClock>::clone(&self.clock);
         config.flush = FLUSH;
         let (disk, thrown_away, opened) = (self.disk.clone(), Arc::clone(&self.thrown_away), AtomicU32::new(0));
-        let index = IndexDisk::Backend(Box::new(move |name| {
+        let index = IndexDisk::Backend(Arc::new(move |name| {
             if name == "state.redb" && opened.fetch_add(1, Ordering::SeqCst) > 0 {
                 // With the power off this fails, and so does everything that follows.
                 let is_removed = disk.remove_file("state.redb").is_ok();

@@ -18,7 +18,7 @@ use tally_evidence::{
 use tally_ledger_node::backup::{copy, restore};
 use tally_ledger_node::retain::{Reason, Retention, archive, import, import_with, kept, snapshot};
 use tally_ledger_node::testing::{Plant, Terms, key_of};
-use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, NodeConfig, ReadError};
+use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, NodeConfig, ReadError, RunLimits};
 use tally_model::{AgreementId, Priority, Timestamp};
 
 /// Bytes of a segment: some five blocks of one trigger.
@@ -30,7 +30,7 @@ fn forgetful(plant: &Plant, data: &Path, retention: Retention, clock: &Arc<TestC
     config.clock = Arc::<TestClock>::clone(clock);
     config.retention = retention;
     config.segment_bytes = Some(SEGMENT);
-    config.flush = FlushLimits { blocks: 7, entries: 1_000 };
+    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 } };
     config
 }
 
@@ -140,13 +140,16 @@ async fn old_segments_go_and_receipts_stay_the_same() {
     all_is_as_told(&engine, &told).await;
     evidence_is_whole(&engine, "mo-1");
     assert_eq!(engine.retain().unwrap().segments, 0, "nothing is left to do");
-    // Opened again with the index, and without it.
+    // Opened again with the index, without its files of statement ids, and without all of it.
     let head = engine.store().head().unwrap();
     engine.close();
     drop(engine);
-    for without in [false, true] {
-        if without {
-            fs::remove_file(dir.path().join("state.redb")).unwrap();
+    for without in [None, Some("statements"), Some("state.redb")] {
+        let lost = without.map(|name| dir.path().join(name));
+        match lost {
+            Some(folder) if folder.is_dir() => fs::remove_dir_all(folder).unwrap(),
+            Some(file) => fs::remove_file(file).unwrap(),
+            None => {}
         }
         let engine = Engine::open(forgetful(&plant, dir.path(), days(30), &clock)).unwrap();
         assert_eq!(engine.store().head().unwrap().sealed, head.sealed, "the same tree root and state root");

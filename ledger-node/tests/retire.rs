@@ -18,7 +18,7 @@ use tally_ledger_node::checkup::checkup;
 use tally_ledger_node::follow::{Source, join};
 use tally_ledger_node::retain::{Retention, archive, import};
 use tally_ledger_node::testing::{Plant, Terms};
-use tally_ledger_node::{CommitError, Engine, EngineConfig, FlushLimits, Listen, Node, NodeConfig, check};
+use tally_ledger_node::{CommitError, Engine, EngineConfig, FlushLimits, Listen, Node, NodeConfig, RunLimits, check};
 use tally_model::AgreementId;
 use tally_projection::Place;
 use tally_verifier::{Report, Step};
@@ -180,7 +180,7 @@ fn forgetful(plant: &Plant, data: &Path, clock: &Arc<TestClock>) -> EngineConfig
     let mut config = timed(plant, data, clock);
     config.retention = Retention { payloads: Some(days(50)), ..Retention::default() };
     config.segment_bytes = Some(4_096);
-    config.flush = FlushLimits { blocks: 7, entries: 1_000 };
+    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 } };
     config
 }
 

@@ -255,7 +255,7 @@ impl Copy<'_> {
         for name in [INDEX, "FORMAT"] {
             remove(&self.staged.join(name), fs::remove_file(self.staged.join(name)))?;
         }
-        for name in ["tree", "summary"] {
+        for name in ["tree", "statements", "summary"] {
             remove(&self.staged.join(name), fs::remove_dir_all(self.staged.join(name)))?;
         }
         Ok(())

@@ -135,7 +135,7 @@ impl Store {
             // What a durable index has, the tree of entries has.
             self.entries.sync()?;
         }
-        self.index.apply(change, is_durable)?;
+        self.index.apply(change, is_durable.then_some(self.flush.runs))?;
         if let Some(commit) = commit {
             self.committing.begin(commit)?;
         }
@@ -147,7 +147,7 @@ impl Store {
     pub(crate) fn flush(&self) -> Result<(), IndexFault> {
         self.committing.finish()?;
         self.entries.sync()?;
-        self.index.flush()?;
+        self.index.flush(self.flush.runs)?;
         let mut proven = self.proven_state();
         let Some(height) = proven.head.as_ref().map(|head| head.checkpoint.height) else { return Ok(()) };
         if !proven.tree.is_changed() {

@@ -1,4 +1,4 @@
-//! The disk under the index and the trees: files of the data folder, or a disk that fails on demand.
+//! The disk under the index, the trees and the statement ids: files of the data folder, or a disk that fails on demand.
 
 use super::IndexFault;
 use redb::StorageBackend;
@@ -6,29 +6,36 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tally_journal::files::sync_folder;
 
 /// Folder of the trees, beside the index.
-pub const TREE_DIR: &str = "tree";
+const TREE_DIR: &str = "tree";
+/// Folder of the runs of statement ids, beside the index.
+pub const RUN_DIR: &str = "statements";
+/// What the name of a run's file ends with, behind its number.
+const RUN_END: &str = ".run";
 /// Name of the index where a [`IndexDisk::Backend`] is asked for it.
 const INDEX_NAME: &str = "state.redb";
 
 /// Makes the file of a name, for tests: the one that is there, or a new one.
-type MakeBackend = Box<dyn Fn(&str) -> Box<dyn StorageBackend> + Send + Sync>;
+type MakeBackend = Arc<dyn Fn(&str) -> Box<dyn StorageBackend> + Send + Sync>;
 
-/// The disk under index and trees.
+/// The disk under index, trees and statement ids.
+#[derive(Clone)]
 pub enum IndexDisk {
-    /// The file of the index, thrown away and rebuilt when it is no good; the trees are in the folder `tree` beside it.
+    /// The file of the index, thrown away and rebuilt when it is no good; the trees are in the folder `tree` beside it, the ids in
+    /// `statements`.
     File(PathBuf),
     /// The same, made beside a data folder of which only the rest is used: kept files and snapshots.
     Beside {
-        /// The file of the index; the trees are in the folder `tree` beside it.
+        /// The file of the index; trees and ids are in folders beside it.
         index: PathBuf,
         /// The data folder.
         data: PathBuf,
     },
     /// Anything, for tests with disks that fail. Gives the file of a name: `state.redb` (asked for again when the first one is
-    /// no good), or one in `tree/`.
+    /// no good), or one in `tree/` or `statements/`.
     Backend(MakeBackend),
 }
 
@@ -63,22 +70,73 @@ impl IndexDisk {
 
     /// Opens a file of the trees, made when missing, with a durable name.
     pub(super) fn tree_file(&self, name: &str) -> Result<TreeFile, IndexFault> {
-        let name = format!("{TREE_DIR}/{name}");
+        self.file(TREE_DIR, name)
+    }
+
+    /// The same of the file of a run.
+    pub(super) fn run_file(&self, number: u64) -> Result<TreeFile, IndexFault> {
+        self.file(RUN_DIR, &run_name(number))
+    }
+
+    fn file(&self, folder: &str, name: &str) -> Result<TreeFile, IndexFault> {
+        let name = format!("{folder}/{name}");
         let bytes = match self {
             Self::Backend(make) => Ok(Bytes::Backend(make(&name))),
-            Self::File(index) | Self::Beside { index, .. } => {
-                open_file(index.parent().unwrap_or(Path::new("")), &name).map(Bytes::File)
-            }
+            Self::File(index) | Self::Beside { index, .. } => open_file(beside(index), folder, &name).map(Bytes::File),
         };
         match bytes {
             Ok(bytes) => Ok(TreeFile { name, bytes }),
             Err(source) => Err(IndexFault::File { file: name, source }),
         }
     }
+
+    /// Removes the files of all runs but those with these numbers. Nobody may have them open.
+    pub(super) fn keep_runs(&self, numbers: &[u64]) -> Result<(), IndexFault> {
+        let (Self::File(index) | Self::Beside { index, .. }) = self else { return Ok(()) };
+        let named = |source| IndexFault::File { file: RUN_DIR.to_owned(), source };
+        let entries = match fs::read_dir(beside(index).join(RUN_DIR)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(named)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(named)?;
+            let number = entry.file_name().to_str().and_then(run_number);
+            if number.is_some_and(|number| !numbers.contains(&number)) {
+                fs::remove_file(entry.path()).map_err(named)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a run that counts no more. Its name may come back with the power: opening removes it then.
+    pub(super) fn remove_run(&self, number: u64) -> Result<(), IndexFault> {
+        let name = format!("{RUN_DIR}/{}", run_name(number));
+        match self {
+            // It has no names to remove; the bytes go.
+            Self::Backend(_) => self.run_file(number)?.set_len(0),
+            Self::File(index) | Self::Beside { index, .. } => {
+                fs::remove_file(beside(index).join(&name)).map_err(|source| IndexFault::File { file: name, source })
+            }
+        }
+    }
 }
 
-fn open_file(data: &Path, name: &str) -> io::Result<fs::File> {
-    let folder = data.join(TREE_DIR);
+/// The folder of the index.
+fn beside(index: &Path) -> &Path {
+    index.parent().unwrap_or(Path::new(""))
+}
+
+fn run_name(number: u64) -> String {
+    format!("{number:08}{RUN_END}")
+}
+
+fn run_number(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(RUN_END)?.parse().ok()?;
+    (run_name(number) == name).then_some(number)
+}
+
+fn open_file(data: &Path, folder: &str, name: &str) -> io::Result<fs::File> {
+    let folder = data.join(folder);
     if !folder.exists() {
         fs::create_dir(&folder)?;
         sync_folder(data)?;
@@ -92,7 +150,7 @@ fn open_file(data: &Path, name: &str) -> io::Result<fs::File> {
     Ok(file)
 }
 
-/// An open file of the trees.
+/// An open file of the trees, or of statement ids.
 #[derive(Debug)]
 pub struct TreeFile {
     name: String,

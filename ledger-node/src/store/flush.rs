@@ -1,5 +1,7 @@
 //! When the index is made durable.
 
+use super::ids::RunLimits;
+
 /// When the index is made durable. What is not is executed again after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlushLimits {
@@ -7,12 +9,14 @@ pub struct FlushLimits {
     pub blocks: u32,
     /// Entries after which it is.
     pub entries: u64,
+    /// How the statement ids are then kept.
+    pub runs: RunLimits,
 }
 
 impl Default for FlushLimits {
     /// Some seconds of executing again.
     fn default() -> Self {
-        Self { blocks: 256, entries: 50_000 }
+        Self { blocks: 256, entries: 50_000, runs: RunLimits::default() }
     }
 }
 

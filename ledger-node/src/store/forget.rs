@@ -3,7 +3,7 @@
 //! **Who writes.** Forgetting: whoever runs a retention pass, between the index thread's transactions (redb gives one writer at a
 //! time). Seeding: opening, before anybody else is there.
 
-use super::index::{BLOCKS, ENTRIES, Index, META, OUTCOMES, STATE, STATEMENTS, TERMS, decode_block, term_key};
+use super::index::{BLOCKS, ENTRIES, Index, META, OUTCOMES, STATE, TERMS, decode_block, term_key};
 use super::rows::{self, BlockRow};
 use super::{CommitError, EntryPlace, IndexFault, details};
 use crate::engine::refused_of_batch;
@@ -72,13 +72,11 @@ impl Index {
     pub fn seed(&self, blocks: &[Seed]) -> Result<(), IndexFault> {
         let mut write = self.db.begin_write()?;
         write.set_durability(Durability::None)?;
-        let mut ids = Vec::new();
         for block in blocks {
             write.open_table(BLOCKS)?.insert(block.height, block.row.encode().as_slice())?;
             if !block.row.entries.is_empty() {
                 write.open_table(ENTRIES)?.insert(block.row.first_entry, block.height)?;
             }
-            ids.extend(block.row.entries.iter().map(|(_, id)| id.0).zip(block.row.first_entry..));
             let mut terms = write.open_table(TERMS)?;
             for (place, outcome) in block.outcomes().take_while(|(place, _)| *place < u64::from(block.row.terms)) {
                 if let Some(key) = term_of(outcome) {
@@ -95,12 +93,6 @@ impl Index {
                 }
             }
         }
-        ids.sort_unstable();
-        let mut table = write.open_table(STATEMENTS)?;
-        for (id, entry) in &ids {
-            table.insert(id, entry)?;
-        }
-        drop(table);
         Ok(write.commit()?)
     }
 
@@ -125,7 +117,8 @@ impl Index {
         meta.insert("applied", (height, digest.as_slice()))?;
         drop(meta);
         write.commit()?;
-        self.reopen_statements()
+        // If we die here: opening makes runs of the blocks' ids, too.
+        self.reload_statements()
     }
 
     /// Everything as it is now, for as long as the view is held; the pages it needs are not used again before.

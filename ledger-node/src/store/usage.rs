@@ -61,6 +61,12 @@ impl Store {
         };
         usage.log(&blocks, total(&|name| is_segment(name)));
         usage.index(&tables, total(&|name| name == INDEX));
+        let is_run = |name: &str| name.starts_with(RUNS);
+        let count = files.iter().filter(|file| is_run(&file.name)).count();
+        if count > 0 {
+            let what = format!("statement → entry: the ids of all statements, sorted, in {count} files");
+            usage.part(RUNS, &what, total(&is_run));
+        }
         let is_private = |name: &str| name.starts_with(PRIVATE);
         let count = files.iter().filter(|file| is_private(&file.name)).count();
         if count > 0 {
@@ -70,7 +76,7 @@ impl Store {
         for file in &files {
             usage.bytes += file.bytes;
             usage.disk_bytes += file.disk_bytes;
-            if !is_segment(&file.name) && file.name != INDEX && !is_private(&file.name) {
+            if !is_segment(&file.name) && file.name != INDEX && !is_run(&file.name) && !is_private(&file.name) {
                 usage.part(&file.name, what_is(&file.name), file.bytes);
             }
         }
@@ -81,6 +87,8 @@ impl Store {
 /// The index, and the folder of the log.
 const INDEX: &str = "state.redb";
 const LOG: &str = "log/";
+/// The folder of runs of statement ids.
+const RUNS: &str = "statements/";
 /// The folder of private fields.
 const PRIVATE: &str = "private/";
 

@@ -50,7 +50,7 @@ pub fn recompute(plant: &Plant, log: impl Storage + Send + Sync + 'static, expec
     let mut config = config(plant, Path::new("/nowhere"));
     config.genesis = None;
     config.clock = TestClock::at(0);
-    let empty = IndexDisk::Backend(Box::new(|_| Box::new(InMemoryBackend::new())));
+    let empty = IndexDisk::Backend(std::sync::Arc::new(|_| Box::new(InMemoryBackend::new())));
     let engine = Engine::open_on(config, LogDisk::new(log), &empty).expect("the log alone gives the same ledger");
     assert_eq!(&fingerprint(&engine), expected);
     assert!(totals_are_zero(&engine));

@@ -3,13 +3,14 @@
 //! **Who writes.** The index thread, one transaction a block (`write`); a retention pass what it forgets (`forget`), between them. A block is
 //! written with `Durability::None` (a power cut loses it here, the log has it); every so many blocks or entries
 //! ([`FlushLimits`](super::FlushLimits)) the transaction is made durable, together with the height it brings the index to and the
-//! statement ids that waited for it (`statements`). On opening the log's tail behind that height is executed again.
+//! statement ids that waited for it, once they are many (`statements`). On opening the log's tail behind that height is executed again.
 //!
 //! **Limits.** Page cache 8 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
-mod filter;
 mod read;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod view;
 mod write;
 
@@ -18,10 +19,12 @@ pub use write::IndexChange;
 
 use super::details::DETAILS;
 use super::disk::IndexDisk;
+use super::ids::{Merging, RunLimits};
 use super::rows::BlockRow;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
-use statements::Statements;
+use statements::{STATEMENTS, Statements};
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError, RwLock};
 use tally_evidence::Hash;
 use tally_model::{AgreementId, Timestamp};
@@ -32,7 +35,9 @@ const CACHE_BYTES: usize = 8 << 20;
 /// Bytes of the largest index that is read through when it is opened: some tenths of a second.
 const CHECKED_BYTES_MAX: u64 = 256 << 20;
 /// Version of the tables below; another one found means: rebuild.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The version that had the ids of the statements in a table of their own: they are taken from the blocks.
+const FORMAT_WITH_IDS: u64 = 1;
 
 /// The state: contract keys to contract values.
 pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
@@ -42,14 +47,17 @@ pub(super) const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 pub(super) const OUTCOMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outcomes");
 /// First entry to height, for blocks that have entries.
 pub(super) const ENTRIES: TableDefinition<'_, u64, u64> = TableDefinition::new("entries");
-/// Statement id to entry.
-pub(super) const STATEMENTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("statements");
+/// Number of a run of statement ids to its label.
+pub(super) const RUNS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("runs");
+/// Statement id to entry, in [`FORMAT_WITH_IDS`].
+const IDS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("statements");
 /// Agreement ‖ 0x00 ‖ due (big-endian) to height and place among the block's outcomes, for terms that ran out.
 pub(super) const TERMS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("terms");
 /// Height to what the block changed in the state tree: key hash, 0 or 1, and for 1 the value hash. Only of blocks that the tree on
 /// disk may not have yet.
 const TREE_CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tree_changes");
-/// `format` to (version, –), `applied` to (height, checkpoint digest), `statements` to (height up to which their ids are in, –).
+/// `format` to (version, –), `applied` to (height, checkpoint digest), `statements` to (height up to which their ids are in runs, –),
+/// `durable` to (last height of the durable transaction that has it, –).
 pub(super) const META: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("meta");
 
 /// Why the index does not work.
@@ -79,9 +87,12 @@ impl<E: Into<redb::Error>> From<E> for IndexFault {
 
 /// The open index.
 pub struct Index {
-    /// Every statement that is admitted asks. The lock is held to look up one row, and by the index thread to put in a block's.
-    /// Dropped before the database it reads.
+    /// Every statement that is admitted asks. The lock is held to look up one id, and by the index thread to put in a block's.
     statements: RwLock<Statements>,
+    merging: Merging,
+    /// Number of the next run.
+    next_run: AtomicU64,
+    disk: IndexDisk,
     pub(super) db: Database,
     /// Held by whoever writes: what waits in memory and what is written must change together.
     pub(super) writing: Mutex<()>,
@@ -91,7 +102,7 @@ impl Index {
     /// Opens the index and makes its tables.
     ///
     /// # Errors
-    /// [`IndexFault`], also for a file that is no index.
+    /// [`IndexFault`], also for a file that is no index of this version.
     pub fn open(disk: &IndexDisk) -> Result<Self, IndexFault> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
@@ -107,23 +118,18 @@ impl Index {
         let write = db.begin_write()?;
         make_tables(&write)?;
         write.commit()?;
-        let written = db.begin_read()?.open_table(STATEMENTS)?;
-        let index = Self { statements: RwLock::new(Statements::of(written)?), db, writing: Mutex::new(()) };
-        index.remember_statements()?;
-        index.fill_filter()?;
-        Ok(index)
+        let next_run = AtomicU64::new(0);
+        let statements = RwLock::new(Statements::load(&db, disk, &next_run)?);
+        let (merging, disk, writing) = (Merging::default(), disk.clone(), Mutex::new(()));
+        Ok(Self { statements, merging, next_run, disk, db, writing })
     }
 
     /// Up to which block it is complete, with the digest of that block's checkpoint.
     ///
     /// # Errors
-    /// [`IndexFault::Damaged`] when it was written by another version.
+    /// [`IndexFault`].
     pub fn applied(&self) -> Result<Option<(u64, Hash)>, IndexFault> {
         let meta = self.db.begin_read()?.open_table(META)?;
-        let format = meta.get("format")?.map(|row| row.value().0);
-        if format != Some(FORMAT) {
-            return Err(IndexFault::Damaged(format!("its format is {format:?}, this program writes {FORMAT}")));
-        }
         let Some(row) = meta.get("applied")? else { return Ok(None) };
         let (height, digest) = row.value();
         let digest = digest.try_into().map_err(|_| IndexFault::Damaged("the digest has another length".to_owned()))?;
@@ -131,14 +137,15 @@ impl Index {
     }
 
     /// Makes everything applied so far durable.
-    pub fn flush(&self) -> Result<(), IndexFault> {
+    pub fn flush(&self, limits: RunLimits) -> Result<(), IndexFault> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((height, _)) = self.applied()? else { return Ok(()) };
         let mut write = self.db.begin_write()?;
         write.set_quick_repair(true);
-        let written = self.write_statements(&write, Vec::new(), height)?;
+        let end = self.size_behind(&write, height)?;
+        let settled = self.settle_statements(&write, height, end, limits)?;
         write.commit()?;
-        self.statements_written(&written)
+        self.statements_settled(settled, std::iter::empty(), limits)
     }
 
     /// The state tree is durable up to block `height`: what it may have lacked is not needed any more.
@@ -155,15 +162,27 @@ fn make_tables(write: &WriteTransaction) -> Result<(), IndexFault> {
     write.open_table(BLOCKS)?;
     write.open_table(OUTCOMES)?;
     write.open_table(ENTRIES)?;
-    write.open_table(STATEMENTS)?;
+    write.open_table(RUNS)?;
     write.open_table(DETAILS)?;
     write.open_table(TERMS)?;
     write.open_table(super::forget::KEPT)?;
     write.open_table(TREE_CHANGES)?;
     let mut meta = write.open_table(META)?;
-    if meta.get("format")?.is_none() {
-        meta.insert("format", (FORMAT, &[][..]))?;
+    let format = meta.get("format")?.map(|row| row.value().0);
+    match format {
+        Some(FORMAT) => return Ok(()),
+        None => {}
+        Some(FORMAT_WITH_IDS) => {
+            tracing::info!(
+                "the index is of an earlier version: its table of statement ids becomes files in `statements`"
+            );
+            write.delete_table(IDS)?;
+        }
+        Some(other) => {
+            return Err(IndexFault::Damaged(format!("its format is {other}, this program writes {FORMAT}")));
+        }
     }
+    meta.insert("format", (FORMAT, &[][..]))?;
     Ok(())
 }
 
@@ -196,55 +215,5 @@ impl StorageBackend for AnyBackend {
     }
     fn close(&self) -> Result<(), io::Error> {
         self.0.close()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::details::Details;
-    use super::*;
-    use tally_contracts::Changes;
-    use tally_evidence::StatementId;
-
-    /// redb keeps what was never made durable when it is closed in order: the blocks are in then, and so must be their ids.
-    #[test]
-    fn a_block_that_is_in_has_its_statements_in() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = IndexDisk::File(folder.path().join("state.redb"));
-        let id = |height: u64, place: u8| StatementId([u8::try_from(height).unwrap() * 16 + place; 32]);
-        for height in 0..6 {
-            let index = Index::open(&disk).unwrap();
-            let entries = (0..3).map(|place| ((0, 0), id(height, place))).collect();
-            let time = Timestamp::from_micros(0);
-            let row = BlockRow {
-                first_entry: height * 3,
-                time,
-                terms: 0,
-                checkpoint: Vec::new(),
-                entries,
-                batches: Vec::new(),
-            };
-            let state = Changes::new();
-            let change = IndexChange {
-                height,
-                row: &row,
-                outcomes: &[],
-                details: &Details::default(),
-                terms: &[],
-                state: &state,
-                tree: &[],
-                tree_durable: None,
-                digest: [0; 32],
-            };
-            index.apply(change, height == 2).unwrap();
-            drop(index);
-            let index = Index::open(&disk).unwrap();
-            let applied = index.applied().unwrap().map_or(0, |(height, _)| height + 1);
-            assert!(applied >= 3 || height < 2, "what was durable is there");
-            for (block, place) in (0..applied).flat_map(|block| (0..3u8).map(move |place| (block, place))) {
-                let entry = index.entry_of(&id(block, place)).unwrap();
-                assert_eq!(entry, Some(block * 3 + u64::from(place)), "at {height}");
-            }
-        }
     }
 }

@@ -3,8 +3,9 @@
 use super::super::details::DETAILS;
 use super::super::forget::KEPT;
 use super::super::rows::{self, BlockRow};
+use super::statements::DURABLE;
 use super::{
-    BLOCKS, ENTRIES, Index, IndexFault, META, OUTCOMES, STATE, STATEMENTS, StateView, TERMS, TREE_CHANGES,
+    BLOCKS, ENTRIES, Index, IndexFault, META, OUTCOMES, RUNS, STATE, STATEMENTS, StateView, TERMS, TREE_CHANGES,
     decode_block, term_key,
 };
 use redb::{ReadableDatabase, ReadableTableMetadata};
@@ -79,7 +80,7 @@ impl Index {
             size("outcomes", read.open_table(OUTCOMES)?.stats()?),
             size("refusals in words", read.open_table(DETAILS)?.stats()?),
             size("entry → block", read.open_table(ENTRIES)?.stats()?),
-            size("statement → entry", read.open_table(STATEMENTS)?.stats()?),
+            size("which files of statement ids count", read.open_table(RUNS)?.stats()?),
             size("what is kept of blocks that were pruned", read.open_table(KEPT)?.stats()?),
             size("terms that ran out", read.open_table(TERMS)?.stats()?),
             size("changes that the state tree may not have yet", read.open_table(TREE_CHANGES)?.stats()?),
@@ -87,10 +88,12 @@ impl Index {
         ])
     }
 
-    /// The last block whose ids were written in the durable transaction that has it; before that transaction the tree of entries
-    /// was synced.
+    /// The last block of a durable transaction; before that transaction the tree of entries was synced.
     pub fn written_behind(&self) -> Result<Option<u64>, IndexFault> {
-        Ok(self.db.begin_read()?.open_table(META)?.get("statements")?.map(|row| row.value().0))
+        let meta = self.db.begin_read()?.open_table(META)?;
+        let height = |key| Ok::<_, IndexFault>(meta.get(key)?.map(|row| row.value().0));
+        // An index of the version before knows of the ids only, which were written with each.
+        Ok(height(DURABLE)?.or(height(STATEMENTS)?))
     }
 
     /// Gives the block rows from `first` on, in order.

@@ -1,6 +1,7 @@
 //! A block into the index.
 
 use super::super::details::Details;
+use super::super::ids::RunLimits;
 use super::super::rows::{self, BlockRow};
 use super::{BLOCKS, ENTRIES, Index, IndexFault, META, OUTCOMES, STATE, TERMS, TREE_CHANGES, term_key};
 use redb::{Durability, WriteTransaction};
@@ -26,11 +27,11 @@ pub struct IndexChange<'a> {
 }
 
 impl Index {
-    /// Writes one block.
-    pub fn apply(&self, change: IndexChange<'_>, is_durable: bool) -> Result<(), IndexFault> {
+    /// Writes one block; with limits for runs of statement ids durably.
+    pub fn apply(&self, change: IndexChange<'_>, durable: Option<RunLimits>) -> Result<(), IndexFault> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut write = self.db.begin_write()?;
-        if is_durable {
+        if durable.is_some() {
             // Opening after a crash then needs no walk over the whole file.
             write.set_quick_repair(true);
         } else {
@@ -41,16 +42,19 @@ impl Index {
         write_tree(&write, &change)?;
         write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
         let new = change.row.entries.iter().map(|(_, id)| id.0).zip(change.row.first_entry..);
-        if is_durable {
-            let written = self.write_statements(&write, new.collect(), change.height)?;
-            // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
-            write.commit()?;
-            return self.statements_written(&written);
+        match durable {
+            Some(limits) => {
+                let settled = self.settle_statements(&write, change.height, change.row.size(), limits)?;
+                // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
+                write.commit()?;
+                self.statements_settled(settled, new, limits)
+            }
+            None => {
+                write.commit()?;
+                self.remember_statements(new);
+                Ok(())
+            }
         }
-        write.commit()?;
-        // Behind the commit: whoever finds a statement finds its block too.
-        self.statements.write().unwrap_or_else(PoisonError::into_inner).recent.extend(new);
-        Ok(())
     }
 }
 
