@@ -39,7 +39,7 @@ use tally_model::{DeviceSpec, PartyId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-pub(crate) use topics::Topics;
+pub(crate) use topics::{Topics, clock_json};
 
 /// Batches that may wait for the live task: as many as the agent takes in at once.
 const LIVE_BATCHES_MAX: usize = 128;

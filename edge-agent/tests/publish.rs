@@ -104,6 +104,7 @@ async fn points_triggers_events_and_states_have_their_topics() {
     let values = ear.until("tallystick/press-line/press-01/vibration", 5).await;
     assert_eq!((&values[0]["u"], &values[0]["q"]), (&json!("mm/s"), &json!("good")), "{:?}", values[0]);
     assert!(values[0]["v"].as_f64().unwrap() > 1.9 && values[0]["t"].as_str().unwrap().ends_with('Z'));
+    assert!(values[0]["r"].as_str().unwrap() >= values[0]["t"].as_str().unwrap(), "{:?}", values[0]);
     let numbers: Vec<_> = values.iter().map(|value| value["n"].as_u64().unwrap()).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 3), "three points take turns: {numbers:?}");
     let secrets = ear.until("tallystick/press-line/press-01/secret", 3).await;
@@ -115,6 +116,7 @@ async fn points_triggers_events_and_states_have_their_topics() {
         assert_eq!(told["number"], json!(place));
         assert_eq!(told["transition"], body.transition.word());
         assert_eq!(told["statement"], node.ids()[place].to_string());
+        assert_eq!(told["clock"]["state"], "unknown", "{told}");
         assert_eq!(told["readings"], json!({"first": body.readings.first, "last": body.readings.last}));
     }
     assert!(triggers[0]["call"]["with"]["peak"].as_f64().unwrap() > 9.0);
@@ -188,6 +190,7 @@ async fn one_message_a_device_and_cycle() {
     let points = &cycles[1]["points"];
     assert_eq!(points["running"]["v"], json!(true), "{cycles:?}");
     assert_eq!(points["vibration"]["u"], "mm/s");
+    assert!(cycles[1]["r"] == cycles[1]["t"] && cycles[1]["r"].is_string(), "{cycles:?}");
     assert_eq!(cycles[2]["n"].as_u64().unwrap(), cycles[1]["n"].as_u64().unwrap() + 3);
     assert!(ear.on("tallystick/press-line/press-01/vibration").is_empty());
     agent.stop().await;

@@ -17,7 +17,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use tally_evidence::{Checkpoint, ConsistencyReceipt, Hash, Receipt, SignedStatement, StatementKind, VerifyingKey};
 use tally_ledger_client::{Client, RequestError};
-use tally_model::{FindingCode, Grade, Timestamp};
+use tally_model::{ClockState, FindingCode, Grade, Timestamp};
 
 pub fn run(args: &LedgerArgs, json: bool) -> Result<Answer, Fault> {
     match &args.command {
@@ -237,7 +237,9 @@ async fn entry(client: &Client, id: &str) -> Result<Found, Fault> {
         let grade = body["grade"].as_str().unwrap_or_else(|| Grade::Agent.word());
         let _ = writeln!(text, "{:<12} {grade}", "grade");
         if let Some(at) = body["at"].as_i64() {
-            let _ = writeln!(text, "{:<12} {}, by the agent's clock", "rule time", Timestamp::from_micros(at));
+            let clock = agent_clock(&body["clock"]);
+            let _ =
+                writeln!(text, "{:<12} {}, by the agent's clock ({clock})", "rule time", Timestamp::from_micros(at));
         }
         if let Some(class) = body["quality"]["class"].as_str() {
             let _ = writeln!(text, "{:<12} {class}", "quality");
@@ -362,6 +364,12 @@ fn table(rows: &[Value]) -> String {
 fn event_kinds(events: &Value) -> String {
     let kind = |event: &Value| word(if event.is_object() { &event["kind"] } else { event });
     events.as_array().into_iter().flatten().map(kind).collect::<Vec<_>>().join(", ")
+}
+
+/// How good the agent's clock was when it sealed, as the trigger says it.
+fn agent_clock(clock: &Value) -> String {
+    let state = clock["state"].as_str().and_then(|word| ClockState::try_new(word, clock["error-us"].as_u64()));
+    state.map_or_else(|| "it does not say how good that was".to_owned(), |state| state.to_string())
 }
 
 /// Red on a terminal that has not said NO_COLOR.

@@ -20,6 +20,8 @@ pub(super) fn point(reading: &Reading) -> Vec<u8> {
     json.outcome(&reading.sample);
     json.raw(",");
     json.time("t", reading.sample.source_time);
+    json.raw(",");
+    json.time("r", reading.sample.received);
     json.number(",\"n\":", reading.number);
     json.raw("}");
     json.bytes
@@ -63,6 +65,9 @@ fn cycle_part<'a>(readings: &[&'a KeptReading], payloads: &mut Vec<Vec<u8>>) -> 
     }
     if let Some(reading) = last {
         json.raw("},");
+        json.time("r", reading.sample.received);
+        // Of before `r`: the same, under the name that means source time everywhere else.
+        json.raw(",");
         json.time("t", reading.sample.received);
         json.number(",\"n\":", reading.number);
         json.raw("}");
@@ -300,7 +305,9 @@ mod tests {
             let mut told = Vec::new();
             for KeptReading { reading, .. } in &readings {
                 let number = json!(reading.number);
-                prop_assert_eq!(parse(&point(reading)), tree(&reading.sample, &[("n", number.clone())]));
+                let received = json!(reading.sample.received.to_string());
+                let told_live = [("n", number.clone()), ("r", received)];
+                prop_assert_eq!(parse(&point(reading)), tree(&reading.sample, &told_live));
                 late.push(reading);
                 told.push(tree(&reading.sample, &[("n", number), ("p", json!(reading.sample.point))]));
                 late.push_recorded(&reading.sample);
@@ -330,7 +337,8 @@ mod tests {
                 }
                 let last = told.last().unwrap();
                 prop_assert_eq!(&message["n"], &json!(last.number));
-                prop_assert_eq!(&message["t"], &json!(last.sample.received.to_string()));
+                prop_assert_eq!(&message["r"], &json!(last.sample.received.to_string()));
+                prop_assert_eq!(&message["t"], &message["r"]);
             }
             prop_assert!(left.is_empty());
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tally_connector_api::LinkState;
 use tally_connector_mqtt::{Message, QoS};
 use tally_evidence::{TriggerBody, quality_json};
-use tally_model::{DeviceId, PartyId};
+use tally_model::{ClockState, DeviceId, PartyId};
 use tally_tls::Stage;
 
 /// Makes messages under `{prefix}/{plant}`.
@@ -60,7 +60,7 @@ impl Topics {
             "device": sealed.device, "trigger": sealed.trigger, "transition": sealed.transition.word(),
             "priority": sealed.priority, "at": sealed.at.to_string(), "number": sealed.number,
             "readings": {"first": sealed.first, "last": sealed.last}, "statement": sealed.name().to_string(), "call": call,
-            "quality": quality,
+            "quality": quality, "clock": body.and_then(|body| body.clock).map(clock_json),
         });
         sure(format!("{}/{}/triggers/{}", self.root, sealed.device, sealed.trigger), &payload, false)
     }
@@ -127,6 +127,11 @@ impl Topics {
         let [client, device, point] = to.each_ref().map(|part| segment(part));
         sure(format!("{}/agent/{agent}/answer/{client}/{device}/{point}", self.root), payload, false)
     }
+}
+
+/// How good the clock is that a time is from.
+pub(crate) fn clock_json(clock: ClockState) -> Value {
+    json!({"state": clock.word(), "error_us": clock.error_us(), "text": clock.to_string()})
 }
 
 /// A name as one topic segment: what would split or widen a topic becomes `_` (MQTT 3.1.1 §4.7.1).

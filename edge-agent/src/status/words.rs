@@ -2,10 +2,11 @@
 
 use super::devices::{DeviceCount, REASONS};
 use super::{Status, lock};
+use crate::publish::clock_json;
 use serde_json::{Value, json};
 use std::time::Instant;
 use tally_connector_api::{LinkFault, LinkStatus};
-use tally_model::{ClockState, DeviceId};
+use tally_model::DeviceId;
 use tally_rules::{Watch, WatchState};
 
 /// Points that are not good shown for each link; the count is of all.
@@ -35,7 +36,7 @@ impl Status {
             "broker": state.broker.as_ref().map(|broker| broker.borrow().state.to_string()),
             "broker_last_fault": state.broker.as_ref().and_then(|broker| last_fault(&broker.borrow())),
             "node": node,
-            "clock": clock_line(state.clock.unwrap_or_default()),
+            "clock": clock_json(state.clock.unwrap_or_default()),
             "triggers": state.watches,
             "vault": state.vault,
             "counters": counters.collect::<serde_json::Map<_, _>>(),
@@ -44,10 +45,6 @@ impl Status {
 }
 
 /// `error_us` is there only with a clock that is kept right.
-fn clock_line(clock: ClockState) -> Value {
-    json!({"state": clock.word(), "error_us": clock.error_us(), "text": clock.to_string()})
-}
-
 fn link_line(name: &str, devices: &[DeviceId], status: &LinkStatus) -> Value {
     let LinkStatus { state, last_fault: fault, faults, connects, overruns, words, remark } = status;
     let first = words.iter().take(POINTS_MAX);

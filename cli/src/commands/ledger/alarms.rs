@@ -64,7 +64,7 @@ async fn list(client: &Client, is_all: bool) -> Result<Found, Fault> {
             one(&mut text, alarm);
         }
     }
-    let _ = writeln!(text, "{open} not acknowledged");
+    let _ = writeln!(text, "{open} not acknowledged; times are by the node's clock");
     let answer = if open == 0 { Answer::Yes } else { Answer::No };
     Ok(Found { json: shown, text, answer })
 }

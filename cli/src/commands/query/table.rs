@@ -73,6 +73,9 @@ pub fn text(answer: &Value, what: &str) -> String {
     if answer["is_cut"] == true {
         text += "; there are more: narrow the question";
     }
+    if columns(what).is_some() {
+        text += "; times are block time, by the ledger's clock";
+    }
     text.push('\n');
     if let Some(next) = answer["next"].as_str() {
         let _ = writeln!(text, "older ones: the same with --cursor {next}");
