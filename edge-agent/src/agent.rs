@@ -1,40 +1,36 @@
 //! Wires the agent and runs it: this file reads like a table of contents.
 
+mod change;
+mod parts;
+mod stop;
+
 use crate::anchor::SubmitAnchors;
-use crate::api::{self, Api, ListenError};
+use crate::api::{self, ListenError};
 use crate::certificates;
 use crate::config::AgentConfig;
 use crate::error::StoreError;
-use crate::gate::{self, Gate, Hands};
-use crate::ingest::{Ingest, LATE_BATCHES_MAX, NewRules, VaultLimits};
+use crate::gate::{Gate, Hands};
+use crate::ingest::LATE_BATCHES_MAX;
 use crate::links::{self, Identity, LinkError, Running, Surroundings, Taken};
-use crate::publish;
-use crate::reload::{self, Difference, Load, Loaded, Refused};
+use crate::reload::{self, Load, Loaded};
 use crate::seal::Sealer;
-use crate::status::{Alarm, Status};
+use crate::status::Status;
 use crate::store::{Journals, Sizes, Stores, open_anchors};
-use crate::submit::{KeyError, LedgerKey, Submit, on_disk};
+use crate::submit::{KeyError, LedgerKey};
 use crate::systemd;
 use crate::watch::{Watches, fingerprints};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, Clock, HistoricalBatch, ReadClockState, SINK_BATCHES_MAX, SystemClock};
-use tally_door::{Bound, Expiry};
+use stop::{ingest_ended, submit_ended};
+use tally_connector_api::{Clock, ReadClockState, SINK_BATCHES_MAX, SystemClock};
+use tally_door::Bound;
 use tally_journal::DirStorage;
-use tally_ledger_client::Client;
 use tally_mappings::{reserved_device, reserved_point};
 use tally_model::{ClockState, DeviceSpec, Timestamp};
 use tally_rules::Rule;
-use tally_tls::ServerTls;
-use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-
-/// After the last reading is safe, what is in the outbox gets this long for its receipt.
-const LAST_SUBMIT: Duration = Duration::from_secs(2);
 
 /// Why the agent does not run, or stopped by itself. It is then started again by whoever watches it.
 #[derive(Debug, thiserror::Error)]
@@ -300,245 +296,6 @@ impl Agent {
         tracing::info!(waiting, "the agent stopped; what waits in the outbox is submitted at the next start");
         result
     }
-
-    /// A changed mapping: nothing is touched before everything is known to be well.
-    async fn reload(
-        &mut self,
-        load: Option<&Load>,
-        running: &mut Running,
-        rules: &mpsc::Sender<NewRules>,
-        devices: &watch::Sender<Arc<Vec<DeviceSpec>>>,
-    ) -> Result<serde_json::Value, Refused> {
-        let answer = self.apply(load, running, rules, devices).await;
-        match &answer {
-            Ok(report) => tracing::info!(%report, "the mapping was loaded anew"),
-            Err(refused) => {
-                tracing::error!("the mapping cannot be loaded anew, everything goes on as before: {}", refused.text)
-            }
-        }
-        answer
-    }
-
-    async fn apply(
-        &mut self,
-        load: Option<&Load>,
-        running: &mut Running,
-        rules: &mpsc::Sender<NewRules>,
-        devices: &watch::Sender<Arc<Vec<DeviceSpec>>>,
-    ) -> Result<serde_json::Value, Refused> {
-        let load = load.ok_or_else(|| Refused::because("this agent was started without a mapping file"))?.clone();
-        let loaded = tokio::task::spawn_blocking(move || load()).await;
-        let loaded = loaded.map_err(|fault| Refused::because(format!("loading the mapping failed: {fault}")))??;
-        let plant = &loaded.plant;
-        if plant.name != self.plant.name {
-            let (old, new) = (&self.plant.name, &plant.name);
-            let text =
-                format!("the plant is called `{new}` now and was `{old}`: its topics change, so restart the agent");
-            return Err(Refused::because(text));
-        }
-        check_names(&self.config, plant)?;
-        let before = Arc::clone(&devices.borrow());
-        let made = links::make(&plant.devices, &identity(&self.config), |devices| running.has(devices, &before));
-        let made = made.map_err(AgentError::from)?;
-        // From here on nothing is refused any more.
-        for gone in running.keep_only(&plant.devices, &before).await {
-            if plant.devices.iter().all(|device| device.id != gone) {
-                self.status.forget(&gone);
-            }
-        }
-        let (done, in_force) = oneshot::channel();
-        let sent = rules
-            .send(NewRules { rules: plant.rules.clone(), mappings: fingerprints(&plant.devices), done })
-            .await
-            .is_ok();
-        if !sent || in_force.await.is_err() {
-            return Err(Refused::because("the thread that keeps readings died; the agent is restarting"));
-        }
-        self.status.expect(&plant.devices);
-        devices.send_replace(Arc::new(plant.devices.clone()));
-        let reconnected: Vec<_> = made.iter().flat_map(|made| made.devices.iter().map(|d| d.id.to_string())).collect();
-        running.start(made);
-        let difference = Difference::of_devices(&before, &plant.devices);
-        let rules = Difference::of_rules(&self.plant.rules, &plant.rules);
-        let report = reload::report(&difference, &rules, &reconnected, &loaded);
-        self.plant = AgentPlant { devices: Vec::new(), ..loaded.plant };
-        Ok(report)
-    }
-
-    /// Sources first; then everything they said is kept and sealed; then it gets a last chance to be submitted.
-    async fn wind_down(
-        &self,
-        failed: Option<AgentError>,
-        running: Running,
-        ingest: oneshot::Receiver<Result<(), StoreError>>,
-        mut submit: [JoinHandle<Result<(), StoreError>>; 3],
-        drain: CancellationToken,
-    ) -> Result<(), AgentError> {
-        systemd::stopping();
-        if let Some(fault) = failed {
-            self.status.raise(Alarm::Failed, format!("failed: {fault}"));
-            running.stop().await;
-            submit.iter().for_each(JoinHandle::abort);
-            return Err(fault);
-        }
-        running.stop().await;
-        match ingest.await {
-            Ok(Ok(())) => {}
-            ended => return Err(ingest_ended(ended)),
-        }
-        drain.cancel();
-        let last = self.last_submit(&mut submit).await;
-        submit.iter().for_each(JoinHandle::abort);
-        last
-    }
-
-    /// Triggers, anchors and the gate's reports side by side.
-    async fn last_submit(&self, submit: &mut [JoinHandle<Result<(), StoreError>>; 3]) -> Result<(), AgentError> {
-        let [triggers, anchors, reports] = submit;
-        let all = async { [triggers.await, anchors.await, reports.await] };
-        if let Ok(ended) = tokio::time::timeout(LAST_SUBMIT, all).await {
-            for ended in ended {
-                ended.map_err(|_| AgentError::Died("submitting"))??;
-            }
-        }
-        let synced = on_disk(&self.stores, |stores| {
-            stores.receipts().sync()?;
-            stores.anchors().as_mut().map_or(Ok(()), |anchors| anchors.book_mut().sync())
-        });
-        Ok(synced.await?)
-    }
-
-    /// What ends some day: our certificates for node, broker and our own interface, and the authorities that we trust.
-    fn certificates(&self) -> Expiry {
-        let broker = self.config.broker.as_ref().map(|broker| &broker.tls);
-        let shown = [Some(&self.config.access.tls), broker].into_iter().flatten();
-        let shown = shown.flat_map(|tls| [&tls.certificate, &tls.ca]).flatten();
-        let files: BTreeSet<_> = shown.chain(self.config.listen_tls.iter().flat_map(ServerTls::certificates)).collect();
-        Expiry::of(files.into_iter().cloned())
-    }
-
-    /// A client of the node, with what the agent brings along.
-    fn node(&self) -> Client {
-        Client::new(self.config.node.clone()).with_access(self.config.access.clone())
-    }
-
-    /// `None` when anchors are off.
-    fn submit_anchors(&self, key: &LedgerKey) -> Option<SubmitAnchors<Disk>> {
-        let sealed = self.stores.anchors().as_ref()?.subscribe();
-        Some(SubmitAnchors {
-            stores: self.stores.clone(),
-            client: self.node(),
-            ledger: self.config.ledger.clone(),
-            key: key.clone(),
-            sealed,
-        })
-    }
-
-    /// Opens its book: everything in it is read.
-    async fn gate(
-        &self,
-        key: &LedgerKey,
-        hands: &Arc<Hands>,
-        devices: watch::Receiver<Arc<Vec<DeviceSpec>>>,
-    ) -> Result<Gate<Disk>, AgentError> {
-        let data = self.config.data.clone();
-        let book = tokio::task::spawn_blocking(move || gate::open_book(&data)).await;
-        let book = book.map_err(|_| AgentError::Died("opening the gate's book"))??;
-        let parts = gate::Parts {
-            hands: hands.clone(),
-            sealer: sealer(&self.config),
-            client: self.node(),
-            key: key.clone(),
-            devices,
-            clock: self.clock.clone(),
-            status: self.status.clone(),
-            setting: self.config.gate,
-            data: self.config.data.clone(),
-        };
-        Ok(Gate::new(book, parts))
-    }
-
-    fn api(&self, reloads: mpsc::Sender<reload::Request>, gate: &Arc<Gate<Disk>>, listener: &Bound) -> Api<Disk> {
-        Api {
-            reloads,
-            gate: gate.clone(),
-            places: listener.places(),
-            connections: listener.tallies(),
-            stores: self.stores.clone(),
-            status: self.status.clone(),
-            agent: self.config.name.to_string(),
-            plant: self.plant.name.clone(),
-            ledger: self.config.ledger.clone(),
-            disclosures: Semaphore::new(1),
-            expiry: self.certificates(),
-        }
-    }
-
-    /// The thread that waits for the disk; its end comes through the channel.
-    fn ingest(
-        &self,
-        watches: Watches,
-        (source, late): (mpsc::Receiver<Batch>, mpsc::Receiver<HistoricalBatch>),
-        changes: mpsc::Receiver<NewRules>,
-        sealed: watch::Sender<u64>,
-        live: Option<mpsc::Sender<Arc<crate::vault::Kept>>>,
-        clock: Arc<dyn Clock>,
-    ) -> oneshot::Receiver<Result<(), StoreError>> {
-        let limits = VaultLimits { days: self.config.limits.vault_days, bytes_max: self.config.limits.vault_bytes_max };
-        let (stores, status) = (self.stores.clone(), self.status.clone());
-        let ingest = Ingest {
-            stores,
-            watches,
-            sealer: sealer(&self.config),
-            status,
-            sealed,
-            live,
-            clock,
-            limits,
-            batch: self.config.batch,
-            changes,
-            late,
-        };
-        let (ended, end) = oneshot::channel();
-        let runtime = Handle::current();
-        let name = std::thread::Builder::new().name("ingest".to_owned());
-        // Without the thread the channel is dropped, which reads as "died".
-        let _ = name.spawn(move || ended.send(ingest.run(source, &runtime)));
-        end
-    }
-
-    fn submit(&self, key: LedgerKey, sealed: watch::Receiver<u64>, published: watch::Receiver<u64>) -> Submit<Disk> {
-        Submit {
-            stores: self.stores.clone(),
-            client: self.node(),
-            ledger: self.config.ledger.clone(),
-            key,
-            status: self.status.clone(),
-            sealed,
-            published,
-        }
-    }
-
-    fn publish(
-        &self,
-        gate: &Arc<Gate<Disk>>,
-        sealed: watch::Receiver<u64>,
-        devices: watch::Receiver<Arc<Vec<DeviceSpec>>>,
-        clock: &Arc<dyn Clock>,
-        quit: &CancellationToken,
-    ) -> Result<publish::Publishing, AgentError> {
-        let Some(broker) = &self.config.broker else { return Ok(publish::Publishing::off()) };
-        let setting = publish::Setting {
-            broker: broker.clone(),
-            agent: self.config.name.clone(),
-            plant: self.plant.name.clone(),
-            devices,
-            client: self.node(),
-            data: self.config.data.clone(),
-            clock: clock.clone(),
-        };
-        Ok(publish::start(setting, self.stores.clone(), self.status.clone(), gate.clone(), sealed, quit.clone())?)
-    }
 }
 
 /// Without anchors there is nothing to do until the end.
@@ -554,18 +311,4 @@ async fn run_anchors(submit: Option<SubmitAnchors<Disk>>, stop: CancellationToke
 
 async fn run_reports(gate: Arc<Gate<Disk>>, stop: CancellationToken) -> Result<(), StoreError> {
     gate.submit(&stop).await
-}
-
-fn ingest_ended(ended: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> AgentError {
-    match ended {
-        Ok(Err(fault)) => fault.into(),
-        _ => AgentError::Died("the thread that keeps readings"),
-    }
-}
-
-fn submit_ended(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> AgentError {
-    match ended {
-        Ok(Err(fault)) => fault.into(),
-        _ => AgentError::Died("submitting"),
-    }
 }
