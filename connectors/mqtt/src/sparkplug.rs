@@ -19,6 +19,7 @@
 
 mod bdseq;
 mod command;
+mod connection;
 mod host;
 pub(crate) mod listen;
 mod names;

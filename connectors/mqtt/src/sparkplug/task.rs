@@ -12,11 +12,11 @@
 
 use super::bdseq::BdSeq;
 use super::command;
+use super::connection::{Connection, HANDED_MAX, Phase, disconnect};
 use super::host::{Heard, HostWatch};
 use super::session::{Out, Session, asks_for_rebirth};
 use super::{Counts, EdgeNodeConfig, Payload, Progress, Update};
 use crate::wire::{self, Broken, Client, Event, EventLoop, Publish, QoS, Setup, Will};
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,9 +26,6 @@ use tally_model::DeviceSpec;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-
-/// Messages handed to the connection at a time: what is beyond waits with us, where a rebirth can go before it.
-const HANDED_MAX: u8 = 32;
 
 /// A server that does not answer our subscriptions within this time is no use.
 const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -75,52 +72,6 @@ pub(super) struct Task {
     history_budget: u32,
     /// The last update taken in.
     seen: u64,
-}
-
-/// One connection, from connect to end.
-struct Connection {
-    client: Client,
-    phase: Phase,
-    /// To be handed to the connection, in order.
-    waiting: VecDeque<Out>,
-    /// Messages so far: taken into `waiting`, handed over, on the wire.
-    taken: u64,
-    handed: u64,
-    sent: u64,
-    /// How far live updates have come, and the last historical one that no barrier follows yet.
-    live: Mark,
-    history: Option<u64>,
-    /// The last historical update before the barrier that is on its way.
-    barrier: Option<u64>,
-    born_at: Option<Instant>,
-}
-
-/// Follows live updates until a ping says that it has arrived: MQTT runs over one ordered connection, so a PINGRESP
-/// comes after the server took everything sent before the PINGREQ.
-#[derive(Default)]
-struct Mark {
-    /// Updates with the number of their last message, oldest first.
-    taken: VecDeque<(u64, u64)>,
-    /// The last update that is on the wire as a whole.
-    sent: u64,
-    /// The last update before the ping that is on its way.
-    pinged: u64,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Phase {
-    Connecting,
-    Subscribing {
-        since: Instant,
-    },
-    WaitingForHost {
-        since: Instant,
-    },
-    Born,
-    /// NDEATH is on its way.
-    Leaving {
-        until: Instant,
-    },
 }
 
 enum End {
@@ -204,18 +155,7 @@ impl Task {
             Ok(made) => made,
             Err(fault) => return End::Failed(fault),
         };
-        let mut connection = Connection {
-            client,
-            phase: Phase::Connecting,
-            waiting: VecDeque::new(),
-            taken: 0,
-            handed: 0,
-            sent: 0,
-            live: Mark::default(),
-            history: None,
-            barrier: None,
-            born_at: None,
-        };
+        let mut connection = Connection::new(client);
         let end = self.live_through(&mut event_loop, &mut connection).await;
         if connection.born_at.is_some_and(|since| since.elapsed() >= GOOD_SESSION_MIN) {
             self.backoff.reset();
@@ -484,45 +424,5 @@ impl Task {
         connection.barrier = Some(place);
         let sent = connection.client.unsubscribe(format!("{}/nobody", self.session.command_topic()));
         sent.map_err(|fault| LinkFault::Line(fault.to_string()))
-    }
-}
-
-impl Connection {
-    fn take(&mut self, messages: impl IntoIterator<Item = Out>) {
-        for message in messages {
-            self.waiting.push_back(message);
-            self.taken += 1;
-        }
-    }
-
-    /// Ours → the connection, as much as it should have at a time.
-    fn hand_over(&mut self) -> Result<(), LinkFault> {
-        while self.handed < self.sent + u64::from(HANDED_MAX)
-            && let Some(out) = self.waiting.pop_front()
-        {
-            self.publish(out, QoS::AtMostOnce)?;
-            self.handed += 1;
-        }
-        Ok(())
-    }
-
-    fn publish(&self, out: Out, qos: QoS) -> Result<(), LinkFault> {
-        let sent = self.client.publish(out.topic, qos, false, out.payload);
-        // Cannot happen: the connection's queue has room for all we hand over.
-        sent.map_err(|fault| LinkFault::Line(fault.to_string()))
-    }
-
-    fn on_ping(&mut self) {
-        while let Some((_, place)) = self.live.taken.pop_front_if(|(message, _)| *message <= self.sent) {
-            self.live.sent = place;
-        }
-        self.live.pinged = self.live.sent;
-    }
-}
-
-/// Sends DISCONNECT, so that the server does not say the NDEATH a second time.
-async fn disconnect(client: &Client, event_loop: &mut EventLoop) {
-    if !event_loop.say_goodbye(client, Duration::from_millis(200)).await {
-        tracing::debug!("no time for DISCONNECT; the server says the NDEATH itself");
     }
 }
