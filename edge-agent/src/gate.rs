@@ -21,6 +21,8 @@ mod follow;
 mod hands;
 mod kept;
 mod report;
+#[cfg(test)]
+mod samples;
 mod submit;
 
 use crate::error::StoreError;

@@ -261,28 +261,12 @@ impl<S: Storage> Book<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::samples;
     use proptest::prelude::*;
-    use tally_evidence::Right;
     use tally_journal::testing::MemStorage;
-    use tally_model::{DeviceId, PartyId, PointId, PolicyId};
 
     fn permit(id: u64, until: i64) -> Permit {
-        Permit {
-            id,
-            ledger: "press-line".into(),
-            requester: PartyId::try_new("tina").unwrap(),
-            sender: None,
-            agent: PartyId::try_new("agent-01").unwrap(),
-            device: DeviceId::try_new("press-01").unwrap(),
-            point: PointId::try_new("setpoint").unwrap(),
-            address: "holding:17".into(),
-            right: Right::Read,
-            value: None,
-            from: Timestamp::default(),
-            until: Timestamp::from_micros(until),
-            policy: PolicyId::try_new("service").unwrap(),
-            carried: false,
-        }
+        Permit { id, until: Timestamp::from_micros(until), ..samples::permit() }
     }
 
     fn open(disk: &MemStorage) -> Book<MemStorage> {

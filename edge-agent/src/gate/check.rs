@@ -348,25 +348,12 @@ pub(super) fn arguments(value: Option<&Value>) -> Result<Vec<Value>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tally_model::{DeviceId, Encoding, Endpoint, PointId, PolicyId, Writable};
+    use crate::gate::samples;
+    use tally_model::{DeviceId, Encoding, Endpoint, PointId, Writable};
 
     fn permit() -> Permit {
-        Permit {
-            id: 9,
-            ledger: "press-line".into(),
-            requester: PartyId::try_new("tina").unwrap(),
-            sender: None,
-            agent: PartyId::try_new("agent-01").unwrap(),
-            device: DeviceId::try_new("press-01").unwrap(),
-            point: PointId::try_new("setpoint").unwrap(),
-            address: "holding:17".into(),
-            right: Right::Write,
-            value: Some(Value::Integer(42)),
-            from: Timestamp::from_micros(100_000_000),
-            until: Timestamp::from_micros(700_000_000),
-            policy: PolicyId::try_new("service").unwrap(),
-            carried: false,
-        }
+        let (from, until) = (Timestamp::from_micros(100_000_000), Timestamp::from_micros(700_000_000));
+        Permit { id: 9, right: Right::Write, value: Some(Value::Integer(42)), from, until, ..samples::permit() }
     }
 
     fn devices(writable: Option<Writable>) -> Vec<DeviceSpec> {

@@ -158,31 +158,16 @@ pub(super) fn read(file: &Path) -> Option<Kept> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::samples;
     use proptest::prelude::*;
-    use tally_evidence::{Right, SigningKey, StateTree, permit_state_key};
-    use tally_model::{DeviceId, PartyId, PointId, PolicyId};
+    use tally_evidence::{SigningKey, StateTree, permit_state_key};
 
     fn key() -> SigningKey {
         SigningKey::from_secret(&[5; 32]).unwrap()
     }
 
     fn permit(id: u64) -> Permit {
-        Permit {
-            id,
-            ledger: "press-line".into(),
-            requester: PartyId::try_new("tina").unwrap(),
-            sender: None,
-            agent: PartyId::try_new("agent-01").unwrap(),
-            device: DeviceId::try_new("press-01").unwrap(),
-            point: PointId::try_new("setpoint").unwrap(),
-            address: "holding:17".into(),
-            right: Right::Read,
-            value: None,
-            from: Timestamp::default(),
-            until: Timestamp::from_micros(1_000_000_000),
-            policy: PolicyId::try_new("service").unwrap(),
-            carried: true,
-        }
+        Permit { id, ..samples::permit() }
     }
 
     /// What the ledger says at this height when these permits are open; a height is a second.
