@@ -157,8 +157,12 @@ impl<'a> Reader<'a> {
 
     /// The length of an array that may have grown a last item since it was first written.
     pub(crate) fn array_of_or_more(&mut self, length: u64) -> Option<bool> {
-        let found = self.array()?;
-        (found == length || found == length + 1).then_some(found > length)
+        self.array_of_between(length, length + 1).map(|found| found > length)
+    }
+
+    /// The same of one that may have grown several, one after the other.
+    pub(crate) fn array_of_between(&mut self, length: u64, length_max: u64) -> Option<u64> {
+        self.array().filter(|found| (length..=length_max).contains(found))
     }
 
     /// Whether an array comes next.

@@ -6,7 +6,7 @@ use crate::{Block, Fault, Input, Kernel, Overlay, Refusal};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tally_evidence::cbor::{Cbor, int, map, text};
-use tally_evidence::{CallBody, DeviceRecord, KeyId, PartyRecord, RuleRecord};
+use tally_evidence::{CallBody, DeviceRecord, KeyId, KeyScheme, PartyRecord, RuleRecord};
 use tally_model::{ActionName, ContractName, PartyId, Timestamp};
 
 /// An account that exists from the start.
@@ -61,6 +61,8 @@ pub struct Genesis {
     pub standing: Vec<GenesisStanding>,
     /// How long behind its end an agreement leaves the state; for ever in it when `None`. Whole microseconds.
     pub retire_after: Option<Duration>,
+    /// How the keys of the state are hashed; a genesis file always means [`KeyScheme::Grouped`].
+    pub keys: KeyScheme,
     /// When it was made; may be left at the epoch.
     pub at: Timestamp,
 }
@@ -128,6 +130,9 @@ pub fn genesis_body(genesis: &Genesis) -> CallBody {
     }
     if let Some(after) = genesis.retire_after {
         args.insert("retire-after", int(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)));
+    }
+    if genesis.keys != KeyScheme::Scattered {
+        args.insert("state-keys", int(genesis.keys.number()));
     }
     CallBody {
         contract: ContractName::try_new("registry").unwrap_or_else(|_| unreachable!("a fixed word")),

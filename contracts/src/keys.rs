@@ -2,7 +2,7 @@
 //! numbers are eight big-endian bytes, so that key order is number order.
 //!
 //! ```text
-//! g                                      genesis: issuer, admins, and when it was said, how long behind its end an agreement stays
+//! g                                      genesis: issuer, admins, how long behind its end an agreement stays, scheme of the state's keys
 //! p party                                what admission needs of a party: kind, key id, firm, revoked
 //! P party                                its full record and the entry that registered it
 //! f firm 00 person                       the people of a firm: skills
@@ -140,8 +140,8 @@ keys! {
     purged_field(entry: u64, field: &str) = b'X';
 }
 
-/// The one record of the genesis.
-pub(crate) const GENESIS: &[u8] = b"g";
+/// State key of the one record of the genesis.
+pub const GENESIS: &[u8] = b"g";
 /// All parties' full records.
 pub(crate) const PARTIES: &[u8] = b"P";
 /// All contracts in force.
@@ -408,6 +408,25 @@ mod tests {
         let service = PolicyId::try_new("service").unwrap();
         assert_eq!(policy(&party, &service), tally_evidence::policy_state_key(&party, &service));
         assert_eq!((permit(7), burnt(7)), (tally_evidence::permit_state_key(7), tally_evidence::burnt_state_key(7)));
+    }
+
+    /// What an agreement writes again and again stands side by side in the state's tree (`docs/formats/state.md`).
+    #[test]
+    fn what_is_of_an_agreement_is_of_its_group() {
+        let (mo, other) = (AgreementId::try_new("mo-33").unwrap(), AgreementId::try_new("mo-47").unwrap());
+        let round = AgreementId::try_new("mo.attest-33").unwrap();
+        let group = tally_evidence::group_of(&agreement(&mo));
+        assert!(group.is_some());
+        let account = account(&escrow_id(&other));
+        for key in [agreement(&other), step(&mo, 2), term(Timestamp::from_micros(-7), &other), account] {
+            assert_eq!(tally_evidence::group_of(&key), group, "{}", key.escape_ascii());
+        }
+        let rounds = tally_evidence::group_of(&attestation(&round));
+        assert!(rounds.is_some() && rounds == tally_evidence::group_of(&term(Timestamp::from_micros(1), &round)));
+        let name = ContractName::try_new("c").unwrap();
+        for key in [open(&name, ["a"]), attester(&mo, 2, 1), counter("mo"), step(&mo, 8), GENESIS.to_vec()] {
+            assert_eq!(tally_evidence::group_of(&key), None, "{}", key.escape_ascii());
+        }
     }
 
     #[test]

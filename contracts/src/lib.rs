@@ -49,6 +49,7 @@ pub use engine::{
 pub use fault::Fault;
 pub use genesis::{Genesis, GenesisAccount, GenesisIssue, GenesisStanding, RETIRE_AFTER_USUAL, genesis_body};
 pub use kernel::{Block, Input, Kernel};
+pub use keys::GENESIS as GENESIS_KEY;
 pub use library::LIBRARY;
 pub use origin::Origin;
 pub use privacy::{PRIVACY, PrivateField, Purge, all_purged, fields_of, purged_by};

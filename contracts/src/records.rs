@@ -5,7 +5,7 @@ use crate::datum::Datum;
 use crate::state::{Overlay, StateRead};
 use crate::{Origin, Refusal};
 use std::collections::BTreeMap;
-use tally_evidence::{Hash, KeyId, PartyKind};
+use tally_evidence::{Hash, KeyId, KeyScheme, PartyKind};
 use tally_model::{ActionName, AgreementId, ContractName, PartyId, SiteId, Timestamp};
 
 /// Reads the record under `key`.
@@ -30,23 +30,36 @@ pub(crate) struct Founding {
     pub admins: Vec<PartyId>,
     /// How long behind its end an agreement stays in the state, microseconds; for ever when nothing was said.
     pub retire_after: Option<i64>,
+    /// How the keys of the state are hashed.
+    pub keys: KeyScheme,
 }
 
 impl Record for Founding {
     fn write(&self, to: &mut Writer) {
-        let length = 2 + usize::from(self.retire_after.is_some());
+        let is_grouped = self.keys != KeyScheme::Scattered;
+        let length = if is_grouped { 4 } else { 2 + usize::from(self.retire_after.is_some()) };
         to.array(length).text_or_null(self.issuer.as_ref().map(PartyId::as_str)).texts(&self.admins);
-        if let Some(after) = self.retire_after {
-            to.int(after);
+        match self.retire_after {
+            Some(after) => drop(to.int(after)),
+            None if is_grouped => drop(to.null()),
+            None => {}
+        }
+        if is_grouped {
+            to.uint(self.keys.number());
         }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let retires = from.array_of_or_more(2)?;
+        let length = from.array_of_between(2, 4)?;
         let issuer = from.or_null(|from| from.parse())?;
         let admins = from.texts()?.into_iter().map(|id| PartyId::try_new(id).ok()).collect::<Option<_>>()?;
-        let retire_after = if retires { Some(from.int()?) } else { None };
-        Some(Self { issuer, admins, retire_after })
+        let retire_after = match length {
+            2 => None,
+            3 => Some(from.int()?),
+            _ => from.or_null(|from| from.int())?,
+        };
+        let keys = if length == 4 { KeyScheme::from_number(from.uint()?)? } else { KeyScheme::Scattered };
+        Some(Self { issuer, admins, retire_after, keys })
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tally_evidence::cbor;
-use tally_evidence::{DeviceRecord, Event, Hash, PartyRecord, RuleRecord};
+use tally_evidence::{DeviceRecord, Event, Hash, KeyScheme, PartyRecord, RuleRecord};
 use tally_model::{AgreementId, ContractName, DeviceId, PartyId, Timestamp};
 
 /// An account.
@@ -147,6 +147,13 @@ pub fn founders(state: &dyn StateRead) -> (Vec<PartyId>, Option<PartyId>) {
 pub fn retire_after(state: &dyn StateRead) -> Option<Duration> {
     let after = read::<Founding>(state, keys::GENESIS)?.retire_after?;
     Some(Duration::from_micros(after.unsigned_abs()))
+}
+
+/// How the keys of a ledger's state are hashed; `None` when the record of its genesis cannot be read.
+#[must_use]
+pub fn key_scheme(state: &dyn StateRead) -> Option<KeyScheme> {
+    let founding = records::load::<Founding>(state, keys::GENESIS).ok()?;
+    Some(founding.map(|founding| founding.keys).unwrap_or_default())
 }
 
 /// A device and the entry that registered it last.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tally_contracts::views::{self, AgreementFilter};
 use tally_contracts::{Genesis, Input, Kernel, Overlay, RETIRE_AFTER_USUAL, Refusal, StateRead, genesis_body};
 use tally_evidence::cbor::{Cbor, int, text};
-use tally_evidence::{AnchorBody, Event};
+use tally_evidence::{AnchorBody, Event, KeyId, KeyScheme};
 use tally_model::{AgreementId, ContractName, DeviceId, Timestamp, Value};
 
 fn report(world: &mut World, kernel: &Kernel, device: &str, fault: &str) -> Vec<Event> {
@@ -204,6 +204,7 @@ fn a_ledger_that_was_not_founded_so_keeps_everything() {
     let kernel = Kernel::new();
     let mut genesis = common::genesis();
     assert_eq!(genesis.retire_after, Some(RETIRE_AFTER_USUAL), "unless the genesis file says otherwise");
+    genesis.keys = KeyScheme::Scattered;
     let with = World::founded_as(&kernel, &genesis);
     genesis.retire_after = None;
     let mut world = World::founded_as(&kernel, &genesis);
@@ -225,6 +226,38 @@ fn a_ledger_that_was_not_founded_so_keeps_everything() {
     for (faults, found) in [(zero.unwrap_err(), "0s"), (soon.unwrap_err(), "soon")] {
         assert_eq!((faults.len(), faults[0].key.as_str()), (1, "retire_after"), "{found}");
         assert!(faults[0].hint.contains("never"), "{}", faults[0]);
+    }
+}
+
+/// How keys are hashed is a word of the genesis, in one form; ledgers that were founded before it have the first scheme.
+#[test]
+fn the_genesis_says_how_the_state_is_hashed() {
+    let kernel = Kernel::new();
+    let mut genesis = common::genesis();
+    assert_eq!(genesis.keys, KeyScheme::Grouped, "of every genesis file");
+    for (retire_after, keys, first, said) in [
+        (None, KeyScheme::Scattered, 0x82, false),
+        (Some(RETIRE_AFTER_USUAL), KeyScheme::Scattered, 0x83, false),
+        (None, KeyScheme::Grouped, 0x84, true),
+        (Some(RETIRE_AFTER_USUAL), KeyScheme::Grouped, 0x84, true),
+    ] {
+        (genesis.retire_after, genesis.keys) = (retire_after, keys);
+        assert_eq!(genesis_body(&genesis).args.contains_key("state-keys"), said);
+        let mut world = World::founded_as(&kernel, &genesis);
+        assert_eq!((world.state[&b"g"[..]][0], views::key_scheme(&world.state)), (first, Some(keys)));
+        assert_eq!(views::founders(&world.state).0, genesis.admins);
+        // Behind it the retirements are as said.
+        report(&mut world, &kernel, "press-01", "one");
+        world.call(&kernel, "olga", &call_body("maintenance-order", "cancel", Some("mo-1"), BTreeMap::new())).unwrap();
+        assert_eq!(kernel.next_due(&world.state).is_some(), retire_after.is_some());
+    }
+    assert_eq!(views::key_scheme(&World::empty().state), Some(KeyScheme::Scattered));
+    assert_eq!(views::key_scheme(&BTreeMap::from([(b"g".to_vec(), vec![0x85])])), None);
+    for wrong in [int(0), int(1), int(3), text("2")] {
+        let mut body = genesis_body(&common::genesis());
+        body.args.insert("state-keys".to_owned(), wrong);
+        let refused = World::empty().call_as(&kernel, common::LEDGER, KeyId([0; 32]), &body).unwrap_err();
+        assert!(refused.to_string().contains("state-keys"), "{refused}");
     }
 }
 

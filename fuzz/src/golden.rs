@@ -1,7 +1,7 @@
 //! Real parts of real files: the evidence files of `tests/formats`, taken apart; and a state of our own.
 
 use tally_evidence::{
-    Checkpoint, EvidenceEntry, EvidenceFile, SignedStatement, SigningKey, Stamped, StateTree, StatementKind,
+    Checkpoint, EvidenceEntry, EvidenceFile, KeyScheme, SignedStatement, SigningKey, Stamped, StateTree, StatementKind,
     WitnessedNote,
 };
 use tally_model::{DeviceId, Timestamp};
@@ -79,10 +79,16 @@ pub fn checkpoint_over(state: &StateTree) -> Vec<u8> {
     checkpoint.seal(&key())
 }
 
-/// A state with this key and a few others.
+/// A state of a new ledger with this key and a few others.
 pub fn state_with(key: &[u8], value: &[u8]) -> StateTree {
-    let mut state = StateTree::default();
-    let others: Vec<Vec<u8>> = (0_u8..20).map(|number| vec![b'o', number]).collect();
+    state_as(KeyScheme::Grouped, key, value)
+}
+
+/// The same by a scheme; the others are of a group and of none.
+pub fn state_as(scheme: KeyScheme, key: &[u8], value: &[u8]) -> StateTree {
+    let mut state = StateTree::new(scheme);
+    let others = (0_u8..20).flat_map(|number| [vec![b'o', number], [&b"mmo\0\0\0\0\0\0\0\0"[..], &[number]].concat()]);
+    let others: Vec<Vec<u8>> = others.collect();
     state.apply(others.iter().map(|other| (&other[..], Some(&other[..]))));
     state.apply([(key, Some(value))]);
     state

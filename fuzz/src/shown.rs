@@ -1,6 +1,6 @@
 //! What is shown to others, and what they say of it: `foundation/evidence`, `foundation/verifier`.
 
-use crate::golden::{self, LEDGER, NOON, checkpoint_over, device, key, state_with};
+use crate::golden::{self, LEDGER, NOON, checkpoint_over, device, key, state_as, state_with};
 use crate::said::{TAKEN, plain, round, text};
 use crate::targets::Seeds;
 use std::collections::BTreeMap;
@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use tally_evidence::cbor::{Cbor, int};
 use tally_evidence::{
-    Algorithm, Checkpoint, ConsistencyReceipt, Cosigner, CoverageFile, Disclosure, EvidenceFile, FieldFile, LogKey,
-    NoteSigningKey, Opening, OutcomeRecord, Presented, Question, Receipt, SignedNote, SplitFile, Stamped, StateClaim,
-    StateProof, StateTree, StatementId, TreeNote, cosign, device_state_key, json, leaf_hash, witnessed,
+    Algorithm, Checkpoint, ConsistencyReceipt, Cosigner, CoverageFile, Disclosure, EvidenceFile, FieldFile, KeyScheme,
+    LogKey, NoteSigningKey, Opening, OutcomeRecord, Presented, Question, Receipt, SignedNote, SplitFile, Stamped,
+    StateClaim, StateProof, StateTree, StatementId, TreeNote, cosign, device_state_key, json, leaf_hash, witnessed,
 };
 use tally_verifier::{Reader, TimeAuthorities, timestamp::check_token, verify_for};
 
@@ -150,12 +150,19 @@ pub fn outcomes() -> Seeds {
 pub fn state_proof(bytes: &[u8]) -> String {
     let proof = StateProof::decode(bytes);
     let checked = proof.as_ref().ok().map(|proof| plain(proof.verify(&[1; 32], b"other", Some(b"value"))));
+    // Under the roots of states that hold what the seeds show: whatever is made of them shows nothing else.
+    for scheme in KeyScheme::ALL {
+        let root = state_as(scheme, b"key", b"value").root();
+        let shows = |value: Option<&[u8]>| proof.as_ref().is_ok_and(|proof| proof.verify(&root, b"key", value).is_ok());
+        assert!(!shows(None) && !shows(Some(b"another")), "{scheme:?}");
+    }
     format!("{} {checked:?}", round(proof, bytes, StateProof::encode))
 }
 
 pub fn state_proofs() -> Seeds {
-    let state = state_with(b"key", b"value");
-    [&b"key"[..], b"o\x03", b"nobody"].iter().map(|key| state.prove(key).encode()).collect()
+    let keys = [&b"key"[..], b"o\x03", b"mmo\0\0\0\0\0\0\0\0\x03", b"nobody"];
+    let states = KeyScheme::ALL.map(|scheme| state_as(scheme, b"key", b"value"));
+    states.iter().flat_map(|state| keys.map(|key| state.prove(key).encode())).collect()
 }
 
 fn log_key() -> LogKey {

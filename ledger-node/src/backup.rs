@@ -22,7 +22,9 @@ use crate::engine::Engine;
 use crate::order::OpenLedgerError;
 use crate::private::{self, OpeningName};
 use crate::retain::{FileFault, kept, snapshot};
-use crate::store::{Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, marked_format, raise_format};
+use crate::store::{
+    FORMAT_GROUPED, Head, IndexDisk, LogDisk, StoreOpenError, audit, check_format, marked_format, raise_format,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -35,7 +37,7 @@ use tally_journal::{DirStorage, OpenError, SegmentName};
 /// The file that makes a copy whole.
 pub const MANIFEST: &str = "MANIFEST.json";
 /// The last version of the manifest; it is that of the data folder.
-const VERSION: u32 = 3;
+const VERSION: u32 = FORMAT_GROUPED;
 /// Bytes copied at once.
 const PIECE_BYTES: usize = 1 << 20;
 const LOG: &str = "log";
@@ -48,7 +50,7 @@ const INDEX_NEW: &str = "state.redb.restoring";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this file: that of the data folder, 1 to 3.
+    /// Version of this file: that of the data folder, 1 to 4.
     pub tallystick_backup: u32,
     /// The ledger.
     pub ledger: String,
@@ -321,7 +323,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, BackupError> {
     let version: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| not_whole(format!("{MANIFEST}: {error}")))?;
     match version["tallystick_backup"].as_u64() {
-        Some(1..=3) => {}
+        Some(known) if (1..=u64::from(VERSION)).contains(&known) => {}
         Some(newer) => {
             return Err(not_whole(format!("it has version {newer}, this program knows versions up to {VERSION}")));
         }

@@ -6,19 +6,22 @@
 //! afterwards) with the signers' seals, and the roots of state and outcomes compared; and the node's own index is held against the
 //! checkpoints. Nothing of the ledger is changed; a torn end of the log is cut off, as every start does.
 //!
-//! **Limits.** The folder must not be open in a node. Disk: as much as `state.redb`, `statements/` and `tree/` take. Memory: 64 bytes a key of the state.
+//! **Limits.** The folder must not be open in a node. Disk: as much as `state.redb`, `statements/` and `tree/` take. Memory: 64 bytes a key of the
+//! state, 128 of accounts and devices.
 
 use crate::clock::WallClock;
 use crate::engine::LedgerKey;
 use crate::order::{Builder, describe};
 use crate::retain::{kept, snapshot};
-use crate::store::{Index, IndexDisk, IndexFault, IndexView, Log, LogDisk, Store, audit, check_format, read_block};
+use crate::store::{
+    Index, IndexDisk, IndexFault, IndexView, Log, LogDisk, StateSum, Store, audit, check_format, read_block,
+};
 use serde::Serialize;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tally_evidence::{Checkpoint, Hash, VerifyingKey, leaf_hash, root_of, sha256, state_root};
+use tally_evidence::{Checkpoint, Hash, VerifyingKey, leaf_hash, root_of};
 
 const LOG: &str = "log";
 const SUMMARIES: &str = "summary";
@@ -265,19 +268,20 @@ impl Work<'_> {
             last = Some(self.row(&view, &index, &log, at)?);
         }
         let last = last.filter(|last| last.digest() == digest).ok_or("its last block is not the one of the log")?;
-        let mut hashes: Vec<(Hash, Hash)> = Vec::new();
+        let mut sum = StateSum::default();
         view.each_state(PAIRS, |pairs| {
-            hashes.extend(pairs.iter().map(|(key, value)| (sha256(key), sha256(value))));
+            sum.add(&pairs);
             Ok::<(), IndexFault>(())
         })?;
-        if state_root(&mut hashes) != last.state {
+        let pairs = sum.count();
+        if sum.root() != last.state {
             return Err(
                 format!("the state in it does not give the root that block {height} seals; remove `{INDEX}`").into()
             );
         }
         let behind = log.blocks() - 1 - height;
         let behind = if behind == 0 { String::new() } else { format!("; the next start adds {behind} blocks") };
-        Ok(format!("{} pairs of the state and the rows of {} blocks are as sealed{behind}", hashes.len(), height + 1))
+        Ok(format!("{pairs} pairs of the state and the rows of {} blocks are as sealed{behind}", height + 1))
     }
 
     /// A row and the outcomes beside it.

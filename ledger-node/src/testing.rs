@@ -7,8 +7,8 @@ use std::time::Duration;
 use tally_contracts::{Genesis, GenesisIssue, GenesisStanding, LIBRARY};
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{
-    BatchBody, BatchEnvelope, BatchFault, CallBody, DeviceRecord, KeyFault, PartyKind, PartyRecord, ReadingsClaim,
-    RuleRecord, SigningKey, StatementKind, Transition, TriggerBody, TriggerCall, sha256, sign,
+    BatchBody, BatchEnvelope, BatchFault, CallBody, DeviceRecord, KeyFault, KeyScheme, PartyKind, PartyRecord,
+    ReadingsClaim, RuleRecord, SigningKey, StatementKind, Transition, TriggerBody, TriggerCall, sha256, sign,
 };
 use tally_model::{
     ActionName, AgreementId, CallTemplate, ContractName, DeviceId, IdFault, PartyId, PointId, Priority, RuleSource,
@@ -63,6 +63,7 @@ pub struct Plant {
     rules: Vec<[RuleRecord; 2]>,
     terms: Terms,
     retire_after: Option<Duration>,
+    keys: KeyScheme,
 }
 
 impl Plant {
@@ -79,13 +80,29 @@ impl Plant {
         let agents = (0..agents).map(agent_name).map(|name| Ok((name.clone(), key_of(&name)?)));
         let agents = agents.collect::<Result<_, PlantFault>>()?;
         let (ledger, key) = (ledger.to_owned(), key_of(ledger)?);
-        Ok(Self { ledger, key, agents, owners: 1, rules, terms: Terms::default(), retire_after: None })
+        Ok(Self {
+            ledger,
+            key,
+            agents,
+            owners: 1,
+            rules,
+            terms: Terms::default(),
+            retire_after: None,
+            keys: KeyScheme::Grouped,
+        })
     }
 
     /// The same plant, whose agreements leave the state so long after their end.
     #[must_use]
     pub const fn retiring_after(mut self, time: Duration) -> Self {
         self.retire_after = Some(time);
+        self
+    }
+
+    /// The same plant, whose ledger's state is hashed so; unless said otherwise as that of a new ledger is.
+    #[must_use]
+    pub const fn with_keys(mut self, keys: KeyScheme) -> Self {
+        self.keys = keys;
         self
     }
 
@@ -141,6 +158,7 @@ impl Plant {
             contracts: vec![library.1.to_owned()],
             standing: standing.collect::<Result<_, PlantFault>>()?,
             retire_after: self.retire_after,
+            keys: self.keys,
             ..Genesis::default()
         })
     }

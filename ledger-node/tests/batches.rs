@@ -8,8 +8,8 @@ use common::{config, fingerprint, open, plant, state_of, totals_are_zero};
 use std::fs;
 use std::path::Path;
 use tally_evidence::{
-    BatchBody, BatchEnvelope, EvidenceFile, OutcomeRecord, Place, Receipt, ShownTrigger, SignedStatement, SigningKey,
-    StatementKind, TriggerBody, sign,
+    BatchBody, BatchEnvelope, EvidenceFile, KeyScheme, OutcomeRecord, Place, Receipt, ShownTrigger, SignedStatement,
+    SigningKey, StatementKind, TriggerBody, sign,
 };
 use tally_ledger_client::Client;
 use tally_ledger_node::testing::{Plant, key_of};
@@ -96,7 +96,7 @@ fn format(dir: &Path) -> String {
 /// A program that knows only version 1 refuses the folder by what `FORMAT` says, before it meets a record that it cannot read.
 #[tokio::test]
 async fn the_folder_says_version_2_before_the_first_batch_is_in_its_log_and_not_sooner() {
-    let (dir, plant) = (tempfile::tempdir().unwrap(), plant());
+    let (dir, plant) = (tempfile::tempdir().unwrap(), plant().with_keys(KeyScheme::Scattered));
     let (one, two) = ("tallystick node data 1\n", "tallystick node data 2\n");
     let engine = open(&plant, dir.path());
     engine.submit(plant.worn(0, 0, "single").unwrap()).await.unwrap();

@@ -1,7 +1,7 @@
-//! A data folder kept from the format's first days (`tests/formats/node-1`): this program opens it, with its index and without,
-//! and finds the same ledger. Folders of newer programs are refused with the reason and left as they are.
+//! Data folders kept from the first days of a format (`tests/formats/node-1`, `node-4`): this program opens them, with their index and
+//! without, and finds the same ledger. Folders of newer programs are refused with the reason and left as they are.
 //!
-//! `TALLY_REGENERATE=1 cargo test -p tally-ledger-node --test formats` writes the folder anew. Only before a release: afterwards
+//! `TALLY_REGENERATE=node-4 cargo test -p tally-ledger-node --test formats` writes a folder anew. Only before a release: afterwards
 //! it is what users have, and a program that cannot open it any more needs a new format number and a way over.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -13,13 +13,51 @@ use common::{START, TestClock, config, plant, state_of, totals_are_zero};
 use outside::{audit, recompute};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tally_evidence::{Receipt, SignedStatement};
+use tally_contracts::views;
+use tally_evidence::{KeyScheme, Receipt, SignedStatement};
 use tally_journal::DirStorage;
+use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{Engine, OpenLedgerError, StoreOpenError};
 
-/// The kept folder.
-fn kept() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/node-1")
+/// A kept folder: how its state is hashed, and which version it says.
+#[derive(Clone, Copy)]
+struct Kept(&'static str, KeyScheme, u32);
+
+const KEPT: [Kept; 2] = [FIRST, Kept("node-4", KeyScheme::Grouped, 4)];
+const FIRST: Kept = Kept("node-1", KeyScheme::Scattered, 1);
+
+impl Kept {
+    fn folder(self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats").join(self.0)
+    }
+
+    fn plant(self) -> Plant {
+        plant().with_keys(self.1)
+    }
+
+    fn checkpoint(self) -> Vec<u8> {
+        hex::decode(fs::read_to_string(self.folder().join("checkpoint.hex")).unwrap().trim()).unwrap()
+    }
+
+    async fn regenerate(self) {
+        let dir = tempfile::tempdir().unwrap();
+        make(self.plant(), dir.path()).await;
+        let head = open(dir.path()).unwrap().store().head().unwrap();
+        fs::create_dir_all(self.folder().join("log")).unwrap();
+        fs::copy(dir.path().join(SEGMENT), self.folder().join(SEGMENT)).unwrap();
+        fs::copy(dir.path().join("FORMAT"), self.folder().join("FORMAT")).unwrap();
+        fs::write(self.folder().join("checkpoint.hex"), format!("{}\n", hex::encode(&head.sealed))).unwrap();
+    }
+
+    /// A copy to work in: with the log alone, as after a restore. The index is rebuilt; one of another version is thrown away.
+    fn copy(self) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("log")).unwrap();
+        for file in [SEGMENT, "FORMAT"] {
+            fs::copy(self.folder().join(file), dir.path().join(file)).unwrap_or_else(|fault| panic!("{file}: {fault}"));
+        }
+        dir
+    }
 }
 
 const SEGMENT: &str = "log/00000000000000000000.seg";
@@ -32,8 +70,8 @@ fn open(dir: &Path) -> Result<Engine, OpenLedgerError> {
 }
 
 /// An order from wear to payment, a refusal, and an order that is still open.
-async fn make(dir: &Path) {
-    let (plant, clock) = (plant(), TestClock::at(START));
+async fn make(plant: Plant, dir: &Path) {
+    let clock = TestClock::at(START);
     let mut config = config(&plant, dir);
     config.clock = clock.clone();
     let engine = Engine::open(config).unwrap();
@@ -52,40 +90,23 @@ async fn make(dir: &Path) {
     engine.close();
 }
 
-async fn regenerate() {
-    let dir = tempfile::tempdir().unwrap();
-    make(dir.path()).await;
-    let head = open(dir.path()).unwrap().store().head().unwrap();
-    fs::create_dir_all(kept().join("log")).unwrap();
-    fs::copy(dir.path().join(SEGMENT), kept().join(SEGMENT)).unwrap();
-    fs::copy(dir.path().join("FORMAT"), kept().join("FORMAT")).unwrap();
-    fs::write(kept().join("checkpoint.hex"), format!("{}\n", hex::encode(&head.sealed))).unwrap();
-}
-
-/// A copy to work in: with the log alone, as after a restore. The index is rebuilt; one of another version is thrown away.
-fn copy() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("log")).unwrap();
-    for file in [SEGMENT, "FORMAT"] {
-        fs::copy(kept().join(file), dir.path().join(file)).unwrap_or_else(|fault| panic!("{file}: {fault}"));
-    }
-    dir
-}
-
-fn kept_checkpoint() -> Vec<u8> {
-    hex::decode(fs::read_to_string(kept().join("checkpoint.hex")).unwrap().trim()).unwrap()
-}
-
 #[tokio::test]
-async fn a_data_folder_of_format_1_is_opened_and_gives_the_same_ledger() {
-    if std::env::var_os("TALLY_REGENERATE").is_some() {
-        regenerate().await;
+async fn a_data_folder_of_each_format_is_opened_and_gives_the_same_ledger() {
+    for kept in KEPT {
+        if std::env::var_os("TALLY_REGENERATE").is_some_and(|name| name == kept.0) {
+            kept.regenerate().await;
+        }
+        opens_as_ever(kept).await;
     }
-    let dir = copy();
-    // Twice: executed from the log, then from the index that came of it; the third time without the file that says `1`.
+}
+
+async fn opens_as_ever(kept: Kept) {
+    let (dir, Kept(name, keys, version)) = (kept.copy(), kept);
+    // Twice: executed from the log, then from the index that came of it; the third time without the file that says the version.
     for round in 0..3 {
         let engine = open(dir.path()).unwrap();
-        assert_eq!(engine.store().head().unwrap().sealed, kept_checkpoint(), "round {round}");
+        assert_eq!(engine.store().head().unwrap().sealed, kept.checkpoint(), "{name}, round {round}");
+        assert_eq!(views::key_scheme(&engine.store().state().unwrap()), Some(keys));
         assert_eq!(state_of(&engine, "mo-1"), "confirmed");
         assert_eq!(state_of(&engine, "mo-2"), "reported");
         assert!(totals_are_zero(&engine));
@@ -100,11 +121,12 @@ async fn a_data_folder_of_format_1_is_opened_and_gives_the_same_ledger() {
             fs::remove_file(dir.path().join("FORMAT")).unwrap();
         }
     }
-    assert_eq!(fs::read(dir.path().join("FORMAT")).unwrap(), b"tallystick node data 1\n");
+    let format = fs::read_to_string(dir.path().join("FORMAT")).unwrap();
+    assert_eq!(format, format!("tallystick node data {version}\n"));
     let log = || DirStorage::open(dir.path().join("log")).unwrap();
     let found = audit(log(), plant().key.public());
     assert_eq!(found.ids.len(), 7);
-    recompute(&plant(), log(), &(kept_checkpoint(), 7));
+    recompute(&plant(), log(), &(kept.checkpoint(), 7));
     // And it goes on from there.
     let engine = open(dir.path()).unwrap();
     assert_eq!(engine.submit(plant().worn(1, 1, "again").unwrap()).await.unwrap().entry, 7);
@@ -128,12 +150,12 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[tokio::test]
 async fn a_folder_of_a_newer_program_is_refused_with_the_reason_and_left_alone() {
-    let dir = copy();
+    let dir = FIRST.copy();
     open(dir.path()).unwrap().close();
-    fs::write(dir.path().join("FORMAT"), "tallystick node data 4\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "tallystick node data 5\n").unwrap();
     let before = contents(dir.path());
     let error = open(dir.path()).err().unwrap();
-    assert!(matches!(error, OpenLedgerError::Store(StoreOpenError::Newer { found: 4, known: 3, .. })), "{error}");
+    assert!(matches!(error, OpenLedgerError::Store(StoreOpenError::Newer { found: 5, known: 4, .. })), "{error}");
     let said = error.to_string();
     assert!(
         said.contains("newer version") && said.contains("FORMAT") && said.contains("nothing was changed"),
@@ -158,7 +180,7 @@ async fn a_folder_of_a_newer_program_is_refused_with_the_reason_and_left_alone()
 /// An index of another version is none: it is rebuilt from the log, whichever of the two programs is the newer.
 #[tokio::test]
 async fn an_index_of_another_version_is_rebuilt() {
-    let dir = copy();
+    let dir = FIRST.copy();
     open(dir.path()).unwrap().close();
     let index = dir.path().join("state.redb");
     {
@@ -169,7 +191,7 @@ async fn an_index_of_another_version_is_rebuilt() {
         write.commit().unwrap();
     }
     let engine = open(dir.path()).unwrap();
-    assert_eq!(engine.store().head().unwrap().sealed, kept_checkpoint());
+    assert_eq!(engine.store().head().unwrap().sealed, FIRST.checkpoint());
     engine.close();
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_evidence::cbor::{int, text};
-use tally_evidence::{Commitment, Opening, Presented, SignedStatement};
+use tally_evidence::{Commitment, KeyScheme, Opening, Presented, SignedStatement};
 use tally_ledger_node::backup::{copy, restore};
 use tally_ledger_node::retain::{Retention, archive, import};
 use tally_ledger_node::testing::Plant;
@@ -84,7 +84,8 @@ fn node(dir: &Path, name: &str, plant: &Plant) -> NodeConfig {
 
 #[tokio::test]
 async fn kept_shown_purged_and_then_nowhere() {
-    let (dir, plant) = (tempfile::tempdir().unwrap(), plant());
+    // Of the first scheme: a folder of the second one says a later version from its first block on.
+    let (dir, plant) = (tempfile::tempdir().unwrap(), plant().with_keys(KeyScheme::Scattered));
     let (data, at) = (dir.path().join("data"), |name: &str| dir.path().join(name));
     let engine = open(&plant, &data);
     let secret = opening(SECRET, 1);

@@ -376,7 +376,7 @@ async fn archived_pruned_copied_and_brought_back_it_is_the_same_ledger() {
     let copied = copy(&node("data"), &at("copy")).unwrap();
     assert!(copied.is_live);
     let manifest = copied.finish().unwrap();
-    assert_eq!((manifest.tallystick_backup, manifest.snapshot.len()), (2, 1));
+    assert_eq!((manifest.tallystick_backup, manifest.snapshot.len()), (4, 1));
     restore(&node("restored"), &at("copy")).unwrap();
     let restored = Engine::open(forgetful(&plant, &at("restored"), retention, &clock)).unwrap();
     assert_eq!(

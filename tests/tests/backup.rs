@@ -162,7 +162,7 @@ async fn what_is_no_whole_copy_is_refused_and_leaves_nothing() {
         (&bytes[..bytes.len() - 30], &text, "the manifest says"),
         (&flipped, &adapted, "does not hold"),
         (&bytes, "{}", "names no version"),
-        (&bytes, &text.replace("\"tallystick_backup\": 1", "\"tallystick_backup\": 4"), "has version 4"),
+        (&bytes, &text.replace("\"tallystick_backup\": 4", "\"tallystick_backup\": 5"), "has version 5"),
         (
             &bytes,
             &text.replace("\"ledger\": \"press-line\"", "\"ledger\": \"other-line\""),

@@ -201,6 +201,9 @@ async fn presence_and_absence_in_the_state_are_proved_to_programs_that_are_not_o
         ("party:agent-01", true),
         ("revoked:agent-01", false),
         ("open:maintenance-order/press-01/bearing-worn", false),
+        ("agreement:mo-1", false),
+        ("account:escrow:mo-1", false),
+        ("account:acme/EUR", true),
     ] {
         for asks_absence in [false, true] {
             let mut arguments = vec!["ledger", "state", name, "--ledger-key", &key, "--output", &file];
@@ -240,6 +243,23 @@ async fn presence_and_absence_in_the_state_are_proved_to_programs_that_are_not_o
         let (code, said) = check(&hex, &file, &key).await;
         assert_eq!(code, 1, "byte {place}: {said}");
     }
+}
+
+/// Places, roots and proofs of both schemes, derived by a program that is not ours.
+#[tokio::test]
+async fn the_table_of_places_is_derived_by_others() {
+    let table = root().join("docs/formats/state-vectors.csv");
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/state_check.py")).arg("--vectors").arg(&table);
+    let output = Process::run(command, PATIENCE).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // A place that is not the one of its key is found.
+    let (dir, text) = (tempfile::tempdir().unwrap(), std::fs::read_to_string(&table).unwrap());
+    let wrong = dir.path().join("wrong.csv");
+    std::fs::write(&wrong, text.replacen("6d6d6f000000000000000010", "6d6d6f00000000000000000f", 1)).unwrap();
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/interop/state_check.py")).arg("--vectors").arg(&wrong);
+    assert_eq!(Process::run(command, PATIENCE).await.status.code(), Some(1));
 }
 
 /// What `coverage_check.py` says of the file, and of copies of it with one wrong byte.

@@ -7,7 +7,7 @@ use crate::{Contract, Fault, LIBRARY, minor_digits, parse_amount};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tally_evidence::cbor::{Cbor, int, text};
-use tally_evidence::{DeviceRecord, PartyKind, PartyRecord, VerifyingKey};
+use tally_evidence::{DeviceRecord, KeyScheme, PartyKind, PartyRecord, VerifyingKey};
 use tally_model::{ContractName, PartyId, Timestamp, parse_duration};
 
 type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, String>;
@@ -34,7 +34,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn genesis(&mut self, root: &Node) -> Genesis {
         let mut section = self.faults.section(root, "");
-        let mut genesis = Genesis::default();
+        let mut genesis = Genesis { keys: KeyScheme::Grouped, ..Genesis::default() };
         let parties = section.need("parties", &mut self.faults);
         genesis.parties = self.each(parties, "parties", Self::party);
         self.firms(&genesis.parties, root);

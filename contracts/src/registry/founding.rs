@@ -7,7 +7,7 @@ use crate::records::Founding;
 use crate::run::Run;
 use crate::{Kernel, Refusal, StateRead, accounts, agreements, keys};
 use tally_evidence::cbor::{Cbor, int};
-use tally_evidence::{CallBody, DeviceRecord, PartyRecord, RuleRecord};
+use tally_evidence::{CallBody, DeviceRecord, KeyScheme, PartyRecord, RuleRecord};
 use tally_model::{ContractName, PartyId};
 
 /// Executes the genesis. `signer` must be the ledger itself; its seal was checked with the ledger's key.
@@ -62,12 +62,21 @@ fn founders(run: &Run<'_, '_>, args: &mut Args<'_>) -> Result<Founding, Refusal>
     };
     let admins = args.array("admins")?.iter().map(|value| party("admins", value)).collect::<Result<_, _>>()?;
     let issuer = args.take("issuer").map(|value| party("issuer", value)).transpose()?;
-    Ok(Founding { issuer, admins, retire_after: retire_after(args)? })
+    Ok(Founding { issuer, admins, retire_after: retire_after(args)?, keys: state_keys(args)? })
 }
 
 /// Ledgers from before retiring do not say, and keep everything.
 fn retire_after(args: &mut Args<'_>) -> Result<Option<i64>, Refusal> {
     args.take("retire-after").map(|value| retirement::micros("retire-after", value)).transpose()
+}
+
+/// Ledgers from before there were two schemes do not say, and have the first. It is not said in so many words, so that there is one
+/// form of it.
+fn state_keys(args: &mut Args<'_>) -> Result<KeyScheme, Refusal> {
+    let Some(value) = args.take("state-keys") else { return Ok(KeyScheme::Scattered) };
+    let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+    let scheme = number.and_then(KeyScheme::from_number).filter(|scheme| *scheme != KeyScheme::Scattered);
+    scheme.ok_or_else(|| bad_argument("state-keys", value, "2, or nothing"))
 }
 
 fn money(run: &mut Run<'_, '_>, args: &mut Args<'_>) -> Result<(), Refusal> {

@@ -23,6 +23,7 @@ mod field_file;
 mod file;
 pub mod json;
 mod key;
+mod key_scheme;
 mod key_table;
 mod merkle;
 mod note;
@@ -39,6 +40,7 @@ mod rule;
 mod sealing_key;
 mod split;
 mod state_page;
+mod state_proof;
 mod state_tree;
 mod statement;
 mod timestamp;
@@ -58,6 +60,7 @@ pub use disclosure::{Disclosure, DisclosureFault, Part};
 pub use field_file::FieldFile;
 pub use file::{EvidenceEntry, EvidenceFile, EvidenceTerm, FileFault, WitnessedNote};
 pub use key::{KeyFault, KeyId, SIGNATURE_BYTES, SigningKey, VerifyingKey};
+pub use key_scheme::{KeyScheme, group_of};
 pub use key_table::KeyTable;
 pub use merkle::{
     EMPTY_ROOT, Frontier, Hash, Tree, consistency_ranges, inclusion_ranges, leaf_hash, node_hash, range_root,
@@ -84,10 +87,8 @@ pub use rule::{RuleFault, decode_rule, encode_rule, rule_digest};
 pub use sealing_key::{RemoteKey, SealFault, SealingKey};
 pub use split::{Split, SplitFault, SplitFile};
 pub use state_page::{PageScratch, PageWay, StateChange, StatePage};
-pub use state_tree::{
-    EMPTY_STATE, StateProof, StateProofFault, StateTree, in_key_order, inner_hash as state_node_hash, state_changes,
-    state_root,
-};
+pub use state_proof::{StateProof, StateProofFault};
+pub use state_tree::{EMPTY_STATE, StateTree, in_key_order, state_changes, state_root};
 pub use statement::{SignedStatement, StatementFault, StatementId, StatementKind, sign, sign_with};
 pub use timestamp::{Stamped, TOKEN_BYTES_MAX, TimeStampToken};
 

@@ -8,7 +8,8 @@
 //! ([32] each): 96 × leaves − 32 bytes.
 
 use crate::Hash;
-use crate::state_tree::{Leaf, bit_of, inner_hash, leaf_hash, parting};
+use crate::key_scheme::KeyScheme;
+use crate::state_tree::{Leaf, bit_of, parting};
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -54,13 +55,13 @@ impl StatePage {
 
     /// Hash of the node that stands for all leaves; `None` when there are none.
     #[must_use]
-    pub fn root(&self) -> Option<Hash> {
+    pub fn root(&self, scheme: KeyScheme) -> Option<Hash> {
         let last = self.leaves.len().checked_sub(1)?;
-        Some(self.hash(0, last))
+        Some(self.hash(scheme, 0, last))
     }
 
     /// Makes `changes`, which are sorted by key hash, no key twice, all in this page.
-    pub fn apply(&mut self, changes: &[StateChange], scratch: &mut PageScratch) {
+    pub fn apply(&mut self, scheme: KeyScheme, changes: &[StateChange], scratch: &mut PageScratch) {
         std::mem::swap(self, &mut scratch.old);
         let mut merging = Merging::new(self, scratch, changes.len());
         let mut next = 0;
@@ -77,7 +78,7 @@ impl StatePage {
             next = place + usize::from(is_there);
         }
         merging.keep(next..merging.old.leaves.len());
-        merging.finish();
+        merging.finish(scheme);
     }
 
     /// The leaves with a 0 at `bit` and those with a 1, where `bit` is the first in which the leaves may differ.
@@ -95,16 +96,16 @@ impl StatePage {
 
     /// The way to a key hash, from this page's root down.
     #[must_use]
-    pub fn way(&self, key: &Hash) -> PageWay {
+    pub fn way(&self, scheme: KeyScheme, key: &Hash) -> PageWay {
         let (mut from, mut steps) = (0, Vec::new());
         let Some(mut to) = self.leaves.len().checked_sub(1) else { return (None, steps) };
         while from < to {
             let (bit, gap) = self.gap(from, to);
             if bit_of(key, bit) {
-                steps.push((bit, self.hash(from, gap)));
+                steps.push((bit, self.hash(scheme, from, gap)));
                 from = gap + 1;
             } else {
-                steps.push((bit, self.hash(gap + 1, to)));
+                steps.push((bit, self.hash(scheme, gap + 1, to)));
                 to = gap;
             }
         }
@@ -174,8 +175,8 @@ impl StatePage {
     }
 
     /// Hash of the node over leaves `from..=to`, which are all below one node.
-    fn hash(&self, from: usize, to: usize) -> Hash {
-        if from == to { leaf_hash(&self.leaves[from]) } else { self.inner[self.gap(from, to).1] }
+    fn hash(&self, scheme: KeyScheme, from: usize, to: usize) -> Hash {
+        if from == to { scheme.leaf_hash(&self.leaves[from]) } else { self.inner[self.gap(from, to).1] }
     }
 
     /// Where leaves `from..=to` part: the bit, and the last leaf on the left. There are two at least.
@@ -252,19 +253,20 @@ impl<'a> Merging<'a> {
         (self.last, self.was_cut) = (place, false);
     }
 
-    fn finish(mut self) {
+    fn finish(mut self, scheme: KeyScheme) {
         if let Some(last) = self.new.leaves.len().checked_sub(1) {
-            self.settle(0, last);
+            self.settle(scheme, 0, last);
         }
     }
 
     /// Hashes what is stale at or below the node over leaves `from..=to`.
-    fn settle(&mut self, from: usize, to: usize) -> Hash {
+    fn settle(&mut self, scheme: KeyScheme, from: usize, to: usize) -> Hash {
         if from == to || !self.is_stale[from..=to].contains(&true) {
-            return self.new.hash(from, to);
+            return self.new.hash(scheme, from, to);
         }
         let (bit, gap) = self.new.gap(from, to);
-        let hash = inner_hash(bit, &self.settle(from, gap), &self.settle(gap + 1, to));
+        let (left, right) = (self.settle(scheme, from, gap), self.settle(scheme, gap + 1, to));
+        let hash = scheme.node_hash(bit, &left, &right);
         self.new.inner[gap] = hash;
         hash
     }
@@ -281,17 +283,25 @@ mod tests {
         proptest::collection::vec(proptest::collection::vec(change, 0..30), 0..12)
     }
 
+    /// Of 256 keys half are of no group, the others of eight.
+    fn key(number: u8) -> Vec<u8> {
+        match number % 2 {
+            0 => vec![number],
+            _ => [b"mmo\0", &u64::from(number >> 1).to_be_bytes()[..]].concat(),
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_page_is_the_tree_of_its_leaves(batches in batches()) {
-            let (mut page, mut tree) = (StatePage::default(), StateTree::default());
+        fn a_page_is_the_tree_of_its_leaves(batches in batches(), scheme in proptest::sample::select(&KeyScheme::ALL[..])) {
+            let (mut page, mut tree) = (StatePage::default(), StateTree::new(scheme));
             let (mut scratch, mut again) = (PageScratch::default(), StatePage::default());
             for batch in &batches {
-                let batch: Vec<_> = batch.iter().map(|(key, value)| ([*key], value.map(|value| [value]))).collect();
+                let batch: Vec<_> = batch.iter().map(|(number, value)| (key(*number), value.map(|value| [value]))).collect();
                 let pairs = || batch.iter().map(|(key, value)| (&key[..], value.as_ref().map(|value| &value[..])));
-                page.apply(&state_changes(pairs()), &mut scratch);
+                page.apply(scheme, &state_changes(scheme, pairs()), &mut scratch);
                 tree.apply(pairs());
-                prop_assert_eq!(page.root().unwrap_or_default(), tree.root());
+                prop_assert_eq!(page.root(scheme).unwrap_or_default(), tree.root());
                 let mut bytes = Vec::new();
                 page.encode(&mut bytes);
                 prop_assert_eq!(StatePage::decode(&bytes), Some(page.clone()));
@@ -300,28 +310,30 @@ mod tests {
                 prop_assert!(bytes.is_empty() || StatePage::decode(&bytes[1..]).is_none());
             }
             // All batches at once come to the same.
-            let all = batches.iter().flatten().map(|(key, value)| (sha256(&[*key]), value.map(|value| sha256(&[value]))));
+            let hashed = |(number, value): &(u8, Option<u8>)| (scheme.key_hash(&key(*number)), value.map(|value| sha256(&[value])));
             let mut at_once = StatePage::default();
-            at_once.apply(&in_key_order(all.collect()), &mut scratch);
+            at_once.apply(scheme, &in_key_order(batches.iter().flatten().map(hashed).collect()), &mut scratch);
             prop_assert_eq!(&at_once, &page);
-            for key in 0..=u8::MAX {
-                let (leaf, steps) = page.way(&sha256(&[key]));
-                prop_assert_eq!(StateProof::new(leaf, steps), tree.prove(&[key]));
+            for number in 0..=u8::MAX {
+                let (leaf, steps) = page.way(scheme, &scheme.key_hash(&key(number)));
+                prop_assert_eq!(StateProof::new(leaf, steps), tree.prove(&key(number)));
             }
             let count = page.len();
             let (left, right) = page.clone().split(0);
             prop_assert_eq!(left.len() + right.len(), count);
-            let both = match (left.root(), right.root()) {
-                (Some(left), Some(right)) => Some(inner_hash(0, &left, &right)),
+            let both = match (left.root(scheme), right.root(scheme)) {
+                (Some(left), Some(right)) => Some(scheme.node_hash(0, &left, &right)),
                 (only, None) | (None, only) => only,
             };
-            prop_assert_eq!(both, page.root());
+            prop_assert_eq!(both, page.root(scheme));
         }
 
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
             if let Some(page) = StatePage::decode(&bytes) {
-                let _ = (page.root(), page.way(&[7; 32]));
+                for scheme in KeyScheme::ALL {
+                    let _ = (page.root(scheme), page.way(scheme, &[7; 32]));
+                }
             }
         }
     }

@@ -4,22 +4,24 @@
 //! depends on the keys alone, never on the order in which they came.
 //!
 //! ```text
-//! key hash   k = SHA-256(key)                  value hash   v = SHA-256(value)
-//! leaf         = SHA-256(0x00 ‖ k ‖ v)
-//! inner node   = SHA-256(0x01 ‖ bit ‖ left ‖ right)      bit: u8, where the keys below part; bit 0 is the highest of byte 0;
+//! key hash   k = where the key stands              value hash   v = SHA-256(value)
+//! leaf         = SHA-256(d ‖ k ‖ v)
+//! inner node   = SHA-256(d + 1 ‖ bit ‖ left ‖ right)     bit: u8, where the keys below part; bit 0 is the highest of byte 0;
 //!                                                         keys with a 0 there are left
 //! empty        = 32 zero bytes
 //! ```
+//! How `k` is made, and whether `d` is 0 or 2, is the ledger's [`KeyScheme`].
+//!
 //! Because the bit is hashed along, the way to a key is fixed at every node: a way that ends in another key's leaf proves
 //! that the key is not there.
 //!
 //! [`StateTree`] keeps all of it in memory, some 230 bytes a key: for tests, and to hold others against. What a ledger keeps on
 //! disk is made of [`StatePage`](crate::StatePage)s.
 
-use crate::cbor::{self, Cbor, CborFault, Fields, bytes, int, map};
+use crate::key_scheme::{KeyHasher, KeyScheme};
 use crate::state_page::{StateChange, key_order};
+use crate::state_proof::StateProof;
 use crate::{Hash, sha256};
-use sha2::{Digest, Sha256};
 
 /// Root of the state without keys; SHA-256 gives it for no input anyone knows.
 pub const EMPTY_STATE: Hash = [0; 32];
@@ -28,6 +30,7 @@ pub const EMPTY_STATE: Hash = [0; 32];
 #[derive(Debug, Default)]
 pub struct StateTree {
     root: Option<Child>,
+    scheme: KeyScheme,
 }
 
 /// A node with its hash. The hash stands beside the pointer and not in the node, so that hashing a node anew touches neither
@@ -61,6 +64,12 @@ pub(crate) struct Leaf {
 }
 
 impl StateTree {
+    /// An empty one.
+    #[must_use]
+    pub const fn new(scheme: KeyScheme) -> Self {
+        Self { root: None, scheme }
+    }
+
     /// The root that the checkpoint binds.
     #[must_use]
     pub fn root(&self) -> Hash {
@@ -69,19 +78,19 @@ impl StateTree {
 
     /// Sets (`Some`) or deletes (`None`) keys. Of two changes of one key the later one counts.
     pub fn apply<'a>(&mut self, changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) {
-        self.root = apply(self.root.take(), &state_changes(changes));
+        self.root = self.scheme.apply(self.root.take(), &state_changes(self.scheme, changes));
     }
 
     /// Proves what `key` is, or that it is not.
     #[must_use]
     pub fn prove(&self, key: &[u8]) -> StateProof {
-        let key = sha256(key);
+        let key = self.scheme.key_hash(key);
         let mut steps = Vec::new();
         let mut next = &self.root;
         loop {
             match next.as_ref().map(|child| &child.node) {
-                None => return StateProof { leaf: None, steps },
-                Some(Node::Leaf(leaf)) => return StateProof { leaf: Some((leaf.key, leaf.value)), steps },
+                None => return StateProof::new(None, steps),
+                Some(Node::Leaf(leaf)) => return StateProof::new(Some((leaf.key, leaf.value)), steps),
                 Some(Node::Inner(inner)) => {
                     let (taken, sibling) =
                         if bit_of(&key, inner.bit) { (&inner.right, &inner.left) } else { (&inner.left, &inner.right) };
@@ -94,8 +103,12 @@ impl StateTree {
 }
 
 /// Changes as the tree takes them: hashed, sorted by key hash, of two changes of one key the later one.
-pub fn state_changes<'a>(changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec<StateChange> {
-    let hashed = changes.into_iter().map(|(key, value)| (sha256(key), value.map(sha256)));
+pub fn state_changes<'a>(
+    scheme: KeyScheme,
+    changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Vec<StateChange> {
+    let mut keys = KeyHasher::new(scheme);
+    let hashed = changes.into_iter().map(|(key, value)| (keys.hash(key), value.map(sha256)));
     in_key_order(hashed.collect())
 }
 
@@ -112,8 +125,8 @@ pub fn in_key_order(changes: Vec<StateChange>) -> Vec<StateChange> {
 }
 
 impl Child {
-    fn leaf(leaf: Leaf) -> Self {
-        Self { hash: leaf_hash(&leaf), node: Node::Leaf(Box::new(leaf)) }
+    fn leaf(scheme: KeyScheme, leaf: Leaf) -> Self {
+        Self { hash: scheme.leaf_hash(&leaf), node: Node::Leaf(Box::new(leaf)) }
     }
 
     const fn key(&self) -> &Hash {
@@ -122,16 +135,6 @@ impl Child {
             Node::Inner(inner) => &inner.key,
         }
     }
-}
-
-pub(crate) fn leaf_hash(leaf: &Leaf) -> Hash {
-    Sha256::new().chain_update([0x00]).chain_update(leaf.key).chain_update(leaf.value).finalize().into()
-}
-
-/// Hash of the inner node where the keys part at `bit`.
-#[must_use]
-pub fn inner_hash(bit: u8, left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([0x01, bit]).chain_update(left).chain_update(right).finalize().into()
 }
 
 pub(crate) const fn bit_of(key: &Hash, bit: u8) -> bool {
@@ -145,48 +148,76 @@ pub(crate) fn parting(a: &Hash, b: &Hash) -> Option<u8> {
     u8::try_from(byte * 8 + bit as usize).ok()
 }
 
-/// `changes` are sorted, no key twice, and all belong below `child`'s place.
-fn apply(child: Option<Child>, changes: &[StateChange]) -> Option<Child> {
-    let ([first, ..], [.., last]) = (changes, changes) else { return child };
-    let Some(child) = child else { return build(&leaves_of(changes)) };
-    // Where the first of the changed keys leaves this child's common way; between `first` and `last` none leaves it earlier,
-    // for they are sorted.
-    let leaves_at = [parting(child.key(), &first.0), parting(child.key(), &last.0)].into_iter().flatten().min();
-    let mut inner = match child.node {
-        Node::Leaf(leaf) => return build(&with_leaf(&leaf, changes)),
-        Node::Inner(inner) => inner,
-    };
-    match leaves_at {
-        Some(earlier) if earlier < inner.bit => {
-            let (to_left, to_right) = part(changes, earlier);
-            let is_right = bit_of(&inner.key, earlier);
-            let child = Some(Child { hash: child.hash, node: Node::Inner(inner) });
-            let (left, right) = if is_right { (None, child) } else { (child, None) };
-            join(earlier, apply(left, to_left), apply(right, to_right))
+/// Making trees: what a scheme does not hash is the same in all.
+impl KeyScheme {
+    /// `changes` are sorted, no key twice, and all belong below `child`'s place.
+    fn apply(self, child: Option<Child>, changes: &[StateChange]) -> Option<Child> {
+        let ([first, ..], [.., last]) = (changes, changes) else { return child };
+        let Some(child) = child else { return self.build(&leaves_of(changes)) };
+        // Where the first of the changed keys leaves this child's common way; between `first` and `last` none leaves it earlier,
+        // for they are sorted.
+        let leaves_at = [parting(child.key(), &first.0), parting(child.key(), &last.0)].into_iter().flatten().min();
+        let mut inner = match child.node {
+            Node::Leaf(leaf) => return self.build(&with_leaf(&leaf, changes)),
+            Node::Inner(inner) => inner,
+        };
+        match leaves_at {
+            Some(earlier) if earlier < inner.bit => {
+                let (to_left, to_right) = part(changes, earlier);
+                let is_right = bit_of(&inner.key, earlier);
+                let child = Some(Child { hash: child.hash, node: Node::Inner(inner) });
+                let (left, right) = if is_right { (None, child) } else { (child, None) };
+                self.join(earlier, self.apply(left, to_left), self.apply(right, to_right))
+            }
+            _ => {
+                let (to_left, to_right) = part(changes, inner.bit);
+                inner.left = self.apply(inner.left.take(), to_left);
+                inner.right = self.apply(inner.right.take(), to_right);
+                self.settle(inner)
+            }
         }
-        _ => {
-            let (to_left, to_right) = part(changes, inner.bit);
-            inner.left = apply(inner.left.take(), to_left);
-            inner.right = apply(inner.right.take(), to_right);
-            settle(inner)
+    }
+
+    /// An inner node behind a change below it: hashed again, or gone when a side is empty.
+    fn settle(self, mut inner: Box<Inner>) -> Option<Child> {
+        match (&inner.left, &inner.right) {
+            (Some(left), Some(right)) => {
+                let hash = self.node_hash(inner.bit, &left.hash, &right.hash);
+                Some(Child { hash, node: Node::Inner(inner) })
+            }
+            _ => inner.left.take().or_else(|| inner.right.take()),
         }
+    }
+
+    /// A tree of sorted leaves.
+    fn build(self, leaves: &[Leaf]) -> Option<Child> {
+        let ([first, ..], [.., last]) = (leaves, leaves) else { return None };
+        let Some(at) = parting(&first.key, &last.key) else { return Some(Child::leaf(self, *first)) };
+        let (left, right) = leaves.split_at(leaves.partition_point(|leaf| !bit_of(&leaf.key, at)));
+        self.join(at, self.build(left), self.build(right))
+    }
+
+    fn join(self, bit: u8, left: Option<Child>, right: Option<Child>) -> Option<Child> {
+        match (left, right) {
+            (Some(left), Some(right)) => {
+                let key = *left.key();
+                self.settle(Box::new(Inner { key, bit, left: Some(left), right: Some(right) }))
+            }
+            (only, None) | (None, only) => only,
+        }
+    }
+
+    fn root_of_sorted(self, pairs: &[(Hash, Hash)]) -> Hash {
+        let ([(first, value), ..], [.., (last, _)]) = (pairs, pairs) else { return EMPTY_STATE };
+        let Some(at) = parting(first, last) else { return self.leaf_hash(&Leaf { key: *first, value: *value }) };
+        let (left, right) = pairs.split_at(pairs.partition_point(|(key, _)| !bit_of(key, at)));
+        self.node_hash(at, &self.root_of_sorted(left), &self.root_of_sorted(right))
     }
 }
 
 /// Those with a 0 at `bit`, and those with a 1.
 fn part(changes: &[StateChange], bit: u8) -> (&[StateChange], &[StateChange]) {
     changes.split_at(changes.partition_point(|change| !bit_of(&change.0, bit)))
-}
-
-/// An inner node behind a change below it: hashed again, or gone when a side is empty.
-fn settle(mut inner: Box<Inner>) -> Option<Child> {
-    match (&inner.left, &inner.right) {
-        (Some(left), Some(right)) => {
-            let hash = inner_hash(inner.bit, &left.hash, &right.hash);
-            Some(Child { hash, node: Node::Inner(inner) })
-        }
-        _ => inner.left.take().or_else(|| inner.right.take()),
-    }
 }
 
 fn leaves_of(changes: &[StateChange]) -> Vec<Leaf> {
@@ -203,146 +234,12 @@ fn with_leaf(leaf: &Leaf, changes: &[StateChange]) -> Vec<Leaf> {
     leaves
 }
 
-/// A tree of sorted leaves.
-fn build(leaves: &[Leaf]) -> Option<Child> {
-    let ([first, ..], [.., last]) = (leaves, leaves) else { return None };
-    let Some(at) = parting(&first.key, &last.key) else { return Some(Child::leaf(*first)) };
-    let (left, right) = leaves.split_at(leaves.partition_point(|leaf| !bit_of(&leaf.key, at)));
-    join(at, build(left), build(right))
-}
-
-fn join(bit: u8, left: Option<Child>, right: Option<Child>) -> Option<Child> {
-    match (left, right) {
-        (Some(left), Some(right)) => {
-            let key = *left.key();
-            settle(Box::new(Inner { key, bit, left: Some(left), right: Some(right) }))
-        }
-        (only, None) | (None, only) => only,
-    }
-}
-
-/// Root of a whole state at once, from its `(SHA-256(key), SHA-256(value))` pairs in any order, no key twice. Sorts them in
-/// place and needs no tree: 64 bytes a key where [`StateTree`] needs some 230.
+/// Root of a whole state at once, from its pairs of key hash (by the scheme) and SHA-256(value) in any order, no key twice. Sorts
+/// them in place and needs no tree: 64 bytes a key where [`StateTree`] needs some 230.
 #[must_use]
-pub fn state_root(pairs: &mut [(Hash, Hash)]) -> Hash {
+pub fn state_root(scheme: KeyScheme, pairs: &mut [(Hash, Hash)]) -> Hash {
     pairs.sort_unstable();
-    root_of_sorted(pairs)
-}
-
-fn root_of_sorted(pairs: &[(Hash, Hash)]) -> Hash {
-    let ([(first, value), ..], [.., (last, _)]) = (pairs, pairs) else { return EMPTY_STATE };
-    let Some(at) = parting(first, last) else { return leaf_hash(&Leaf { key: *first, value: *value }) };
-    let (left, right) = pairs.split_at(pairs.partition_point(|(key, _)| !bit_of(key, at)));
-    inner_hash(at, &root_of_sorted(left), &root_of_sorted(right))
-}
-
-/// Why a proof does not show what it should.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StateProofFault {
-    /// The CBOR is not what the CDDL says.
-    #[error("state proof: {0}")]
-    Cbor(#[from] CborFault),
-    /// The steps do not lead from the root to this key.
-    #[error("state proof: the way does not lead to the key")]
-    Way,
-    /// The proof shows another value, or that the key is (not) there.
-    #[error("state proof: it shows another value than the one claimed")]
-    Value,
-    /// The way does not lead to the root.
-    #[error("state proof: the way does not lead to the root")]
-    Root,
-}
-
-/// Proof of what a key is, or that it is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateProof {
-    /// Key hash and value hash of the leaf where the way ends; `None` in the empty state.
-    leaf: Option<(Hash, Hash)>,
-    /// From the root down: where the keys part, and the hash of the side not taken.
-    steps: Vec<(u8, Hash)>,
-}
-
-impl StateProof {
-    /// The proof of a way: the leaf (key hash, value hash) where it ends, and the steps from the root down. It shows nothing
-    /// that [`verify`](Self::verify) does not find in it.
-    #[must_use]
-    pub const fn new(leaf: Option<(Hash, Hash)>, steps: Vec<(u8, Hash)>) -> Self {
-        Self { leaf, steps }
-    }
-
-    /// Checks that in the state with this `root` the value of `key` is `value`; `None`: that it is not there.
-    ///
-    /// # Errors
-    /// [`StateProofFault`].
-    pub fn verify(&self, root: &Hash, key: &[u8], value: Option<&[u8]>) -> Result<(), StateProofFault> {
-        let key = sha256(key);
-        let Some((found, value_hash)) = self.leaf else {
-            return self.verify_empty(root, value);
-        };
-        let is_rising = self.steps.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        // The leaf must hang where its own key leads, and the key asked for must lead there too.
-        let is_way = self.steps.iter().all(|(bit, _)| bit_of(&found, *bit) == bit_of(&key, *bit));
-        if !is_rising || !is_way {
-            return Err(StateProofFault::Way);
-        }
-        let shown = (found == key).then_some(value_hash);
-        if shown != value.map(sha256) {
-            return Err(StateProofFault::Value);
-        }
-        let mut hash = leaf_hash(&Leaf { key: found, value: value_hash });
-        for (bit, sibling) in self.steps.iter().rev() {
-            hash = if bit_of(&key, *bit) { inner_hash(*bit, sibling, &hash) } else { inner_hash(*bit, &hash, sibling) };
-        }
-        if hash == *root { Ok(()) } else { Err(StateProofFault::Root) }
-    }
-
-    fn verify_empty(&self, root: &Hash, value: Option<&[u8]>) -> Result<(), StateProofFault> {
-        match (self.steps.as_slice(), value) {
-            ([], None) if *root == EMPTY_STATE => Ok(()),
-            ([], None) => Err(StateProofFault::Root),
-            ([], Some(_)) => Err(StateProofFault::Value),
-            _ => Err(StateProofFault::Way),
-        }
-    }
-
-    /// As CBOR: `{"leaf": [key hash, value hash] (absent in the empty state), "steps": [[bit, hash], …]}`.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let steps = self.steps.iter().map(|(bit, hash)| Cbor::Array(vec![int(*bit), bytes(*hash)]));
-        let mut fields = vec![("steps", Cbor::Array(steps.collect()))];
-        if let Some((key, value)) = self.leaf {
-            fields.push(("leaf", Cbor::Array(vec![bytes(key), bytes(value)])));
-        }
-        cbor::encode(&map(fields))
-    }
-
-    /// From CBOR, strictly; shows nothing before [`StateProof::verify`].
-    ///
-    /// # Errors
-    /// [`StateProofFault::Cbor`].
-    pub fn decode(proof: &[u8]) -> Result<Self, StateProofFault> {
-        let mut fields = Fields::decode(proof)?;
-        let fault = |field: &str| CborFault::Type { field: field.to_owned(), expected: "as in the CDDL" };
-        let steps = fields.array("steps")?.into_iter().map(|step| read_step(&step).ok_or_else(|| fault("steps")));
-        let steps = steps.collect::<Result<_, _>>()?;
-        let leaf = fields.take("leaf").map(|leaf| read_leaf(&leaf).ok_or_else(|| fault("leaf"))).transpose()?;
-        fields.finish()?;
-        Ok(Self { leaf, steps })
-    }
-}
-
-fn read_step(step: &Cbor) -> Option<(u8, Hash)> {
-    let [bit, hash] = step.as_array()?.as_slice() else { return None };
-    Some((u8::try_from(bit.as_integer()?).ok()?, read_hash(hash)?))
-}
-
-fn read_leaf(leaf: &Cbor) -> Option<(Hash, Hash)> {
-    let [key, value] = leaf.as_array()?.as_slice() else { return None };
-    Some((read_hash(key)?, read_hash(value)?))
-}
-
-fn read_hash(hash: &Cbor) -> Option<Hash> {
-    hash.as_bytes()?.as_slice().try_into().ok()
+    scheme.root_of_sorted(pairs)
 }
 
 #[cfg(test)]
@@ -353,36 +250,56 @@ mod tests {
 
     type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn tree_of(map: &Map) -> StateTree {
-        let mut tree = StateTree::default();
+    fn tree_of(scheme: KeyScheme, map: &Map) -> StateTree {
+        let mut tree = StateTree::new(scheme);
         tree.apply(map.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice()))));
         tree
     }
 
+    /// An agreement of 16 × 4 keys, and what is of no group; of both some share a place's first bits.
+    fn key(number: u8) -> Vec<u8> {
+        let of = u64::from(number >> 1);
+        match number % 4 {
+            0 => vec![b'o', number],
+            1 => [b"mmo\0", &of.to_be_bytes()[..]].concat(),
+            2 => format!("aescrow:mo-{of}").into_bytes(),
+            _ => [b"t01234567mo\0", &of.to_be_bytes()[..]].concat(),
+        }
+    }
+
     #[test]
     fn roots_are_as_written_above() {
-        let mut tree = StateTree::default();
-        assert_eq!(tree.root(), [0; 32]);
-        tree.apply([(&b"a"[..], Some(&b"1"[..]))]);
-        let leaf = |key: &[u8], value: &[u8]| sha256(&[&[0][..], &sha256(key), &sha256(value)].concat());
-        assert_eq!(tree.root(), leaf(b"a", b"1"));
-        // SHA-256("a") begins with 0xca, SHA-256("b") with 0x3e: they part at bit 0, "b" is left.
-        tree.apply([(&b"b"[..], Some(&b"2"[..]))]);
-        assert_eq!(tree.root(), sha256(&[&[1, 0][..], &leaf(b"b", b"2"), &leaf(b"a", b"1")].concat()));
-        tree.apply([(&b"b"[..], None), (&b"a"[..], Some(&b"3"[..])), (&b"a"[..], None)]);
-        assert_eq!(tree.root(), [0; 32]);
+        // SHA-256("a") begins with 0xca, SHA-256("b") with 0x3e: scattered they part at bit 0, "b" is left. Without that bit they are 0x4a and
+        // 0x3e, and part at bit 1, "b" is left again.
+        for (scheme, of_leaf, of_node, at) in [(KeyScheme::Scattered, 0, 1, 0), (KeyScheme::Grouped, 2, 3, 1)] {
+            let mut tree = StateTree::new(scheme);
+            assert_eq!(tree.root(), [0; 32]);
+            tree.apply([(&b"a"[..], Some(&b"1"[..]))]);
+            let leaf = |key: &[u8], value: &[u8]| {
+                let mut place = sha256(key);
+                place[0] &= if scheme == KeyScheme::Grouped { 0x7f } else { 0xff };
+                sha256(&[&[of_leaf][..], &place, &sha256(value)].concat())
+            };
+            assert_eq!(tree.root(), leaf(b"a", b"1"));
+            tree.apply([(&b"b"[..], Some(&b"2"[..]))]);
+            assert_eq!(tree.root(), sha256(&[&[of_node, at][..], &leaf(b"b", b"2"), &leaf(b"a", b"1")].concat()));
+            tree.apply([(&b"b"[..], None), (&b"a"[..], Some(&b"3"[..])), (&b"a"[..], None)]);
+            assert_eq!(tree.root(), [0; 32]);
+        }
     }
 
     #[test]
     fn every_flipped_bit_of_a_proof_is_noticed() {
-        let map: Map = (0..50u8).map(|n| (vec![n], vec![n, n])).collect();
-        let tree = tree_of(&map);
-        let (proof, root) = (tree.prove(&[7]).encode(), tree.root());
-        for place in 0..proof.len() * 8 {
-            let mut forged = proof.clone();
-            forged[place / 8] ^= 1 << (place % 8);
-            let shown = StateProof::decode(&forged).and_then(|proof| proof.verify(&root, &[7], Some(&[7, 7])));
-            assert!(shown.is_err(), "bit {place}");
+        let map: Map = (0..50u8).map(|n| (key(n), vec![n, n])).collect();
+        for scheme in KeyScheme::ALL {
+            let tree = tree_of(scheme, &map);
+            let (proof, root) = (tree.prove(&key(7)).encode(), tree.root());
+            for place in 0..proof.len() * 8 {
+                let mut forged = proof.clone();
+                forged[place / 8] ^= 1 << (place % 8);
+                let shown = StateProof::decode(&forged).and_then(|proof| proof.verify(&root, &key(7), Some(&[7, 7])));
+                assert!(shown.is_err(), "bit {place}");
+            }
         }
     }
 
@@ -392,37 +309,63 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
         fn any_history_gives_the_tree_of_its_end(batches in batches()) {
-            let (mut tree, mut map) = (StateTree::default(), Map::new());
+            let mut trees = KeyScheme::ALL.map(StateTree::new);
+            let mut map = Map::new();
             for batch in &batches {
-                let batch: Vec<_> = batch.iter().map(|(key, value)| ([*key], value.map(|value| [value]))).collect();
-                tree.apply(batch.iter().map(|(key, value)| (&key[..], value.as_ref().map(|value| &value[..]))));
-                for (key, value) in &batch {
-                    match value {
-                        Some(value) => map.insert(key.to_vec(), value.to_vec()),
-                        None => map.remove(&key[..]),
-                    };
+                let batch: Vec<_> = batch.iter().map(|(number, value)| (key(*number), value.map(|value| [value]))).collect();
+                for (tree, scheme) in trees.iter_mut().zip(KeyScheme::ALL) {
+                    tree.apply(batch.iter().map(|(key, value)| (&key[..], value.as_ref().map(|value| &value[..]))));
+                    let mut after = map.clone();
+                    for (key, value) in &batch {
+                        match value {
+                            Some(value) => after.insert(key.clone(), value.to_vec()),
+                            None => after.remove(&key[..]),
+                        };
+                    }
+                    prop_assert_eq!(tree.root(), tree_of(scheme, &after).root());
+                    if scheme == KeyScheme::Grouped {
+                        map = after;
+                    }
                 }
-                prop_assert_eq!(tree.root(), tree_of(&map).root());
             }
-            let root = tree.root();
-            let mut pairs: Vec<_> = map.iter().map(|(key, value)| (sha256(key), sha256(value))).collect();
-            prop_assert_eq!(state_root(&mut pairs), root);
-            for key in 0..=u8::MAX {
-                let (proof, value) = (tree.prove(&[key]), map.get(&[key][..]).map(Vec::as_slice));
-                prop_assert_eq!(StateProof::decode(&proof.encode()), Ok(proof.clone()));
-                prop_assert_eq!(proof.verify(&root, &[key], value), Ok(()));
-                let lie = if value.is_some() { None } else { Some(&b"?"[..]) };
-                prop_assert!(proof.verify(&root, &[key], lie).is_err());
-                prop_assert!(proof.verify(&root, &[key], Some(b"other")).is_err());
+            let [scattered, grouped] = trees.each_ref().map(StateTree::root);
+            prop_assert_eq!(scattered == grouped, map.is_empty());
+            for (tree, other) in [(&trees[0], grouped), (&trees[1], scattered)] {
+                let (scheme, root) = (tree.scheme, tree.root());
+                let mut pairs: Vec<_> = map.iter().map(|(key, value)| (scheme.key_hash(key), sha256(value))).collect();
+                prop_assert_eq!(state_root(scheme, &mut pairs), root);
+                for number in (0..=u8::MAX).step_by(5) {
+                    let key = key(number);
+                    let (proof, value) = (tree.prove(&key), map.get(&key).map(Vec::as_slice));
+                    prop_assert_eq!(StateProof::decode(&proof.encode()), Ok(proof.clone()));
+                    prop_assert_eq!(proof.verify(&root, &key, value), Ok(()));
+                    let lie = if value.is_some() { None } else { Some(&b"?"[..]) };
+                    prop_assert!(proof.verify(&root, &key, lie).is_err());
+                    prop_assert!(proof.verify(&root, &key, Some(b"other")).is_err());
+                    // Nothing that holds in a tree of one scheme holds in the other's, neither what is there nor what is not.
+                    prop_assert!(map.is_empty() || proof.verify(&other, &key, value).is_err());
+                }
             }
         }
 
+        /// Who has a tree of one scheme cannot show that a key is absent by walking to where the other scheme would have it.
         #[test]
-        fn random_bytes_never_panic(proof in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(proof) = StateProof::decode(&proof) {
-                let _ = proof.verify(&[0; 32], b"key", None);
+        fn a_way_to_the_place_of_the_other_scheme_shows_nothing(numbers in proptest::collection::btree_set(any::<u8>(), 1..60)) {
+            let map: Map = numbers.iter().map(|number| (key(*number), vec![*number])).collect();
+            let trees = KeyScheme::ALL.map(|scheme| tree_of(scheme, &map));
+            for (key, value) in &map {
+                for (tree, other) in trees.iter().zip(KeyScheme::ALL.into_iter().rev()) {
+                    let mut page = crate::StatePage::default();
+                    page.apply(tree.scheme, &state_changes(tree.scheme, map.iter().map(|(key, value)| (&key[..], Some(&value[..])))), &mut Default::default());
+                    let (leaf, steps) = page.way(tree.scheme, &other.key_hash(key));
+                    let forged = StateProof::new(leaf, steps);
+                    prop_assert!(forged.verify(&tree.root(), key, None).is_err(), "{:?}", tree.scheme);
+                    let honest = tree.prove(key);
+                    prop_assert_eq!(honest.verify(&tree.root(), key, Some(value)), Ok(()));
+                }
             }
         }
     }

@@ -8,13 +8,15 @@ use crate::execute::{Executed, ExecutedEntry, Memory, execute};
 use crate::order::behind::Behind;
 use crate::private::PrivateError;
 use crate::store::{
-    BlockRecord, CommitError, Head, NewBlock, ProvenState, Span, Store, StoreOpenError, WriterState, open_block,
+    BlockRecord, CommitError, Head, IndexFault, NewBlock, ProvenState, Span, Store, StoreOpenError, WriterState,
+    open_block,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tally_contracts::{Block, Genesis, Kernel, Layer, Refusal, StateRead, genesis_body};
+use tally_contracts::{Block, Genesis, Kernel, Layer, Refusal, StateRead, genesis_body, views};
 use tally_evidence::{
-    Checkpoint, Hash, SigningKey, StateChange, StatementId, StatementKind, leaf_hash, root_of, sign, state_changes,
+    Checkpoint, Hash, KeyScheme, SigningKey, StateChange, StatementId, StatementKind, leaf_hash, root_of, sign,
 };
 use tally_model::{PartyId, Timestamp};
 
@@ -328,7 +330,7 @@ impl Builder {
         let purged = std::mem::take(&mut draft.executed.purged);
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
-        let mut block = new_block(draft.executed, draft.tree, Arc::new(head)).0;
+        let mut block = new_block(draft.executed, draft.tree, proven.tree.scheme(), Arc::new(head)).0;
         match keep {
             // In a log that came from a copy, or from a program that did not do it yet.
             Keep::Logged => self.store.mark(&block)?,
@@ -356,7 +358,10 @@ impl Builder {
         })?;
         let execute = began.elapsed().as_secs_f64();
         let leaves: Vec<Hash> = executed.outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
-        let tree = state_changes(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+        if height == 0 {
+            proven.tree.begin(scheme_of(&executed)?);
+        }
+        let tree = proven.tree.changes(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         proven.tree.apply(&tree)?;
         executed.entries.iter().for_each(|entry| proven.edge.push(leaf_hash(&entry.id.0)));
         let checkpoint = Checkpoint {
@@ -380,7 +385,7 @@ impl Builder {
         let (touches_registry, purged) = (executed.touches_registry, std::mem::take(&mut executed.purged));
         let key = self.key.secret().ok_or(CommitError::NoKey)?;
         let head = Arc::new(Head { sealed: checkpoint.seal(key), checkpoint });
-        let (mut block, entries) = new_block(executed, tree, head);
+        let (mut block, entries) = new_block(executed, tree, proven.tree.scheme(), head);
         let logging = Instant::now();
         let spans = self.store.log(&block)?;
         seconds.log = logging.elapsed().as_secs_f64();
@@ -406,14 +411,27 @@ impl Builder {
     }
 }
 
-fn new_block(executed: Executed, tree: Vec<StateChange>, head: Arc<Head>) -> (NewBlock, Vec<ExecutedEntry>) {
+/// How the state is hashed of a ledger that begins with this.
+fn scheme_of(genesis: &Executed) -> Result<KeyScheme, CommitError> {
+    let nothing = BTreeMap::new();
+    let scheme = views::key_scheme(&Layer::new(&nothing, &genesis.changes));
+    scheme.ok_or_else(|| IndexFault::Damaged("the record of the genesis".to_owned()).into())
+}
+
+fn new_block(
+    executed: Executed,
+    tree: Vec<StateChange>,
+    scheme: KeyScheme,
+    head: Arc<Head>,
+) -> (NewBlock, Vec<ExecutedEntry>) {
     let Executed { terms, entries, outcomes, details, changes, is_private, .. } = executed;
     let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
     let triggers = |entry: &ExecutedEntry| u32::try_from(entry.triggers.len()).unwrap_or(u32::MAX);
     let batches = (0..).zip(entries.iter().map(triggers)).filter(|(_, triggers)| *triggers > 0).collect();
     let changes = Arc::new(changes);
+    let (commit, is_grouped) = (None, scheme == KeyScheme::Grouped);
     let block =
-        NewBlock { head, statements, batches, is_private, terms, outcomes, details, changes, tree, commit: None };
+        NewBlock { head, statements, batches, is_private, is_grouped, terms, outcomes, details, changes, tree, commit };
     (block, entries)
 }
 

@@ -12,12 +12,12 @@
 //! written from one read transaction of the index, so it is of one moment and stops nobody.
 
 use super::container::{FileFault, Magic, Recorder, Records};
-use crate::store::{IndexFault, IndexView, decode_outcomes, encode_outcomes};
+use crate::store::{IndexFault, IndexView, StateSum, decode_outcomes, encode_outcomes};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use tally_evidence::cbor::{self, CborFault, Fields};
-use tally_evidence::{Checkpoint, Hash, VerifyingKey, sha256, state_root};
+use tally_evidence::{Checkpoint, VerifyingKey};
 
 /// Folder of snapshots inside the data folder.
 pub const FOLDER: &str = "snapshot";
@@ -164,19 +164,19 @@ fn write_state(recorder: &mut Recorder, view: &IndexView) -> Result<u64, Snapsho
 }
 
 /// Reads a snapshot from its beginning to its end and compares the state with the root in its checkpoint, which `key` sealed for
-/// `ledger`. 64 bytes of memory a key of the state.
+/// `ledger`. 64 bytes of memory a key of the state, 128 of accounts and devices.
 ///
 /// # Errors
 /// [`FileFault`].
 pub fn verify(file: &Path, ledger: &str, key: &VerifyingKey) -> Result<SnapshotHead, FileFault> {
     let mut snapshot = Snapshot::open(file, ledger, key)?;
-    let mut hashes: Vec<(Hash, Hash)> = Vec::new();
+    let mut sum = StateSum::default();
     while let Some(part) = snapshot.next_part()? {
         if let Part::State(pairs) = part {
-            hashes.extend(pairs.iter().map(|(key, value)| (sha256(key), sha256(value))));
+            sum.add(&pairs);
         }
     }
-    if state_root(&mut hashes) == snapshot.head.checkpoint.state {
+    if sum.root() == snapshot.head.checkpoint.state {
         return Ok(snapshot.head);
     }
     Err(FileFault::content(file, "the state in it does not give the root that its checkpoint seals"))

@@ -5,7 +5,7 @@ use super::flush::FlushPolicy;
 use super::index::IndexChange;
 use super::state_tree::Commit;
 use super::version;
-use super::{BlockRow, Details, FORMAT_PARTIAL, FORMAT_PRIVATE, Head, IndexFault, Span, Store};
+use super::{BlockRow, Details, FORMAT_GROUPED, FORMAT_PARTIAL, FORMAT_PRIVATE, Head, IndexFault, Span, Store};
 use std::sync::Arc;
 use tally_contracts::Changes;
 use tally_evidence::{StateChange, StatementId, leaf_hash};
@@ -63,6 +63,8 @@ pub struct NewBlock {
     pub batches: Vec<(u32, u32)>,
     /// Whether any of them has to do with private fields.
     pub is_private: bool,
+    /// Whether the ledger's state is hashed in groups.
+    pub is_grouped: bool,
     /// Terms that ran out in it, in order.
     pub terms: Vec<(AgreementId, Timestamp)>,
     /// Encoded outcomes: of the terms, then of the entries, each batch followed by its triggers.
@@ -92,14 +94,18 @@ impl Store {
         Ok(spans)
     }
 
-    /// Before a signed batch or a private field is in the log the folder says so: a program that knows none refuses it by rule, and
-    /// does not call it damaged.
+    /// Before something that not every version knows is in the log the folder says so: a program that knows none of it refuses the folder
+    /// by rule, and does not call it damaged. How the state is hashed is said with the first block.
     pub(crate) fn mark(&self, block: &NewBlock) -> Result<(), CommitError> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        match (block.is_private, block.batches.is_empty()) {
-            (true, _) => version::raise(folder, FORMAT_PRIVATE).map_err(CommitError::Mark),
-            (false, false) => version::raise(folder, FORMAT_PARTIAL).map_err(CommitError::Mark),
-            (false, true) => Ok(()),
+        let needs = [
+            (block.is_grouped && block.head.checkpoint.height == 0, FORMAT_GROUPED),
+            (block.is_private, FORMAT_PRIVATE),
+            (!block.batches.is_empty(), FORMAT_PARTIAL),
+        ];
+        match needs.iter().find(|(is_needed, _)| *is_needed) {
+            Some((_, version)) => version::raise(folder, *version).map_err(CommitError::Mark),
+            None => Ok(()),
         }
     }
 

@@ -26,6 +26,7 @@ mod place;
 mod proofs;
 mod retired;
 mod rows;
+mod state_sum;
 mod state_tree;
 mod usage;
 mod version;
@@ -50,11 +51,12 @@ pub(crate) use open::{open_block, read_block};
 pub use place::EntryPlace;
 pub use rows::BlockRow;
 pub(crate) use rows::{decode_outcomes, encode_outcomes};
+pub(crate) use state_sum::StateSum;
 pub use usage::{Part, Usage, UsageFault};
 pub(crate) use usage::{folder_bytes, folder_disk_bytes};
 pub(crate) use version::{
-    PARTIAL as FORMAT_PARTIAL, PRIVATE as FORMAT_PRIVATE, check as check_format, marked as marked_format,
-    raise as raise_format,
+    GROUPED as FORMAT_GROUPED, PARTIAL as FORMAT_PARTIAL, PRIVATE as FORMAT_PRIVATE, check as check_format,
+    marked as marked_format, raise as raise_format,
 };
 
 use entry_tree::EntryTree;

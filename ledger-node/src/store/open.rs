@@ -4,15 +4,17 @@ use super::entry_tree::EntryTree;
 use super::index::Index;
 use super::log::Log;
 use super::state_tree::{Committing, StateTree};
-use super::{BlockRecord, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store};
+use super::{
+    BlockRecord, FORMAT_GROUPED, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store, version,
+};
 use crate::retain::FileFault;
 use crate::retain::rebuild::{self, Whose};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
+use tally_contracts::views;
 use tally_evidence::cbor::CborFault;
-use tally_evidence::{
-    Checkpoint, CheckpointFault, Frontier, Hash, VerifyingKey, in_key_order, leaf_hash, state_changes,
-};
+use tally_evidence::{Checkpoint, CheckpointFault, Frontier, Hash, KeyScheme, VerifyingKey, in_key_order, leaf_hash};
 use tally_journal::{JournalError, OpenError};
 use tokio::sync::watch;
 
@@ -169,6 +171,9 @@ impl Store {
             Some(data) => rebuild::bring_in(&index, Whose { data, ledger, key })?,
             None => 0,
         };
+        if loaded.state.scheme() == KeyScheme::Grouped {
+            raise(folder.as_deref())?;
+        }
         let head = loaded.head.map(Arc::new);
         let tail = head.as_ref().map_or(0, |head| head.checkpoint.height + 1);
         let store = Self {
@@ -193,6 +198,13 @@ impl Store {
     pub fn logged_block(&self, height: u64, key: &VerifyingKey) -> Result<(BlockRecord, Head), StoreOpenError> {
         read_block(&self.log, height, key)
     }
+}
+
+/// A folder that was made from a snapshot has never seen the block that says how the state is hashed.
+fn raise(folder: Option<&Path>) -> Result<(), StoreOpenError> {
+    let Some(folder) = folder else { return Ok(()) };
+    let mark = |source| StoreOpenError::Mark { file: folder.join(version::FILE).display().to_string(), source };
+    version::raise(folder, FORMAT_GROUPED).map_err(mark)
 }
 
 struct LogReader<'a> {
@@ -272,7 +284,12 @@ impl Loaded {
         let entries = EntryTree::open(disk, 0)?;
         entries.clear()?;
         entries.mended()?;
-        Ok(Self { entries, edge: Frontier::default(), state: StateTree::create(disk)?, head: None })
+        Ok(Self {
+            entries,
+            edge: Frontier::default(),
+            state: StateTree::create(disk, KeyScheme::default())?,
+            head: None,
+        })
     }
 }
 
@@ -373,15 +390,18 @@ fn append_blocks(tree: &EntryTree, index: &Index, mut next: u64) -> Result<(), I
 
 /// The state tree from its own files, when they are good, otherwise from the state.
 fn load_state(disk: &IndexDisk, index: &Index, checkpoint: &Checkpoint) -> Result<StateTree, IndexFault> {
-    match kept_state(disk, index, checkpoint.height) {
+    let scheme = views::key_scheme(&index.state()?);
+    let scheme = scheme.ok_or_else(|| IndexFault::Damaged("the record of the genesis".to_owned()))?;
+    match kept_state(disk, index, scheme, checkpoint.height) {
         Ok(Some(tree)) if tree.root() == checkpoint.state => return Ok(tree),
         Ok(Some(_)) => tracing::warn!("the state tree on disk is another one; it is built again from the state"),
         Ok(None) => tracing::info!("there is no state tree on disk; it is built from the state"),
         Err(fault) => tracing::warn!(%fault, "the state tree is of no use; it is built again from the state"),
     }
-    let mut tree = StateTree::create(disk)?;
+    let mut tree = StateTree::create(disk, scheme)?;
     index.each_state(STATE_PIECE, |pairs| {
-        tree.apply(&state_changes(pairs.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice())))))
+        let changes = tree.changes(pairs.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice()))));
+        tree.apply(&changes)
     })?;
     same("state", tree.root(), checkpoint.state)?;
     // The index is durable at this block: it was just opened.
@@ -391,8 +411,13 @@ fn load_state(disk: &IndexDisk, index: &Index, checkpoint: &Checkpoint) -> Resul
 }
 
 /// The tree on disk, brought up to block `height`; `None` when there is none.
-fn kept_state(disk: &IndexDisk, index: &Index, height: u64) -> Result<Option<StateTree>, IndexFault> {
-    let Some((mut tree, from)) = StateTree::open(disk, height)? else { return Ok(None) };
+fn kept_state(
+    disk: &IndexDisk,
+    index: &Index,
+    scheme: KeyScheme,
+    height: u64,
+) -> Result<Option<StateTree>, IndexFault> {
+    let Some((mut tree, from)) = StateTree::open(disk, scheme, height)? else { return Ok(None) };
     // Many blocks at once: what they all change is changed once, and each page is read once.
     let mut waiting = Vec::new();
     index.each_tree_change(from, |mut changes| {

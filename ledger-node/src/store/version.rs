@@ -1,10 +1,10 @@
 //! `FORMAT`, a line in the data folder that says in which version of our formats everything in it is written: so that an older
 //! program that finds the folder of a newer one says so, instead of calling it damaged or "repairing" it.
 //!
-//! **Bytes**: `tallystick node data 1` (or 2, 3) and a line feed. A folder without the file is version 1: it was written before there was
+//! **Bytes**: `tallystick node data 1` (or 2, 3, 4) and a line feed. A folder without the file is version 1: it was written before there was
 //! the file, or the power went before it was synced. A later version must have the file synced before it writes anything else.
 //! **Who writes**: the node, when it opens a folder that has none, and again before something of a later version is written (the first
-//! signed batch is logged, the first segment pruned, the first private field taken), holding the lock of the log.
+//! signed batch is logged, the first segment pruned, the first private field taken, a ledger begun whose state is hashed in groups), holding the lock of the log.
 
 use super::StoreOpenError;
 use std::fs;
@@ -14,7 +14,9 @@ use std::sync::{Mutex, PoisonError};
 use tally_journal::files;
 
 /// The last version this program reads.
-pub const FORMAT: u32 = PRIVATE;
+pub const FORMAT: u32 = GROUPED;
+/// Has a ledger whose state is hashed in groups ([`tally_evidence::KeyScheme::Grouped`]): an earlier program would seal wrong roots.
+pub const GROUPED: u32 = 4;
 /// May have calls with private fields in its log, and `private/` beside it.
 pub const PRIVATE: u32 = 3;
 /// May have signed batches in its log, and a log that begins behind block 0, with `kept/` and `snapshot/` beside it.
@@ -96,7 +98,7 @@ mod tests {
         assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"tallystick node data 1\n");
         check(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        for (to, found) in [(PARTIAL, 2), (PARTIAL, 2), (PRIVATE, 3), (PARTIAL, 3)] {
+        for (to, found) in [(PARTIAL, 2), (PARTIAL, 2), (PRIVATE, 3), (PARTIAL, 3), (GROUPED, 4), (PRIVATE, 4)] {
             raise(dir.path(), to).unwrap();
             check(dir.path()).unwrap();
             assert_eq!(marked(dir.path()).unwrap(), found);
@@ -109,7 +111,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         for (text, word) in [
-            ("tallystick node data 4\n", "data format 4"),
+            ("tallystick node data 5\n", "data format 5"),
             ("tallystick node data 99999999999\nwhatever else\n", "newer version"),
             ("", "does not say"),
             ("tallystick node data one\n", "does not say"),

@@ -22,7 +22,7 @@ use commit::{Disk, Found};
 use pages::Pages;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use tally_evidence::{EMPTY_STATE, Hash, StateChange, StatePage, StateProof, sha256};
+use tally_evidence::{EMPTY_STATE, Hash, KeyScheme, StateChange, StatePage, StateProof, state_changes};
 use top::Top;
 use work::{Desk, Job, PAGES_MAX, Reader};
 
@@ -33,15 +33,19 @@ const CACHE_BYTES: usize = 24 << 20;
 const CACHE_BYTES_GROWN: usize = 3 << 20;
 /// Leaves of such a tree: their pages take four times [`CACHE_BYTES`].
 const LEAVES_GROWN: u64 = 900_000;
-/// Leaves of a page on average, at most: a page has a third less to a third more. Fewer make more pages, whose hashes are in
-/// memory; more make each change read and write more.
+/// Leaves of a page on average, at most: scattered, a page has a third less to a third more. Fewer make more pages, whose hashes are
+/// in memory; more make each change read and write more.
 const LEAVES: u64 = 24;
+/// The same of keys that are grouped. Half of the pages are for keys of no group, of which there are fewer: their pages are
+/// smaller, those of groups are larger. A group, which is some 50 leaves, is never in two.
+const LEAVES_GROUPED: u64 = 32;
 /// Changes behind the last top after which the next one is due: they are made again after a crash, some µs each.
 const CHANGES_MAX: u64 = 500_000;
 
 /// The tree.
 #[derive(Debug)]
 pub struct StateTree {
+    scheme: KeyScheme,
     disk: Arc<Disk>,
     top: Top,
     pages: Pages,
@@ -78,15 +82,15 @@ impl Memory {
 
 impl StateTree {
     /// The newest tree on the disk that is not newer than block `height`, and the block it stands behind; `None` when there
-    /// is none that is any good.
+    /// is none that is any good. Of another scheme it is another tree: its root tells.
     ///
     /// # Errors
     /// [`IndexFault`] when the disk cannot be read.
-    pub fn open(disk: &IndexDisk, height: u64) -> Result<Option<(Self, u64)>, IndexFault> {
+    pub fn open(disk: &IndexDisk, scheme: KeyScheme, height: u64) -> Result<Option<(Self, u64)>, IndexFault> {
         let disk = Arc::new(Disk::open(disk)?);
         let Some(Found { height, leaves, extents, roots }) = disk.newest(height)? else { return Ok(None) };
         let Some(pages) = Pages::open(Arc::clone(disk.pages()), extents)? else { return Ok(None) };
-        let tree = Self { top: Top::new(roots), pages, ..Self::with(disk, leaves) };
+        let tree = Self { top: Top::new(scheme, roots), pages, ..Self::with(disk, scheme, leaves) };
         Ok(Some((tree, height)))
     }
 
@@ -94,17 +98,33 @@ impl StateTree {
     ///
     /// # Errors
     /// [`IndexFault`].
-    pub fn create(disk: &IndexDisk) -> Result<Self, IndexFault> {
+    pub fn create(disk: &IndexDisk, scheme: KeyScheme) -> Result<Self, IndexFault> {
         let disk = Arc::new(Disk::open(disk)?);
         disk.clear()?;
-        Ok(Self::with(disk, 0))
+        Ok(Self::with(disk, scheme, 0))
     }
 
-    fn with(disk: Arc<Disk>, leaves: u64) -> Self {
+    fn with(disk: Arc<Disk>, scheme: KeyScheme, leaves: u64) -> Self {
         let mut pages = Pages::empty(Arc::clone(disk.pages()));
         pages.push();
-        let (top, cache) = (Top::new(vec![EMPTY_STATE]), Cache::default());
-        Self { disk, top, pages, cache, memory: Memory::default(), leaves, changes: 0, leaving: None }
+        let (top, cache) = (Top::new(scheme, vec![EMPTY_STATE]), Cache::default());
+        Self { scheme, disk, top, pages, cache, memory: Memory::default(), leaves, changes: 0, leaving: None }
+    }
+
+    /// The ledger begins: only its genesis says by which scheme. To be called before the first change.
+    pub const fn begin(&mut self, scheme: KeyScheme) {
+        self.scheme = scheme;
+        self.top.begin(scheme);
+    }
+
+    /// How it is hashed.
+    pub const fn scheme(&self) -> KeyScheme {
+        self.scheme
+    }
+
+    /// Changes of the state as [`apply`](Self::apply) takes them.
+    pub fn changes<'a>(&self, of: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec<StateChange> {
+        state_changes(self.scheme, of)
     }
 
     /// The root that the checkpoint binds.
@@ -122,7 +142,7 @@ impl StateTree {
         let mut rest = changes;
         while !rest.is_empty() {
             let mut jobs = self.jobs(&mut rest);
-            let reader = Reader { disk: &self.disk, pages: &self.pages, top: &self.top };
+            let reader = Reader { scheme: self.scheme, disk: &self.disk, pages: &self.pages, top: &self.top };
             reader.work(&mut jobs, &mut self.memory.desks)?;
             for Job { page, content, leaves, .. } in jobs {
                 self.leaves = self.leaves + content.len() as u64 - leaves as u64;
@@ -133,7 +153,7 @@ impl StateTree {
         }
         self.top.settle(touched);
         self.changes += changes.len() as u64;
-        while self.leaves > LEAVES * u64::from(self.top.len()) {
+        while self.leaves > self.leaves_usual() * u64::from(self.top.len()) {
             self.split()?;
         }
         self.evict(self.cache_bytes())
@@ -158,7 +178,7 @@ impl StateTree {
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader { disk: &self.disk, pages: &self.pages, top: &self.top }
+        Reader { scheme: self.scheme, disk: &self.disk, pages: &self.pages, top: &self.top }
     }
 
     /// Proves what `key` is, or that it is not.
@@ -166,14 +186,14 @@ impl StateTree {
     /// # Errors
     /// [`IndexFault`] when a page cannot be read, or is not what was written.
     pub fn prove(&self, key: &[u8]) -> Result<StateProof, IndexFault> {
-        let key = sha256(key);
+        let key = self.scheme.key_hash(key);
         let way = self.top.way(&key);
         let (leaf, below) = match self.cache.get(way.page) {
-            Some(content) => content.way(&key),
+            Some(content) => content.way(self.scheme, &key),
             None => {
                 let mut content = StatePage::default();
                 self.reader().read(way.page, &mut content, &mut Vec::new())?;
-                content.way(&key)
+                content.way(self.scheme, &key)
             }
         };
         Ok(StateProof::new(leaf, [way.steps, below].concat()))
@@ -203,8 +223,15 @@ impl StateTree {
     }
 
     fn put(&mut self, page: u32, content: StatePage) {
-        self.top.set(page, content.root().unwrap_or(EMPTY_STATE));
+        self.top.set(page, content.root(self.scheme).unwrap_or(EMPTY_STATE));
         self.cache.put(page, content);
+    }
+
+    const fn leaves_usual(&self) -> u64 {
+        match self.scheme {
+            KeyScheme::Scattered => LEAVES,
+            KeyScheme::Grouped => LEAVES_GROUPED,
+        }
     }
 
     const fn cache_bytes(&self) -> usize {

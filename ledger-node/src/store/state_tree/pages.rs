@@ -170,7 +170,7 @@ impl Pages {
                 Extent { at, units }
             }
             _ => {
-                let at = self.segments.behind(units).ok_or_else(|| self.no_room())?;
+                let at = self.segments.row(units).ok_or_else(|| self.no_room())?;
                 self.file.write(offset(at), bytes)?;
                 Extent { at, units }
             }

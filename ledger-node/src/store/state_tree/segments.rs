@@ -70,8 +70,17 @@ impl Segments {
         }
     }
 
-    /// The first piece behind the last segment, for a page that is larger than one; `None` as in [`begin`](Self::begin).
-    pub fn behind(&self, units: u32) -> Option<u32> {
+    /// The first piece of a place for a page that is larger than a segment: free segments in a row, otherwise behind the last; `None` as in
+    /// [`begin`](Self::begin).
+    pub fn row(&mut self, units: u32) -> Option<u32> {
+        let count = units.div_ceil(SEGMENT_UNITS);
+        self.free.sort_unstable();
+        let is_row = |row: &[u32]| row.first().zip(row.last()).is_some_and(|(first, last)| last - first + 1 == count);
+        if let Some(place) = self.free.windows(count as usize).position(is_row) {
+            let row: Vec<u32> = self.free.drain(place..place + count as usize).collect();
+            row.iter().for_each(|number| self.all[*number as usize].is_free = false);
+            return row.first()?.checked_mul(SEGMENT_UNITS);
+        }
         let at = u32::try_from(self.all.len()).ok()?.checked_mul(SEGMENT_UNITS)?;
         at.checked_add(units)?.checked_add(SEGMENT_UNITS)?;
         Some(at)
@@ -198,12 +207,21 @@ mod tests {
     #[test]
     fn a_page_larger_than_a_segment_holds_all_that_it_covers() {
         let mut segments = Segments::default();
-        let at = segments.behind(SEGMENT_UNITS * 2 + 5).unwrap();
+        let at = segments.row(SEGMENT_UNITS * 2 + 5).unwrap();
         let large = page(at, SEGMENT_UNITS * 2 + 5);
         segments.enter(large);
         assert_eq!((segments.len(), segments.begin()), (3, Some(3)));
         segments.end();
         segments.leave(large);
+        // The same row again, as long as it is whole.
+        assert_eq!(segments.row(SEGMENT_UNITS * 2 + 5), Some(at));
+        segments.enter(large);
+        segments.leave(large);
+        let other = segments.begin().unwrap();
+        segments.enter(page(other * SEGMENT_UNITS, 1));
+        assert_eq!(segments.row(SEGMENT_UNITS * 3 + 1), Some(4 * SEGMENT_UNITS));
+        segments.end();
+        segments.leave(page(other * SEGMENT_UNITS, 1));
         let mut free: Vec<_> = (0..4).map(|_| segments.free.pop().unwrap()).collect();
         free.sort_unstable();
         assert_eq!(free, [0, 1, 2, 3]);

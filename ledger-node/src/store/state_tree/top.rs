@@ -5,11 +5,12 @@
 //! split by one bit more, their other halves are the pages from `2^d` on (linear hashing). So the tree grows by one page at a
 //! time, the next one always known, and no table says where a key is.
 
-use tally_evidence::{EMPTY_STATE, Hash, state_node_hash};
+use tally_evidence::{EMPTY_STATE, Hash, KeyScheme};
 
 /// The hashes of all pages and of the nodes above them.
 #[derive(Debug)]
 pub struct Top {
+    scheme: KeyScheme,
     /// Root of each page; [`EMPTY_STATE`] where it has no leaves.
     pages: Vec<Hash>,
     /// `above[d][i]` is the node over all keys whose first `d` bits, read backwards, are `i`; the last one holds `2^depth`.
@@ -32,9 +33,10 @@ pub struct TopWay {
 
 impl Top {
     /// Of pages with these roots.
-    pub fn new(pages: Vec<Hash>) -> Self {
+    pub fn new(scheme: KeyScheme, pages: Vec<Hash>) -> Self {
         let depth = pages.len().max(1).ilog2() as usize;
-        let mut top = Self { pages, above: (0..=depth).map(|level| vec![EMPTY_STATE; 1 << level]).collect() };
+        let above = (0..=depth).map(|level| vec![EMPTY_STATE; 1 << level]).collect();
+        let mut top = Self { scheme, pages, above };
         // Each node once: opening waits for it, and in the order of their numbers no neighbours share a node.
         for level in (0..=top.depth()).rev() {
             for node in 0..1 << level {
@@ -42,6 +44,11 @@ impl Top {
             }
         }
         top
+    }
+
+    /// See [`StateTree::begin`](super::StateTree::begin).
+    pub const fn begin(&mut self, scheme: KeyScheme) {
+        self.scheme = scheme;
     }
 
     pub fn len(&self) -> u32 {
@@ -127,7 +134,7 @@ impl Top {
             None => self.pages[node as usize],
             Some([left, EMPTY_STATE]) => left,
             Some([EMPTY_STATE, right]) => right,
-            Some([left, right]) => state_node_hash(level, &left, &right),
+            Some([left, right]) => self.scheme.node_hash(level, &left, &right),
         }
     }
 

@@ -6,7 +6,7 @@ use super::top::Top;
 use crate::store::IndexFault;
 use std::slice::ChunksMut;
 use std::sync::{Mutex, PoisonError};
-use tally_evidence::{EMPTY_STATE, PageScratch, StateChange, StatePage};
+use tally_evidence::{EMPTY_STATE, KeyScheme, PageScratch, StateChange, StatePage};
 
 /// Pages changed at once: bounds what is in memory beside the cache, some 4 MB.
 pub const PAGES_MAX: usize = 1_024;
@@ -38,6 +38,7 @@ pub struct Desk {
 /// What pages are read with.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
+    pub scheme: KeyScheme,
     pub disk: &'a Disk,
     pub pages: &'a Pages,
     pub top: &'a Top,
@@ -47,7 +48,7 @@ impl Reader<'_> {
     /// Reads a page and sees that it is the one the top knows.
     pub fn read(self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
         let read = self.pages.read(page, content, bytes).and_then(|()| {
-            if content.root().unwrap_or(EMPTY_STATE) == self.top.pages()[page as usize] {
+            if content.root(self.scheme).unwrap_or(EMPTY_STATE) == self.top.pages()[page as usize] {
                 return Ok(());
             }
             Err(self.pages.file().damaged(&format!("page {page} is another one than the tree says")))
@@ -86,7 +87,7 @@ impl Reader<'_> {
                     self.read(job.page, &mut job.content, &mut desk.bytes)?;
                 }
                 job.leaves = job.content.len();
-                job.content.apply(job.changes, &mut desk.scratch);
+                job.content.apply(self.scheme, job.changes, &mut desk.scratch);
             }
         }
     }
