@@ -64,6 +64,13 @@ pub fn rehearsal(plant: &Plant, options: &Options<'_>) -> Rehearsal {
             rehearsal.moved.push((device.id.clone(), place));
         }
     }
+    rehearsal.notes.extend(plant.rules.iter().filter_map(|rule| {
+        rule.source().checks.as_ref()?.identity.as_ref()?;
+        Some(format!(
+            "{}: the simulated device calls itself what its key `identity` says, not what the mapping checks; its evidence is contradicted",
+            rule.source().id
+        ))
+    }));
     rehearsal
 }
 

@@ -25,6 +25,21 @@ pub fn on_signal() -> Result<CancellationToken, Fault> {
     Ok(stop)
 }
 
+/// The same for a server that reads nothing but certificates anew, which is done where they are shown. SIGHUP would end it on the
+/// spot, undrained; it is told and outlived.
+///
+/// # Errors
+/// Those of [`on_signal`].
+pub fn on_signal_of_server() -> Result<CancellationToken, Fault> {
+    let mut hangup = signal(SignalKind::hangup()).context("listening to SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: certificates are read anew; a changed configuration takes a restart");
+        }
+    });
+    on_signal()
+}
+
 /// The runtime every command uses: two workers are plenty for what a command does, servers take what the machine has.
 ///
 /// # Errors

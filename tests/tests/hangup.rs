@@ -137,3 +137,15 @@ async fn a_hangup_reads_certificates_and_mapping_anew_and_ends_nothing() {
     assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
     assert_eq!(node.terminate().await.code(), Some(0), "{}", node.tail());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_does_not_end_a_node_without_certificates() {
+    let modbus = free_port();
+    let site = Site::new(&mapping(modbus, "50ms", ""), None).await;
+    let mut node = site.start_node().await;
+    node.signal("HUP").await;
+    let said = "a changed configuration takes a restart";
+    eventually(said, async || node.log().contains(said).then_some(())).await;
+    assert!(node.is_running());
+    assert_eq!(node.terminate().await.code(), Some(0), "{}", node.tail());
+}

@@ -2,7 +2,7 @@
 
 use super::token::unix_now;
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::shutdown::{on_signal, runtime};
+use crate::shutdown::{on_signal_of_server, runtime};
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -181,7 +181,7 @@ fn serve(dir: &Path, listen: SocketAddr, hosts: &[String], days: u32) -> Result<
         tracing::info!(places = ?bound, "enrolment listens");
         // For scripts and tests: the port may have been 0.
         println!("ready {}", bound.places().first().map(ToString::to_string).unwrap_or_default());
-        bound.serve(routes(est), on_signal()?).await;
+        bound.serve(routes(est), on_signal_of_server()?).await;
         Ok(())
     })
 }

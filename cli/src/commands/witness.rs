@@ -3,7 +3,7 @@
 use super::keys;
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::flags::AccessFlags;
-use crate::shutdown::{on_signal, runtime};
+use crate::shutdown::{on_signal_of_server, runtime};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ pub fn run(args: WitnessArgs, json: bool) -> Result<Answer, Fault> {
 fn serve(config: &Path) -> Result<Answer, Fault> {
     let config = WitnessConfig::load(config).context(config.display())?;
     runtime()?.block_on(async {
-        tally_ledger_node::witness::run(config, on_signal()?).await.context("the witness stopped")?;
+        tally_ledger_node::witness::run(config, on_signal_of_server()?).await.context("the witness stopped")?;
         Ok(Answer::Yes)
     })
 }
