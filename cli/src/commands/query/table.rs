@@ -202,7 +202,8 @@ mod tests {
             lines[1],
             "mo-2 maintenance-order confirmed press-01 leak·[31m 2026-11-21 14:00:00 UTC - 0.00 EUR 900.00 EUR"
         );
-        assert_eq!(lines[2], "1 rows, of block 7 (2 blocks behind the ledger)");
+        let end = "1 rows, of block 7 (2 blocks behind the ledger); times are block time, by the ledger's clock";
+        assert_eq!(lines[2], end);
         assert_eq!(lines[3], "older ones: the same with --cursor a1.mo-1");
     }
 
