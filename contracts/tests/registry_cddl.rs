@@ -22,7 +22,7 @@ fn whole_genesis() -> CallBody {
     genesis.accounts.push(GenesisAccount { owner, currency: "CHF".to_owned() });
     let body = genesis_body(&genesis);
     let empty: Vec<_> = body.args.iter().filter(|(_, value)| value.as_array().is_some_and(Vec::is_empty)).collect();
-    assert!(body.args.len() == 10 && empty.is_empty(), "an argument of the genesis is not tried: {empty:?}");
+    assert!(body.args.len() == 11 && empty.is_empty(), "an argument of the genesis is not tried: {empty:?}");
     body
 }
 
