@@ -123,11 +123,9 @@ triggers:
     assert_eq!((&report["how"], &report["code"]), (&json!("refused"), &json!("not-sent")), "{report}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_method_of_an_opc_ua_server_is_called_within_its_bounds() {
-    let port = free_port();
-    let server = Asyncua::rich(port, &[]).await;
-    let mapping = format!(
+/// A machine whose point `speed` is a method of asyncua's rich server.
+fn machine(port: u16, method: &str, arguments: &str) -> String {
+    format!(
         r#"plant: line
 devices:
   - id: cnc-01
@@ -142,12 +140,20 @@ devices:
         type: f64
         method:
           object: "nsu=urn:tallystick:rich;s=Machine"
-          node: "nsu=urn:tallystick:rich;s=Multiply"
-          arguments: [{{name: a, range: [0, 10]}}, {{name: b, range: [0, 5]}}]
+          node: "nsu=urn:tallystick:rich;s={method}"
+          arguments: {arguments}
 triggers:
   - {{id: too-fast, device: cnc-01, when: "speed > 900.0"}}
 "#
-    );
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_of_an_opc_ua_server_is_called_within_its_bounds() {
+    let port = free_port();
+    let server = Asyncua::rich(port, &[]).await;
+    let arguments = "[{name: a, range: [0, 10]}, {name: b, range: [0, 5]}]";
+    let mapping = machine(port, "Multiply", arguments);
     let rich = "nsu=urn:tallystick:rich;s=";
     let at = format!("{rich}Speed => {rich}Machine {rich}Multiply");
     let plant = Plant::start(&mapping, &[("cnc-01", "speed", &at)]).await;
@@ -176,24 +182,7 @@ triggers:
 async fn the_range_of_a_policy_bounds_the_one_number_of_a_call_also_as_a_list_of_one() {
     let port = free_port();
     let server = Asyncua::rich(port, &[]).await;
-    let mapping = format!(
-        r#"plant: line
-devices:
-  - id: cnc-01
-    connect: "opc.tcp://127.0.0.1:{port}"
-    every: 200ms
-    timeout: 2s
-    security: {{policy: none}}
-    points:
-      - id: speed
-        at: "nsu=urn:tallystick:rich;s=Speed"
-        unit: "1"
-        type: f64
-        method: {{object: "nsu=urn:tallystick:rich;s=Machine", node: "nsu=urn:tallystick:rich;s=Double", arguments: [{{name: a, range: [0, 100]}}]}}
-triggers:
-  - {{id: too-fast, device: cnc-01, when: "speed > 900.0"}}
-"#
-    );
+    let mapping = machine(port, "Double", "[{name: a, range: [0, 100]}]");
     let rich = "nsu=urn:tallystick:rich;s=";
     let at = format!("{rich}Speed => {rich}Machine {rich}Double");
     // The machine could take 100; its owner allows tina 80.

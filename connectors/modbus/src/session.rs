@@ -6,7 +6,6 @@ use crate::identity::{Identification, identify};
 use crate::link::connection::{Connection, Manners};
 use crate::link::desk::words;
 use crate::transport::check_tls;
-
 use crate::{CONNECT_TIME_MAX, read_request};
 use std::time::Duration;
 use tally_connector_api::LinkFault;

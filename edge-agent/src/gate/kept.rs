@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn permit(id: u64) -> Permit {
-        Permit { id, ..samples::permit() }
+        Permit { id, carried: true, ..samples::permit() }
     }
 
     /// What the ledger says at this height when these permits are open; a height is a second.
