@@ -5,6 +5,7 @@ use crate::peer::{Peer, Place};
 use crate::tallies::Tallies;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tally_tls::{CertificateFacts, ServerTls, TlsFault, code, in_words, refusal_of, server_config};
@@ -97,8 +98,9 @@ impl Secure {
         tallies: &Tallies,
     ) -> Option<(Box<dyn Stream>, Peer)> {
         let config = Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner));
-        let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let stream = match tokio::time::timeout(HANDSHAKE_TIME, handshake).await {
+        // Kept until this function ends: who finds the connection closed finds it counted.
+        let mut handshake = pin!(TlsAcceptor::from(config).accept(stream).into_fallible());
+        let stream = match tokio::time::timeout(HANDSHAKE_TIME, handshake.as_mut()).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((fault, stream))) => {
                 let code = code(&fault);

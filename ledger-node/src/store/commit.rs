@@ -143,7 +143,8 @@ impl Store {
         }
         self.index.apply(change, is_durable.then_some(self.flush.runs))?;
         if let Some(commit) = commit {
-            self.committing.begin(commit)?;
+            self.committing.finish()?;
+            self.committing.begin(move || commit.write())?;
         }
         self.head.send_replace(Some(head));
         Ok(())

@@ -10,6 +10,7 @@
 //! 2. index written: readers see it (may be lost again, see `index`)
 //! 3. head published: event streams wake up; then the submitters get their answers
 
+mod aside;
 mod audit;
 mod block;
 mod commit;
@@ -59,8 +60,9 @@ pub(crate) use version::{
     marked as marked_format, raise as raise_format,
 };
 
+use aside::Aside;
 use entry_tree::EntryTree;
-use state_tree::{Committing, StateTree};
+use state_tree::StateTree;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -81,7 +83,7 @@ pub struct Store {
     /// always belong together. It may be ahead of the published head.
     proven: RwLock<ProvenState>,
     /// The state tree on its way to the disk.
-    committing: Committing,
+    committing: Aside<u64>,
     head: watch::Sender<Option<Arc<Head>>>,
     flush: FlushLimits,
     /// The data folder, where there is one.

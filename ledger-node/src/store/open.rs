@@ -1,9 +1,10 @@
 //! Opening: which of log and index to believe, and what to say when they contradict each other.
 
+use super::aside::Aside;
 use super::entry_tree::EntryTree;
 use super::index::Index;
 use super::log::Log;
-use super::state_tree::{Committing, StateTree};
+use super::state_tree::StateTree;
 use super::{
     BlockRecord, FORMAT_GROUPED, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store, version,
 };
@@ -182,7 +183,7 @@ impl Store {
             entries: loaded.entries,
             known_roots: Mutex::default(),
             proven: RwLock::new(ProvenState { tree: loaded.state, edge: loaded.edge, head: head.clone() }),
-            committing: Committing::default(),
+            committing: Aside::new("tally-tree", "the state tree"),
             head: watch::Sender::new(head),
             flush: FlushLimits::default(),
             folder,

@@ -8,10 +8,10 @@
 use super::run::{Rows, Run, fence_of, id_of};
 use super::write::Writer;
 use crate::store::IndexFault;
+use crate::store::aside::Aside;
 use crate::store::disk::IndexDisk;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 /// Rows between two looks whether nobody waits for the result any more.
 const LOOK_ROWS: u64 = 1 << 16;
@@ -78,26 +78,29 @@ pub struct Merged {
     pub of: Vec<u64>,
 }
 
-type Merge = JoinHandle<Result<Option<Merged>, IndexFault>>;
-
 /// The merge under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Merging {
-    thread: Mutex<Option<Merge>>,
+    thread: Aside<Option<Merged>>,
     is_over: Arc<AtomicBool>,
+}
+
+impl Default for Merging {
+    fn default() -> Self {
+        Self { thread: Aside::new("tally-ids", "statement ids"), is_over: Arc::default() }
+    }
 }
 
 impl Merging {
     /// Whether none can be begun: one is under way, or done and not [taken](Self::look), or there shall be none.
     pub fn is_busy(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed) || self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.is_over.load(Ordering::Relaxed) || self.thread.is_begun()
     }
 
     /// Whether one is under way and not done.
     #[cfg(test)]
     pub fn is_working(&self) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.thread.is_working()
     }
 
     /// No merge is begun any more.
@@ -111,15 +114,10 @@ impl Merging {
     /// No thread.
     pub fn begin(&self, disk: &IndexDisk, number: u64, runs: Vec<Arc<Run>>) -> Result<(), IndexFault> {
         let (disk, is_over) = (disk.clone(), Arc::clone(&self.is_over));
-        let work = move || {
+        self.thread.begin(move || {
             let run = merge(&disk, number, &runs, &is_over)?;
             Ok(run.map(|run| Merged { run, of: runs.iter().map(|run| run.number).collect() }))
-        };
-        let spawned = std::thread::Builder::new().name("tally-ids".to_owned()).spawn(work);
-        let thread =
-            spawned.map_err(|source| IndexFault::File { file: "a thread for statement ids".to_owned(), source })?;
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(())
+        })
     }
 
     /// What came of the merge, once it is over; never waits.
@@ -127,18 +125,13 @@ impl Merging {
     /// # Errors
     /// [`IndexFault`] with which it ended.
     pub fn look(&self) -> Result<Option<Merged>, IndexFault> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take_if(|thread| thread.is_finished());
-        let died = |_| Err(IndexFault::Damaged("the thread that merges statement ids died".to_owned()));
-        thread.map_or(Ok(None), |thread| thread.join().unwrap_or_else(died))
+        self.thread.look().map(Option::flatten)
     }
 }
 
 impl Drop for Merging {
-    /// Nobody writes behind the back of the next one to open these files.
+    /// Then the thread, which is waited for, does not finish a merge that nobody would list.
     fn drop(&mut self) {
         self.stop();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // What it made is not listed, and nobody is left to be told of its fault.
-        let _ = thread.map(JoinHandle::join);
     }
 }

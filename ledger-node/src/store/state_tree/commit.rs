@@ -15,9 +15,8 @@
 use super::pages::Extent;
 use crate::store::IndexFault;
 use crate::store::disk::{IndexDisk, TreeFile};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use tally_evidence::Hash;
 
 const MAGIC: &[u8; 8] = b"TALLYTOP";
@@ -179,55 +178,4 @@ impl Commit {
         disk.durable.store(number, Ordering::SeqCst);
         Ok(height)
     }
-}
-
-/// At most one commit under way, on a thread of its own: the pages of half a million changes take the disk a while.
-#[derive(Debug, Default)]
-pub struct Committing(Mutex<Option<JoinHandle<Result<u64, IndexFault>>>>);
-
-impl Committing {
-    /// Begins a commit, when the one before is over.
-    ///
-    /// # Errors
-    /// [`IndexFault`] of the one before, or no thread.
-    pub fn begin(&self, commit: Commit) -> Result<(), IndexFault> {
-        self.finish()?;
-        let spawned = std::thread::Builder::new().name("tally-tree".to_owned()).spawn(move || commit.write());
-        let handle = spawned.map_err(|source| IndexFault::File { file: "a thread for the tree".to_owned(), source })?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
-        Ok(())
-    }
-
-    /// The block up to which the tree is durable, when a commit has ended since the last look; never waits.
-    ///
-    /// # Errors
-    /// [`IndexFault`] with which it ended.
-    pub fn look(&self) -> Result<Option<u64>, IndexFault> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.take_if(|handle| handle.is_finished()) {
-            Some(handle) => join(handle).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Waits for the commit under way.
-    ///
-    /// # Errors
-    /// [`IndexFault`] with which it ended.
-    pub fn finish(&self) -> Result<Option<u64>, IndexFault> {
-        let handle = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        handle.map(join).transpose()
-    }
-}
-
-impl Drop for Committing {
-    /// Nobody writes behind the back of the next one to open these files.
-    fn drop(&mut self) {
-        // Its fault was told, or nobody is left to be told.
-        let _ = self.finish();
-    }
-}
-
-fn join(handle: JoinHandle<Result<u64, IndexFault>>) -> Result<u64, IndexFault> {
-    handle.join().unwrap_or_else(|_| Err(IndexFault::Damaged("the thread of the state tree died".to_owned())))
 }

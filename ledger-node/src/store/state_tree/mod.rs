@@ -14,7 +14,7 @@ mod segments;
 mod top;
 mod work;
 
-pub use commit::{Commit, Committing};
+pub use commit::Commit;
 
 use super::IndexFault;
 use super::disk::IndexDisk;
