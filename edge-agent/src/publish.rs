@@ -11,6 +11,7 @@ mod cursor;
 mod events;
 mod history;
 mod json;
+mod latest;
 mod live;
 mod sparkplug;
 mod states;

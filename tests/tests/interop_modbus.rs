@@ -117,5 +117,22 @@ async fn values_arrive_and_pymodbus_and_mosquitto_may_be_killed() {
     broker.restart().await;
     values_set_are_values_heard(&mut press, &ear).await;
     neighbour_flows(&mut lathe, &ear, 4.5).await;
+
+    // The PLC loses power while the broker is away, and has nothing more to tell: a broker that comes back empty is told all the same.
+    broker.kill().await;
+    press.kill().await;
+    eventually("the outage of the press", async || {
+        let status = site.status().await;
+        let links = status["links"].as_array().unwrap();
+        links.iter().any(|link| link["state"].as_str().unwrap().starts_with("down")).then_some(())
+    })
+    .await;
+    let mark = ear.mark();
+    broker.restart().await;
+    for point in ["vibration", "name", "door"] {
+        let topic = format!("tallystick/line/press-01/{point}");
+        ear.until(mark, &topic, |json| json["e"] == "link-down" && json["v"].is_null()).await;
+    }
+    neighbour_flows(&mut lathe, &ear, 5.5).await;
     assert!(agent.is_running(), "{}", agent.tail());
 }

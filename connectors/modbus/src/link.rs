@@ -159,7 +159,7 @@ impl Poller {
                 self.report_up();
             }
             Some(failure) => {
-                let delay = unit.failed(&failure);
+                let delay = unit.failed(&failure, &batch.samples);
                 // The link is down when nobody on it answers; one silent unit is that unit's matter.
                 if self.units.iter().all(Unit::is_silent) {
                     self.is_up = false;

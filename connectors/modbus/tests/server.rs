@@ -210,6 +210,30 @@ async fn a_restarted_server_is_read_again_by_itself() {
 }
 
 #[tokio::test]
+async fn an_outage_is_told_of_every_point_also_of_those_that_were_not_due_or_had_answered() {
+    let plc = Plc::default();
+    plc.set(0, &[1]);
+    plc.set(500, &[2]);
+    plc.set(1_000, &[3]);
+    let (address, server) = plc.serve("127.0.0.1:0").await;
+    let mut rare = point("rare holding:500 u16");
+    rare.options.every = Some(Duration::from_secs(3_600));
+    let points = vec![point("first holding:0 u16"), rare, point("last holding:1000 u16")];
+    let mut link = Running::start(vec![device("press", address.port(), 1, points)]);
+    link.until("press", "rare", |outcome, _| *outcome == Ok(Value::Integer(2))).await;
+    server.abort();
+    let _ = server.await;
+    for _ in 0..2 {
+        link.until("press", "rare", |outcome, _| *outcome == Err(NoValue::LinkDown)).await;
+        let (_, server) = plc.serve(&address.to_string()).await;
+        link.until("press", "rare", |outcome, _| *outcome == Ok(Value::Integer(2))).await;
+        server.abort();
+        let _ = server.await;
+    }
+    link.stop().await;
+}
+
+#[tokio::test]
 async fn a_silent_unit_does_not_slow_its_neighbour() {
     let plc = Plc::default();
     plc.set(0, &[5]);

@@ -167,7 +167,7 @@ impl Publisher for MqttPublisher {
     }
 
     fn is_connected(&self) -> bool {
-        self.shared.is_connected.load(Ordering::Relaxed)
+        self.shared.is_connected.load(Ordering::Acquire)
     }
 
     fn dropped(&self) -> u64 {

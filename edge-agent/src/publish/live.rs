@@ -1,6 +1,7 @@
-//! Live values.
+//! Live values: each as it comes, and on a new connection to the broker, or after one was dropped, the latest of each point.
 
 use super::Devices;
+use super::latest::{Fate, Latest};
 use super::topics::Topics;
 use crate::config::PublishMode;
 use crate::spool::Spool;
@@ -8,8 +9,8 @@ use crate::status::Status;
 use crate::vault::{Kept, KeptReading};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tally_connector_api::LinkStatus;
-use tally_connector_mqtt::Publisher;
+use tally_connector_api::{LinkState, LinkStatus};
+use tally_connector_mqtt::{PublishError, Publisher};
 use tally_model::{DeviceId, DeviceSpec, NoValue, PointId, Sample};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub(super) struct Live<P> {
     status: Arc<Status>,
     /// What SCADA misses is told later.
     spool: Arc<Spool>,
+    /// What SCADA should have now.
+    latest: Latest,
     /// What the publisher had dropped by the last batch.
     dropped: u64,
 }
@@ -44,6 +47,17 @@ impl Connects {
     pub fn is_new(&mut self) -> bool {
         let connects = self.listener.borrow().connects;
         std::mem::replace(&mut self.seen, connects) != connects
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.listener.borrow().state, LinkState::Up { .. })
+    }
+
+    async fn changed(&mut self) {
+        if self.listener.changed().await.is_err() {
+            // The publisher is gone; whoever waits is told to quit next.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -75,68 +89,138 @@ impl<P: Publisher> Live<P> {
         spool: Arc<Spool>,
     ) -> Self {
         let deadbands = bands(&devices.borrow_and_update());
-        Self { mode, devices, deadbands, topics, publisher, broker, status, spool, dropped: 0 }
+        let latest = Latest::default();
+        Self { mode, devices, deadbands, topics, publisher, broker, status, spool, latest, dropped: 0 }
     }
 
-    pub async fn run(mut self, mut batches: mpsc::Receiver<Arc<Kept>>, quit: CancellationToken) {
-        while let Some(Some(kept)) = quit.run_until_cancelled(batches.recv()).await {
-            self.publish(&kept);
+    pub async fn run(mut self, batches: mpsc::Receiver<Arc<Kept>>, quit: CancellationToken) {
+        quit.run_until_cancelled(self.publish_all(batches)).await;
+    }
+
+    async fn publish_all(&mut self, mut batches: mpsc::Receiver<Arc<Kept>>) {
+        loop {
+            let is_owing = self.broker.is_up() && !self.latest.is_settled();
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(kept) => self.publish(&kept),
+                    None => return,
+                },
+                () = self.broker.changed() => self.look_at_connection(),
+                Some((device, point)) = send_owed(self.mode, &self.latest, &self.topics, &self.publisher), if is_owing => {
+                    self.latest.settle(&device, point.as_ref());
+                }
+            }
         }
     }
 
-    fn publish(&mut self, kept: &Kept) {
+    /// A new connection: the broker may have forgotten what it kept, and what was sent last may not have arrived.
+    fn look_at_connection(&mut self) {
+        if self.broker.is_new() {
+            self.latest.owe_all();
+            self.lost();
+        }
+    }
+
+    fn lost(&mut self) {
+        // What a deadband holds back would be missing at the broker: the next value goes out in any case.
+        self.deadbands.values_mut().for_each(|band| band.last = None);
+        self.spool.lost();
+    }
+
+    fn publish(&mut self, kept: &Arc<Kept>) {
         if self.devices.has_changed().unwrap_or(false) {
-            self.deadbands = bands(&self.devices.borrow_and_update());
+            let devices = self.devices.borrow_and_update();
+            self.deadbands = bands(&devices);
+            self.latest.keep_only(&devices);
         }
+        self.look_at_connection();
         let is_connected = self.publisher.is_connected();
-        if !is_connected || self.broker.is_new() {
-            // What a deadband holds back would be missing at the broker: the next value goes out in any case.
-            self.deadbands.values_mut().for_each(|band| band.last = None);
-            self.spool.lost();
+        if !is_connected {
+            self.lost();
         }
         // What a device had recorded is no live value, so it is told as history only.
         if !is_connected || kept.readings.is_empty() {
             self.status.count.live_dropped.add(kept.readings.len() as u64);
             self.spool.missed(kept);
+            self.latest.take(kept, kept.readings.iter().map(|_| Fate::Lost));
             return;
         }
-        if self.queue(kept) {
-            self.spool.told(kept);
-        } else {
+        let fates = self.queue(kept);
+        if fates.contains(&Fate::Lost) {
             self.spool.missed(kept);
+        } else {
+            self.spool.told(kept);
         }
+        self.latest.take(kept, fates);
         let dropped = self.publisher.dropped();
         self.status.count.live_dropped.add(dropped - std::mem::replace(&mut self.dropped, dropped));
     }
 
-    /// Whether all that is news in it was queued for the connection.
-    fn queue(&mut self, kept: &Kept) -> bool {
-        let changed: Vec<_> = kept.readings.iter().filter(|kept| self.is_news(kept)).collect();
+    /// Queues all that is news in it for the connection; gives what became of each reading.
+    fn queue(&mut self, kept: &Kept) -> Vec<Fate> {
+        let mut fates: Vec<_> = kept.readings.iter().map(|kept| self.fate(kept)).collect();
         match self.mode {
             PublishMode::Point => {
-                let mut all_queued = true;
-                for kept in changed {
-                    all_queued &= self.publisher.try_publish_lossy(self.topics.point(kept));
+                for (kept, fate) in kept.readings.iter().zip(&mut fates).filter(|(_, fate)| **fate == Fate::Sent) {
+                    if !self.publisher.try_publish_lossy(self.topics.point(kept)) {
+                        *fate = Fate::Lost;
+                    }
                 }
-                all_queued
             }
             PublishMode::Device => {
+                let news = kept.readings.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Sent);
+                let news: Vec<_> = news.map(|(kept, _)| kept).collect();
                 let mut all_queued = true;
-                for message in self.topics.device(&kept.device, &changed) {
+                for message in self.topics.device(&kept.device, &news) {
                     all_queued &= self.publisher.try_publish_lossy(message);
                 }
-                all_queued
+                if !all_queued {
+                    fates.iter_mut().filter(|fate| **fate == Fate::Sent).for_each(|fate| *fate = Fate::Lost);
+                }
             }
         }
+        fates
     }
 
-    fn is_news(&mut self, kept: &KeptReading) -> bool {
+    /// Held back by its deadband, or to be sent.
+    fn fate(&mut self, kept: &KeptReading) -> Fate {
         if self.deadbands.is_empty() {
-            return true;
+            return Fate::Sent;
         }
         let key = (kept.reading.device.clone(), kept.reading.sample.point.clone());
-        self.deadbands.get_mut(&key).is_none_or(|band| band.leaves(&kept.reading.sample))
+        let is_news = self.deadbands.get_mut(&key).is_none_or(|band| band.leaves(&kept.reading.sample));
+        if is_news { Fate::Sent } else { Fate::Held }
     }
+}
+
+/// Sends the latest reading of a point (or all of a device, in that mode) that the broker lacks; gives what it has then. Waits while
+/// the connection takes no more, and may be dropped at any time.
+async fn send_owed<P: Publisher>(
+    mode: PublishMode,
+    latest: &Latest,
+    topics: &Topics,
+    publisher: &P,
+) -> Option<(DeviceId, Option<PointId>)> {
+    let (device, mut readings) = latest.first_owed()?;
+    let (messages, point) = match mode {
+        PublishMode::Point => {
+            let (kept, _) = readings.find(|(_, is_owed)| *is_owed)?;
+            (vec![topics.point(kept)], Some(kept.reading.sample.point.clone()))
+        }
+        PublishMode::Device => {
+            let readings: Vec<_> = readings.map(|(kept, _)| kept).collect();
+            (topics.device(device, &readings).collect(), None)
+        }
+    };
+    for message in messages {
+        let topic = message.topic.clone();
+        if let Err(fault) = publisher.publish(message).await
+            && !matches!(fault, PublishError::Stopped)
+        {
+            tracing::warn!(topic, %fault, "a live value cannot be published");
+        }
+    }
+    Some((device.clone(), point))
 }
 
 impl Band {

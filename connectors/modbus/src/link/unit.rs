@@ -10,7 +10,7 @@ use crate::error::Failure;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Backoff, Clock};
-use tally_model::{DeviceSpec, LinkSecurity, Origin, Quality, Sample};
+use tally_model::{DeviceSpec, LinkSecurity, NoValue, Origin, Quality, Sample};
 use tokio::time::Instant;
 
 pub(super) struct Unit {
@@ -22,7 +22,8 @@ pub(super) struct Unit {
     silent_until: Option<Instant>,
     /// Set by a reset after a timeout or nonsense: the next values are marked uncertain, once.
     is_suspect: bool,
-    /// Whether this outage of the link has been told already.
+    /// Whether this outage of the link has been told of all points: a turn that broke off tells it of those that were due and not
+    /// answered before, which may not be all.
     pub(super) told_down: bool,
     /// What it calls itself; `None` when nobody wants to know.
     identity: Option<Identity>,
@@ -105,8 +106,9 @@ impl Unit {
         let was_silent = self.silent_until.is_some() || self.told_down;
         let samples = Vec::with_capacity(self.device.points.len());
         let mut turn = Turn { manners: &self.manners, desk, clock, samples };
-        for rate in self.rates.iter_mut().filter(|rate| rate.next <= now) {
-            let skipped = rate.plan_next(now);
+        // What was said to be down is asked at once when it is back, however rarely otherwise.
+        for rate in self.rates.iter_mut().filter(|rate| rate.next <= now || self.told_down) {
+            let skipped = if rate.next <= now { rate.plan_next(now) } else { 0 };
             overruns = overruns.saturating_add(if was_silent { 0 } else { skipped });
             for slot in &mut rate.slots {
                 match failure.as_ref().map(Failure::reason) {
@@ -133,14 +135,15 @@ impl Unit {
         self.told_down = false;
     }
 
-    /// answering → silent; gives the time until it is asked again at the earliest.
-    pub(super) fn failed(&mut self, failure: &Failure) -> Duration {
+    /// answering → silent, with what that turn gave; gives the time until it is asked again at the earliest.
+    pub(super) fn failed(&mut self, failure: &Failure, samples: &[Sample]) -> Duration {
         if self.backoff.attempts() == 0 {
             let fault = failure.clone().into_link_fault();
             tracing::warn!(device = %self.device.id, %fault, "device is out of reach, it is asked again by itself");
         }
+        let is_down = |sample: &Sample| sample.outcome == Err(NoValue::LinkDown);
+        self.told_down = samples.len() == self.device.points.len() && samples.iter().all(is_down);
         self.is_suspect |= matches!(failure, Failure::Timeout(_) | Failure::Nonsense(_));
-        self.told_down |= matches!(failure, Failure::Line(_));
         let delay = self.backoff.next_delay();
         self.silent_until = Instant::now().checked_add(delay);
         delay

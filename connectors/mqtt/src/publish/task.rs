@@ -102,7 +102,7 @@ impl Task {
     async fn publish_until_stopped(&mut self) {
         loop {
             let end = self.connection().await;
-            self.shared.is_connected.store(false, Ordering::Relaxed);
+            self.shared.is_connected.store(false, Ordering::Release);
             self.table.connection_lost();
             self.drop_live_values();
             let End::Failed(fault) = end else { return };
@@ -224,8 +224,9 @@ impl Task {
         for place in unacknowledged {
             self.hand(place, connection)?;
         }
-        self.shared.is_connected.store(true, Ordering::Relaxed);
+        // In this order: whoever finds us connected finds the connection counted.
         self.status.up(self.clock.now());
+        self.shared.is_connected.store(true, Ordering::Release);
         Ok(())
     }
 
