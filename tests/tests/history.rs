@@ -42,6 +42,8 @@ fn recorded(ear: &Ear) -> Vec<(f64, String)> {
     let told = historical.map(|value| {
         assert_eq!((&value["p"], &value["n"]), (&json!("speed"), &Value::Null), "{value}");
         assert_eq!((&value["q"], &value["u"]), (&json!("good"), &json!("1")), "{value}");
+        // Told after the outage in which it was recorded.
+        assert!(value["r"].as_str().unwrap() > value["t"].as_str().unwrap(), "{value}");
         (value["v"].as_f64().unwrap(), value["t"].as_str().unwrap().to_owned())
     });
     told.collect()

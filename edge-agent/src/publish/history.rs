@@ -1,7 +1,7 @@
 //! What SCADA missed, as JSON: several readings a message, QoS 1, not retained (`docs/formats/topics.md`).
 
 use super::Devices;
-use super::json::{Late, READING_BYTES};
+use super::json::{Late, TOLD_BYTES};
 use super::live::{Bands, bands};
 use super::topics::Topics;
 use crate::spool::{Gap, Teller, Told};
@@ -31,7 +31,7 @@ impl<P: Publisher> JsonHistory<P> {
     }
 
     fn messages(&mut self, told: &Told) -> Vec<Message> {
-        let room = MESSAGE_BYTES.min((told.readings.len() + told.recorded.len()) * READING_BYTES);
+        let room = MESSAGE_BYTES.min((told.readings.len() + told.recorded.len()) * TOLD_BYTES);
         let (mut messages, mut open) = (Vec::new(), Late::with_capacity(room));
         let mut close_full = |open: &mut Late| {
             if open.len() >= MESSAGE_BYTES {

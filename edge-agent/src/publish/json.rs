@@ -10,18 +10,16 @@ use tally_model::{Quality, Reading, Sample, Timestamp};
 /// than the longest reading.
 const CYCLE_BYTES: usize = 128 << 10;
 
-/// What a reading takes in a message, about; messages are allocated for so much at once.
-pub(super) const READING_BYTES: usize = 96;
+/// What a reading takes in a message of a cycle, about; messages are allocated for so much at once.
+const READING_BYTES: usize = 96;
+/// The same with both times and its number.
+pub(super) const TOLD_BYTES: usize = READING_BYTES + 48;
 
 /// One reading with its number: the payload of `mode: point`.
 pub(super) fn point(reading: &Reading) -> Vec<u8> {
-    let mut json = Json::with_capacity(READING_BYTES + 32);
+    let mut json = Json::with_capacity(TOLD_BYTES);
     json.raw("{");
-    json.outcome(&reading.sample);
-    json.raw(",");
-    json.time("t", reading.sample.source_time);
-    json.raw(",");
-    json.time("r", reading.sample.received);
+    json.told(&reading.sample);
     json.number(",\"n\":", reading.number);
     json.raw("}");
     json.bytes
@@ -104,7 +102,7 @@ pub(super) struct Late {
 impl Late {
     /// Empty, with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        let mut json = Json::with_capacity(bytes + 2 * READING_BYTES);
+        let mut json = Json::with_capacity(bytes + 2 * TOLD_BYTES);
         json.raw("{\"history\":[");
         Self { json, count: 0 }
     }
@@ -114,9 +112,7 @@ impl Late {
         json.raw(if self.count > 0 { ",{\"p\":\"" } else { "{\"p\":\"" });
         json.raw(reading.sample.point.as_str());
         json.raw("\",");
-        json.outcome(&reading.sample);
-        json.raw(",");
-        json.time("t", reading.sample.source_time);
+        json.told(&reading.sample);
         json.number(",\"n\":", reading.number);
         json.raw("}");
         self.count += 1;
@@ -128,9 +124,7 @@ impl Late {
         json.raw(if self.count > 0 { ",{\"p\":\"" } else { "{\"p\":\"" });
         json.raw(sample.point.as_str());
         json.raw("\",");
-        json.outcome(sample);
-        json.raw(",");
-        json.time("t", sample.source_time);
+        json.told(sample);
         json.raw(",\"historical\":true}");
         self.count += 1;
     }
@@ -195,6 +189,15 @@ impl Json {
             Quality::Uncertain => ",\"q\":\"uncertain\"",
             Quality::Bad => ",\"q\":\"bad\"",
         });
+    }
+
+    /// The outcome, `"t"` and `"r"`.
+    fn told(&mut self, sample: &Sample) {
+        self.outcome(sample);
+        self.raw(",");
+        self.time("t", sample.source_time);
+        self.raw(",");
+        self.time("r", sample.received);
     }
 
     fn time(&mut self, name: &str, at: Timestamp) {
@@ -304,15 +307,13 @@ mod tests {
             let mut late = Late::with_capacity(10);
             let mut told = Vec::new();
             for KeptReading { reading, .. } in &readings {
-                let number = json!(reading.number);
-                let received = json!(reading.sample.received.to_string());
-                let told_live = [("n", number.clone()), ("r", received)];
-                prop_assert_eq!(parse(&point(reading)), tree(&reading.sample, &told_live));
+                let received = ("r", json!(reading.sample.received.to_string()));
+                let (number, name) = (("n", json!(reading.number)), ("p", json!(reading.sample.point)));
+                prop_assert_eq!(parse(&point(reading)), tree(&reading.sample, &[number.clone(), received.clone()]));
                 late.push(reading);
-                told.push(tree(&reading.sample, &[("n", number), ("p", json!(reading.sample.point))]));
+                told.push(tree(&reading.sample, &[number, received.clone(), name.clone()]));
                 late.push_recorded(&reading.sample);
-                let more = [("historical", json!(true)), ("p", json!(reading.sample.point))];
-                told.push(tree(&reading.sample, &more));
+                told.push(tree(&reading.sample, &[("historical", json!(true)), received, name]));
             }
             prop_assert_eq!(parse(&late.finish()), json!({"history": told}));
         }
