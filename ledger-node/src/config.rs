@@ -139,7 +139,7 @@ impl NodeConfig {
         // It may hold the password of the projection's database.
         let text = zeroize::Zeroizing::new(read(file)?);
         let folder = file.parent().unwrap_or(Path::new("."));
-        Self::parse(&text, folder).map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
+        Self::check(&text, folder, Some(file)).map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
     }
 
     /// Checks a text; relative paths count from `folder`.
@@ -147,8 +147,13 @@ impl NodeConfig {
     /// # Errors
     /// All mistakes, or the first one when the text is no YAML or has the wrong shape.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
+        Self::check(text, folder, None)
+    }
+
+    /// `file` is where the text stands.
+    fn check(text: &str, folder: &Path, file: Option<&Path>) -> Result<Self, Vec<Fault>> {
         let raw: RawConfig = check_yaml(text, "node.yaml", "docs/operator/node.md lists every key")?;
-        let mut checker = Checker { folder, faults: Vec::new() };
+        let mut checker = Checker { folder, file, faults: Vec::new() };
         let data = raw.data;
         let (retention, segment) = checker.retention(&raw.retention, &folder.join(&data));
         let follow_as = follow_as(raw.follow.as_ref().map(|follow| &follow.value), folder);

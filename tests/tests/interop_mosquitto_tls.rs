@@ -23,7 +23,8 @@ impl Pki<'_> {
             let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
             let certificate = params.signed_by(&key, &issuer).unwrap();
             std::fs::write(self.file(&format!("{authority}-{name}.pem")), certificate.pem()).unwrap();
-            std::fs::write(self.file(&format!("{authority}-{name}.key")), key.serialize_pem()).unwrap();
+            tally_secrets::write(&self.file(&format!("{authority}-{name}.key")), key.serialize_pem().as_bytes())
+                .unwrap();
         }
     }
 

@@ -5,7 +5,6 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tally_secrets::{OpenToOthers, SecretFault};
@@ -71,17 +70,7 @@ pub fn private_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, Tls
         SecretFault::Open(open) => open.into(),
         SecretFault::Read(fault) => file_fault("our key", file, &fault),
     })?;
-    key_of(file, &pem)
-}
-
-/// The same without a look at who may read it.
-pub(crate) fn read_key(file: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, TlsFault> {
-    let text = File::open(file).and_then(|mut opened| tally_secrets::text(&mut opened));
-    key_of(file, text.map_err(|fault| file_fault("our key", file, &fault))?.as_bytes())
-}
-
-fn key_of(file: &Path, pem: &[u8]) -> Result<Zeroizing<PrivateKeyDer<'static>>, TlsFault> {
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|fault| file_fault("our key", file, &fault))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|fault| file_fault("our key", file, &fault))?;
     Ok(Zeroizing::new(key))
 }
 

@@ -3,7 +3,7 @@
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::args::{KeysArgs, KeysCommand};
 use clap::ValueEnum;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -150,7 +150,8 @@ fn read_public(file: &Path) -> Result<NoteVerifyingKey, Fault> {
         token @ KeySource::Token(_) => return Ok(token.open()?.public()?.into()),
     };
     let shown = file.display();
-    let pem = Zeroizing::new(std::fs::read_to_string(&file).context(format_args!("reading {shown}"))?);
+    let read = File::open(&file).and_then(|mut opened| tally_secrets::text(&mut opened));
+    let pem = read.context(format_args!("reading {shown}"))?;
     if pem.contains("PRIVATE KEY") {
         return Ok(NoteSigningKey::from_pem(&read_secret(&file)?).context(shown)?.public().clone());
     }

@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{Error, ProtocolVersion};
 
-pub use tally_tls::{TlsFault, check, denied, sha256};
+pub use tally_tls::{TlsFault, check, denied, private_key, sha256};
 
 /// Makes a connection secure.
 ///

@@ -47,7 +47,7 @@ impl Pki {
 
     fn write(&self, name: &str, certificate: &str, key: &str) {
         std::fs::write(self.certificate(name), certificate).unwrap();
-        std::fs::write(self.key(name), key).unwrap();
+        tally_secrets::write(&self.key(name), key.as_bytes()).unwrap();
     }
 
     fn certificate(&self, name: &str) -> PathBuf {

@@ -44,7 +44,7 @@ impl Pki {
 
     fn write(&self, name: &str, certificate: &str, key: &str) {
         std::fs::write(self.file(&format!("{name}.pem")), certificate).unwrap();
-        std::fs::write(self.file(&format!("{name}.key")), key).unwrap();
+        tally_secrets::write(&self.file(&format!("{name}.key")), key.as_bytes()).unwrap();
     }
 
     fn file(&self, name: &str) -> PathBuf {

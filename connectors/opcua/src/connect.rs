@@ -6,11 +6,14 @@ use crate::expiry::Expiry;
 use crate::session::Connection;
 use crate::{Settings, config, endpoint, trust};
 use opcua::client::{Client, IdentityToken};
+use opcua::crypto::{CertificateStore, PrivateKey};
 use opcua::types::MessageSecurityMode;
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 use tally_connector_api::LinkFault;
 use tally_model::{Security, Timestamp};
+use tally_secrets::SecretFault;
 
 /// Opens sessions, one after the other.
 pub(crate) struct Connector {
@@ -65,10 +68,10 @@ impl Connector {
     }
 
     async fn prepare(&mut self) -> Result<(), LinkFault> {
+        let settings = self.settings.clone();
+        let made = tokio::task::spawn_blocking(move || trust::ensure_own(&settings)).await;
+        made.map_err(|fault| LinkFault::Refused(format!("making our certificate failed: {fault}")))??;
         if self.client.is_none() {
-            let settings = self.settings.clone();
-            let made = tokio::task::spawn_blocking(move || trust::ensure_own(&settings)).await;
-            made.map_err(|fault| LinkFault::Refused(format!("making our certificate failed: {fault}")))??;
             self.client = Some(config::client(&self.settings, self.timeout)?);
         }
         Ok(())
@@ -78,15 +81,26 @@ impl Connector {
 /// Who we say we are. A user certificate is read at every connect, so that a renewed one needs no restart.
 fn identity(security: &Security) -> Result<IdentityToken, LinkFault> {
     match (&security.user_certificate, &security.user_key, &security.user, &security.password) {
-        (Some(certificate), Some(key), ..) => IdentityToken::new_x509_path(certificate, key).map_err(|fault| {
-            let (certificate, key) = (certificate.display(), key.display());
-            LinkFault::Credentials(format!(
-                "the user certificate `{certificate}` or its key `{key}` cannot be read: {fault}"
-            ))
-        }),
+        (Some(certificate), Some(key), ..) => {
+            let of_certificate = |fault: String| unusable("certificate", certificate, &fault);
+            let certificate = CertificateStore::read_cert(certificate).map_err(of_certificate)?;
+            Ok(IdentityToken::new_x509(certificate, user_key(key)?))
+        }
         (_, _, Some(user), Some(password)) => Ok(IdentityToken::new_user_name(user, password.reveal())),
         _ => Ok(IdentityToken::Anonymous),
     }
+}
+
+fn user_key(file: &Path) -> Result<PrivateKey, LinkFault> {
+    let pem = tally_secrets::read_text(file).map_err(|fault| match fault {
+        SecretFault::Open(open) => LinkFault::Credentials(format!("the key of the user certificate {open}")),
+        SecretFault::Read(fault) => unusable("key", file, &fault),
+    })?;
+    PrivateKey::from_pem(pem.as_bytes()).map_err(|_| unusable("key", file, &"it holds no RSA key in PEM form"))
+}
+
+fn unusable(what: &str, file: &Path, fault: &dyn std::fmt::Display) -> LinkFault {
+    LinkFault::Credentials(format!("the user's {what} `{}` cannot be read: {fault}", file.display()))
 }
 
 /// Some servers close the line without a word on a certificate they do not know; they did answer the question before.

@@ -20,11 +20,12 @@ use crate::pki::TrustList;
 use opcua::crypto::{CertificateStore, X509, X509Data};
 use opcua::types::EndpointDescription;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tally_connector_api::LinkFault;
+use zeroize::Zeroizing;
 
 /// A server that shows a new certificate at every connect must not fill the disk.
 const REJECTED_FILES_MAX: usize = 100;
@@ -46,7 +47,8 @@ pub(crate) fn ensure_own(settings: &Settings) -> Result<(), LinkFault> {
         fs::create_dir_all(settings.pki.join(directory)).map_err(|fault| unusable(&settings.pki, &fault))?;
     }
     match (certificate.exists(), key.exists()) {
-        (true, true) => Ok(()),
+        // The library reads it itself, at every connect.
+        (true, true) => tally_secrets::judge(&key).map_err(|open| LinkFault::Refused(open.to_string())),
         (false, false) => make_own(settings, &certificate, &key),
         _ => Err(LinkFault::Refused(format!(
             "{} and {} belong together, but one of them is missing; restore it, or remove the other to get a new pair \
@@ -65,8 +67,8 @@ fn make_own(settings: &Settings, certificate: &Path, key: &Path) -> Result<(), L
     let (new_certificate, new_key) = (staging.join("cert.der"), staging.join("private.pem"));
     CertificateStore::create_certificate_and_key(&own_data(settings), true, &new_certificate, &new_key)
         .map_err(|fault| LinkFault::Refused(format!("our certificate cannot be made: {fault}")))?;
-    let pem = fs::read_to_string(&new_key).map_err(io_fault)?.replace('\r', "\n");
-    write_private(key, pem.as_bytes()).map_err(io_fault)?;
+    let pem = fs::File::open(&new_key).and_then(|mut file| tally_secrets::text(&mut file)).map_err(io_fault)?;
+    write_private(key, Zeroizing::new(pem.replace('\r', "\n")).as_bytes()).map_err(io_fault)?;
     // Last: a crash before leaves no certificate beside the key, which `ensure_own` names.
     fs::rename(&new_certificate, certificate).map_err(io_fault)?;
     fs::remove_dir_all(&staging).map_err(io_fault)?;
@@ -190,13 +192,7 @@ fn private_directory(path: &Path) -> io::Result<()> {
 /// Written beside and renamed: a reader sees no half key, and nobody else sees any.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside: PathBuf = path.with_extension("tmp");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    tally_secrets::write(&beside, bytes)?;
     fs::rename(&beside, path)
 }
 
@@ -239,6 +235,16 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::metadata(directory.path().join(OWN_KEY)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
+        }
+        #[cfg(unix)]
+        {
+            let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(directory.path().join(OWN_KEY), mode(0o644)).unwrap();
+            let fault = ensure_own(&settings).unwrap_err().to_string();
+            assert!(
+                fault.contains("private.pem") && fault.contains("mode 0644") && fault.contains("chmod 600"),
+                "{fault}"
+            );
         }
         fs::remove_file(directory.path().join(OWN_KEY)).unwrap();
         let fault = ensure_own(&settings).unwrap_err().to_string();

@@ -158,6 +158,11 @@ async fn a_user_with_a_certificate_gets_in_and_a_stranger_does_not() {
     let fault = reader.down(|fault| matches!(fault, LinkFault::Credentials(_))).await.to_string();
     assert!(fault.contains("user_certificate"), "{fault}");
     reader.stop().await;
+    std::fs::set_permissions(&stranger.1, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let mut reader = Reader::start(vec![device.clone()], settings(pki.path(), true));
+    let fault = reader.down(|fault| matches!(fault, LinkFault::Credentials(_))).await.to_string();
+    assert!(fault.contains("mode 0640") && fault.contains("chmod 600"), "{fault}");
+    reader.stop().await;
     device.security.user_key = None;
     assert!(link(vec![device], settings(pki.path(), true)).err().unwrap().to_string().contains("`user_key`"));
     plant.stop().await;

@@ -18,6 +18,7 @@ use tally_connector_mqtt::sparkplug::Name;
 use tally_evidence::{BATCH_TRIGGERS_MAX, SealingKey, VerifyingKey};
 use tally_keys::KeySource;
 use tally_model::{Endpoint, EndpointFault, MqttBroker, PartyId, Secret, Tls};
+use tally_secrets::SecretFault;
 use zeroize::Zeroizing;
 
 /// Below this an outbox holds a handful of triggers and a vault a few minutes: a slip, not a wish.
@@ -274,12 +275,31 @@ impl Checker<'_> {
             self.fault(written.referenced, "a password without a user; MQTT has no such login, write `user:` too");
             return None;
         }
-        let Some(name) = written.value.reveal().strip_prefix("env:") else { return Some(written.value.clone()) };
-        let found = (self.environment)(name).map(Secret::new);
-        if found.is_none() {
-            self.fault(written.referenced, format!("the environment variable {name} is not set"));
+        match written.value.reveal().split_once(':') {
+            Some(("env", name)) => {
+                let found = (self.environment)(name).map(Secret::new);
+                if found.is_none() {
+                    self.fault(written.referenced, format!("the environment variable {name} is not set"));
+                }
+                found
+            }
+            Some(("file", path)) => {
+                let path = self.path(path);
+                let read = tally_secrets::read_password(&path).map_err(|fault| match fault {
+                    SecretFault::Open(open) => open.to_string(),
+                    SecretFault::Read(fault) => format!("{} cannot be read: {fault}", path.display()),
+                });
+                let read = read.map_err(|fault| self.fault(written.referenced, format!("the password: {fault}")));
+                read.ok().map(|password| Secret::new(password.as_str().to_owned()))
+            }
+            _ => {
+                if let Err(open) = tally_secrets::judge(self.file) {
+                    let text = format!("with a password in it, {open}, or write `password: file:PATH` or `env:NAME`");
+                    self.fault(written.referenced, text);
+                }
+                Some(written.value.clone())
+            }
         }
-        found
     }
 
     /// `off` is the only way to have none: a slip must not end them.

@@ -47,6 +47,42 @@ fn the_sample_is_read() {
 }
 
 #[test]
+fn keys_and_passwords_are_read_from_what_nobody_else_may_read() {
+    let dir = site();
+    let in_file = |name: &str| dir.path().join(name);
+    let authority = tally_ca::Authority::init(&in_file("ca"), "plant", 10, 1_790_000_000).unwrap();
+    authority.issue_into(dir.path(), &["own".to_owned()], 10, 1_790_000_000).unwrap();
+    std::fs::write(in_file("secret"), "hunter2\n").unwrap();
+    std::fs::write(in_file("agent.yaml"), "").unwrap();
+    let tls = "ca: ca.pem, certificate: own.pem, key: own.key";
+    let node = "unix:/run/tallystick/node.sock";
+    let cases = [
+        ("own.key", "mqtt://127.0.0.1:1883\"", format!("mqtts://127.0.0.1:8883\", {tls}"), 7),
+        ("own.key", node, format!("tls:node.plant:7460\ntls: {{{tls}}}"), 6),
+        ("secret", "env:PASSWORD", "file:secret".to_owned(), 7),
+        ("secret", node, format!("{node}\ntoken: secret"), 7),
+        ("agent.yaml", "env:PASSWORD", "hunter2".to_owned(), 7),
+        ("agent.key", "data: data", "data: data".to_owned(), 5),
+    ];
+    for (file, from, to, line) in cases {
+        let (text, file) = (GOOD.replace(from, &to), in_file(file));
+        for mode in [0o640, 0o644, 0o602] {
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+            let error = parse(dir.path(), &text).unwrap_err();
+            assert!(error.faults.len() == 1 && error.faults[0].line == line, "{to}: {error}");
+            let says = [file.display().to_string(), format!("{mode:04o}"), format!("chmod 600 {}", file.display())];
+            assert!(says.iter().all(|says| error.faults[0].text.contains(says)), "{to}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        let config = parse(dir.path(), &text).unwrap();
+        if to.ends_with("secret") && from.starts_with("env") || to == "hunter2" {
+            assert_eq!(config.broker.unwrap().password.unwrap().reveal(), "hunter2");
+        }
+    }
+}
+
+#[test]
 fn every_slip_is_named_with_its_line() {
     let dir = site();
     for (from, to, line, says) in [

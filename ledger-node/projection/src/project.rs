@@ -42,6 +42,12 @@ impl Place {
         }
     }
 
+    /// Whether its address says a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        matches!(self, Self::Postgres(url) if crate::postgres::parse(url).is_ok_and(|config| config.get_password().is_some()))
+    }
+
     /// A connection that only reads.
     ///
     /// # Errors

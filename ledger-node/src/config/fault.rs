@@ -66,6 +66,8 @@ fn shape(error: &serde_saphyr::Error, file: &str, hint: &str) -> Fault {
 /// Collects every fault.
 pub(crate) struct Checker<'a> {
     pub(crate) folder: &'a Path,
+    /// Where the text stands, when it stands in a file.
+    pub(crate) file: Option<&'a Path>,
     pub(crate) faults: Vec<Fault>,
 }
 

@@ -115,6 +115,34 @@ fn where_the_projection_is() {
 }
 
 #[test]
+fn a_database_password_is_read_from_what_nobody_else_may_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, address) = (dir.path().join("node.yaml"), dir.path().join("postgres"));
+    let url = "postgres://tally:s3cret@127.0.0.1/plant";
+    let given = |text: &str, mode: u32, address_mode: u32| {
+        std::fs::write(&config, format!("{GOOD}projection: {{postgres: \"{text}\"}}\n")).unwrap();
+        std::fs::write(&address, format!("{url}\n")).unwrap();
+        for (file, mode) in [(&config, mode), (&address, address_mode)] {
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        NodeConfig::load(&config).map(|config| config.projection.unwrap()).map_err(|fault| fault.to_string())
+    };
+    for (text, mode, address_mode) in [(url, 0o600, 0o644), ("file:postgres", 0o644, 0o600), (url, 0o400, 0o644)] {
+        assert_eq!(given(text, mode, address_mode), Ok(Place::Postgres(url.into())), "{text} {mode:o}");
+    }
+    assert!(given("postgres://tally@127.0.0.1/plant", 0o644, 0o644).is_ok(), "no password, no secret");
+    for (text, mode, address_mode, named) in [
+        (url, 0o640, 0o600, "node.yaml"),
+        ("file:postgres", 0o600, 0o640, "postgres"),
+        ("file:none", 0o600, 0o600, "none"),
+    ] {
+        let fault = given(text, mode, address_mode).unwrap_err();
+        assert!(fault.contains("node.yaml:9") && fault.contains(named) && !fault.contains("s3cret"), "{fault}");
+        assert!(fault.contains("chmod 600") && fault.contains("0640") || text == "file:none", "{fault}");
+    }
+}
+
+#[test]
 fn unknown_and_missing_keys_are_refused_with_their_line() {
     let unknown = parse(&format!("{GOOD}colour: red\n")).unwrap_err();
     assert_eq!(unknown[0].line, 9);

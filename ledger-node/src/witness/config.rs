@@ -93,7 +93,7 @@ impl WitnessConfig {
     /// All mistakes, or the first one when the text is no YAML or has the wrong shape.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Fault>> {
         let raw: RawConfig = check_yaml(text, "witness.yaml", LISTS)?;
-        let mut checker = Checker { folder, faults: Vec::new() };
+        let mut checker = Checker { folder, file: None, faults: Vec::new() };
         let watching = RawWatching { name: raw.name, key: raw.key, data: Some(raw.data), logs: raw.logs };
         let watching = watching.check(&mut checker, "", Path::new(""));
         let places = checker.places(&WrittenDoor {

@@ -1,9 +1,10 @@
 //! What comes from outside the file: environment variables and secret files.
 
 use super::{Checker, Site};
+use crate::fault::Fault;
 use std::path::Path;
 use tally_model::Secret;
-use zeroize::Zeroizing;
+use tally_secrets::{OpenToOthers, SecretFault};
 
 impl Checker<'_> {
     /// Replaces `${NAME}` and `${NAME:-default}`; `None` when that cannot be done.
@@ -73,15 +74,30 @@ impl Checker<'_> {
 
     fn secret_file(&mut self, site: &Site<'_>, path: &str) -> Option<String> {
         let path = self.base.join(Path::new(path));
-        match std::fs::read_to_string(&path).map(Zeroizing::new) {
-            Ok(text) => Some(text.trim_end_matches(['\n', '\r']).to_owned()),
-            Err(fault) => {
+        let fault = match tally_secrets::read_password(&path) {
+            Ok(text) => return Some(text.as_str().to_owned()),
+            Err(SecretFault::Open(open)) => open_to_others(site, &open),
+            Err(SecretFault::Read(fault)) => {
                 let fault = site.fault(format!("the file with the password cannot be read: {fault}"));
-                self.report(fault.found(format!("`{}`", path.display())));
-                None
+                fault.found(format!("`{}`", path.display()))
             }
+        };
+        self.report(fault);
+        None
+    }
+
+    /// A private key that others may read; one that is not here, or that only the agent may read, is none of our business.
+    pub(super) fn private_key(&mut self, site: &Site<'_>, file: &Path) {
+        if let Err(open) = tally_secrets::judge(file) {
+            self.report(open_to_others(site, &open));
         }
     }
+}
+
+fn open_to_others(site: &Site<'_>, open: &OpenToOthers) -> Fault {
+    let fault =
+        site.fault("others may read this file").found(format!("`{}`, mode {:04o}", open.file.display(), open.mode));
+    fault.allowed("mode 0600 or 0400").hint(format!("`chmod 600 {}`", open.file.display()))
 }
 
 fn is_variable(name: &str) -> bool {

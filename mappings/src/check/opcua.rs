@@ -104,6 +104,9 @@ impl Checker<'_> {
             |path: &String| site.document.file.parent().map_or_else(|| PathBuf::from(path), |dir| dir.join(path));
         security.user_certificate = written.user_certificate.as_ref().map(beside);
         security.user_key = written.user_key.as_ref().map(beside);
+        if let Some(file) = &security.user_key {
+            self.private_key(&site.key("user_key"), file);
+        }
         security.insecure = written.insecure.unwrap_or(false);
         match (&written.user_certificate, &written.user_key) {
             (Some(_), None) => {

@@ -55,5 +55,8 @@ impl Checker<'_> {
                 self.report(site.key(key).fault("there is no such file").found(format!("`{}`", file.display())));
             }
         }
+        if let Some(file) = &tls.key {
+            self.private_key(&site.key("key"), file);
+        }
     }
 }

@@ -11,15 +11,14 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tally_connector_api::tls::private_key;
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
@@ -76,9 +75,7 @@ impl Pki {
         let file = self.folder.join(format!("{name}.pem"));
         fs::write(&file, certificate).map_err(|reason| fault(&file, reason))?;
         let file = self.folder.join(format!("{name}.key"));
-        let opened = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
-        let written = opened.and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()));
-        written.map_err(|reason| fault(&file, reason))
+        tally_secrets::write(&file, key.serialize_pem().as_bytes()).map_err(|reason| fault(&file, reason))
     }
 
     /// What greets clients: only those whose certificate the authority signed are let in.
@@ -87,7 +84,7 @@ impl Pki {
         let unusable = |what: &str, fault: &dyn std::fmt::Display| format!("{}: {fault}", file(what).display());
         let certificate =
             |name: &str| CertificateDer::from_pem_file(file(name)).map_err(|fault| unusable(name, &fault));
-        let key = PrivateKeyDer::from_pem_file(file("server.key")).map_err(|fault| unusable("server.key", &fault))?;
+        let key = private_key(&file("server.key")).map_err(|fault| fault.to_string())?;
         let mut roots = RootCertStore::empty();
         roots.add(certificate("ca.pem")?).map_err(|fault| unusable("ca.pem", &fault))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -98,7 +95,7 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .map_err(|fault| unusable("server.pem", &fault))?
             .with_client_cert_verifier(clients)
-            .with_single_cert(vec![certificate("server.pem")?], key)
+            .with_single_cert(vec![certificate("server.pem")?], key.clone_key())
             .map_err(|fault| unusable("server.pem", &fault))?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
@@ -121,6 +118,10 @@ mod tests {
         for key in ["ca.key", "server.key", "client.key"] {
             assert_eq!(fs::metadata(given.join(key)).unwrap().permissions().mode() & 0o777, 0o600, "{key}");
         }
+        fs::set_permissions(given.join("server.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        let fault = Pki::prepare(Some(&given), "127.0.0.1").unwrap().acceptor().err().unwrap();
+        assert!(fault.contains("mode 0644") && fault.contains("chmod 600"), "{fault}");
+        fs::set_permissions(given.join("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(given.join("server.key"), "no key").unwrap();
         let fault = Pki::prepare(Some(&given), "127.0.0.1").unwrap().acceptor().err().unwrap();
         assert!(fault.contains("server.key"), "{fault}");

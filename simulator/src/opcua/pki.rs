@@ -2,6 +2,8 @@
 
 use crate::SimError;
 use opcua::crypto::{CertificateStore, X509Data};
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Relative to the directory.
@@ -29,7 +31,11 @@ impl Pki {
                 CertificateStore::create_certificate_and_key(&data, true, &certificate, &key).map(drop)
             });
             made.await.map_err(|fault| SimError::OpcUa(fault.to_string()))?.map_err(SimError::OpcUa)?;
+            // The library writes it readable for all, and reads it itself.
+            let closed = std::fs::set_permissions(pki.directory.join(KEY), Permissions::from_mode(0o600));
+            closed.map_err(|fault| SimError::OpcUa(format!("{}: {fault}", pki.directory.join(KEY).display())))?;
         }
+        tally_secrets::judge(&pki.directory.join(KEY)).map_err(|open| SimError::OpcUa(open.to_string()))?;
         Ok(pki)
     }
 
@@ -59,7 +65,7 @@ fn temporary_directory(device: &str) -> Result<PathBuf, SimError> {
     loop {
         let name = format!("tallystick-sim-{device}-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        match std::fs::create_dir(&directory) {
+        match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
             Ok(()) => return Ok(directory),
             Err(fault) if fault.kind() == std::io::ErrorKind::AlreadyExists && number < u32::MAX => number += 1,
             Err(fault) => return Err(SimError::OpcUa(format!("{} cannot be made: {fault}", directory.display()))),
@@ -77,5 +83,21 @@ fn certificate_data(device: &str) -> X509Data {
         state: String::new(),
         alt_host_names: X509Data::alt_host_names(&application_uri(device), None, true, true, false),
         certificate_duration_days: 3_650,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn its_key_is_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join(KEY);
+        Pki::prepare(Some(folder.path()), "cnc").await.unwrap();
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+        let fault = Pki::prepare(Some(folder.path()), "cnc").await.err().unwrap().to_string();
+        assert!(fault.contains("mode 0640") && fault.contains("chmod 600"), "{fault}");
     }
 }

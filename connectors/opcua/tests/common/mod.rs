@@ -187,6 +187,8 @@ pub fn user_certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.join(format!("{name}.der")), directory.join(format!("{name}.pem")));
     let data = X509Data { common_name: name.into(), ..X509Data::sample_cert() };
     CertificateStore::create_certificate_and_key(&data, true, &certificate, &key).unwrap();
+    // The library writes it readable for all.
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     (certificate, key)
 }
 
