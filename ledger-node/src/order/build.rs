@@ -1,24 +1,22 @@
 //! Making a block: execute, hash, seal, keep. And the same once more on opening, compared with what was sealed then.
 
+use super::fault::{DivergedIn, OpenLedgerError};
+use super::genesis::GenesisEntry;
 use super::seals::SealCheck;
-use crate::admit::{CheckedStatement, Refused};
+use crate::admit::CheckedStatement;
 use crate::clock::Clock;
 use crate::engine::LedgerKey;
 use crate::execute::{Executed, ExecutedEntry, Memory, execute};
 use crate::order::behind::Behind;
-use crate::private::PrivateError;
 use crate::store::{
-    BlockRecord, CommitError, Head, IndexFault, NewBlock, ProvenState, Span, Store, StoreOpenError, WriterState,
-    open_block,
+    BlockRecord, CommitError, Head, IndexFault, NewBlock, ProvenState, Span, Store, WriterState, open_block,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tally_contracts::{Block, Genesis, Kernel, Layer, Refusal, StateRead, genesis_body, views};
-use tally_evidence::{
-    Checkpoint, Hash, KeyScheme, SigningKey, StateChange, StatementId, StatementKind, leaf_hash, root_of, sign,
-};
-use tally_model::{PartyId, Timestamp};
+use tally_contracts::{Block, Kernel, Layer, Refusal, StateRead, views};
+use tally_evidence::{Checkpoint, Hash, KeyScheme, StateChange, StatementId, leaf_hash, root_of};
+use tally_model::Timestamp;
 
 /// The one who makes blocks. Lives on the order thread.
 pub(crate) struct Builder {
@@ -83,125 +81,6 @@ enum Keep {
     Log,
 }
 
-/// Which part of a block came out differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DivergedIn {
-    /// The entries or their order.
-    #[error("the entries")]
-    Entries,
-    /// What the contracts answered.
-    #[error("the outcomes")]
-    Outcomes,
-    /// What the contracts left behind.
-    #[error("the state")]
-    State,
-    /// Ledger, height, time or predecessor.
-    #[error("the place in the chain")]
-    Chain,
-}
-
-/// Why a ledger does not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenLedgerError {
-    /// The store does not open.
-    #[error(transparent)]
-    Store(#[from] StoreOpenError),
-    /// What was executed again cannot be kept.
-    #[error("the ledger cannot be brought up to date")]
-    Commit(#[from] CommitError),
-    /// Executing a block again gave something else than what was sealed.
-    #[error(
-        "block {height} was executed again and {what} came out differently from what was sealed. \
-         This program is not the one that wrote the log, or the log was altered; start the version that wrote it"
-    )]
-    Diverged {
-        /// Which block.
-        height: u64,
-        /// In what.
-        what: DivergedIn,
-    },
-    /// A logged statement is none.
-    #[error("entry {place} of block {height} in the log is no statement: {source}")]
-    Statement {
-        /// Which block.
-        height: u64,
-        /// Its place in the block.
-        place: usize,
-        /// What is wrong.
-        source: Refused,
-    },
-    /// An empty ledger, and nothing to begin it with.
-    #[error("the ledger in the data folder is empty and no genesis was given; name one under `genesis` in node.yaml")]
-    NoGenesis,
-    /// A statement that took effect in a block was not sealed by who it names. Found only where seals are checked again: at a node
-    /// that follows.
-    #[error(
-        "entry {place} of block {height} took effect and its seal does not hold: {source}. \
-         Whoever orders this ledger accepted what `{signer}` never sealed"
-    )]
-    Seal {
-        /// Which block.
-        height: u64,
-        /// Its place in the block.
-        place: usize,
-        /// Who is said to have sealed it.
-        signer: String,
-        /// What is wrong.
-        source: Refused,
-    },
-    /// A block that another node gave is not the next one.
-    #[error("block {found} came where block {expected} follows")]
-    NotNext {
-        /// The next one.
-        expected: u64,
-        /// What came.
-        found: u64,
-    },
-    /// The folder follows another node.
-    #[error("{0}")]
-    Follows(String),
-    /// The contracts refuse the genesis.
-    #[error("the genesis is refused ({number}): {text}; nothing was written")]
-    GenesisRefused {
-        /// Number of the refusal.
-        number: u16,
-        /// What it means.
-        text: String,
-    },
-    /// The genesis is not of the right form.
-    #[error("the genesis: {0}")]
-    Genesis(Refused),
-    /// The system gives no thread.
-    #[error("the order thread cannot be started")]
-    Thread(#[source] std::io::Error),
-    /// What was purged cannot be erased, or what is kept not be read.
-    #[error("private fields: {0}")]
-    Private(#[from] PrivateError),
-    /// The counters cannot be made.
-    #[error("the metrics cannot be made")]
-    Metrics(#[from] prometheus::Error),
-    /// The name cannot be a party's.
-    #[error("`{0}` cannot be the name of a ledger: letters, digits, `_`, `-`, `.` and `@`, at most 64")]
-    Name(String),
-}
-
-/// The statement that begins a ledger.
-pub(crate) struct GenesisEntry(CheckedStatement);
-
-impl GenesisEntry {
-    /// Sealed by the ledger itself: its name is the `iss`, its key the key.
-    pub fn new(genesis: &Genesis, ledger: &str, key: &SigningKey) -> Result<Self, OpenLedgerError> {
-        let issuer = PartyId::try_new(ledger).map_err(|_| OpenLedgerError::Name(ledger.to_owned()))?;
-        let body = genesis_body(genesis);
-        let subject = body.subject().to_owned();
-        let payload = body.encode();
-        let at = genesis.at.as_seconds();
-        let bytes = sign(StatementKind::Call, key, &issuer, &subject, ledger, at, payload);
-        let statement = CheckedStatement::from_log(&bytes).map_err(OpenLedgerError::Genesis)?;
-        Ok(Self(statement))
-    }
-}
-
 impl Builder {
     pub fn new(store: Arc<Store>, key: LedgerKey, ledger: String, clock: Arc<dyn Clock>) -> Self {
         let behind = Behind::at(store.head());
@@ -237,7 +116,7 @@ impl Builder {
     pub fn begin(&mut self, genesis: GenesisEntry, at: Timestamp) -> Result<(), OpenLedgerError> {
         let store = Arc::clone(&self.store);
         let mut proven = store.proven_state();
-        let draft = self.draft(self.now().max(at), vec![genesis.0], &mut proven)?;
+        let draft = self.draft(self.now().max(at), vec![genesis.statement()], &mut proven)?;
         if let Some(refused) = draft.executed.refusals.iter().find(|refusal| **refusal != 0) {
             let detail = draft.executed.details.at(0).unwrap_or(Refusal::describe(*refused));
             let text = detail.to_owned();
@@ -300,21 +179,8 @@ impl Builder {
         keep: Keep,
     ) -> Result<Vec<(u64, String)>, OpenLedgerError> {
         let BlockRecord { height, time, statements, checkpoint } = record;
-        let parse = |(place, bytes): (usize, &Vec<u8>)| {
-            let statement = CheckedStatement::from_log(bytes);
-            statement.map_err(|source| OpenLedgerError::Statement { height, place, source })
-        };
-        let checked = statements.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
-        // Who orders has checked seals at its door; who only follows believes nobody.
-        let seals = if let LedgerKey::Follows(key) = &self.key {
-            Some(
-                self.behind
-                    .read(&self.store, |state| SealCheck::before(height, &checked, state, key))
-                    .map_err(CommitError::from)??,
-            )
-        } else {
-            None
-        };
+        let checked = statements_of(height, &statements)?;
+        let seals = self.seals_before(height, &checked)?;
         let store = Arc::clone(&self.store);
         let mut proven = store.proven_state();
         let mut draft = self.draft(time, checked, &mut proven)?;
@@ -322,10 +188,7 @@ impl Builder {
             return Err(OpenLedgerError::Diverged { height, what });
         }
         if let Some(seals) = seals {
-            let after = |state: &dyn StateRead| {
-                seals.after(&draft.executed.entries, &Layer::new(state, &draft.executed.changes))
-            };
-            self.behind.read(&self.store, after).map_err(CommitError::from)??;
+            self.check_seals(seals, &draft.executed)?;
         }
         let purged = std::mem::take(&mut draft.executed.purged);
         let bytes = statements.iter().map(Vec::as_slice);
@@ -339,6 +202,23 @@ impl Builder {
         self.logged(&mut block, &mut proven)?;
         self.store.apply(block, spans, writer)?;
         Ok(purged)
+    }
+
+    /// What must be looked at before the block is executed. Who orders has checked seals at its door; who only follows believes
+    /// nobody.
+    fn seals_before(
+        &mut self,
+        height: u64,
+        checked: &[CheckedStatement],
+    ) -> Result<Option<SealCheck>, OpenLedgerError> {
+        let LedgerKey::Follows(key) = &self.key else { return Ok(None) };
+        let before = |state: &dyn StateRead| SealCheck::before(height, checked, state, key);
+        Ok(Some(self.behind.read(&self.store, before).map_err(CommitError::from)??))
+    }
+
+    fn check_seals(&mut self, seals: SealCheck, executed: &Executed) -> Result<(), OpenLedgerError> {
+        let after = |state: &dyn StateRead| seals.after(&executed.entries, &Layer::new(state, &executed.changes));
+        self.behind.read(&self.store, after).map_err(CommitError::from)?
     }
 
     fn draft(
@@ -409,6 +289,15 @@ impl Builder {
             _ => now,
         }
     }
+}
+
+/// The statements of a logged block.
+fn statements_of(height: u64, logged: &[Vec<u8>]) -> Result<Vec<CheckedStatement>, OpenLedgerError> {
+    let parse = |(place, bytes): (usize, &Vec<u8>)| {
+        let statement = CheckedStatement::from_log(bytes);
+        statement.map_err(|source| OpenLedgerError::Statement { height, place, source })
+    };
+    logged.iter().enumerate().map(parse).collect()
 }
 
 /// How the state is hashed of a ledger that begins with this.

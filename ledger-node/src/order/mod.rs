@@ -10,12 +10,15 @@
 
 mod behind;
 mod build;
+mod fault;
+mod genesis;
 mod keep;
 mod queue;
 mod seals;
 
-pub(crate) use build::{Builder, GenesisEntry, Phases};
-pub use build::{DivergedIn, OpenLedgerError};
+pub(crate) use build::{Builder, Phases};
+pub use fault::{DivergedIn, OpenLedgerError};
+pub(crate) use genesis::GenesisEntry;
 pub(crate) use keep::{Keeper, Keeping};
 pub(crate) use queue::{NotQueued, Queue};
 
