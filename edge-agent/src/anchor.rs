@@ -18,6 +18,7 @@ pub mod bench;
 pub mod book;
 mod grow;
 mod record;
+mod standing;
 mod submit;
 
 use crate::error::StoreError;
@@ -84,7 +85,7 @@ impl<S: Storage> Anchors<S> {
             }
         }
         for (id, next) in &ends {
-            let state = anchors.book.state_or_begin(id, if is_first_book { *next } else { 0 });
+            let state = anchors.book.standings.state_or_begin(id, if is_first_book { *next } else { 0 });
             if state.next < *next {
                 place = place.min(state.place.unwrap_or(known));
             }
@@ -96,7 +97,7 @@ impl<S: Storage> Anchors<S> {
             if let Some(device) = anchors.devices.get_mut(id) {
                 device.growing.resumes_at(*next);
             }
-            anchors.book.resume(id, *next);
+            anchors.book.standings.resume(id, *next);
         }
         // Whatever happens next, the break before it is on record.
         anchors.book.save(vault.next_place())?;
@@ -146,19 +147,19 @@ impl<S: Storage> Anchors<S> {
         let (mut count, now) = (0, Instant::now());
         if std::mem::take(&mut self.has_new) {
             for (id, device) in &self.devices {
-                self.book.begin_with(id, device.growing.first, device.growing.place);
+                self.book.standings.begin_with(id, device.growing.first, device.growing.place);
             }
             self.book.save(place)?;
         }
         for (id, device) in &mut self.devices {
             let (readings, gaps) = (device.growing.count(), device.growing.gaps.len());
             let is_due = all || now >= device.due || readings >= READINGS_MAX || gaps >= GAPS_MAX;
-            if readings > 0 && is_due && self.book.may_seal(id, readings >= READINGS_MAX) {
+            if readings > 0 && is_due && self.book.standings.may_seal(id, readings >= READINGS_MAX) {
                 if !seal_one(id, device, &mut self.book, sealer, place)? {
                     continue;
                 }
                 count += 1;
-                device.due = now + self.every * 2_u32.pow(self.book.refusals(id).min(PATIENCE_MAX));
+                device.due = now + self.every * 2_u32.pow(self.book.standings.refusals(id).min(PATIENCE_MAX));
             }
         }
         self.book.sync()?;
@@ -216,7 +217,7 @@ fn seal_one<S: Storage>(
 
 /// The next anchor of a device.
 fn body<S: Storage>(id: &DeviceId, growing: &Growing, book: &Book<S>) -> AnchorBody {
-    let before = book.before(id);
+    let before = book.standings.before(id);
     let (received, source) = growing.times();
     let mut gaps = Vec::new();
     if before.number == 0 {

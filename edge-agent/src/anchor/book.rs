@@ -6,20 +6,16 @@
 //! which readings no anchor covers. When the ledger's chain is not ours (another agent or vault sealed for the device), it begins
 //! with number 1 anew, and says so.
 
-use super::record::{Answer, Record, SealedAnchor, State, TURNED_AWAY};
+use super::record::{Answer, Record, SealedAnchor, TURNED_AWAY};
+use super::standing::Standings;
+pub use super::standing::{PENDING_MAX, Summary};
 use crate::error::StoreError;
-use std::collections::{BTreeMap, HashMap};
-use tally_evidence::{Hash, StatementId};
+use tally_evidence::StatementId;
 use tally_journal::{Journal, JournalError, Options, Storage};
-use tally_model::{DeviceId, Timestamp};
+use tally_model::DeviceId;
 
 /// Bytes on disk above which answered anchors are given up, oldest first: some 60,000 anchors. The node has them all.
 pub const BYTES_MAX: u64 = 64 << 20;
-/// Anchors without an answer; beyond that each covers more readings.
-pub const PENDING_MAX: usize = 10_000;
-
-/// Refusals that say: the ledger's last anchor of the device is not the one we think (104, 105, 177, 178, 179).
-const NOT_OUR_CHAIN: [u16; 5] = [104, 105, 177, 178, 179];
 
 /// The journal's limits.
 #[must_use]
@@ -30,76 +26,10 @@ pub fn journal_options() -> Options {
 /// The open book.
 pub struct Book<S: Storage> {
     journal: Journal<S>,
-    states: HashMap<DeviceId, Standing>,
-    /// Anchors without an answer, by journal record.
-    pending: BTreeMap<u64, Pending>,
+    /// How every device stands.
+    pub(super) standings: Standings,
     /// Vault record that came next when the states were written last.
     vault_place: u64,
-}
-
-struct Standing {
-    state: State,
-    /// The last one was sealed behind a refusal, with everything before it answered: it had to fit.
-    is_retried: bool,
-    pending: usize,
-}
-
-struct Pending {
-    device: DeviceId,
-    number: u64,
-    next: u64,
-    received: Timestamp,
-}
-
-/// What the next anchor of a device must fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Before {
-    /// Number and digest of the one before; 0 and zeros when numbering begins.
-    pub number: u64,
-    pub digest: Hash,
-    /// The reading with which it should begin.
-    pub next: u64,
-    /// Receive time of the reading before that one.
-    pub received: Option<Timestamp>,
-    /// Readings are missing because the ledger did not take their anchor.
-    pub is_refused: bool,
-}
-
-/// How a device stands, for people.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Summary {
-    /// Which device.
-    pub device: DeviceId,
-    /// Number of its last sealed anchor.
-    pub number: u64,
-    /// The first reading that no sealed anchor covers.
-    pub next: u64,
-    /// The first reading that no anchor in the ledger covers.
-    pub covered: Option<u64>,
-    /// Receive time of the last reading that a sealed anchor covers, RFC 3339.
-    #[serde(serialize_with = "as_text")]
-    pub sealed_until: Option<Timestamp>,
-    /// Receive time of the last reading that an anchor in the ledger covers, RFC 3339: nothing is missing until then but declared
-    /// gaps.
-    #[serde(serialize_with = "as_text")]
-    pub covered_until: Option<Timestamp>,
-    /// Anchors without an answer.
-    pub pending: usize,
-    /// Refusals since the last one that the ledger took.
-    pub refusals: u32,
-}
-
-#[allow(clippy::ref_option)] // as serde calls it
-fn as_text<T: serde::Serializer>(time: &Option<Timestamp>, serializer: T) -> Result<T::Ok, T::Error> {
-    serde::Serialize::serialize(&time.map(|time| time.to_string()), serializer)
-}
-
-impl Summary {
-    /// Seconds from the last reading that an anchor in the ledger covers to `now`; `None` while it covers none.
-    #[must_use]
-    pub fn behind(&self, now: Timestamp) -> Option<f64> {
-        self.covered_until.map(|until| now.since(until).as_secs_f64())
-    }
 }
 
 impl<S: Storage> Book<S> {
@@ -108,7 +38,7 @@ impl<S: Storage> Book<S> {
     /// # Errors
     /// [`StoreError`].
     pub fn begin(journal: Journal<S>) -> Result<Self, StoreError> {
-        let mut book = Self { journal, states: HashMap::new(), pending: BTreeMap::new(), vault_place: 0 };
+        let mut book = Self { journal, standings: Standings::default(), vault_place: 0 };
         let mut records = Vec::new();
         for record in book.journal.iter_from(0).map_err(fault)? {
             let (number, bytes) = record.map_err(fault)?;
@@ -123,95 +53,18 @@ impl<S: Storage> Book<S> {
 
     fn follow(&mut self, number: u64, record: Record) {
         match record {
-            Record::Anchor(anchor) => self.sealed(number, &anchor),
-            Record::Answer(answer) => self.answered(&answer),
+            Record::Anchor(anchor) => self.standings.sealed(number, &anchor),
+            Record::Answer(answer) => self.standings.answered(&answer),
             Record::States(place, states) => {
                 self.vault_place = place;
-                for state in states {
-                    let standing = self.standing(&state.device.clone());
-                    standing.state = state;
-                }
+                states.into_iter().for_each(|state| self.standings.read(state));
             }
         }
-    }
-
-    fn standing(&mut self, device: &DeviceId) -> &mut Standing {
-        self.states.entry(device.clone()).or_insert_with(|| Standing {
-            state: State {
-                device: device.clone(),
-                next: 0,
-                place: None,
-                received: None,
-                number: 0,
-                digest: [0; 32],
-                covered: None,
-                refusals: 0,
-                resumes: Vec::new(),
-            },
-            is_retried: false,
-            pending: 0,
-        })
-    }
-
-    fn sealed(&mut self, record: u64, anchor: &SealedAnchor) {
-        let standing = self.standing(&anchor.device);
-        let state = &mut standing.state;
-        state.next = anchor.last + 1;
-        state.place = Some(anchor.place);
-        state.received = Some(anchor.received);
-        (state.number, state.digest) = (anchor.number, anchor.digest);
-        state.resumes.retain(|number| *number > anchor.last);
-        standing.is_retried = state.refusals > 0;
-        standing.pending += 1;
-        let (device, next, received) = (anchor.device.clone(), anchor.last + 1, anchor.received);
-        self.pending.insert(record, Pending { device, number: anchor.number, next, received });
-    }
-
-    fn answered(&mut self, answer: &Answer) {
-        let Some(pending) = self.pending.remove(&answer.anchor) else { return };
-        let standing = self.standing(&pending.device);
-        standing.pending = standing.pending.saturating_sub(1);
-        let state = &mut standing.state;
-        if answer.refusal == 0 {
-            state.covered = Some((pending.next, pending.received));
-            state.refusals = 0;
-            return;
-        }
-        // What was sealed behind a refused one without knowing it is refused as a consequence, which says nothing more.
-        let had_to_fit = state.refusals == 0 || standing.is_retried && pending.number == state.number;
-        if had_to_fit && NOT_OUR_CHAIN.contains(&answer.refusal) {
-            state.covered = None;
-        }
-        state.refusals = state.refusals.saturating_add(1);
     }
 
     /// Whether nothing was ever written into it.
     pub(super) fn is_empty(&self) -> bool {
         self.journal.next_number() == 0
-    }
-
-    /// How a device stands; one that is new here begins with reading `first`.
-    pub(super) fn state_or_begin(&mut self, device: &DeviceId, first: u64) -> &State {
-        if !self.states.contains_key(device) {
-            self.standing(device).state.next = first;
-        }
-        &self.standing(device).state
-    }
-
-    /// The device's anchors begin with reading `first`, found at or behind this vault record.
-    pub(super) fn begin_with(&mut self, device: &DeviceId, first: u64, place: u64) {
-        if !self.states.contains_key(device) {
-            let state = &mut self.standing(device).state;
-            (state.next, state.place) = (first, Some(place));
-        }
-    }
-
-    /// The agent begins again with reading `next`.
-    pub(super) fn resume(&mut self, device: &DeviceId, next: u64) {
-        let resumes = &mut self.standing(device).state.resumes;
-        if next > 0 && resumes.last() != Some(&next) {
-            resumes.push(next);
-        }
     }
 
     /// Vault record that came next when the states were written last: new devices begin behind it.
@@ -226,8 +79,7 @@ impl<S: Storage> Book<S> {
     /// [`StoreError`].
     pub fn save(&mut self, vault_place: u64) -> Result<(), StoreError> {
         self.vault_place = vault_place;
-        let states = self.states.values().map(|standing| standing.state.clone()).collect();
-        self.append(&Record::States(vault_place, states)).map(|_| ())
+        self.append(&Record::States(vault_place, self.standings.states())).map(|_| ())
     }
 
     /// Puts an anchor in. Durable after [`Book::sync`], and not before may anyone be told of it.
@@ -236,7 +88,7 @@ impl<S: Storage> Book<S> {
     /// [`StoreError`].
     pub fn put(&mut self, anchor: &SealedAnchor) -> Result<(), StoreError> {
         let record = self.append(&Record::Anchor(anchor.clone()))?;
-        self.sealed(record, anchor);
+        self.standings.sealed(record, anchor);
         Ok(())
     }
 
@@ -257,14 +109,14 @@ impl<S: Storage> Book<S> {
     /// # Errors
     /// [`StoreError`].
     pub fn next(&self) -> Result<Option<(u64, SealedAnchor)>, StoreError> {
-        let Some((record, _)) = self.pending.first_key_value() else { return Ok(None) };
-        if *record >= self.journal.durable_number() {
+        let Some(record) = self.standings.oldest_pending() else { return Ok(None) };
+        if record >= self.journal.durable_number() {
             return Ok(None);
         }
-        let bytes = self.journal.read(*record).map_err(fault)?.unwrap_or_default();
+        let bytes = self.journal.read(record).map_err(fault)?.unwrap_or_default();
         match Record::decode(&bytes) {
-            Some(Record::Anchor(anchor)) => Ok(Some((*record, anchor))),
-            _ => Err(StoreError::Foreign { store: "anchors", record: *record }),
+            Some(Record::Anchor(anchor)) => Ok(Some((record, anchor))),
+            _ => Err(StoreError::Foreign { store: "anchors", record }),
         }
     }
 
@@ -275,34 +127,8 @@ impl<S: Storage> Book<S> {
     /// [`StoreError`].
     pub fn answer(&mut self, answer: &Answer) -> Result<(), StoreError> {
         self.append(&Record::Answer(answer.clone()))?;
-        self.answered(answer);
+        self.standings.answered(answer);
         Ok(())
-    }
-
-    /// Whether an anchor of the device may be sealed now: not while one is unanswered behind a refusal, and not above
-    /// [`PENDING_MAX`], unless it is too large to wait.
-    pub(super) fn may_seal(&self, device: &DeviceId, is_large: bool) -> bool {
-        let waits = self.states.get(device).is_some_and(|known| known.state.refusals > 0 && known.pending > 0);
-        is_large || !waits && self.pending.len() < PENDING_MAX
-    }
-
-    /// Refusals since the last anchor that was taken.
-    pub(super) fn refusals(&self, device: &DeviceId) -> u32 {
-        self.states.get(device).map_or(0, |known| known.state.refusals)
-    }
-
-    /// What the next anchor of the device must fit.
-    pub(super) fn before(&self, device: &DeviceId) -> Before {
-        let none = Before { number: 0, digest: [0; 32], next: 0, received: None, is_refused: false };
-        let Some(Standing { state, pending, .. }) = self.states.get(device) else { return none };
-        let State { number, digest, next, received, .. } = *state;
-        match state.covered {
-            _ if *pending > 0 => Before { number, digest, next, received, is_refused: false },
-            Some((next, received)) => {
-                Before { number, digest, next, received: Some(received), is_refused: next != state.next }
-            }
-            None => Before { is_refused: number > 0, ..none },
-        }
     }
 
     /// Gives disk back: what is answered, while more than [`BYTES_MAX`] is there.
@@ -310,7 +136,7 @@ impl<S: Storage> Book<S> {
     /// # Errors
     /// [`StoreError`].
     pub fn shrink(&mut self, bytes_max: u64) -> Result<(), StoreError> {
-        let end = self.pending.first_key_value().map_or(self.journal.next_number(), |(record, _)| *record);
+        let end = self.standings.oldest_pending().unwrap_or(self.journal.next_number());
         let mut until = self.journal.first_number();
         if self.journal.bytes_on_disk() <= bytes_max || until >= end {
             return Ok(());
@@ -369,40 +195,22 @@ impl<S: Storage> Book<S> {
         Ok(found.map(|(_, anchor, answer)| (anchor, answer)))
     }
 
-    /// Bytes on disk.
-    #[must_use]
-    pub fn bytes_on_disk(&self) -> u64 {
-        self.journal.bytes_on_disk()
-    }
-
     /// Anchors without an answer.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.standings.pending()
     }
 
     /// Every device, by name.
     #[must_use]
     pub fn summary(&self) -> Vec<Summary> {
-        let mut all: Vec<_> = self.states.values().map(Standing::summary).collect();
-        all.sort_by(|a, b| a.device.cmp(&b.device));
-        all
+        self.standings.summary()
     }
-}
 
-impl Standing {
-    fn summary(&self) -> Summary {
-        let State { device, next, number, received, covered, refusals, .. } = &self.state;
-        Summary {
-            device: device.clone(),
-            number: *number,
-            next: *next,
-            covered: covered.map(|(next, _)| next),
-            sealed_until: (*number > 0).then_some(*received).flatten(),
-            covered_until: covered.map(|(_, received)| received),
-            pending: self.pending,
-            refusals: *refusals,
-        }
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.journal.bytes_on_disk()
     }
 }
 
@@ -430,8 +238,10 @@ fn fault(source: JournalError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::anchor::standing::Before;
     use crate::store::open_journal;
     use tally_journal::testing::MemStorage;
+    use tally_model::Timestamp;
 
     fn open(disk: &MemStorage) -> Book<MemStorage> {
         Book::begin(open_journal("anchors", disk.clone(), journal_options()).unwrap()).unwrap()
@@ -463,7 +273,7 @@ mod tests {
     }
 
     fn put(book: &mut Book<MemStorage>, number: u64, first: u64, last: u64) {
-        assert!(book.may_seal(&device(), false));
+        assert!(book.standings.may_seal(&device(), false));
         book.put(&anchor(number, first, last)).unwrap();
         book.sync().unwrap();
     }
@@ -496,15 +306,18 @@ mod tests {
         put(&mut book, 2, 10, 19);
         put(&mut book, 3, 20, 29);
         answer(&mut book, 132);
-        assert!(!book.may_seal(&device(), false), "3 is not answered yet, and will be refused");
+        assert!(!book.standings.may_seal(&device(), false), "3 is not answered yet, and will be refused");
         answer(&mut book, 177);
-        let before = book.before(&device());
+        let before = book.standings.before(&device());
         assert_eq!((before.number, before.digest, before.next, before.is_refused), (3, [3; 32], 10, true));
-        assert_eq!(open(&disk).before(&device()), before);
+        assert_eq!(open(&disk).standings.before(&device()), before);
         put(&mut book, 4, 30, 39);
         answer(&mut book, 0);
-        let before = book.before(&device());
-        assert_eq!((before.number, before.next, before.is_refused, book.refusals(&device())), (4, 40, false, 0));
+        let before = book.standings.before(&device());
+        assert_eq!(
+            (before.number, before.next, before.is_refused, book.standings.refusals(&device())),
+            (4, 40, false, 0)
+        );
     }
 
     #[test]
@@ -515,17 +328,17 @@ mod tests {
         put(&mut book, 2, 10, 19);
         answer(&mut book, 132);
         put(&mut book, 3, 20, 29);
-        assert_eq!(book.before(&device()).number, 3, "in flight");
+        assert_eq!(book.standings.before(&device()).number, 3, "in flight");
         answer(&mut book, 177);
         let anew = Before { number: 0, digest: [0; 32], next: 0, received: None, is_refused: true };
-        assert_eq!(book.before(&device()), anew);
+        assert_eq!(book.standings.before(&device()), anew);
         // Turned away by the node: who we are is the matter, not the chain.
         put(&mut book, 1, 30, 39);
         answer(&mut book, 0);
         put(&mut book, 2, 40, 49);
         let (record, _) = book.next().unwrap().unwrap();
         book.answer(&Answer::turned_away(record)).unwrap();
-        assert_eq!((book.before(&device()).number, book.before(&device()).next), (2, 40));
+        assert_eq!((book.standings.before(&device()).number, book.standings.before(&device()).next), (2, 40));
     }
 
     #[test]
