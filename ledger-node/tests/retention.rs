@@ -486,7 +486,7 @@ async fn a_pass_that_dies_anywhere_is_made_again() {
             if without {
                 fs::remove_file(dir.path().join("data/state.redb")).unwrap();
             }
-            let engine = open_free(&plant, dir.path(), &clock);
+            let engine = reopened(&plant, dir.path(), &clock);
             assert_eq!(engine.store().head().unwrap().sealed, head.sealed);
             all_is_as_told(&engine, &told).await;
             if without {
@@ -554,7 +554,7 @@ async fn an_import_that_dies_anywhere_is_made_again() {
         let is_dead = child.status.code().is_none();
         assert!(is_dead || child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
         if is_dead && step % 2 == 0 {
-            let engine = open_free(&plant, dir.path(), &clock);
+            let engine = reopened(&plant, dir.path(), &clock);
             assert_eq!(engine.store().head().unwrap().sealed, head.sealed, "step {step}");
             all_is_as_told(&engine, &told).await;
             engine.close();
@@ -562,7 +562,7 @@ async fn an_import_that_dies_anywhere_is_made_again() {
         if is_dead {
             import_again(dir.path(), head.checkpoint.height, step);
         }
-        let engine = open_free(&plant, dir.path(), &clock);
+        let engine = reopened(&plant, dir.path(), &clock);
         assert_eq!(
             (engine.store().head().unwrap().sealed.clone(), engine.store().kept_below()),
             (head.sealed.clone(), 0)
@@ -609,14 +609,6 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// Between fork and exec a child that another thread starts holds our files, and with them the lock on the log.
-fn open_free(plant: &Plant, folder: &Path, clock: &Arc<TestClock>) -> Engine {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        match Engine::open(forgetful(plant, &folder.join("data"), retention_of(folder), clock)) {
-            Ok(engine) => return engine,
-            Err(fault) => assert!(std::time::Instant::now() < deadline, "{fault}"),
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+fn reopened(plant: &Plant, folder: &Path, clock: &Arc<TestClock>) -> Engine {
+    Engine::open(forgetful(plant, &folder.join("data"), retention_of(folder), clock)).unwrap()
 }

@@ -139,8 +139,20 @@ pub struct DirStorage {
     writer: Option<(SegmentName, File)>,
     /// The mutex protects the table only; reads go on outside it.
     readers: Mutex<BTreeMap<SegmentName, Arc<File>>>,
-    /// Locked as long as it is open.
-    _lock: File,
+    _lock: Locked,
+}
+
+/// A file with the kernel's lock on it.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
+    /// Closing is not enough: a child that another thread is just starting has a copy of our files until it runs its program, and the
+    /// lock with them.
+    fn drop(&mut self) {
+        // What cannot be unlocked is closed now, which unlocks it as soon as nobody has a copy.
+        let _ = self.0.unlock();
+    }
 }
 
 impl DirStorage {
@@ -162,7 +174,7 @@ impl DirStorage {
         match lock.try_lock() {
             Ok(()) => {
                 sign(&lock);
-                Ok(DirStorage { dir, summaries: None, writer: None, readers: Mutex::default(), _lock: lock })
+                Ok(DirStorage { dir, summaries: None, writer: None, readers: Mutex::default(), _lock: Locked(lock) })
             }
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir, holder: holder(&lock) }),
             Err(TryLockError::Error(source)) => Err(OpenError::Folder { dir, source }),
@@ -338,6 +350,18 @@ fn create_durably(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_lock_in_a_child_that_starts_keeps_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = DirStorage::open(dir.path()).unwrap();
+        assert!(matches!(DirStorage::open(dir.path()), Err(OpenError::InUse { .. })));
+        // What fork(2) makes: another descriptor of the same open file.
+        let copy = storage._lock.0.try_clone().unwrap();
+        drop(storage);
+        assert!(DirStorage::open(dir.path()).is_ok());
+        drop(copy);
+    }
 
     #[test]
     fn names() {
