@@ -124,7 +124,8 @@ pub struct Bound {
 enum Socket {
     Tcp(TcpListener),
     Tls(TcpListener, Secure),
-    Unix(UnixListener, SocketFile),
+    /// The file goes first, or it might be that of whoever listens there next.
+    Unix(SocketFile, UnixListener),
 }
 
 /// Removes the socket's file when the server is gone.
@@ -174,7 +175,7 @@ impl Bound {
         let place = |socket: &Socket| match socket {
             Socket::Tcp(listener) => listener.local_addr().ok().map(Listen::Tcp),
             Socket::Tls(listener, _) => listener.local_addr().ok().map(Listen::Tls),
-            Socket::Unix(_, file) => Some(Listen::Unix(file.0.clone())),
+            Socket::Unix(file, _) => Some(Listen::Unix(file.0.clone())),
         };
         self.sockets.iter().filter_map(place).collect()
     }
@@ -236,7 +237,7 @@ async fn bind_unix(path: &Path, place: &Listen) -> Result<Socket, BindError> {
     let file = SocketFile(path.to_owned());
     // The agent runs as another user of the same group.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(io)?;
-    Ok(Socket::Unix(listener, file))
+    Ok(Socket::Unix(file, listener))
 }
 
 #[derive(Clone)]
@@ -330,7 +331,7 @@ impl Arrived {
 async fn accept_one(socket: &Socket) -> io::Result<Arrived> {
     // Answers are small and whole: waiting for more (Nagle) only delays them.
     match socket {
-        Socket::Unix(listener, _) => Ok(Arrived::Unix(listener.accept().await?.0)),
+        Socket::Unix(_, listener) => Ok(Arrived::Unix(listener.accept().await?.0)),
         Socket::Tcp(listener) => {
             let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
