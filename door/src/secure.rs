@@ -29,7 +29,12 @@ pub struct Secure {
     files: Arc<ServerTls>,
     /// Replaced as a whole; a handshake goes on with the one it began with.
     now: Arc<RwLock<Arc<ServerConfig>>>,
+    /// How the files looked before they were first read: what is renewed while a node still opens its store is not missed.
+    first: Arc<Stamps>,
 }
+
+/// When each file was written, and how long it is; nothing of one that is not there.
+type Stamps = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 impl Secure {
     /// Reads the files.
@@ -37,8 +42,9 @@ impl Secure {
     /// # Errors
     /// [`TlsFault`].
     pub fn open(files: ServerTls) -> Result<Self, TlsFault> {
+        let first = Arc::new(stamps(&files));
         let now = Arc::new(RwLock::new(Arc::new(server_config(&files)?)));
-        Ok(Self { files: Arc::new(files), now })
+        Ok(Self { files: Arc::new(files), now, first })
     }
 
     /// The files.
@@ -60,14 +66,14 @@ impl Secure {
     /// Reads the files anew whenever one of them changed, or at SIGHUP, until stopped.
     pub(crate) async fn follow(self, stop: CancellationToken) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-        let mut seen = self.stamps();
+        let mut seen = self.first.as_ref().clone();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = hangup.recv() => seen.clear(),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let found = self.stamps();
+            let found = stamps(&self.files);
             if found == seen {
                 continue;
             }
@@ -80,14 +86,6 @@ impl Secure {
                 }
             }
         }
-    }
-
-    fn stamps(&self) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
-        let stamp = |file: &PathBuf| {
-            let found = std::fs::metadata(file).ok()?;
-            Some((found.modified().ok()?, found.len()))
-        };
-        self.files.files().map(|(_, file)| (file.clone(), stamp(file))).collect()
     }
 
     /// Makes a connection secure and says who is there; what fails is logged and counted.
@@ -121,6 +119,14 @@ impl Secure {
         let names = leaf.and_then(|leaf| CertificateFacts::of(leaf).ok()).map(|facts| facts.names).unwrap_or_default();
         Some((Box::new(stream), Peer { place, is_secure: true, names }))
     }
+}
+
+fn stamps(files: &ServerTls) -> Stamps {
+    let stamp = |file: &PathBuf| {
+        let found = std::fs::metadata(file).ok()?;
+        Some((found.modified().ok()?, found.len()))
+    };
+    files.files().map(|(_, file)| (file.clone(), stamp(file))).collect()
 }
 
 /// Reads what the client still sends. Closing over unread bytes would reset the connection, and the alert that tells him why would be lost.
