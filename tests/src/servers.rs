@@ -253,3 +253,17 @@ async fn listening(port: u16) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice_and_each_can_be_bound() {
+        let mut ports: Vec<_> = (0..50).map(|_| free_port()).collect();
+        assert!(ports.iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()));
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 50);
+    }
+}

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Longest any test waits for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 pub fn plant(yaml: &str) -> SimConfig {
     SimConfig::parse(yaml, Path::new("test.yaml"), &|_| None).unwrap()
