@@ -190,13 +190,12 @@ mod tests {
         assert_eq!(port.discard_waiting(), Leftover::Closed);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn draining_waits_for_late_bytes_and_for_silence_after_them() {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let port = Port::new(ours);
         let start = Instant::now();
         let talker = tokio::spawn(async move {
-            // Half a second before the latest moment that counts: a busy machine wakes us late.
             tokio::time::sleep(Duration::from_millis(700)).await;
             theirs.write_all(&[1, 2, 3]).await.unwrap();
             theirs
@@ -207,7 +206,7 @@ mod tests {
         drop(talker.await.unwrap());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_line_that_never_falls_silent_is_not_drained_for_ever() {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let port = Port::new(ours);

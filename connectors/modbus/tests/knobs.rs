@@ -97,14 +97,14 @@ async fn a_connection_that_rested_too_long_is_not_trusted() {
     let port = listener.local_addr().unwrap().port();
     let connections = Arc::new(Mutex::new(0));
     let counted = connections.clone();
-    // A firewall that forgets connections after 150 ms and tells nobody: it swallows what comes later.
+    // A firewall that forgets connections after 700 ms and tells nobody: it swallows what comes later.
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             *counted.lock().unwrap() += 1;
             tokio::spawn(async move {
                 let (opened, mut question) = (Instant::now(), [0; 12]);
                 while stream.read_exact(&mut question).await.is_ok() {
-                    if opened.elapsed() < Duration::from_millis(150) {
+                    if opened.elapsed() < Duration::from_millis(700) {
                         let head = [question[0], question[1], 0, 0, 0, 5, question[6], 3, 2, 0, 7];
                         stream.write_all(&head).await.unwrap();
                     }
@@ -113,9 +113,9 @@ async fn a_connection_that_rested_too_long_is_not_trusted() {
         }
     });
     let mut press = device("press", port, 1, vec![point("a holding:0 u16")]);
-    press.every = Duration::from_millis(300);
+    press.every = Duration::from_secs(1);
     press.timeout = Duration::from_secs(5);
-    press.modbus.idle_max = Some(Duration::from_millis(100));
+    press.modbus.idle_max = Some(Duration::from_millis(500));
     let mut link = Running::start(vec![press]);
     for _ in 0..4 {
         assert_eq!(link.next().await.samples[0].outcome, Ok(Value::Integer(7)), "no question is lost");

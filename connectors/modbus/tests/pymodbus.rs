@@ -139,7 +139,7 @@ async fn what_pymodbus_encodes_is_what_we_decode() {
 
 #[tokio::test]
 async fn changes_restarts_units_and_bad_addresses() {
-    let mut server = Pymodbus::start(0, &["1", "2"]).await;
+    let mut server = Pymodbus::start(common::ports::free_port(), &["1", "2"]).await;
     server.obey("set holding 18 40f9999a").await;
     server.obey("unit 2").await;
     server.obey("set holding 18 3f800000").await;

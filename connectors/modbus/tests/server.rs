@@ -98,6 +98,11 @@ fn identification(read_code: ReadCode, revision: &str) -> Response {
     })
 }
 
+/// Where a server can be again after it was away.
+fn lasting() -> String {
+    format!("127.0.0.1:{}", common::ports::free_port())
+}
+
 impl Plc {
     async fn serve(&self, address: &str) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind(address).await.unwrap();
@@ -192,7 +197,7 @@ async fn one_bad_point_among_two_hundred_costs_only_itself() {
 async fn a_restarted_server_is_read_again_by_itself() {
     let plc = Plc::default();
     plc.set(0, &[1]);
-    let (address, server) = plc.serve("127.0.0.1:0").await;
+    let (address, server) = plc.serve(&lasting()).await;
     let mut link = Running::start(vec![device("press", address.port(), 1, vec![point("a holding:0 u16")])]);
     link.until("press", "a", |outcome, _| *outcome == Ok(Value::Integer(1))).await;
     server.abort();
@@ -240,7 +245,8 @@ async fn a_silent_unit_does_not_slow_its_neighbour() {
     plc.0.lock().unwrap().silent_unit = Some(2);
     let (address, _server) = plc.serve("127.0.0.1:0").await;
     let talking = device("press", address.port(), 1, vec![point("a holding:0 u16")]);
-    let silent = device("lathe", address.port(), 2, vec![point("b holding:0 u16")]);
+    let mut silent = device("lathe", address.port(), 2, vec![point("b holding:0 u16")]);
+    silent.timeout = Duration::from_millis(150);
     let mut link = Running::start(vec![talking, silent]);
     let start = tokio::time::Instant::now();
     let mut heard = BTreeMap::new();
@@ -354,7 +360,7 @@ async fn after_an_outage_nobody_is_taken_for_the_device_of_before() {
     let plc = Plc::default();
     plc.set(0, &[1]);
     plc.call_itself(Identity::Revision("2.3"));
-    let (address, server) = plc.serve("127.0.0.1:0").await;
+    let (address, server) = plc.serve(&lasting()).await;
     // Its time would not come again within this test.
     let hours = Duration::from_secs(36_000);
     let mut link = Running::start(vec![asked(address.port(), hours)]);
