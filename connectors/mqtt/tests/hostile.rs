@@ -201,7 +201,7 @@ async fn half_open_lines_are_noticed() {
     let start = Instant::now();
     // The stage keeps the connection and answers no ping.
     link.until(down_with(|fault| matches!(fault, LinkFault::Line(text) if text.contains("ping")))).await;
-    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn a_silent_port_is_no_broker_and_stopping_is_quick() {
     let _client = stage.accept().await;
     link.until(down_with(|fault| matches!(fault, LinkFault::Line(_)))).await;
     let _next = stage.accept().await;
-    assert!(link.stop().await < Duration::from_secs(1), "in the middle of a connect");
+    assert!(link.stop().await < common::STOP_MAX, "in the middle of a connect");
 }
 
 #[tokio::test]
@@ -304,9 +304,10 @@ async fn a_slow_broker_slows_the_callers_and_nobody_else() {
     }
     let fifth = tokio::time::timeout(Duration::from_millis(200), client.read()).await;
     assert!(fifth.is_err(), "four may be in flight: {fifth:?}");
-    for _ in 0..12 {
+    for acknowledged in 1..=12 {
         client.write(Packet::PubAck(PubAck::new(ids.remove(0)))).await;
-        if let Ok(Packet::Publish(sent)) = tokio::time::timeout(Duration::from_millis(100), client.read()).await {
+        if acknowledged <= 8 {
+            let Packet::Publish(sent) = client.read().await else { panic!() };
             ids.push(sent.pkid);
         }
     }

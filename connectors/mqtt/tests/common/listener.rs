@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -50,6 +50,15 @@ impl Listener {
             *counts.entry(payload).or_default() += 1;
         }
         counts
+    }
+
+    /// Until so many different payloads were heard, however often each.
+    pub async fn until_heard_all(&self, payloads: usize) {
+        self.until_heard(|heard| {
+            let is_enough = || heard.iter().map(|(_, payload)| payload).collect::<HashSet<_>>().len() >= payloads;
+            heard.len() >= payloads && is_enough()
+        })
+        .await;
     }
 
     pub async fn until_heard(&self, mut expected: impl FnMut(&[(String, Vec<u8>)]) -> bool) {

@@ -2,10 +2,14 @@
 
 #![allow(dead_code)]
 
+#[path = "../../../../tests/src/servers/ports.rs"]
+mod ports;
 pub mod recorder;
 
+pub use ports::free_port;
+
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -20,7 +24,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything on loopback may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long a stop may take: a second is promised, the rest is for a busy machine.
+pub const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// A mosquitto child, killed by its pid when dropped.
 pub struct Mosquitto {
@@ -142,11 +149,6 @@ pub fn program(name: &str) -> PathBuf {
 
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
-}
-
-/// Free a moment ago; nothing else on this machine asks for ports by number.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub fn point(id: &str, at: &str, encoding: Encoding) -> PointSpec {

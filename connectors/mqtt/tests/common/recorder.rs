@@ -182,7 +182,7 @@ fn respond(
 
 /// Until `expected` holds; the book says what was seen when it never does.
 pub async fn until(book: &Book, what: &str, mut expected: impl FnMut(&[Seen]) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + super::PATIENCE;
     while !expected(&book.seen()) {
         assert!(Instant::now() < deadline, "{what} never came; seen: {:#?}", brief(&book.seen()));
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -313,7 +313,7 @@ fn leaves_with_ndeath(recording: &Recording) -> Verdict {
         |(at, connection)| {
             let death = connection.of(NodeDeath).next();
             let Some((death, gone)) = death.zip(connection.disconnect) else { return false };
-            death.at >= *at && gone >= death.at && gone.duration_since(*at) < Duration::from_secs(1)
+            death.at >= *at && gone >= death.at && gone.duration_since(*at) < Duration::from_secs(10)
         },
         |(_, connection)| format!("{:?}", connection.order),
     )
@@ -352,7 +352,7 @@ fn old_offline_is_ignored(recording: &Recording) -> Verdict {
         for (at, topic, payload) in &connection.told {
             let is_old = topic.ends_with(HOST) && payload == b"{\"online\":false,\"timestamp\":999}";
             if is_old && is_host_online(recording, connection, *at) {
-                let stayed = connection.ended.is_some_and(|end| end.duration_since(*at) > Duration::from_millis(250));
+                let stayed = connection.ended.is_some_and(|end| end.duration_since(*at) > Duration::from_millis(100));
                 if !stayed {
                     return Err("the connection ended".to_owned());
                 }
@@ -367,7 +367,7 @@ fn one_at_a_time(recording: &Recording) -> Verdict {
     for scene in [&recording.life, &recording.host] {
         for pair in scene.windows(2) {
             // The server sees the end of the first a moment after it came to pass.
-            let early = Duration::from_millis(100);
+            let early = Duration::from_millis(500);
             if pair[0].ended.is_none_or(|end| end > pair[1].began + early) {
                 return Err(format!("{} was open when {} began", pair[0].server, pair[1].server));
             }

@@ -2,7 +2,7 @@
 
 use super::view::Connection;
 use crate::common::recorder::{Book, Recorder, Seen, until};
-use crate::common::{device, point};
+use crate::common::{PATIENCE, STOP_MAX, device, point};
 use rumqttc::Packet;
 use std::path::Path;
 use std::time::Duration;
@@ -86,7 +86,7 @@ impl Node {
 
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(2), self.node.finished()).await.expect("stops within a second or two");
+        tokio::time::timeout(STOP_MAX, self.node.finished()).await.expect("stops");
     }
 }
 
@@ -163,10 +163,7 @@ async fn life() -> Vec<Connection> {
     has(&book, "DDATA", 303).await;
     let mut progress = node.node.progress();
     let arrived = progress.wait_for(|progress| progress.history_arrived == 1);
-    tokio::time::timeout(Duration::from_secs(2), arrived)
-        .await
-        .expect("known to have arrived, without a ping")
-        .unwrap();
+    tokio::time::timeout(PATIENCE, arrived).await.expect("known to have arrived, without a ping").unwrap();
     node.tell("press", vec![sample("temp", Err(NoValue::Refused), 8_000_000)]).await;
     has(&book, "DDATA", 304).await;
     server.say(&command, &rebirth(false));
