@@ -104,8 +104,7 @@ async fn only_the_writing_half_acknowledges() {
     reader.value("overheat_active", Value::Bool(true)).await;
     reader.value("overheat_acked", Value::Bool(false)).await;
     let url = device.endpoint.to_string();
-    let patience = Duration::from_secs(3);
-    let hand = Hand::open(&url, &device.security, &settings, &Default::default(), patience).await.unwrap();
+    let hand = Hand::open(&url, &device.security, &settings, &Default::default(), PATIENCE).await.unwrap();
     let condition = |name: &str| Address::parse_opcua(&alarm_at(name, AlarmPart::Active)).unwrap();
     hand.acknowledge(&condition("Overheat"), "seen by the night shift").await.unwrap();
     reader.value("overheat_acked", Value::Bool(true)).await;

@@ -112,8 +112,8 @@ async fn parts_of_structures_and_arrays_are_points() {
 #[tokio::test]
 async fn namespaces_may_move_while_the_server_is_away() {
     let pki = tempfile::tempdir().unwrap();
-    let server = Rich::start(0, &[]).await;
-    let port = server.port;
+    let port = common::ports::free_port();
+    let server = Rich::start(port, &[]).await;
     let mut reader = Reader::start(vec![device(port, vec![at("speed", "Speed")])], settings(pki.path(), false));
     reader.value("speed", Value::Float(1.0)).await;
     server.kill().await;
@@ -165,7 +165,7 @@ async fn polling_keeps_its_pace_and_a_removed_node_stops_no_neighbour() {
         reader.value("speed", Value::Float(1.0)).await;
     }
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(700) && took < Duration::from_secs(5), "{took:?}");
+    assert!(took > Duration::from_millis(700) && took < Duration::from_secs(15), "{took:?}");
     server.tell("remove Speed").await;
     reader.sample("speed", |sample| sample.outcome == Err(NoValue::NoSuchAddress)).await;
     server.tell("set Torque 9").await;

@@ -33,7 +33,7 @@ async fn values_set_are_values_read_under_every_security() {
         assert_eq!(sample.quality, Quality::Good);
         // The time is the server's: both run on this machine, so it is close to ours and not after it.
         assert!(sample.source_time <= sample.received, "{sample:?}");
-        assert!(sample.received.since(sample.source_time) < Duration::from_secs(5), "{sample:?}");
+        assert!(sample.received.since(sample.source_time) < common::PATIENCE, "{sample:?}");
         reader.stop().await;
     }
     plant.stop().await;
@@ -256,8 +256,8 @@ async fn an_announced_host_nobody_can_resolve_does_not_matter() {
 #[tokio::test]
 async fn a_restarted_server_is_read_again_and_the_outage_is_told_once() {
     let (pki, server_pki) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let plant = Plant::start(with_pki(server_pki.path()), "{}").await;
-    let port = plant.port;
+    let port = common::ports::free_port();
+    let plant = Plant::start_at(port, with_pki(server_pki.path()), "{}").await;
     let mut reader = Reader::start(vec![cnc(port, OpcUaPolicy::Best)], settings(pki.path(), true));
     reader.value("load", Value::Float(1.5)).await;
     plant.stop().await;
@@ -279,7 +279,7 @@ async fn a_restarted_server_is_read_again_and_the_outage_is_told_once() {
         }
     }
     assert_eq!(down_samples, 1);
-    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(20), "{:?}", back.elapsed());
     plant.state.set("cnc", "load", Value::Float(9.0));
     reader.value("load", Value::Float(9.0)).await;
     assert_eq!(reader.status.borrow().connects, 2);
@@ -379,7 +379,7 @@ async fn a_line_cut_without_a_word_is_noticed_in_seconds() {
     line.cut();
     let cut = Instant::now();
     reader.sample("load", |sample| sample.outcome == Err(NoValue::LinkDown)).await;
-    assert!(cut.elapsed() < Duration::from_secs(15), "{:?}", cut.elapsed());
+    assert!(cut.elapsed() < Duration::from_secs(25), "{:?}", cut.elapsed());
     line.mend();
     plant.state.set("cnc", "load", Value::Float(2.5));
     reader.value("load", Value::Float(2.5)).await;
@@ -441,7 +441,7 @@ async fn a_server_that_never_answers_is_given_up_in_seconds() {
     let started = Instant::now();
     let fault = reader.down(|fault| matches!(fault, LinkFault::Line(_))).await.to_string();
     assert!(fault.contains("no answer within"), "{fault}");
-    assert!(started.elapsed() < Duration::from_secs(15));
+    assert!(started.elapsed() < Duration::from_secs(25));
     reader.stop().await;
     drop(mute);
 }

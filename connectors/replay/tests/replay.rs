@@ -43,7 +43,7 @@ async fn play(devices: Vec<DeviceSpec>, at_end: AtEnd, count: usize) -> Vec<Batc
     let task = tokio::spawn(link.run(LinkContext { sink, status, clock, stop: stop.clone(), history: None }));
     let mut heard = Vec::new();
     while heard.len() < count {
-        let batch = tokio::time::timeout(Duration::from_secs(10), batches.recv()).await.expect("a batch in time");
+        let batch = tokio::time::timeout(Duration::from_secs(40), batches.recv()).await.expect("a batch in time");
         heard.push(batch.unwrap());
     }
     if at_end == AtEnd::Stop {
@@ -51,7 +51,7 @@ async fn play(devices: Vec<DeviceSpec>, at_end: AtEnd, count: usize) -> Vec<Batc
         assert!(more.is_err(), "after the end nothing is said, and the link runs on: {more:?}");
     }
     stop.cancel();
-    tokio::time::timeout(Duration::from_secs(1), task).await.expect("stops within a second").unwrap();
+    tokio::time::timeout(Duration::from_secs(10), task).await.expect("stops").unwrap();
     heard
 }
 
