@@ -5,6 +5,7 @@
 mod common;
 
 use common::pki::{DAY, Pki, now};
+use common::ports::free_port;
 use common::{Node, Site, Wall, wait};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use tally_door::Listen;
 use tally_edge_agent::{BrokerConfig, PublishMode, SparkplugConfig, SpoolLimits};
 use tally_model::MqttBroker;
 use tally_simulator::start_broker;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Hears everything below `tallystick/`.
 #[derive(Clone, Default)]
@@ -199,10 +201,7 @@ async fn one_message_a_device_and_cycle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn triggers_and_events_wait_for_an_absent_broker_across_a_restart() {
     let node = Node::start().await;
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let site = Site::new(&node.address).with_broker(broker(port, PublishMode::Point));
     let agent = site.start();
     agent.wait_for("triggers_receipted", 2).await;
@@ -215,6 +214,9 @@ async fn triggers_and_events_wait_for_an_absent_broker_across_a_restart() {
     let numbers: Vec<_> = told.iter().map(|trigger| trigger["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers[..4], [0, 1, 2, 3]);
     ear.until(EVENTS, 2).await;
+    // What it stops before it heard that the broker has it, it tells again.
+    agent.wait_for("triggers_published", 4).await;
+    agent.wait_for("events_published", 2).await;
     agent.stop().await;
     // Told once: the next life goes on behind what the broker has.
     let before = ear.on(TRIGGERS).len();
@@ -230,10 +232,7 @@ async fn triggers_and_events_wait_for_an_absent_broker_across_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn as_a_sparkplug_edge_node_values_are_born_and_what_was_missed_comes_as_history() {
     let node = Node::start().await;
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let name = |text| sparkplug::Name::try_new(text).unwrap();
     let edge = SparkplugConfig {
         group: name("works"),
@@ -245,16 +244,17 @@ async fn as_a_sparkplug_edge_node_values_are_born_and_what_was_missed_comes_as_h
     let site = Site::new(&node.address).with_broker(config);
     let agent = site.start();
     agent.wait_for("triggers_receipted", 1).await;
-    // Nobody has heard anything yet: the broker comes now.
-    let mosquitto = start_broker(port).unwrap();
-    let ear = SparkplugEar::open(port).await;
+    // Nobody has heard anything yet: the broker comes now, and who listens is there before the agent, or the birth is missed.
+    let mosquitto = start_broker(0).unwrap();
+    let ear = SparkplugEar::open(mosquitto.port()).await;
+    tokio::spawn(lead(port, mosquitto.port()));
     let birth = ear.until("DBIRTH", |_| true).await;
     let names: Vec<_> = birth.metrics.iter().filter_map(|metric| metric.name.clone()).collect();
     assert!(names.contains(&"vibration".to_owned()), "{names:?}");
     ear.until("DDATA", |payload| payload.metrics.iter().all(|metric| metric.is_historical.is_none())).await;
     ear.until("DDATA", |payload| payload.metrics.iter().all(|metric| metric.is_historical == Some(true))).await;
     // Triggers and states go on as JSON beside it; live values do not.
-    let json = Ear::open(port).await;
+    let json = Ear::open(mosquitto.port()).await;
     json.until(AGENT, 1).await;
     json.until(TRIGGERS, 1).await;
     assert!(json.on("tallystick/press-line/press-01/vibration").is_empty());
@@ -263,6 +263,16 @@ async fn as_a_sparkplug_edge_node_values_are_born_and_what_was_missed_comes_as_h
     let kept = std::fs::read_to_string(site.config.data.join("sparkplug-bdseq")).unwrap();
     assert!(kept.parse::<u8>().is_ok(), "{kept}");
     drop(mosquitto);
+}
+
+/// Leads whoever comes to one port to another one.
+async fn lead(from: u16, to: u16) {
+    let listener = TcpListener::bind(("127.0.0.1", from)).await.unwrap();
+    loop {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+    }
 }
 
 /// Hears Sparkplug.
@@ -274,6 +284,8 @@ impl SparkplugEar {
         options.set_keep_alive(Duration::from_secs(5));
         let (client, mut events) = AsyncClient::new(options, 16);
         client.subscribe("spBv1.0/#", QoS::AtMostOnce).await.unwrap();
+        // Subscribed before anything else is heard.
+        while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::SubAck(_))) {}
         let heard = Arc::new(Mutex::new(Vec::new()));
         let book = heard.clone();
         tokio::spawn(async move {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Node, Site, check_disclosure, wait};
+use common::{Node, Site, check_disclosure};
 use std::sync::Arc;
 use std::time::Duration;
 use tally_evidence::Disclosure;
@@ -37,9 +37,7 @@ async fn findings_are_sealed_and_follow_from_what_is_disclosed() {
     let agent = site.start();
     node.wait_for(3).await;
     // In the middle of a round, without a goodbye.
-    agent.task.abort();
-    let _ = agent.task.await;
-    wait("free vault", || tally_journal::DirStorage::open(site.config.data.join("vault")).is_ok()).await;
+    agent.kill(&site).await;
     let agent = site.start();
     node.wait_for(6).await;
     agent.wait_for("triggers_receipted", 2).await;

@@ -3,6 +3,8 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub mod pki;
+#[path = "../../../tests/src/servers/ports.rs"]
+pub mod ports;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -182,11 +184,14 @@ async fn events(headers: HeaderMap) -> Response {
     ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
 }
 
-/// Waits up to 15 s.
+/// How long a test waits for one thing. Generous, because a build machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Waits up to [`PATIENCE`].
 pub async fn wait(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + PATIENCE;
     while !ready() {
-        assert!(Instant::now() < deadline, "no {what} within 15 s");
+        assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -347,17 +352,31 @@ impl Agent {
         self.client.get_json("/status").await.unwrap()
     }
 
+    /// Stops it in the middle of whatever it does, as a crash would; returns when another one can begin.
+    pub async fn kill(self, site: &Site) {
+        self.task.abort();
+        let _ = self.task.await;
+        // Its thread notices that the channel is closed, its door that nobody keeps it open.
+        let (vault, socket) = (site.config.data.join("vault"), site.dir.path().join("agent.sock"));
+        wait("free site", || !socket.exists() && tally_journal::DirStorage::open(vault.clone()).is_ok()).await;
+    }
+
     /// Waits until a counter of the status is at least `value`.
     pub async fn wait_for(&self, counter: &str, value: u64) -> serde_json::Value {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        self.until(counter, |status| status["counters"][counter].as_u64().unwrap() >= value).await
+    }
+
+    /// Waits until the status is as expected.
+    pub async fn until(&self, what: &str, expected: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(status) = self.client.get_json("/status").await {
-                if status["counters"][counter].as_u64().unwrap() >= value {
+                if expected(&status) {
                     return status;
                 }
-                assert!(Instant::now() < deadline, "{counter} is not {value} within 15 s: {status:#}");
+                assert!(Instant::now() < deadline, "{what} is not as expected within {PATIENCE:?}: {status:#}");
             }
-            assert!(Instant::now() < deadline, "no status within 15 s");
+            assert!(Instant::now() < deadline, "no status within {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
