@@ -5,9 +5,11 @@
 #[allow(dead_code)] // not every test needs every kind of certificate
 #[path = "common/pki.rs"]
 mod pki;
+#[path = "../../tests/src/servers/ports.rs"]
+mod ports;
 
 use pki::{Pki, When};
-use std::net::TcpListener;
+use ports::free_port;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,10 +28,6 @@ struct Peer {
     port: u16,
     client: Client,
     running: Option<(CancellationToken, JoinHandle<Result<(), NodeError>>)>,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn private(file: &Path, pem: &str) {

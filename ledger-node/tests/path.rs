@@ -276,7 +276,7 @@ fn a_genesis_that_contracts_refuse_writes_nothing() {
 }
 
 async fn wait_for(engine: &Engine, agreement: &str, state: &str) {
-    for _ in 0..400 {
+    for _ in 0..4_000 {
         if state_of(engine, agreement) == state {
             return;
         }
