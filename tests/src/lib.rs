@@ -46,6 +46,6 @@ pub use servers::{
 pub use site::Site;
 pub use skip::skipped;
 pub use tiny_disk::TinyDisk;
-pub use wait::{PATIENCE, eventually, random};
+pub use wait::{PATIENCE, TIME_TO_DATA, eventually, random};
 pub use watcher::Watcher;
 pub use witness::{PythonWitness, Witness, ask_witnesses};

@@ -209,7 +209,7 @@ async fn the_agent_does_at_once_what_it_hears_and_hears_a_revocation_within_a_mo
     assert_eq!(plant.call(&plant.acme, "revoke", &[("permit", int(id))]).await.1, None);
     let acknowledged = begun.elapsed();
     while plant.site.counter("permits_revoked").await == revoked {
-        assert!(begun.elapsed() < Duration::from_secs(10), "the revocation was not heard");
+        assert!(begun.elapsed() < Duration::from_secs(15), "the revocation was not heard");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     println!("revoked: acknowledged after {acknowledged:?}, known to the gate after {:?}", begun.elapsed());
@@ -410,7 +410,8 @@ async fn an_agent_killed_before_its_intention_has_used_nothing() {
     let file = plant.file(id).await;
     node.signal("STOP").await;
     let bring = plant.site.agent.post_bytes("/permits/use", file.encode());
-    let unanswered = tokio::time::timeout(Duration::from_millis(400), bring).await;
+    // Its patience with the node is a second.
+    let unanswered = tokio::time::timeout(Duration::from_millis(150), bring).await;
     agent.kill().await;
     node.signal("CONT").await;
     assert!(unanswered.is_err(), "the gate asks the node first: {unanswered:?}");

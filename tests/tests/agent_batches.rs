@@ -66,7 +66,7 @@ async fn triggers_sealed_together_are_on_the_ledger_once_each_after_every_kill()
     let key = site.ledger_key();
     let mut last = 0;
     eventually("an empty outbox and a ledger at rest", async || {
-        sleep(Duration::from_millis(700)).await;
+        sleep(Duration::from_secs(2)).await;
         let size = site.node.get_json("/status").await.ok()?["size"].as_u64().unwrap();
         let waits = site.status().await["counters"]["outbox_triggers"] != 0;
         let rests = size == std::mem::replace(&mut last, size) && !waits;

@@ -158,7 +158,13 @@ async fn what_scada_has_not_heard_survives_a_restart_and_is_told_once() {
     let noted = "tallystick/line/ledger/trigger.noted/press-01";
     plant.ear.until(mark, noted, |json| json["data"]["number"] == 1).await;
     // Heard by us is not yet confirmed to the agent: the broker's PUBACK may still be on its way.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    eventually("what was heard to be confirmed", async || {
+        let heard = |part: &str| plant.ear.since(mark).iter().filter(|said| said.topic.contains(part)).count() as u64;
+        let (triggers, events) = (heard("/triggers/"), heard("/ledger/"));
+        let confirmed = [plant.site.counter("triggers_published").await, plant.site.counter("events_published").await];
+        (confirmed == [triggers, events]).then_some(())
+    })
+    .await;
     assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
 
     // Everything is told now: another restart repeats neither triggers nor ledger events.

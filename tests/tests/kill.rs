@@ -279,7 +279,7 @@ async fn calm(site: &Site, actors: &[JoinHandle<()>]) {
             last = (size, Instant::now());
         }
         let status = site.agent.get_json("/status").await.ok()?;
-        let rests = last.1.elapsed() > Duration::from_millis(1_500);
+        let rests = last.1.elapsed() > Duration::from_secs(4);
         (rests && status["counters"]["outbox_triggers"] == 0).then_some(())
     })
     .await;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tally_connector_api::StatusReporter;
 use tally_connector_mqtt::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};
-use tally_tests::{Ear, Mosquitto, Process, Proxy, Simulator, Site, eventually, free_port};
+use tally_tests::{Ear, Mosquitto, Process, Proxy, Simulator, Site, TIME_TO_DATA, eventually, free_port};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,7 @@ async fn what_scada_missed_comes_later_also_after_kill_9_of_broker_and_agent() {
     ear.until(mark, LIVE, |json| json["n"].as_u64() >= Some(missed)).await;
     let took = back.elapsed();
     eprintln!("broker killed: live values again after {took:.1?}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < TIME_TO_DATA, "{took:?}");
     every_number_was_heard(&ear).await;
     assert!(heard(&ear).1.contains(&(missed - 1)), "what was missed came as history");
     assert_eq!(site.counter("history_lost").await, 0);
@@ -108,7 +108,7 @@ async fn values_that_vanished_in_a_half_open_line_come_again() {
     ear.until(mark, LIVE, |json| json["n"].as_u64() >= Some(missed)).await;
     let took = back.elapsed();
     eprintln!("half-open line to the broker: live values again after {took:.1?}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < TIME_TO_DATA, "{took:?}");
     every_number_was_heard(&ear).await;
     assert!(agent.is_running(), "{}", agent.tail());
 }
@@ -164,21 +164,19 @@ async fn four_cuts_lose_none_of_a_hundred_thousand_messages() {
         }
         assert_eq!(cuts, 4);
     };
-    let (mut found, mut repeated) = (vec![false; MESSAGES as usize], 0);
+    let (mut found, mut different, mut repeated) = (vec![false; MESSAGES as usize], 0, 0);
+    // The last one may be heard before others that a cut has put behind it. One that never comes is waited for in vain.
     let count = async {
-        while found.iter().any(|found| !found) {
+        while different < MESSAGES {
             let line = counter.line().await;
             let Ok(number) = line.parse::<usize>() else { continue };
-            repeated += u32::from(std::mem::replace(&mut found[number], true));
-            if number + 1 == MESSAGES as usize {
-                break;
-            }
+            let is_new = !std::mem::replace(&mut found[number], true);
+            different += u32::from(is_new);
+            repeated += u32::from(!is_new);
         }
     };
     tokio::join!(send, count);
-    let lost = found.iter().filter(|found| !**found).count();
-    eprintln!("{MESSAGES} messages, four cuts: {lost} lost, {repeated} repeated, {} connections", proxy.accepted());
-    assert_eq!(lost, 0);
+    eprintln!("{MESSAGES} messages, four cuts: none lost, {repeated} repeated, {} connections", proxy.accepted());
     assert!(proxy.accepted() >= 5, "the line was cut");
     quit.cancel();
     publisher.finished().await;

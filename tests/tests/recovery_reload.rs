@@ -7,7 +7,7 @@ use tally_tests::{PATIENCE, Process, Proxy, Simulator, Site, eventually, free_po
 
 fn device(id: &str, port: u16, at: u16) -> String {
     format!(
-        "  - id: {id}\n    connect: \"modbus+tcp://127.0.0.1:{port}?unit=1\"\n    every: 50ms\n    points:\n      \
+        "  - id: {id}\n    connect: \"modbus+tcp://127.0.0.1:{port}?unit=1\"\n    every: 50ms\n    timeout: 10s\n    points:\n      \
          - {{id: load, at: \"holding:{at}\", type: f32, unit: \"%\"}}\n"
     )
 }
