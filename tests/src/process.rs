@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Bytes of the log shown when a test fails.
@@ -19,7 +20,11 @@ pub struct Process {
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     log: Arc<Mutex<Vec<u8>>>,
+    keeping: JoinHandle<()>,
 }
+
+/// How long whatever a process said last may take to be in its log once it ended; longer, and a child of its own holds the pipe.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Process {
     /// Starts `command`; the process is killed (by its own id) when this is dropped.
@@ -32,9 +37,9 @@ impl Process {
         let mut child = command.spawn().unwrap_or_else(|fault| panic!("cannot start {name}: {fault}"));
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let log = Arc::default();
-        tokio::spawn(keep(child.stderr.take().unwrap(), Arc::clone(&log)));
+        let keeping = tokio::spawn(keep(child.stderr.take().unwrap(), Arc::clone(&log)));
         let pid = child.id().unwrap();
-        Self { name: name.to_owned(), pid, child, stdin, lines: BufReader::new(stdout).lines(), log }
+        Self { name: name.to_owned(), pid, child, stdin, lines: BufReader::new(stdout).lines(), log, keeping }
     }
 
     /// Runs a command to its end and gives all it said.
@@ -64,7 +69,7 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Everything it said on standard error so far.
+    /// Everything it said on standard error so far, as far as it was read: what it shows elsewhere may be there sooner.
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
@@ -123,13 +128,17 @@ impl Process {
         Command::new("kill").args([format!("-{signal}"), self.pid.to_string()]).output().await.unwrap();
     }
 
-    /// Waits until it ends.
+    /// Waits until it ends, and until all it said is in its log.
     ///
     /// # Panics
     /// When it does not.
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = timeout(PATIENCE, self.child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("{} does not end{}", self.name, self.tail())).unwrap()
+        let status = ended.unwrap_or_else(|_| panic!("{} does not end{}", self.name, self.tail())).unwrap();
+        if !self.keeping.is_finished() {
+            let _ = timeout(LAST_WORDS, &mut self.keeping).await;
+        }
+        status
     }
 
     /// The end of its log, for messages.

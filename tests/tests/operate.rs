@@ -87,10 +87,12 @@ async fn an_outage_is_two_lines_of_the_log_and_stands_in_health_metrics_and_stat
     })
     .await;
 
-    log_says_an_outage_twice(&agent.log(), &link, faults().await);
+    let faults = faults().await;
     status_shows_every_link(&site, &link, nobody).await;
     the_manual_knows_every_metric(&site).await;
     assert_eq!(agent.terminate().await.code(), Some(0), "{}", agent.tail());
+    // All of the log is there now.
+    log_says_an_outage_twice(&agent.log(), &link, faults);
 }
 
 /// Two outages, each with a beginning and an end; the neighbour's has a beginning. Many more attempts than lines.
