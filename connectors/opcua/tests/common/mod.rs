@@ -165,6 +165,8 @@ pub fn cnc(port: u16, policy: OpcUaPolicy) -> DeviceSpec {
     DeviceSpec {
         security: Security { policy, ..Security::default() },
         every: Duration::from_millis(50),
+        // A busy machine answers late, and a link that was down in between tells more than a test of values expects.
+        timeout: Duration::from_secs(5),
         points: vec![
             point("load", "nsu=urn:factory:cnc;s=Spindle.Load", Encoding::Auto),
             point("parts", "nsu=urn:factory:cnc;i=1001", Encoding::U32),
