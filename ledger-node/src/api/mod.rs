@@ -8,6 +8,7 @@
 mod access;
 mod alarms;
 mod blocks;
+mod checkpoints;
 mod contracts;
 mod copy;
 mod coverage;
@@ -136,8 +137,8 @@ fn reading() -> Router<Api> {
         .route("/entries/{id}/outcome", get(entries::outcome))
         .route("/entries/{id}/private", get(private::list))
         .route("/entries/{id}/private/{field}", get(private::field))
-        .route("/checkpoint", get(entries::checkpoint))
-        .route("/checkpoints/{height}", get(entries::checkpoint_at))
+        .route("/checkpoint", get(checkpoints::checkpoint))
+        .route("/checkpoints/{height}", get(checkpoints::checkpoint_at))
         .route("/.well-known/scitt-configuration", get(scitt::configuration))
         .route("/.well-known/scitt-keys", get(scitt::keys))
         .route("/.well-known/scitt-keys/{kid}", get(scitt::one_key))
