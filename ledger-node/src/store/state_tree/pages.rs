@@ -10,9 +10,13 @@
 //! is written at once when it is full, or when a top is made: the pages that change are anywhere, and written one by one each would
 //! cost the system a piece of two of its pages. What is left in segments of which much has changed is moved together.
 //!
+//! **Two streams.** Pages of even and of odd number fill segments of their own. The parity is the first bit of a page's keys, which in the
+//! grouped scheme tells keys of no group from those of groups. The former change at random for ever, the latter hardly once their agreements
+//! are opened. Together in a segment, the latter would be moved again and again for the sake of the room between them.
+//!
 //! **Who writes.** The order thread. A segment is written again when no page is in it and no top that could be read after a crash knows it.
 
-use super::segments::{SEGMENT_UNITS, Segments};
+use super::segments::{SEGMENT_UNITS, STREAMS, Segments};
 use crate::store::IndexFault;
 use crate::store::disk::TreeFile;
 use std::sync::Arc;
@@ -39,9 +43,10 @@ pub struct Pages {
     /// Of each page.
     extents: Vec<Extent>,
     segments: Segments,
-    open: Option<Open>,
-    /// Memory for the next open segment, and for one that is emptied.
-    spare: Vec<u8>,
+    /// Of each stream.
+    open: [Option<Open>; STREAMS],
+    /// Memory for the next open segment of each stream, and for one that is emptied.
+    spare: [Vec<u8>; STREAMS],
     emptied: Vec<u8>,
 }
 
@@ -75,7 +80,7 @@ impl Pages {
             return Ok(None);
         }
         let segments = Segments::of(&extents);
-        Ok(Some(Self { file, extents, segments, open: None, spare: Vec::new(), emptied: Vec::new() }))
+        Ok(Some(Self { extents, segments, ..Self::empty(file) }))
     }
 
     /// No pages yet.
@@ -84,8 +89,8 @@ impl Pages {
             file,
             extents: Vec::new(),
             segments: Segments::default(),
-            open: None,
-            spare: Vec::new(),
+            open: Default::default(),
+            spare: Default::default(),
             emptied: Vec::new(),
         }
     }
@@ -116,7 +121,7 @@ impl Pages {
             content.clear();
             return Ok(());
         }
-        if let Some(found) = self.open.as_ref().and_then(|open| open.get(extent)) {
+        if let Some(found) = self.open[stream(page)].as_ref().and_then(|open| open.get(extent)) {
             return self.decode(page, content, found);
         }
         bytes.resize(extent.units as usize * UNIT_BYTES, 0);
@@ -155,16 +160,16 @@ impl Pages {
 
     /// Puts the pieces of a page behind the last one; whether a segment became full by it.
     fn append(&mut self, page: u32, bytes: &[u8]) -> Result<bool, IndexFault> {
-        let units = pieces(bytes);
+        let (units, stream) = (pieces(bytes), stream(page));
         let is_over = |open: &Open| open.bytes.len() + bytes.len() > SEGMENT_BYTES;
-        let is_full = self.open.as_ref().is_some_and(is_over);
+        let is_full = self.open[stream].as_ref().is_some_and(is_over);
         if is_full {
-            self.close()?;
+            self.close(stream)?;
         }
         let extent = match units {
             0 => Extent::default(),
             1..=SEGMENT_UNITS => {
-                let open = self.opened()?;
+                let open = self.opened(stream)?;
                 let at = open.number * SEGMENT_UNITS + pieces(&open.bytes);
                 open.bytes.extend_from_slice(bytes);
                 Extent { at, units }
@@ -182,26 +187,26 @@ impl Pages {
         Ok(is_full)
     }
 
-    fn opened(&mut self) -> Result<&mut Open, IndexFault> {
-        let open = match self.open.take() {
+    fn opened(&mut self, stream: usize) -> Result<&mut Open, IndexFault> {
+        let open = match self.open[stream].take() {
             Some(open) => open,
             None => {
-                let number = self.segments.begin().ok_or_else(|| self.no_room())?;
-                let mut bytes = std::mem::take(&mut self.spare);
+                let number = self.segments.begin(stream).ok_or_else(|| self.no_room())?;
+                let mut bytes = std::mem::take(&mut self.spare[stream]);
                 bytes.clear();
                 bytes.reserve_exact(SEGMENT_BYTES);
                 Open { number, bytes }
             }
         };
-        Ok(self.open.insert(open))
+        Ok(self.open[stream].insert(open))
     }
 
-    /// Writes the open segment, as far as it is filled.
-    fn close(&mut self) -> Result<(), IndexFault> {
-        let Some(Open { number, bytes }) = self.open.take() else { return Ok(()) };
+    /// Writes the open segment of a stream, as far as it is filled.
+    fn close(&mut self, stream: usize) -> Result<(), IndexFault> {
+        let Some(Open { number, bytes }) = self.open[stream].take() else { return Ok(()) };
         self.file.write(offset(number * SEGMENT_UNITS), &bytes)?;
-        self.segments.end();
-        self.spare = bytes;
+        self.segments.end(stream);
+        self.spare[stream] = bytes;
         Ok(())
     }
 
@@ -236,7 +241,7 @@ impl Pages {
     /// A top is made of the pages as they are now; what was not written yet is. Gives what may be [`free`](Self::free)d when that top is
     /// durable.
     pub fn seal(&mut self) -> Result<Vec<u32>, IndexFault> {
-        self.close()?;
+        (0..STREAMS).try_for_each(|stream| self.close(stream))?;
         Ok(self.segments.seal())
     }
 
@@ -248,6 +253,11 @@ impl Pages {
     fn no_room(&self) -> IndexFault {
         self.file.damaged("it has no room for more")
     }
+}
+
+/// Which segments a page goes to.
+const fn stream(page: u32) -> usize {
+    page as usize % STREAMS
 }
 
 /// How many pieces these bytes are.

@@ -10,6 +10,9 @@ pub const SEGMENT_UNITS: u32 = if cfg!(test) { 32 } else { 4096 };
 /// Segments with pages in them that there may be besides half as many again as the pages would fill.
 const SLACK: u64 = if cfg!(test) { 1 } else { 16 };
 
+/// Segments that are filled at a time.
+pub const STREAMS: usize = 2;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Segment {
     /// Pieces of it that belong to pages.
@@ -29,8 +32,8 @@ pub struct Segments {
     live: u64,
     /// Segments with pages in them.
     filled: u64,
-    /// Being filled: it is neither freed nor emptied.
-    open: Option<u32>,
+    /// Being filled, one of each stream: they are neither freed nor emptied.
+    open: [Option<u32>; STREAMS],
 }
 
 impl Segments {
@@ -53,19 +56,19 @@ impl Segments {
         self.all.len()
     }
 
-    /// The segment to fill next: a free one, otherwise one behind the last; `None` when pieces cannot be numbered any more.
-    pub fn begin(&mut self) -> Option<u32> {
+    /// The segment of a stream to fill next: a free one, otherwise one behind the last; `None` when pieces cannot be numbered any more.
+    pub fn begin(&mut self, stream: usize) -> Option<u32> {
         let number = self.free.pop().unwrap_or(u32::try_from(self.all.len()).ok()?);
         number.checked_add(1)?.checked_mul(SEGMENT_UNITS)?;
         self.cover(number);
         self.all[number as usize].is_free = false;
-        self.open = Some(number);
+        self.open[stream] = Some(number);
         Some(number)
     }
 
     /// It is full, or nothing more goes into it.
-    pub fn end(&mut self) {
-        if let Some(number) = self.open.take() {
+    pub fn end(&mut self, stream: usize) {
+        if let Some(number) = self.open[stream].take() {
             self.free_if_empty(number);
         }
     }
@@ -137,7 +140,10 @@ impl Segments {
             return None;
         }
         let filled = (0..).zip(&self.all).filter(|(number, segment)| {
-            segment.live > 0 && segment.live < SEGMENT_UNITS / 4 * 3 && !segment.is_stuck && self.open != Some(*number)
+            segment.live > 0
+                && segment.live < SEGMENT_UNITS / 4 * 3
+                && !segment.is_stuck
+                && !self.open.contains(&Some(*number))
         });
         filled.min_by_key(|(_, segment)| segment.live).map(|(number, _)| number)
     }
@@ -155,7 +161,7 @@ impl Segments {
 
     fn free_if_empty(&mut self, number: u32) {
         let segment = &mut self.all[number as usize];
-        if segment.live == 0 && !segment.is_known && !segment.is_free && self.open != Some(number) {
+        if segment.live == 0 && !segment.is_known && !segment.is_free && !self.open.contains(&Some(number)) {
             *segment = Segment { is_free: true, ..Segment::default() };
             self.free.push(number);
         }
@@ -184,24 +190,24 @@ mod tests {
     #[test]
     fn what_a_top_knows_is_free_only_behind_the_next_one() {
         let mut segments = Segments::default();
-        let first = segments.begin().unwrap();
+        let first = segments.begin(0).unwrap();
         segments.enter(page(0, 10));
-        segments.end();
+        segments.end(0);
         assert_eq!(segments.seal(), [0; 0]);
         segments.leave(page(0, 10));
-        let second = segments.begin().unwrap();
+        let second = segments.begin(0).unwrap();
         assert_ne!(first, second, "the durable top still names what is in the first");
         segments.enter(page(SEGMENT_UNITS, 10));
-        segments.end();
+        segments.end(0);
         let leaving = segments.seal();
         assert_eq!(leaving, [first]);
         segments.free(leaving);
-        assert_eq!(segments.begin(), Some(first));
+        assert_eq!(segments.begin(0), Some(first));
         // Nobody knows what was written since: free at once.
         segments.enter(page(0, 4));
-        segments.end();
+        segments.end(0);
         segments.leave(page(0, 4));
-        assert_eq!(segments.begin(), Some(first));
+        assert_eq!(segments.begin(0), Some(first));
     }
 
     #[test]
@@ -210,17 +216,17 @@ mod tests {
         let at = segments.row(SEGMENT_UNITS * 2 + 5).unwrap();
         let large = page(at, SEGMENT_UNITS * 2 + 5);
         segments.enter(large);
-        assert_eq!((segments.len(), segments.begin()), (3, Some(3)));
-        segments.end();
+        assert_eq!((segments.len(), segments.begin(0)), (3, Some(3)));
+        segments.end(0);
         segments.leave(large);
         // The same row again, as long as it is whole.
         assert_eq!(segments.row(SEGMENT_UNITS * 2 + 5), Some(at));
         segments.enter(large);
         segments.leave(large);
-        let other = segments.begin().unwrap();
+        let other = segments.begin(0).unwrap();
         segments.enter(page(other * SEGMENT_UNITS, 1));
         assert_eq!(segments.row(SEGMENT_UNITS * 3 + 1), Some(4 * SEGMENT_UNITS));
-        segments.end();
+        segments.end(0);
         segments.leave(page(other * SEGMENT_UNITS, 1));
         let mut free: Vec<_> = (0..4).map(|_| segments.free.pop().unwrap()).collect();
         free.sort_unstable();
