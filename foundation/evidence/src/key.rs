@@ -11,7 +11,7 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use std::fmt;
 use std::sync::Arc;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of an ES256 signature: r and s, 32 bytes each, big-endian.
 pub const SIGNATURE_BYTES: usize = 64;
@@ -58,10 +58,11 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// A private key. Has no `Debug` that shows it, and is wiped when dropped (by `p256`).
+/// A private key. Has no `Debug` that shows it, and is wiped when the last clone is dropped (by `p256`).
 #[derive(Clone)]
 pub struct SigningKey {
-    key: p256::ecdsa::SigningKey,
+    /// In one place: a value that moves leaves copies behind, which nobody wipes.
+    key: Arc<p256::ecdsa::SigningKey>,
     public: VerifyingKey,
 }
 
@@ -77,8 +78,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyFault::Private`] for the few texts of 32 bytes that are no scalar.
     pub fn from_secret(secret: &[u8; 32]) -> Result<Self, KeyFault> {
-        let key = p256::ecdsa::SigningKey::from_slice(secret).map_err(|_| KeyFault::Private)?;
-        Self::new(key)
+        Self::new(|| p256::ecdsa::SigningKey::from_slice(secret).ok())
     }
 
     /// Reads PKCS#8 PEM.
@@ -86,10 +86,11 @@ impl SigningKey {
     /// # Errors
     /// [`KeyFault::Private`].
     pub fn from_pem(pem: &str) -> Result<Self, KeyFault> {
-        Self::new(p256::ecdsa::SigningKey::from_pkcs8_pem(pem).map_err(|_| KeyFault::Private)?)
+        Self::new(|| p256::ecdsa::SigningKey::from_pkcs8_pem(pem).ok())
     }
 
-    fn new(key: p256::ecdsa::SigningKey) -> Result<Self, KeyFault> {
+    fn new(read: impl FnOnce() -> Option<p256::ecdsa::SigningKey>) -> Result<Self, KeyFault> {
+        let key = leaving_nothing(|| read().map(Arc::new)).ok_or(KeyFault::Private)?;
         let public = VerifyingKey::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes())?;
         Ok(Self { key, public })
     }
@@ -99,7 +100,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyFault::Private`] when the encoder fails.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyFault> {
-        self.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyFault::Private)
+        leaving_nothing(|| self.key.to_pkcs8_pem(LineEnding::LF)).map_err(|_| KeyFault::Private)
     }
 
     /// The public half.
@@ -111,7 +112,7 @@ impl SigningKey {
     /// Signs `message` (hashed with SHA-256), deterministic, `s` in the low half.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        let signature: p256::ecdsa::Signature = self.key.sign(message);
+        let signature: p256::ecdsa::Signature = leaving_nothing(|| self.key.sign(message));
         signature.normalize_s().to_bytes().into()
     }
 
@@ -120,9 +121,33 @@ impl SigningKey {
     /// # Errors
     /// [`KeyFault::Private`] when the library refuses, which it does for no digest of 32 bytes.
     pub fn sign_digest(&self, digest: &crate::Hash) -> Result<[u8; SIGNATURE_BYTES], KeyFault> {
-        let signature: p256::ecdsa::Signature = self.key.sign_prehash(digest).map_err(|_| KeyFault::Private)?;
+        let signature: Result<p256::ecdsa::Signature, _> = leaving_nothing(|| self.key.sign_prehash(digest));
+        let signature = signature.map_err(|_| KeyFault::Private)?;
         Ok(signature.normalize_s().to_bytes().into())
     }
+}
+
+/// Words of stack that are wiped behind work with a private key: 16 KiB, more than the library takes.
+const STACK_WORDS: usize = 2_048;
+
+/// Does `work`, and wipes the stack on which it was done: the arithmetic copies the number it works with, and leaves the copies there until
+/// somebody happens to write over them. Costs about 1 µs.
+#[inline(never)]
+fn leaving_nothing<T>(work: impl FnOnce() -> T) -> T {
+    // A frame of its own, so that what is wiped next lies where it lay.
+    #[inline(never)]
+    fn below<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    #[inline(never)]
+    fn wipe() {
+        let mut stack = [0_u64; STACK_WORDS];
+        stack.zeroize();
+        std::hint::black_box(&mut stack);
+    }
+    let done = below(work);
+    wipe();
+    done
 }
 
 /// A public key, parsed once and cheap to clone.
