@@ -4,12 +4,13 @@
 //! `/anchors`, `/readings/{device}/{number}`, `/permits` (what the gate did of late);
 //! `POST /reload`, `POST /permits/use` (on a local socket only).
 //! Problems are RFC 9457 documents with `code`, `detail` and `hint`, as the node's. There is no login: who
-//! reaches a port may read (over TLS: whose certificate is taken); who may open the socket's file may also have the mapping read anew and bring
-//! permits. One disclosure is built at a time.
+//! reaches a port may read (over TLS: whose certificate is taken), from elsewhere all but what shows a key that its owner hides
+//! ([`sight`]); who may open the socket's file may also have the mapping read anew and bring permits. One disclosure is built at a time.
 
 mod listen;
 mod permits;
 mod problem;
+mod sight;
 
 use crate::anchor::book::Summary;
 use crate::anchor::{Answer, SealedAnchor};
@@ -22,7 +23,7 @@ use crate::store::Stores;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Json, Router};
 use problem::Problem;
 use serde_json::json;
@@ -31,10 +32,12 @@ use tally_connector_api::{Clock, SystemClock};
 use tally_door::{Expiry, Listen, Peer, Place, Tallies};
 use tally_evidence::StatementName;
 use tally_journal::Storage;
+use tally_ledger_client::Client;
 use tally_model::{DeviceId, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use listen::{ListenError, open};
+pub use sight::Shows;
 
 /// What the interface shows.
 pub struct Api<S: Storage> {
@@ -50,6 +53,8 @@ pub struct Api<S: Storage> {
     pub ledger: String,
     /// Where a reload is asked for.
     pub reloads: mpsc::Sender<reload::Request>,
+    /// Knows who may see what.
+    pub node: Client,
     /// Uses permits.
     pub gate: Arc<Gate<S>>,
     /// Where it listens.
@@ -73,22 +78,40 @@ fn changes_only_here(peer: &Peer, code: &'static str, hint: &'static str) -> Res
     }
 }
 
+type Row<S> = (&'static str, &'static str, Shows, MethodRouter<Arc<Api<S>>>);
+
+/// Every route: method, path, what it may show, and what answers. A route that is not here is not there.
+fn table<S: Storage + Send + 'static>() -> [Row<S>; 13] {
+    use Shows::{AgentSeals, DeviceSeals, Nothing};
+    [
+        ("GET", "/status", Nothing, get(status::<S>)),
+        ("GET", "/live", Nothing, get(live::<S>)),
+        ("GET", "/ready", Nothing, get(ready::<S>)),
+        ("GET", "/metrics", Nothing, get(metrics::<S>)),
+        ("GET", "/statements/{id}", AgentSeals, get(statement::<S>)),
+        // The ledger's seal, whose key everybody may know.
+        ("GET", "/receipts/{id}", Nothing, get(receipt::<S>)),
+        ("GET", "/disclosures/{id}", DeviceSeals, get(disclosure::<S>)),
+        ("GET", "/readings/{device}/{number}", DeviceSeals, get(reading::<S>)),
+        ("GET", "/dead-letters", Nothing, get(dead_letters::<S>)),
+        ("GET", "/anchors", Nothing, get(anchors::<S>)),
+        ("GET", "/permits", Nothing, get(permits::list::<S>)),
+        ("POST", "/permits/use", Nothing, post(permits::use_one::<S>)),
+        ("POST", "/reload", Nothing, post(reload::<S>)),
+    ]
+}
+
+/// Method, path and what it may show, of every route.
+#[must_use]
+pub fn shown_by_route() -> Vec<(&'static str, &'static str, Shows)> {
+    table::<tally_journal::DirStorage>().into_iter().map(|(method, path, shows, _)| (method, path, shows)).collect()
+}
+
 /// All routes.
 pub fn routes<S: Storage + Send + 'static>(api: Arc<Api<S>>) -> Router {
-    Router::new()
-        .route("/status", get(status::<S>))
-        .route("/live", get(live::<S>))
-        .route("/ready", get(ready::<S>))
-        .route("/metrics", get(metrics::<S>))
-        .route("/statements/{id}", get(statement::<S>))
-        .route("/receipts/{id}", get(receipt::<S>))
-        .route("/disclosures/{id}", get(disclosure::<S>))
-        .route("/dead-letters", get(dead_letters::<S>))
-        .route("/anchors", get(anchors::<S>))
-        .route("/readings/{device}/{number}", get(reading::<S>))
-        .route("/reload", post(reload::<S>))
-        .route("/permits", get(permits::list::<S>))
-        .route("/permits/use", post(permits::use_one::<S>))
+    let routes =
+        table::<S>().into_iter().fold(Router::new(), |routes, (_, path, _, answer)| routes.route(path, answer));
+    routes
         .fallback(async || Problem::not_found("path", "there is nothing here".to_owned(), "see docs/operator/agent.md"))
         .with_state(api)
 }
@@ -122,7 +145,12 @@ async fn metrics<S: Storage>(State(api): Shared<S>) -> Result<Response, Problem>
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-async fn statement<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn statement<S: Storage + Send + 'static>(
+    api: Shared<S>,
+    Extension(peer): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    sight::needs(&api, &peer, &api.agent).await?;
     if let Some((anchor, _)) = find_anchor(&api, &id).await? {
         return Ok(cose(anchor.statement));
     }
@@ -159,11 +187,13 @@ fn now() -> Timestamp {
 /// One reading, shown under the root of the anchor that covers it.
 async fn reading<S: Storage + Send + 'static>(
     State(api): Shared<S>,
+    Extension(peer): Caller,
     Path((device, number)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let device = DeviceId::try_new(device).map_err(|fault| Problem::bad_request("device-id", fault.to_string()))?;
     let number =
         number.parse().map_err(|_| Problem::bad_request("number", format!("`{number}` is no reading's number")))?;
+    sight::needs(&api, &peer, device.as_str()).await?;
     let _permit = api.disclosures.acquire().await.map_err(|_| Problem::not_now("stopping", "stopping".to_owned()))?;
     let stores = api.stores.clone();
     let shown = tokio::task::spawn_blocking(move || show_reading(&stores, &device, number)).await;
@@ -195,12 +225,14 @@ async fn receipt<S: Storage + Send + 'static>(api: Shared<S>, Path(id): Path<Str
 
 async fn disclosure<S: Storage + Send + 'static>(
     State(api): Shared<S>,
+    Extension(peer): Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let id = parse(&id)?;
+    let found = find_by(State(api.clone()), &id).await?;
+    sight::needs(&api, &peer, found.sealed().device.as_str()).await?;
     let _permit = api.disclosures.acquire().await.map_err(|_| Problem::not_now("stopping", "stopping".to_owned()))?;
     let stores = api.stores.clone();
-    let disclosed = tokio::task::spawn_blocking(move || disclose(&stores, id)).await;
+    let disclosed = tokio::task::spawn_blocking(move || disclose(&stores, found.sealed())).await;
     let bytes = disclosed.map_err(|fault| Problem::internal(&fault))??;
     Ok(([(header::CONTENT_TYPE, "application/cbor")], bytes).into_response())
 }

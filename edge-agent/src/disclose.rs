@@ -110,9 +110,7 @@ pub fn find<S: Storage>(stores: &Stores<S>, name: impl Into<StatementName>) -> R
 ///
 /// # Errors
 /// [`DiscloseError`].
-pub fn disclose<S: Storage>(stores: &Stores<S>, name: impl Into<StatementName>) -> Result<Vec<u8>, DiscloseError> {
-    let found = find(stores, name)?;
-    let sealed = found.sealed();
+pub fn disclose<S: Storage>(stores: &Stores<S>, sealed: &Sealed) -> Result<Vec<u8>, DiscloseError> {
     let body = sealed.body()?;
     let claim = &body.readings;
     let (mut place, mut leaves, mut opened) = (sealed.places.0, Vec::new(), HashMap::new());

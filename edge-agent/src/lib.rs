@@ -49,6 +49,7 @@ pub mod store;
 
 pub use agent::{AgentError, AgentPlant, MakeClock, run, run_plant, run_plant_by, run_plant_with};
 pub use anchor::bench::bench_anchors;
+pub use api::{Shows, shown_by_route};
 pub use bench::bench_vault;
 pub use command::CommandLimits;
 #[doc(hidden)]

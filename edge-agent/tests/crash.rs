@@ -430,7 +430,7 @@ fn check_watches(ingest: &Ingest<MemStorage>, found: &HashMap<String, Vec<(Trans
 fn check_evidence(ingest: &Ingest<MemStorage>, world: &World) -> usize {
     let mut proved = 0;
     for sealed in world.ledger.values() {
-        let Ok(disclosure) = disclose(&ingest.stores, sealed.name()) else { continue };
+        let Ok(disclosure) = disclose(&ingest.stores, sealed) else { continue };
         let (body, disclosure) = (sealed.body().unwrap(), Disclosure::decode(&disclosure).unwrap());
         assert_eq!(disclosure.root().unwrap(), body.readings.root);
         let rule = rules().into_iter().find(|rule| rule.source().id == body.trigger).unwrap();

@@ -290,6 +290,9 @@ fn questions(row: &Route, site: &Site) -> Vec<Asked> {
             "/registry/parties/agent-00",
             "/registry/parties/press-x",
         ]),
+        ("GET", "/registry/parties/{id}/sight") => {
+            keys(&["/registry/parties/vera/sight", "/registry/parties/vera/sight?reader=tom"])
+        }
         ("GET", "/registry/devices/{id}") => keys(&["/registry/devices/press-x", "/registry/devices/press-x?at=2"]),
         ("GET", "/agreements/{id}" | "/agreements/{id}/evidence") => vec![get(row.path.replace("{id}", "mo-1"))],
         ("GET", "/contracts/{name}") => keys(&["/contracts/maintenance-order"]),
@@ -419,6 +422,25 @@ async fn a_no_names_the_policy_and_everything_else_stays() {
     assert_eq!((&shown["holds"]["record"]["firm"], &shown["holds"]["record"]["key"]), (&"fixit".into(), &().into()));
     assert_eq!((&shown["withheld"]["by"], &shown["visibility"]["parties"][0]), (&"fixit".into(), &"tom".into()));
     assert_eq!(json(site.ask("anna", &get("/registry/parties/vera?at=1")).await)["visibility"]["everyone"], true);
+    // What an agent hears who is asked for what it sealed: the reader's name counts, not who asks for him.
+    for (party, reader, by) in [
+        ("vera", "?reader=tom", None),
+        ("vera", "?reader=vera", None),
+        ("vera", "?reader=fixit", None),
+        ("vera", "?reader=acme", Some("fixit")),
+        ("vera", "", Some("fixit")),
+        ("press-x", "?reader=acme", None),
+        ("press-x", "?reader=fixit", Some("acme")),
+        ("tina", "?reader=acme", None),
+        ("nobody-known", "", None),
+    ] {
+        for asker in ["agent-01", "ola"] {
+            let said = json(site.ask(asker, &get(format!("/registry/parties/{party}/sight{reader}"))).await);
+            assert_eq!(said["withheld"]["by"].as_str(), by, "{party}{reader}: {said}");
+        }
+    }
+    assert_eq!(site.status("ola", "/registry/parties/vera/sight?reader=a%20b").await, 400);
+    assert_eq!(site.status("ola", "/registry/parties/vera/sight?raeder=tom").await, 400);
     let parties = json(site.ask("anna", &get("/parties")).await);
     let named = |id: &str| parties.as_array().unwrap().iter().find(|party| party["id"] == id).unwrap().clone();
     assert_eq!((&named("vera")["name"], &named("tom")["name"]), (&().into(), &"tom".into()));

@@ -156,6 +156,7 @@ async fn real_answers_are_what_the_document_says() {
         ("/agreements/{id}", "/agreements/mo-1".to_owned()),
         ("/agreements/{id}/evidence", "/agreements/mo-1/evidence".to_owned()),
         ("/registry/parties/{id}", "/registry/parties/tina?at=0".to_owned()),
+        ("/registry/parties/{id}/sight", "/registry/parties/tina/sight?reader=acme".to_owned()),
         ("/registry/devices/{id}", "/registry/devices/press-000".to_owned()),
         ("/devices/{id}/coverage", "/devices/press-000/coverage?from=1&to=2".to_owned()),
         ("/contracts/{name}", "/contracts/maintenance-order".to_owned()),

@@ -80,6 +80,7 @@ impl Agent {
     ) -> Api<Disk> {
         Api {
             reloads,
+            node: self.node(),
             gate: gate.clone(),
             places: listener.places(),
             connections: listener.tallies(),

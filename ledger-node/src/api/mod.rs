@@ -153,6 +153,7 @@ fn reading() -> Router<Api> {
         .route("/devices/{id}/coverage", get(coverage::coverage))
         .route("/registry/parties/{id}", get(registry::party))
         .route("/registry/devices/{id}", get(registry::device))
+        .route("/registry/parties/{id}/sight", get(registry::seen_by))
         .route("/access/permits", get(access::permits))
         .route("/access/policies", get(access::policies))
         .route("/access/quarantines", get(access::quarantines))

@@ -1,4 +1,5 @@
-//! Who somebody was at a height, as JSON, with the proof: `GET /registry/parties/{id}` and `GET /registry/devices/{id}`.
+//! Who somebody was at a height, as JSON, with the proof: `GET /registry/parties/{id}` and `GET /registry/devices/{id}`; and who may see what
+//! shows a key: `GET /registry/parties/{id}/sight`.
 
 use super::problem::Problem;
 use super::sight::{Caller, Sight};
@@ -10,6 +11,7 @@ use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tally_contracts::resolve::{self, FingerprintView, Version};
+use tally_contracts::sight::Reader;
 use tally_evidence::{Checkpoint, DeviceRecord, PartyRecord};
 use tally_model::{DeviceId, PartyId, Timestamp};
 
@@ -93,6 +95,33 @@ pub async fn device(
         });
         state.check()?;
         answer(engine, &sight, of, &versions, at, show, (more, proof))
+    })
+    .await
+    .map(Json)
+}
+
+/// Who reads somewhere else, such as at an agent's interface.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elsewhere {
+    reader: Option<PartyId>,
+}
+
+/// `GET /registry/parties/{id}/sight?reader=PARTY`: whether this reader, who has no role, may see what shows the party's key. For those who
+/// hold what it sealed and are asked for it: they ask here, where the rules are.
+pub async fn seen_by(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    asked: Result<Query<Elsewhere>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let hint = "known is reader, the id of a party";
+    let Query(Elsewhere { reader }) =
+        asked.map_err(|rejection| Problem::bad_request("query", rejection.body_text(), hint))?;
+    let id = PartyId::try_new(&id).map_err(|fault| bad_id(&fault))?;
+    let caller = Caller::new(Reader { party: reader.clone(), role: None });
+    on_disk(&api.engine, move |engine| {
+        let withheld = caller.sight(engine)?.party(&id)?;
+        Ok(json!({"of": id, "reader": reader, "withheld": withheld}))
     })
     .await
     .map(Json)

@@ -118,6 +118,7 @@ pub const ROUTES: &[Route] = &[
     get("/contracts/{name}", ALL, NOTHING),
     get("/registry/parties/{id}", ALL, SOME),
     get("/registry/devices/{id}", ALL, SOME),
+    get("/registry/parties/{id}/sight", ALL, NOTHING),
     // The ledger as a whole.
     get("/entries", READERS, NOTHING),
     get("/entries/{id}/private", READERS, NOTHING),
