@@ -2,9 +2,10 @@
 //!
 //! **What holds it back.** The file is opened read-only and `query_only`; an authorizer lets through `SELECT` of our tables and
 //! views and functions on their values, nothing else (no `PRAGMA`, no `ATTACH`, no transaction of its own); the engine is asked to
-//! stop when the time is over; values, statement, rows and answer are bounded ([`SqlLimits`]).
+//! stop when the time is over, and no single step takes long ([`linear`]); values, statement, rows and answer are bounded ([`SqlLimits`]).
 
 use crate::database::{Database, Fault, Row};
+use crate::linear;
 use crate::project::Height;
 use crate::sqlite::{self, Sqlite};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -17,6 +18,8 @@ const STEPS: i32 = 10_000;
 /// Bytes of a pattern of LIKE or GLOB. Matching one is a single step of the engine, which nothing interrupts, and takes the product of both
 /// lengths: a pattern of the usual 50,000 bytes on a text of 1 MiB kept a processor busy for minutes, of 250 for half a second.
 const PATTERN_BYTES_MAX: i32 = 250;
+/// Bytes of a value, in the question and on the way to its answer.
+const VALUE_BYTES_MAX: i32 = 1 << 20;
 /// Why nothing but a question is taken.
 const HINT: &str = "write one SELECT; docs/operator/query.md lists the views";
 
@@ -67,7 +70,7 @@ pub fn guarded(file: &Path, sql: &str, limits: SqlLimits) -> Result<SqlAnswer, F
 fn guard(database: &mut Sqlite, limits: SqlLimits) -> rusqlite::Result<()> {
     let connection = database.connection_mut();
     for (limit, value) in [
-        (Limit::SQLITE_LIMIT_LENGTH, 1 << 20),
+        (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
         (Limit::SQLITE_LIMIT_COLUMN, 200),
         (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX),
@@ -78,6 +81,7 @@ fn guard(database: &mut Sqlite, limits: SqlLimits) -> rusqlite::Result<()> {
     ] {
         connection.set_limit(limit, value)?;
     }
+    linear::install(connection, VALUE_BYTES_MAX as usize)?;
     connection.authorizer(Some(allow))?;
     let end = Instant::now() + limits.time;
     connection.progress_handler(STEPS, Some(move || Instant::now() > end))

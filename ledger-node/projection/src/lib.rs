@@ -19,6 +19,7 @@ mod compare;
 mod database;
 mod facts;
 mod guarded;
+mod linear;
 mod postgres;
 mod project;
 mod pruned;
