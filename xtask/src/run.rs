@@ -31,7 +31,7 @@ impl fmt::Display for Failure {
 }
 
 /// Sums of the `test result:` lines.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// Tests that passed.
     pub passed: u64,
@@ -41,6 +41,8 @@ pub struct Counts {
     pub ignored: u64,
     /// Parts that a test left out because this machine cannot do them: lines `SKIPPED what: why`.
     pub skipped: u64,
+    /// Names of those that failed.
+    pub failed_names: Vec<String>,
 }
 
 impl Counts {
@@ -48,6 +50,9 @@ impl Counts {
     /// `SKIPPED …`.
     fn add_line(&mut self, line: &str) {
         self.skipped += u64::from(line.starts_with("SKIPPED "));
+        let name = line.trim_end().strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        let name = name.map(|name| name.strip_suffix(" - should panic").unwrap_or(name));
+        self.failed_names.extend(name.map(ToOwned::to_owned));
         let Some(rest) = line.trim_start().strip_prefix("test result: ") else { return };
         let words: Vec<_> = rest.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
         for pair in words.windows(2) {
@@ -98,6 +103,11 @@ impl Report {
         outcome
     }
 
+    /// Names of the tests that failed when they were run last.
+    pub fn failed_tests(&self) -> Vec<String> {
+        self.counts.as_ref().map(|counts| counts.failed_names.clone()).unwrap_or_default()
+    }
+
     /// Prints the summary.
     pub fn finish(&self, failure: Option<&Failure>) {
         if let Some(failure @ Failure::Machine(_)) = failure {
@@ -111,7 +121,7 @@ impl Report {
         }
         let steps: Vec<_> = self.done.iter().map(|(name, took)| format!("{name} {took:.1?}")).collect();
         eprintln!("xtask: {} (together {:.1?})", steps.join(", "), self.start.elapsed());
-        if let Some(Counts { passed, failed, ignored, skipped }) = self.counts {
+        if let Some(Counts { passed, failed, ignored, skipped, .. }) = &self.counts {
             eprintln!("xtask: {passed} tests passed, {failed} failed, {ignored} ignored, {skipped} skipped in part");
         }
     }
@@ -198,11 +208,14 @@ mod tests {
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
             "test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; 9 filtered out; finished in 1.20s",
             "I passed 7 passed things",
+            "test room::a_thing ... FAILED\n",
+            "test room::another ... ok\n",
             "SKIPPED power cut of a real file system: mount: permission denied",
         ] {
             counts.add_line(line);
         }
-        assert_eq!(counts, Counts { passed: 5, failed: 5, ignored: 1, skipped: 1 });
+        let failed_names = vec!["room::a_thing".to_owned()];
+        assert_eq!(counts, Counts { passed: 5, failed: 5, ignored: 1, skipped: 1, failed_names });
     }
 
     #[test]
