@@ -2,7 +2,7 @@
 
 use crate::answer::{Context, Fault};
 use crate::commands::keys::open_key;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use tally_evidence::SealingKey;
 use tally_ledger_client::{Access, Client, NodeAddress, Timeouts, read_token};
@@ -167,4 +167,13 @@ pub fn address(text: &str) -> Result<NodeAddress, String> {
         _ => text.to_owned(),
     };
     absolute.parse().map_err(|fault: tally_ledger_client::AddressFault| fault.to_string())
+}
+
+/// How an evidence, coverage or field file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FileForm {
+    /// The small one, which all programs read
+    Cbor,
+    /// The same bytes in JSON, with what they say beside them (docs/formats/evidence-json.md)
+    Json,
 }

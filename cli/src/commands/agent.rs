@@ -1,13 +1,22 @@
 //! `tally agent`.
 
 use crate::answer::{Answer, Context, Fault};
-use crate::args::AgentArgs;
 use crate::clock_state::clock_state;
 use crate::footprint::keep_small;
 use crate::shutdown::{on_signal, runtime};
+use clap::Args;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use tally_edge_agent::AgentConfig;
+
+/// Arguments of `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/tallystick/agent.yaml")]
+    pub config: PathBuf,
+}
 
 /// What the allocator is told: give back at once what is free, and take no memory before it is needed. At 20,000 points that is 16 MB
 /// less, at 500 points 6 MB, and no processor time that could be measured.

@@ -1,10 +1,22 @@
 //! `tally balance [PARTY]`.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::BalanceArgs;
+use crate::flags::NodeFlag;
 use crate::show::{self, word};
 use crate::shutdown::runtime;
+use clap::Args;
 use serde_json::Value;
+
+/// Arguments of `balance`.
+#[derive(Debug, Args)]
+pub struct BalanceArgs {
+    /// Only of this party
+    #[arg(value_name = "PARTY")]
+    pub party: Option<String>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
 
 pub fn run(args: &BalanceArgs, json: bool) -> Result<Answer, Fault> {
     let client = args.node.client()?;

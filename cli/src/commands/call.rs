@@ -1,8 +1,9 @@
 //! `tally call CONTRACT ACTION`: a sealed wish, and what the contract made of it.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::CallArgs;
+use crate::flags::CallerFlags;
 use crate::shutdown::runtime;
+use clap::Args;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tally_evidence::cbor::{self, Cbor};
@@ -11,6 +12,36 @@ use tally_evidence::{
 };
 use tally_ledger_client::{Client, SubmitError};
 use tally_model::{AgreementId, PartyId, Timestamp};
+
+/// Arguments of `call`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tally call maintenance-order accept --agreement mo-1 --as tina --key keys/tina.key
+  tally call accounts transfer --as acme --key keys/acme.key --arg to=fixit --arg amount=5000 --arg currency=EUR \
+      --private remark='wage of T. Muster'")]
+pub struct CallArgs {
+    /// Contract: native (registry, accounts, access, privacy) or from the library
+    #[arg(value_name = "CONTRACT")]
+    pub contract: String,
+    /// What to ask for
+    #[arg(value_name = "ACTION")]
+    pub action: String,
+    /// The agreement it concerns, such as mo-1
+    #[arg(long, value_name = "ID")]
+    pub agreement: Option<String>,
+    /// An argument; whole numbers and true/false are taken as such, @FILE as the bytes of a file, everything else as text.
+    /// Repeatable
+    #[arg(long = "arg", value_name = "NAME=VALUE")]
+    pub args: Vec<String>,
+    /// A private argument: sealed as a salted digest, its text kept beside the ledger until `tally purge` erases it. For arguments
+    /// that are texts to the contract; values as in --arg, at most 64 KiB. Repeatable
+    #[arg(long = "private", value_name = "NAME=VALUE")]
+    pub private: Vec<String>,
+    /// Who asks.
+    #[command(flatten)]
+    pub caller: CallerFlags,
+}
 
 pub fn run(args: CallArgs, json: bool) -> Result<Answer, Fault> {
     let signer = args.caller.signer()?;

@@ -1,16 +1,30 @@
 //! `tally check FILE…`: every fault at once, nothing connected. Mappings, and the settings of agent, node and witness.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::CheckArgs;
+use clap::Args;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tally_edge_agent::AgentConfig;
 use tally_evidence::sha256;
 use tally_ledger_node::NodeConfig;
 use tally_ledger_node::witness::WitnessConfig;
 use tally_mappings::{Plant, TestReport};
 use tally_model::DeviceSpec;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Mapping files; agent.yaml, node.yaml and witness.yaml are checked too
+    #[arg(required_unless_present = "schema", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Also run the tests inside the files
+    #[arg(long)]
+    pub test: bool,
+    /// Print the JSON Schema of mapping files, for editors
+    #[arg(long)]
+    pub schema: bool,
+}
 
 pub fn run(args: &CheckArgs, json: bool) -> Result<Answer, Fault> {
     if args.schema {

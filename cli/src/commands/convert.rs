@@ -1,9 +1,9 @@
 //! `tally convert FILE -o FILE`: CBOR to JSON, or JSON to CBOR. Nothing is lost on the way: there and back gives the same bytes.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::FileForm;
 use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_file;
+use crate::flags::FileForm;
 use std::path::PathBuf;
 use tally_evidence::json;
 

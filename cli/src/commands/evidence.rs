@@ -1,14 +1,42 @@
 //! `tally evidence ID -o FILE`: the node's proofs and the agent's readings, in one file.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::{EvidenceArgs, FileForm};
+use crate::commands::timestamp::{AuthorityFlags, AuthorityUrl};
 use crate::commands::timestamp::{from_authority, in_words};
+use crate::flags::{AgentFlag, FileForm, NodeFlag};
 use crate::shutdown::runtime;
+use clap::Args;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tally_evidence::{EvidenceFile, SignedStatement, Stamped, StatementKind, StatementName, json};
 use tally_ledger_client::{Client, RequestError};
 use tally_verifier::verify;
+
+/// Arguments of `evidence`.
+#[derive(Debug, Args)]
+pub struct EvidenceArgs {
+    /// The order, such as mo-1
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Where the evidence file goes
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// How the file is written; `tally verify` reads both
+    #[arg(long, value_enum, default_value = "cbor")]
+    pub format: FileForm,
+    /// Have this authority put its time to the file (RFC 3161); `tally timestamp` does it later, or without a network
+    #[arg(long, value_name = "URL")]
+    pub timestamp: Option<AuthorityUrl>,
+    /// Whose time-stamps count.
+    #[command(flatten)]
+    pub authority: AuthorityFlags,
+    /// The agent, which keeps the readings.
+    #[command(flatten)]
+    pub agent: AgentFlag,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
 
 pub fn run(args: &EvidenceArgs, is_json: bool) -> Result<Answer, Fault> {
     let (node, agent) = (args.node.client()?, args.agent.client(&args.node.shown)?);

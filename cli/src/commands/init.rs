@@ -1,8 +1,26 @@
 //! `tally init DIR`.
 
 use crate::answer::{Answer, Fault, print_json};
-use crate::args::InitArgs;
 use crate::site::{MONEY, Options, Site};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder; made if need be, nothing in it is overwritten
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// A mapping to copy into the folder, with its data sheets and recordings; the press line of the demo otherwise
+    #[arg(long, value_name = "FILE")]
+    pub mapping: Option<PathBuf>,
+    /// Name of the ledger; every statement names it as its audience
+    #[arg(long, value_name = "NAME", default_value = "press-line")]
+    pub ledger: String,
+    /// The MQTT broker that SCADA listens to
+    #[arg(long, value_name = "mqtt://HOST:PORT", default_value = "mqtt://127.0.0.1:1883")]
+    pub broker: String,
+}
 
 pub fn run(args: InitArgs, json: bool) -> Result<Answer, Fault> {
     let options = Options {

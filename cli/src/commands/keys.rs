@@ -1,8 +1,7 @@
 //! `tally keys new|show`.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::{KeysArgs, KeysCommand};
-use clap::ValueEnum;
+use clap::{Args, Subcommand, ValueEnum};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +9,43 @@ use std::path::{Path, PathBuf};
 use tally_evidence::{Algorithm, Cosigner, NoteSigningKey, NoteVerifyingKey, SealingKey, SigningKey};
 use tally_keys::{KeySource, read_secret};
 use zeroize::Zeroizing;
+
+/// Arguments of `keys`.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// What to do with keys.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// Commands of `keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key: FILE (PKCS#8 PEM, mode 0600) and FILE with `.pub.pem` (public); or in a PKCS#11 token, which keeps it
+    New {
+        /// Where the private key goes; must not exist. In a token: pkcs11:token=plant;object=agent-01?module-path=…&pin-source=FILE
+        #[arg(value_name = "FILE|URI")]
+        file: PathBuf,
+        /// Write the public half (SPKI PEM) into this file; must not exist
+        #[arg(long, value_name = "FILE")]
+        public: Option<PathBuf>,
+        /// Its kind. Everybody but witnesses has P-256
+        #[arg(long, value_enum, default_value = "p256")]
+        algorithm: Kind,
+    },
+    /// Show the key id (RFC 9679 thumbprint) of a private or public P-256 key, or the verifier key of a witness
+    Show {
+        /// A PEM file, or a key in a PKCS#11 token (pkcs11:…)
+        #[arg(value_name = "FILE|URI")]
+        file: PathBuf,
+        /// Write the public half (SPKI PEM) into this file; must not exist
+        #[arg(long, value_name = "FILE")]
+        public: Option<PathBuf>,
+        /// The witness's name: show its verifier key (C2SP signed-note)
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+}
 
 /// Kinds of keys, as in `--algorithm`.
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -1,15 +1,44 @@
 //! `tally orders` and `tally order ID`.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::{OrderArgs, OrdersArgs};
 use crate::commands::balance::money;
+use crate::flags::NodeFlag;
 use crate::show::{self, word};
 use crate::shutdown::runtime;
+use clap::Args;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use tally_contracts::{Contract, FieldType};
 use tally_ledger_client::{Client, RequestError};
+
+/// Arguments of `orders`.
+#[derive(Debug, Args)]
+pub struct OrdersArgs {
+    /// Only in this state
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Only about this device
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Only of this contract
+    #[arg(long)]
+    pub contract: Option<String>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
+
+/// Arguments of `order`.
+#[derive(Debug, Args)]
+pub struct OrderArgs {
+    /// The order, such as mo-1
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlag,
+}
 
 pub fn list(args: &OrdersArgs, json: bool) -> Result<Answer, Fault> {
     let filters = [("state", &args.state), ("device", &args.device), ("contract", &args.contract)];

@@ -1,12 +1,23 @@
 //! `tally plan FILE`: what would be asked of the devices, and which rules would be sealed under which version.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::PlanArgs;
 use crate::commands::check::load;
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
 use tally_evidence::{encode_rule, rule_digest};
 use tally_mappings::Plant;
 use tally_model::{DeviceSpec, Endpoint, RuleSource};
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Mapping file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Also write each rule's canonical bytes to DIR/DEVICE.TRIGGER.rule, for the genesis file or `call registry register-rule`
+    #[arg(long, value_name = "DIR")]
+    pub rules: Option<PathBuf>,
+}
 
 pub fn run(args: &PlanArgs, json: bool) -> Result<Answer, Fault> {
     let plant = load(&args.file)?;

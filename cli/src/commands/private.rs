@@ -1,10 +1,10 @@
 //! `tally disclose` and `tally purge`: private fields of calls, shown one by one, and erased.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::FileForm;
 use crate::commands::call::{Wish, show, submit};
 use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_key;
+use crate::flags::FileForm;
 use crate::flags::{CallerFlags, NodeFlag};
 use crate::shutdown::runtime;
 use clap::Args;

@@ -1,12 +1,50 @@
 //! `tally probe URL AT…`: what a live Modbus device says, as every type in every order side by side.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::ProbeArgs;
 use crate::shutdown::runtime;
+use clap::Args;
 use serde_json::{Value as Json, json};
+use std::path::PathBuf;
 use tally_connector_api::LinkFault;
 use tally_connector_modbus::{Identification, Readings, Session, identity, readings, texts};
 use tally_model::{Address, AddressBase, Endpoint, ModbusTable, Outcome, Tls, parse_duration};
+
+/// Arguments of `probe`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It reads only. Examples:
+  tally probe modbus+tcp://10.0.0.7?unit=1 holding:16
+  tally probe 'modbus+rtu:///dev/ttyUSB0?baud=9600&parity=none&unit=3' 40017 30001 coil:0
+  tally probe modbus+tls://10.0.0.7 holding:16 --ca plant-ca.pem --certificate us.pem --key us.key")]
+pub struct ProbeArgs {
+    /// Where it is, as `connect:` in a mapping
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// What to read, as `at:` in a mapping: `holding:16`, `HR16`, `40017`, `4x17`, `coil:0`
+    #[arg(value_name = "AT")]
+    pub at: Vec<String>,
+    /// Registers or bits to read from each; fewer where the device has no more
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=125))]
+    pub count: u16,
+    /// Numbers behind `holding:` and `HR` begin with 1, not with 0
+    #[arg(long)]
+    pub from_one: bool,
+    /// How long an answer may take
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub timeout: String,
+    /// TLS: certificates of the authorities that may have signed the device's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// TLS: SHA-256 of the device's own certificate
+    #[arg(long, value_name = "SHA256", conflicts_with = "ca")]
+    pub pin: Option<String>,
+    /// TLS: our certificate
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// TLS: the key of our certificate
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub key: Option<PathBuf>,
+}
 
 /// Names of identification objects (Modbus Application Protocol V1.1b3 §6.21).
 const OBJECTS: [&str; 7] =

@@ -2,9 +2,9 @@
 //! anyone can check offline.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::FileForm;
 use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_key;
+use crate::flags::FileForm;
 use crate::flags::{AgentFlag, NodeFlag};
 use crate::show;
 use crate::shutdown::runtime;

@@ -1,7 +1,7 @@
 //! `tally reload`: the agent reads its mapping anew.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::StatusArgs;
+use crate::commands::status::StatusArgs;
 use crate::shutdown::runtime;
 use serde_json::Value;
 use tally_ledger_client::RequestError;

@@ -1,19 +1,64 @@
 //! `tally sim`: simulated devices from a file of their own, or straight from a mapping.
 
 use crate::answer::{Answer, Context, Fault};
-use crate::args::SimArgs;
 use crate::commands::check::{environment, load};
 use crate::mapping_copy::MappingCopy;
 use crate::rehearsal::{Options, Rehearsal, moved_mapping, password_as_written, rehearsal};
 use crate::shutdown::{on_signal, runtime};
+use clap::Args;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tally_mappings::Plant;
 use tally_model::Secret;
 use tally_simulator::SimConfig;
 use tokio::io::{BufReader, stdin, stdout};
+
+/// Arguments of `sim`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tally sim plant-sim.yaml                            what the file says: devices, signals, faults at their times
+  tally sim --mapping plants/my-line.yaml             every point of a mapping, with plausible values
+  tally sim --mapping plants/my-line.yaml --write DIR the same as files to change: DIR/sim.yaml, and the mapping with the
+                                                      addresses of the simulation where the real ones are elsewhere
+
+It prints `ready DEVICE=URL ...` when everything listens. Then commands, one a line, on standard input or --socket:
+  get press-01 vibration              what a signal says
+  set press-01 vibration 9.5          hold it there; `release` lets it go, `freeze` holds it where it is
+  repair press-01                     what wears out is new again
+  break press-01 delay 2s for 10s     make something go wrong; `heal` ends it, `faults` shows it. There are:
+                                      drop, hang-up, delay TIME, exception CODE, garbage, half, frozen, uncertain, bad,
+                                      wrong unit|function|transaction|protocol|length|checksum, clock +-TIME, exchanged
+  break press-01 bad on vibration     the same for single signals (frozen, uncertain, bad)
+  help                                all of them
+
+A simulation file in short (the manual is docs/operator/simulator.md):
+  models:
+    bearing: {kind: wear, healthy: 2.1, worn: 9, wears_out_in: 60s, noise: 0.1}
+  devices:
+    - id: press-01
+      serve: modbus+tcp://127.0.0.1:5020?unit=1      # also +tls, +rtu, +ascii, +rtu+tcp, +ascii+tcp, opc.tcp, mqtt
+      faults:
+        - {at: 30s, for: 5s, what: exception, of: 6}
+      signals:
+        - {id: vibration, at: HR18, type: f32, from: {model: bearing}}
+        - {id: load, at: HR20, type: u16, scale: 0.1, from: {sine: {mean: 40, amplitude: 15, period: 20s}}}")]
+pub struct SimArgs {
+    /// Simulation file
+    #[arg(value_name = "FILE", required_unless_present = "mapping", conflicts_with = "mapping")]
+    pub file: Option<PathBuf>,
+    /// Simulate everything in this mapping instead
+    #[arg(long, value_name = "FILE")]
+    pub mapping: Option<PathBuf>,
+    /// Write the simulation of the mapping into this folder, and run nothing
+    #[arg(long, value_name = "DIR", requires = "mapping")]
+    pub write: Option<PathBuf>,
+    /// Take commands on this Unix socket too
+    #[arg(long, value_name = "PATH", conflicts_with = "write")]
+    pub socket: Option<PathBuf>,
+}
 
 pub fn run(args: &SimArgs) -> Result<Answer, Fault> {
     let config = match (&args.file, &args.mapping, &args.write) {

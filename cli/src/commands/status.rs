@@ -2,10 +2,22 @@
 //! what waits for whom.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::StatusArgs;
+use crate::flags::{AccessFlags, AgentFlag};
 use crate::show::{duration, word};
 use crate::shutdown::runtime;
+use clap::Args;
 use serde_json::Value;
+
+/// Arguments of `status` and `reload`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The agent.
+    #[command(flatten)]
+    pub agent: AgentFlag,
+    /// Who we are.
+    #[command(flatten)]
+    pub shown: AccessFlags,
+}
 
 pub fn run(args: &StatusArgs, json: bool) -> Result<Answer, Fault> {
     let status = runtime()?

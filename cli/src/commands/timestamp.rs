@@ -6,9 +6,9 @@ mod http;
 pub use http::AuthorityUrl;
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::FileForm;
 use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_file;
+use crate::flags::FileForm;
 use crate::shutdown::runtime;
 use std::path::{Path, PathBuf};
 use tally_evidence::{Stamped, TimeStampToken, json};

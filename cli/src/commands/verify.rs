@@ -1,11 +1,32 @@
 //! `tally verify FILE`.
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::VerifyArgs;
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
 use tally_evidence::{Cosigner, VerifyingKey};
 use tally_model::{Grade, Timestamp};
 use tally_verifier::{Reader, ReadingsOrigin, Report, Step, Times, Witnesses, verify_for};
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Evidence file, coverage file of `tally prove`, or field file of `tally disclose`; CBOR or JSON
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The ledger's public key as you know it (SPKI PEM); without it the key in the file is taken and shown
+    #[arg(long, value_name = "FILE")]
+    pub ledger_key: Option<PathBuf>,
+    /// A witness you know, by its public key (SPKI PEM) or its verifier key. Repeatable; without any, those in the file are shown
+    #[arg(long = "witness", value_name = "NAME=FILE | VKEY")]
+    pub witnesses: Vec<String>,
+    /// How many witnesses must have signed; all that are named when not said
+    #[arg(long, value_name = "N")]
+    pub need: Option<usize>,
+    /// Authorities of time-stamps you trust (PEM): the file must have a time-stamp by one that they vouch for. Without it, one that is
+    /// there is shown, but who made it is not checked
+    #[arg(long, value_name = "PEM")]
+    pub tsa_ca: Option<PathBuf>,
+}
 
 /// Largest evidence file read: a careful auditor's program does not swallow a disk image.
 const FILE_BYTES_MAX: u64 = 1 << 30;

@@ -7,11 +7,11 @@ mod screen;
 mod technician;
 
 use crate::answer::{Answer, Context, Fault};
-use crate::args::DemoArgs;
 use crate::child::Child;
 use crate::commands::evidence;
 use crate::shutdown::{on_signal, runtime};
 use crate::site::{self, Site};
+use clap::Args;
 use ledger::{Ledger, Step};
 use scada::Scada;
 use screen::Screen;
@@ -21,6 +21,23 @@ use tally_simulator::Broker;
 use tally_verifier::{Report, verify};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The demo starts three child processes (sim, node, agent) and a broker on loopback, and needs no network beyond that.
+Its files stay in --dir: look at the mapping, the logs and the evidence file afterwards.")]
+pub struct DemoArgs {
+    /// Stop after the first paid order; exit code 0 only if it was paid, totals are conserved and the evidence holds
+    #[arg(long)]
+    pub once: bool,
+    /// Use this MQTT broker instead of an embedded one
+    #[arg(long, value_name = "mqtt://HOST:PORT")]
+    pub broker: Option<String>,
+    /// Where its files go; made new, must not hold an earlier demo
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
 
 /// `--once` must end in a minute, whatever goes wrong.
 const ONCE_MAX: Duration = Duration::from_secs(55);

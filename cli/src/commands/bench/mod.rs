@@ -13,10 +13,65 @@ mod scale;
 mod stats;
 
 use crate::answer::{Answer, Context, Fault, print_json};
-use crate::args::{BenchArgs, BenchWhat};
+use clap::{Args, ValueEnum};
 use machine::Machine;
 use serde::Serialize;
 use std::path::Path;
+use std::path::PathBuf;
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every figure is printed with the machine, the durability mode, the method, p50/p99 where there is a latency, and its
+ratio to a baseline measured in the same run. Build with --release, or the figures mean nothing.")]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, default_value = "all")]
+    pub what: BenchWhat,
+    /// Where test data is written (durable figures depend on this disk)
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Seconds per figure
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Modbus points of the field side, a quarter of them as OPC UA variables; 20000 when not said, which is what is promised
+    #[arg(long, value_name = "POINTS", value_parser = points)]
+    pub points: Option<usize>,
+    /// Entries that `scale` fills the ledger with; 1000000 when not said. 2 to 3 GB of disk a million
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(10..=100_000_000))]
+    pub entries: Option<u64>,
+    /// Devices that `registry` registers; 1000000 when not said. About 1 GB of disk a million
+    #[arg(long, value_name = "DEVICES", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub devices: Option<u64>,
+}
+
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchWhat {
+    /// All of it
+    All,
+    /// The vault; then devices, agent and broker as processes: processor time, memory and delay at 20,000 points
+    Field,
+    /// Triggers admitted, executed and synced by the node; readings covered by anchors
+    Ledger,
+    /// Register change → executed order, through real processes' code on loopback
+    Path,
+    /// Resident memory of the agent at 1,000 points
+    Memory,
+    /// A ledger filled with `--entries` orders: throughput, latency and memory on the way, bytes on disk, opening it again. Minutes;
+    /// not part of `all`
+    Scale,
+    /// `--devices` registered in bulk, and one looked up among all of them. Not part of `all`
+    Registry,
+}
+
+/// As many as fit the gateways of the bench.
+fn points(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(points @ 1..=100_000) => Ok(points),
+        _ => Err("a number from 1 to 100000".to_owned()),
+    }
+}
 
 /// One figure.
 #[derive(Debug, Serialize)]
