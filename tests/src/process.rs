@@ -52,6 +52,16 @@ impl Process {
         output.unwrap_or_else(|_| panic!("{command:?} does not end within {longest:?}")).unwrap()
     }
 
+    /// Runs a command to its end and gives its exit code and all it said, standard output first.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn says(command: Command) -> (Option<i32>, String) {
+        let output = Self::run(command, PATIENCE).await;
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Its process id.
     #[must_use]
     pub const fn pid(&self) -> u32 {

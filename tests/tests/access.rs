@@ -7,27 +7,24 @@ use std::time::Duration;
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{PermitFile, Right};
 use tally_tests::{
-    Asyncua, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, party, policy, tally_command,
+    Asyncua, Party, Process, Pymodbus, Site, eventually, free_port, party, policy, press, tally_command,
 };
 
 fn modbus(port: u16) -> String {
-    format!(
-        r#"plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    every: 200ms
+    press(
+        port,
+        r#"    every: 200ms
     timeout: 1s
     points:
-      - {{id: setpoint, at: holding:17, type: u16, unit: Cel, writable: true, write_range: [0, 60]}}
-      - {{id: speed, at: holding:20, type: f32, unit: "1", writable: true, write_range: [0, 1000]}}
-      - {{id: lamp, at: coil:3, writable: true}}
-      - {{id: fixed, at: holding:30, type: u16, unit: "1"}}
+      - {id: setpoint, at: holding:17, type: u16, unit: Cel, writable: true, write_range: [0, 60]}
+      - {id: speed, at: holding:20, type: f32, unit: "1", writable: true, write_range: [0, 1000]}
+      - {id: lamp, at: coil:3, writable: true}
+      - {id: fixed, at: holding:30, type: u16, unit: "1"}
 triggers:
   - id: too-hot
     device: press-01
     when: "setpoint > 900"
-"#
+"#,
     )
 }
 
@@ -221,9 +218,8 @@ async fn the_agent_does_at_once_what_it_hears_and_hears_a_revocation_within_a_mo
 
 /// `tally access …` with its exit code, as JSON or text.
 async fn tally(arguments: &[&str]) -> (i32, String) {
-    let output = Process::run(tally_command(&[&["access"], arguments].concat()), PATIENCE).await;
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    let (code, said) = Process::says(tally_command(&[&["access"], arguments].concat())).await;
+    (code.unwrap(), said)
 }
 
 #[tokio::test(flavor = "multi_thread")]

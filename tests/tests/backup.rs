@@ -9,17 +9,8 @@ use tally_evidence::StatementId;
 use tally_evidence::cbor::{int, text};
 use tally_tests::{Chain, Done, PATIENCE, Party, Process, Site, eventually, tally_command};
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: \"modbus+tcp://127.0.0.1:1?unit=1\"
-    points: [{id: stopped, at: coil:0, unit: \"1\"}]
-";
-
 async fn tally(arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = Process::run(tally_command(arguments), PATIENCE).await;
-    (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+    Process::says(tally_command(arguments)).await
 }
 
 fn shown(path: &Path) -> String {
@@ -48,7 +39,7 @@ async fn pay_on(site: Arc<Site>, told: Told) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_under_load_is_the_same_ledger() {
-    let site = Arc::new(Site::new(LINE, None).await);
+    let site = Arc::new(Site::of_one_press().await);
     let mut node = site.start_node().await;
     let told = Told::default();
     let payers: Vec<_> = (0..3).map(|_| tokio::spawn(pay_on(Arc::clone(&site), Arc::clone(&told)))).collect();
@@ -129,7 +120,7 @@ async fn explained(site: &Site) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_whole_copy_is_refused_and_leaves_nothing() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let (config, copy) = (shown(&site.dir().join("node.yaml")), site.outside().join("copy"));
     let (code, said) = tally(&["backup", &shown(&copy), "--config", &config]).await;
     assert!(code == Some(2) && said.contains("holds no ledger"), "{said}");

@@ -8,26 +8,24 @@ use tally_evidence::cbor::text;
 use tally_evidence::{Policy, Right, Who};
 use tally_model::Timestamp;
 use tally_tests::{
-    Ear, Mosquitto, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, policy, publish, python, root,
+    Ear, Mosquitto, PATIENCE, Party, Process, Pymodbus, Site, eventually, free_port, policy, press, publish, python,
+    root,
 };
 use tokio::process::Command;
 
 fn mapping(port: u16) -> String {
-    format!(
-        r#"plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    every: 200ms
+    press(
+        port,
+        r#"    every: 200ms
     timeout: 1s
     points:
-      - {{id: setpoint, at: holding:17, type: u16, unit: Cel, writable: true, write_range: [0, 60]}}
-      - {{id: fixed, at: holding:30, type: u16, unit: "1"}}
+      - {id: setpoint, at: holding:17, type: u16, unit: Cel, writable: true, write_range: [0, 60]}
+      - {id: fixed, at: holding:30, type: u16, unit: "1"}
 triggers:
   - id: too-hot
     device: press-01
     when: "setpoint > 900"
-"#
+"#,
     )
 }
 

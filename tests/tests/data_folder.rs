@@ -5,14 +5,6 @@
 use tally_evidence::cbor::{int, text};
 use tally_tests::{Chain, PATIENCE, Party, Process, Site, tally_command};
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: \"modbus+tcp://127.0.0.1:1?unit=1\"
-    points: [{id: stopped, at: coil:0, unit: \"1\"}]
-";
-
 /// Starts a node that should refuse, with a configuration changed by `change`; gives what it said.
 async fn refuses(site: &Site, change: &[(&str, &str)]) -> String {
     let mut config = std::fs::read_to_string(site.dir().join("node.yaml")).unwrap();
@@ -30,7 +22,7 @@ async fn refuses(site: &Site, change: &[(&str, &str)]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_belongs_to_one_node_one_ledger_and_no_newer_program() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let mut node = site.start_node().await;
     let acme = Party::of(&site, "acme");
     let args = [("to", text("fixit")), ("amount", int(1)), ("currency", text("EUR"))];

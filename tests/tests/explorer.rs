@@ -5,15 +5,6 @@ use serde_json::{Value, json};
 use tally_evidence::cbor::{int, text};
 use tally_tests::{PATIENCE, Party, Process, Site, tally_command};
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: modbus+tcp://127.0.0.1:1?unit=1
-    points:
-      - {id: running, at: coil:1, unit: \"1\"}
-";
-
 /// `tally ledger …` of the site; gives the exit code and both outputs.
 async fn ledger(site: &Site, arguments: &[&str]) -> (i32, String, String) {
     let node = format!("unix:{}", site.dir().join("node.sock").display());
@@ -31,7 +22,7 @@ async fn as_json(site: &Site, arguments: &[&str]) -> (i32, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_blocks_and_proofs_of_a_ledger() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let _node = site.start_node().await;
     let acme = Party::of(&site, "acme");
     let pay = |amount: i64| [("to", text("fixit")), ("amount", int(amount)), ("currency", text("EUR"))];

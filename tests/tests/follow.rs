@@ -3,26 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::path::Path;
-use std::process::Output;
 use tally_evidence::cbor::{int, text};
 use tally_ledger_client::Client;
-use tally_tests::{Chain, Done, PATIENCE, Party, Process, Site, eventually, tally_command};
-
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: \"modbus+tcp://127.0.0.1:1?unit=1\"
-    points: [{id: stopped, at: coil:0, unit: \"1\"}]
-";
+use tally_tests::{Chain, Done, Party, Process, Site, eventually, tally_command};
 
 async fn tally(arguments: &[&str]) -> (Option<i32>, String) {
-    run(tally_command(arguments)).await
-}
-
-async fn run(command: tokio::process::Command) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = Process::run(command, PATIENCE).await;
-    (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+    Process::says(tally_command(arguments)).await
 }
 
 /// The same command of a shell that lets no file grow beyond some KiB.
@@ -44,7 +30,7 @@ fn shown(path: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_makes_a_second_node_and_lets_it_take_over() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let mut node = site.start_node().await;
     let acme = Party::of(&site, "acme");
     for _ in 0..12 {
@@ -58,10 +44,10 @@ async fn an_operator_makes_a_second_node_and_lets_it_take_over() {
         ["ledger", "join", "--from", &from, "--ledger-key", &shown(&key), "--data", &shown(&data)].map(str::to_owned);
     let join = || tally_command(&join.each_ref().map(String::as_str));
 
-    let (code, said) = run(on_a_full_disk(&join())).await;
+    let (code, said) = Process::says(on_a_full_disk(&join())).await;
     assert!(code == Some(2) && said.contains("no space is left") && said.contains("still to come"), "{said}");
     assert!(!data.join("log").exists());
-    let (code, said) = run(join()).await;
+    let (code, said) = Process::says(join()).await;
     assert!(code == Some(0) && said.contains("every byte checked") && said.contains("follow: {from:"), "{said}");
 
     // It follows.

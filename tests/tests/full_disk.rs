@@ -8,21 +8,17 @@ use std::time::Duration;
 use tally_evidence::Transition;
 use tally_evidence::cbor::{int, text};
 use tally_ledger_client::{RequestError, SubmitError};
-use tally_tests::{Chain, Done, Manner, Party, Process, Rogue, Site, TinyDisk, eventually};
+use tally_tests::{Chain, Done, Manner, Party, Process, Rogue, Site, TinyDisk, eventually, press};
 
-fn line(press: u16) -> String {
-    format!(
-        r#"
-plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{press}?unit=1"
-    every: 50ms
+fn line(port: u16) -> String {
+    press(
+        port,
+        r#"    every: 50ms
     points:
-      - {{id: stopped, at: coil:0, unit: "1"}}
+      - {id: stopped, at: coil:0, unit: "1"}
 triggers:
-  - {{id: emergency-stop, device: press-01, when: stopped}}
-"#
+  - {id: emergency-stop, device: press-01, when: stopped}
+"#,
     )
 }
 

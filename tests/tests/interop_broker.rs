@@ -15,9 +15,7 @@ fn client(program: &str, broker: &Broker, arguments: &[&str]) -> Command {
 }
 
 async fn run(program: &str, broker: &Broker, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Process::run(client(program, broker, arguments), PATIENCE).await;
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap())
+    Process::says(client(program, broker, arguments)).await
 }
 
 async fn publish(broker: &Broker, arguments: &[&str]) {

@@ -9,18 +9,9 @@ use tally_ledger_client::RequestError;
 use tally_tests::{PATIENCE, Party, Process, Site, python, root};
 use tokio::process::Command;
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: modbus+tcp://127.0.0.1:1?unit=1
-    points:
-      - {id: running, at: coil:1, unit: \"1\"}
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn scitt_cose_verifies_statement_and_receipt_and_rejects_every_flipped_bit() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let _node = site.start_node().await;
     // A tree of several entries, so that the receipt has a path.
     let acme = Party::of(&site, "acme");
@@ -79,7 +70,7 @@ async fn scitt_cose_verifies_statement_and_receipt_and_rejects_every_flipped_bit
 /// still holds for others' tools beside the statement that its sender kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn scitt_cose_verifies_the_receipt_of_an_entry_that_was_pruned() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     site.append("node.yaml", "retention: {disk: 1MiB, segment: 1MiB}\n");
     let _node = site.start_node().await;
     let acme = Party::of(&site, "acme");

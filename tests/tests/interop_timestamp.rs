@@ -176,9 +176,7 @@ fn frozen(name: &str) -> PathBuf {
 }
 
 async fn tally(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Process::run(tally_command(arguments), PATIENCE).await;
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    (output.status.code(), text)
+    Process::says(tally_command(arguments)).await
 }
 
 #[tokio::test]

@@ -7,18 +7,9 @@ use tally_evidence::{Checkpoint, ConsistencyReceipt};
 use tally_tests::{PATIENCE, Party, Process, Site, free_port, python, root};
 use tokio::process::Command;
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: modbus+tcp://127.0.0.1:1?unit=1
-    points:
-      - {id: running, at: coil:1, unit: \"1\"}
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_of_others_recomputes_the_root_from_tiles_and_sees_that_the_log_only_grew() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let port = free_port();
     site.edit("node.yaml", "listen: [", &format!("listen: [\"tcp:127.0.0.1:{port}\", "));
     let _node = site.start_node().await;

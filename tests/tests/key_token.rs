@@ -3,23 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use tally_keys::testing::{PIN, SoftToken};
-use tally_tests::{Ear, Mosquitto, PATIENCE, Process, Pymodbus, Site, eventually, free_port, tally_command};
+use tally_tests::{Ear, Mosquitto, PATIENCE, Process, Pymodbus, Site, eventually, free_port, press, tally_command};
 
 fn mapping(port: u16) -> String {
-    format!(
-        r#"plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    every: 100ms
+    press(
+        port,
+        r#"    every: 100ms
     points:
-      - {{id: load, at: "holding:0", type: f32, unit: "%"}}
+      - {id: load, at: "holding:0", type: f32, unit: "%"}
 triggers:
   - id: too-much
     device: press-01
     when: "load > 90.0"
     until: "load < 50.0"
-"#
+"#,
     )
 }
 
@@ -61,10 +58,9 @@ impl Plant {
         let mut command = tally_command(arguments);
         let (name, value) = self.token.environment();
         command.env(name, value).current_dir(self.site.dir());
-        let output = Process::run(command, PATIENCE).await;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let (code, said) = Process::says(command).await;
         assert!(!said.contains(PIN), "the PIN was printed");
-        (output.status.code().unwrap(), said)
+        (code.unwrap(), said)
     }
 
     async fn counts(&self, counter: &str, value: u64) {

@@ -7,17 +7,9 @@ use tally_evidence::cbor::{int, text};
 use tally_ledger_client::SubmitError;
 use tally_tests::{Chain, Party, Process, Site, TinyDisk, eventually};
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: \"modbus+tcp://127.0.0.1:1?unit=1\"
-    points: [{id: stopped, at: coil:0, unit: \"1\"}]
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_by_itself_and_comes_back() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let disk = TinyDisk::limited(&site.dir().join("node"));
     let mut node = Process::start("tally node", disk.command(&site.command("node")));
     site.node_ready(&mut node).await;

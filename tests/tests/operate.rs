@@ -6,30 +6,24 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use tally_ledger_client::RequestError;
-use tally_tests::{Mosquitto, Process, Simulator, Site, eventually, free_port, tally_command};
+use tally_tests::{Mosquitto, Process, Simulator, Site, eventually, free_port, press, simulated_press, tally_command};
 
 fn simulation(port: u16) -> String {
-    format!(
-        r#"
-devices:
-  - id: press-01
-    serve: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    signals:
-      - {{id: load, at: "holding:0", type: f32, from: {{ramp: {{from: 0, per_second: 1.5, until: 100}}}}}}
-      - {{id: oil, at: "holding:2", type: f32, from: {{constant: 40}}}}
-"#
+    simulated_press(
+        port,
+        r#"    signals:
+      - {id: load, at: "holding:0", type: f32, from: {ramp: {from: 0, per_second: 1.5, until: 100}}}
+      - {id: oil, at: "holding:2", type: f32, from: {constant: 40}}
+"#,
     )
 }
 
 /// Two rates, so two groups of points; and a neighbour that is never there.
 fn mapping(port: u16, nobody: u16) -> String {
-    format!(
-        r#"
-plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    every: 50ms
+    press(
+        port,
+        &format!(
+            r#"    every: 50ms
     points:
       - {{id: load, at: "holding:0", type: f32, unit: "%"}}
       - {{id: oil, at: "holding:2", type: f32, unit: Cel, every: 200ms}}
@@ -39,6 +33,7 @@ devices:
     points:
       - {{id: load, at: "holding:0", type: f32, unit: "%"}}
 "#
+        ),
     )
 }
 

@@ -20,20 +20,12 @@ const CUTS: usize = 6;
 /// Parties that pay all the time.
 const PAYERS: usize = 4;
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: \"modbus+tcp://127.0.0.1:1?unit=1\"
-    points: [{id: stopped, at: coil:0, unit: \"1\"}]
-";
-
 /// What was acknowledged so far, and when that was heard.
 type Told = Arc<Mutex<Vec<(Instant, Done)>>>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_when_the_plug_is_pulled() {
-    let site = Arc::new(Site::new(LINE, None).await);
+    let site = Arc::new(Site::of_one_press().await);
     site.edit("genesis.yaml", "amount: 5000000}", "amount: 5000000000}");
     let data = site.dir().join("node");
     // Made by `tally init`, and empty until the node begins its ledger.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tally_evidence::cbor::text;
 use tally_evidence::{AnchorBody, CoverageFile, Disclosure, GapReason, SignedStatement, StatementKind};
 use tally_model::Timestamp;
-use tally_tests::{PATIENCE, Party, Process, Site, eventually, python, random, root, tally_command};
+use tally_tests::{PATIENCE, Party, Process, Site, eventually, in_format, python, random, root, tally_command};
 use tally_verifier::verify;
 use tokio::process::Command;
 
@@ -128,7 +128,7 @@ async fn what_is_whole_is_proved_and_a_killed_agent_is_named() {
 
     // A validator that is not ours finds an anchor as it is written down.
     let body = SignedStatement::parse(&entry.statement).unwrap().payload;
-    assert_eq!(in_format("anchor", &body).await, "yes");
+    assert_eq!(in_format("anchor", &["anchor"], &body).await, "yes");
 
     // Offline: the command, and every byte of the file.
     let shown = file.display().to_string();
@@ -275,20 +275,6 @@ async fn coverage_check(site: &Site, file: &Path, flips: &[(usize, u8)]) -> (i32
     let said = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|fault| panic!("{fault}: {}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code().unwrap(), said)
-}
-
-/// What `cddl_check.py` says of these bytes as `top`.
-async fn in_format(top: &str, bytes: &[u8]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let dir = tempfile::tempdir().unwrap();
-    let lines = dir.path().join("lines");
-    std::fs::write(&lines, hex + "\n").unwrap();
-    let mut command = Command::new(python());
-    command.arg(root().join("tests/interop/cddl_check.py")).arg(top);
-    command.arg(root().join(format!("docs/formats/{top}.cddl")));
-    let output = command.stdin(std::fs::File::open(lines).unwrap()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
 }
 
 /// What `state_check.py` says.

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tally_connector_api::StatusReporter;
 use tally_connector_mqtt::{Message, MqttPublisher, Publisher, PublisherConfig, QoS};
-use tally_tests::{Ear, Mosquitto, Process, Proxy, Simulator, Site, TIME_TO_DATA, eventually, free_port};
+use tally_tests::{
+    Ear, Mosquitto, Process, Proxy, Simulator, Site, TIME_TO_DATA, eventually, free_port, press, simulated_press,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -15,17 +17,12 @@ const LIVE: &str = "tallystick/line/press-01/load";
 const HISTORY: &str = "tallystick/line/press-01/history";
 
 fn simulation(port: u16) -> String {
-    format!(
-        "devices:\n  - id: press-01\n    serve: \"modbus+tcp://127.0.0.1:{port}?unit=1\"\n    signals:\n      \
-         - {{id: load, at: \"holding:0\", type: f32, from: {{ramp: {{from: 0, per_second: 1.5, until: 100}}}}}}\n"
-    )
+    let load = "{id: load, at: \"holding:0\", type: f32, from: {ramp: {from: 0, per_second: 1.5, until: 100}}}";
+    simulated_press(port, &format!("    signals:\n      - {load}\n"))
 }
 
 fn mapping(port: u16) -> String {
-    format!(
-        "plant: line\ndevices:\n  - id: press-01\n    connect: \"modbus+tcp://127.0.0.1:{port}?unit=1\"\n    every: 50ms\n    points:\n      \
-         - {{id: load, at: \"holding:0\", type: f32, unit: \"%\"}}\n"
-    )
+    press(port, "    every: 50ms\n    points:\n      - {id: load, at: \"holding:0\", type: f32, unit: \"%\"}\n")
 }
 
 /// Numbers of the readings heard, live and late. One point, so they have no gaps.

@@ -3,33 +3,31 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::time::{Duration, Instant};
-use tally_tests::{Mosquitto, Process, Proxy, Simulator, Site, TIME_TO_DATA, eventually, free_port, try_publish};
+use tally_tests::{
+    Mosquitto, Process, Proxy, Simulator, Site, TIME_TO_DATA, eventually, free_port, press, simulated_press, try_publish,
+};
 use tokio::time::sleep;
 
 fn simulation(modbus: u16, opcua: u16) -> String {
-    format!(
-        r#"
-devices:
-  - id: press-01
-    serve: "modbus+tcp://127.0.0.1:{modbus}?unit=1"
-    signals:
+    simulated_press(
+        modbus,
+        &format!(
+            r#"    signals:
       - {{id: load, at: "holding:0", type: f32, from: {{ramp: {{from: 0, per_second: 1.5, until: 100}}}}}}
   - id: cnc-02
     serve: "opc.tcp://127.0.0.1:{opcua}"
     signals:
       - {{id: spindle, at: "nsu=urn:factory:cnc;s=Spindle.Load", from: {{ramp: {{from: 0, per_second: 1.5, until: 100}}}}}}
 "#
+        ),
     )
 }
 
 fn mapping(modbus: u16, opcua: u16, broker: u16) -> String {
-    format!(
-        r#"
-plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{modbus}?unit=1"
-    every: 100ms
+    press(
+        modbus,
+        &format!(
+            r#"    every: 100ms
     timeout: 500ms
     points:
       - {{id: load, at: "holding:0", type: f32, unit: "%"}}
@@ -46,6 +44,7 @@ devices:
     points:
       - {{id: level, at: "hall/tank/level", type: f64, unit: m}}
 "#
+        ),
     )
 }
 

@@ -7,52 +7,46 @@ use tally_evidence::cbor::text;
 use tally_evidence::{TriggerBody, quality_json};
 use tally_model::{EvidenceQuality, FindingCode};
 use tally_tests::{
-    Chain, PATIENCE, Party, Process, Simulator, Site, eventually, free_port, python, root, tally_command,
+    Chain, PATIENCE, Party, Process, Simulator, Site, eventually, free_port, press, python, root, simulated_press,
+    tally_command,
 };
 use tally_verifier::verify;
 use tokio::process::Command;
 
 fn line(port: u16) -> String {
-    format!(
-        r#"
-plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    every: 50ms
+    press(
+        port,
+        r#"    every: 50ms
     checks:
-      frozen: {{for: 1s, readings: 10}}
-      replay: {{readings: 64}}
+      frozen: {for: 1s, readings: 10}
+      replay: {readings: 64}
       related:
-        current_fits: {{holds: "abs(current - 3.0 * vib_a) < 100.0", for: 200ms}}
+        current_fits: {holds: "abs(current - 3.0 * vib_a) < 100.0", for: 200ms}
     points:
-      - {{id: vib_a, at: "holding:0", type: f32, unit: mm/s, checks: {{redundant: {{with: vib_b, tolerance: 5.0, for: 300ms}}}}}}
-      - {{id: vib_b, at: "holding:2", type: f32, unit: mm/s}}
-      - {{id: current, at: "holding:4", type: f32, unit: A, checks: {{off: [frozen]}}}}
-      - {{id: worn, at: "coil:1"}}
+      - {id: vib_a, at: "holding:0", type: f32, unit: mm/s, checks: {redundant: {with: vib_b, tolerance: 5.0, for: 300ms}}}
+      - {id: vib_b, at: "holding:2", type: f32, unit: mm/s}
+      - {id: current, at: "holding:4", type: f32, unit: A, checks: {off: [frozen]}}
+      - {id: worn, at: "coil:1"}
 triggers:
   - id: bearing-worn
     device: press-01
     when: worn && vib_a > 1.0
     until: "!worn"
     disclose: [vib_b]
-    call: {{contract: maintenance-order, action: report, with: {{fault: "'bearing'"}}}}
-"#
+    call: {contract: maintenance-order, action: report, with: {fault: "'bearing'"}}
+"#,
     )
 }
 
 fn simulation(port: u16) -> String {
-    format!(
-        r#"
-devices:
-  - id: press-01
-    serve: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    signals:
-      - {{id: vib_a, at: "holding:0", type: f32, from: {{noise: {{mean: 9, spread: 1}}}}}}
-      - {{id: vib_b, at: "holding:2", type: f32, from: {{noise: {{mean: 9, spread: 1}}}}}}
-      - {{id: current, at: "holding:4", type: f32, from: {{noise: {{mean: 27, spread: 1}}}}}}
-      - {{id: worn, at: "coil:1", from: {{constant: false}}}}
-"#
+    simulated_press(
+        port,
+        r#"    signals:
+      - {id: vib_a, at: "holding:0", type: f32, from: {noise: {mean: 9, spread: 1}}}
+      - {id: vib_b, at: "holding:2", type: f32, from: {noise: {mean: 9, spread: 1}}}
+      - {id: current, at: "holding:4", type: f32, from: {noise: {mean: 27, spread: 1}}}
+      - {id: worn, at: "coil:1", from: {constant: false}}
+"#,
     )
 }
 
@@ -172,36 +166,29 @@ ends: [cold]
 
 /// A press that must be the one that was agreed on: two coils, one for each of two contracts.
 fn identified(port: u16) -> String {
-    format!(
-        r#"
-plant: line
-devices:
-  - id: press-01
-    connect: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    every: 50ms
-    modbus: {{identify: 1s}}
-    checks: {{identity: "Acme; P-1; 2.3"}}
+    press(
+        port,
+        r#"    every: 50ms
+    modbus: {identify: 1s}
+    checks: {identity: "Acme; P-1; 2.3"}
     points:
-      - {{id: hot, at: "coil:1"}}
-      - {{id: worn, at: "coil:2"}}
+      - {id: hot, at: "coil:1"}
+      - {id: worn, at: "coil:2"}
 triggers:
-  - {{id: too-hot, device: press-01, when: hot, call: {{contract: alarm, action: report}}}}
-  - {{id: bearing-worn, device: press-01, when: worn, call: {{contract: maintenance-order, action: report, with: {{fault: "'bearing'"}}}}}}
-"#
+  - {id: too-hot, device: press-01, when: hot, call: {contract: alarm, action: report}}
+  - {id: bearing-worn, device: press-01, when: worn, call: {contract: maintenance-order, action: report, with: {fault: "'bearing'"}}}
+"#,
     )
 }
 
 fn identified_simulation(port: u16) -> String {
-    format!(
-        r#"
-devices:
-  - id: press-01
-    serve: "modbus+tcp://127.0.0.1:{port}?unit=1"
-    identity: {{maker: Acme, product: P-1, revision: "2.3", spare: {{revision: "3.0"}}}}
+    simulated_press(
+        port,
+        r#"    identity: {maker: Acme, product: P-1, revision: "2.3", spare: {revision: "3.0"}}
     signals:
-      - {{id: hot, at: "coil:1", from: {{constant: false}}}}
-      - {{id: worn, at: "coil:2", from: {{constant: false}}}}
-"#
+      - {id: hot, at: "coil:1", from: {constant: false}}
+      - {id: worn, at: "coil:2", from: {constant: false}}
+"#,
     )
 }
 

@@ -12,15 +12,6 @@ use tally_tests::{
 };
 use tokio::process::Command;
 
-const LINE: &str = "
-plant: line
-devices:
-  - id: press-01
-    connect: modbus+tcp://127.0.0.1:1?unit=1
-    points:
-      - {id: running, at: coil:1, unit: \"1\"}
-";
-
 fn pay(amount: u32) -> [(&'static str, Cbor); 3] {
     [("to", text("fixit")), ("amount", int(amount)), ("currency", text("EUR"))]
 }
@@ -47,7 +38,7 @@ async fn status(site: &Site) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_three_make_a_receipt_final_whoever_of_them_is_away() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let (one, two) =
         (Witness::of(&site, "acme.example/w1", "ed25519").await, Witness::of(&site, "plant.example/w2", "p256").await);
     let not_ours = PythonWitness::start(&site, "not-ours", "honest").await;
@@ -103,7 +94,7 @@ async fn two_of_three_make_a_receipt_final_whoever_of_them_is_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn liars_and_sluggards_count_for_nothing_and_slow_nobody() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let mut lines = Vec::new();
     let mut others = Vec::new();
     for mode in ["bad-signature", "old-time", "replay", "slow"] {
@@ -156,7 +147,7 @@ async fn liars_and_sluggards_count_for_nothing_and_slow_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_of_three_wait_for_the_last_one() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let witnesses = [
         Witness::of(&site, "w1", "ed25519").await,
         Witness::of(&site, "w2", "p256").await,
@@ -176,7 +167,7 @@ async fn three_of_three_wait_for_the_last_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_with_one_key_are_caught_and_the_proof_convinces_strangers() {
-    let site = Site::new(LINE, None).await;
+    let site = Site::of_one_press().await;
     let witness = Witness::of(&site, "w1", "ed25519").await;
     ask_witnesses(&site, 1, "5s", &[witness.line()]);
     // The twin: the same key and genesis, other entries. It is not asked to be watched.

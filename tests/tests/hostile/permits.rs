@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tally_evidence::cbor::{Cbor, int, text};
 use tally_evidence::{Checkpoint, Permit, PermitFile, Right, SigningKey};
 use tally_model::{DeviceId, PartyId, PointId, PolicyId, Timestamp, Value};
-use tally_tests::{Attacks, Party, Pymodbus, Site, eventually, free_port, party, policy};
+use tally_tests::{Attacks, Party, Pymodbus, Site, eventually, free_port, party, policy, press};
 
 /// What stands in the register before and after all of it.
 const HELD: u64 = 7;
@@ -38,10 +38,11 @@ struct Plant {
 
 impl Plant {
     fn mapping(port: u16) -> String {
-        format!(
-            "plant: line\ndevices:\n  - id: press-01\n    connect: \"modbus+tcp://127.0.0.1:{port}?unit=1\"\n    every: 200ms\n    timeout: 1s\n    \
-             points:\n      - {{id: setpoint, at: holding:17, type: u16, unit: Cel, writable: true, write_range: [0, 60]}}\n      \
-             - {{id: speed, at: holding:20, type: f32, unit: \"1\", writable: true, write_range: [0, 1000]}}\n"
+        press(
+            port,
+            "    every: 200ms\n    timeout: 1s\n    points:\n      \
+             - {id: setpoint, at: holding:17, type: u16, unit: Cel, writable: true, write_range: [0, 60]}\n      \
+             - {id: speed, at: holding:20, type: f32, unit: \"1\", writable: true, write_range: [0, 1000]}\n",
         )
     }
 
