@@ -22,7 +22,7 @@ use tally_evidence::{
     AnchorBody, AnchorFault, AnchorLink, Gap, GapReason, Hash, SignedStatement, StatementId, StatementKind, root_of,
 };
 use tally_journal::Options;
-use tally_journal::testing::{DiskFault, MemStorage};
+use tally_journal::testing::{DiskFault, MemStorage, Random};
 use tally_model::{DeviceId, PartyId, PointId, Quality, Sample, Timestamp, Unit, Value};
 
 const LIVES: usize = 6;
@@ -31,27 +31,6 @@ const SEEDS: u64 = 30;
 /// Anchors are sealed when the test says so.
 const NEVER_BY_ITSELF: Duration = Duration::from_secs(3_600);
 const SIZES: Sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 30 };
-
-struct Random(u64);
-
-impl Random {
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 struct Disks([MemStorage; 5]);
 
@@ -62,7 +41,7 @@ impl Disks {
 
     /// What a power cut leaves of them.
     fn again(&self, random: &mut Random) -> Self {
-        Self(std::array::from_fn(|place| self.0[place].power_cut(random.next())))
+        Self(std::array::from_fn(|place| self.0[place].power_cut(random.bits())))
     }
 
     fn open(&self) -> Result<(Stores<MemStorage>, Sealer), StoreError> {
@@ -147,7 +126,7 @@ impl World {
     }
 
     fn batch(&mut self, random: &mut Random) -> Batch {
-        let device = DeviceId::try_new(["d1", "d2", "d3"][usize::try_from(random.below(3)).unwrap()]).unwrap();
+        let device = DeviceId::try_new(["d1", "d2", "d3"][random.below(3)]).unwrap();
         let samples = (0..=random.below(5)).map(|_| {
             self.now += 1 + i64::try_from(random.below(50_000)).unwrap();
             Sample {
@@ -165,9 +144,9 @@ impl World {
 }
 
 fn sabotage(disks: &Disks, random: &mut Random) {
-    let disk = &disks.0[[0, 4][usize::try_from(random.below(2)).unwrap()]];
-    let fault = [DiskFault::Io, DiskFault::NoSpace, DiskFault::PowerOff][usize::try_from(random.below(3)).unwrap()];
-    disk.fail_operation(1 + random.below(60), fault);
+    let disk = &disks.0[[0, 4][random.below(2)]];
+    let fault = [DiskFault::Io, DiskFault::NoSpace, DiskFault::PowerOff][random.below(3)];
+    disk.fail_operation(1 + random.bits() % 60, fault);
 }
 
 fn seal(stores: &Stores<MemStorage>, sealer: &Sealer) -> Result<u64, StoreError> {
@@ -182,23 +161,23 @@ fn seal(stores: &Stores<MemStorage>, sealer: &Sealer) -> Result<u64, StoreError>
 fn submit(stores: &Stores<MemStorage>, world: &mut World, random: &mut Random, all: bool) -> Result<(), StoreError> {
     let mut anchors = stores.anchors();
     let book = anchors.as_mut().unwrap().book_mut();
-    let count = if all { u64::MAX } else { random.below(5) };
+    let count = if all { usize::MAX } else { random.below(5) };
     for _ in 0..count {
         let Some((record, anchor)) = book.next()? else { break };
         let refusal = world.ledger.submit(&anchor.statement);
-        if !all && random.one_in(6) {
+        if !all && random.below(6) == 0 {
             return Ok(()); // the answer got lost
         }
         book.answer(&Answer { anchor: record, refusal, entry: record, receipt: vec![1; 200] })?;
     }
-    if random.one_in(2) { book.sync() } else { Ok(()) }
+    if random.below(2) == 0 { book.sync() } else { Ok(()) }
 }
 
 /// One life: from opening to death or a clean stop.
 fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), StoreError> {
     let (stores, sealer) = disks.open()?;
     world.begin(&stores);
-    if random.one_in(3) {
+    if random.below(3) == 0 {
         sabotage(disks, random);
     }
     for _ in 0..ROUNDS {
@@ -207,14 +186,14 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
             let kept = stores.vault().keep(batch, true)?;
             stores.anchors().as_mut().unwrap().note(&kept);
         }
-        if random.one_in(3) {
+        if random.below(3) == 0 {
             world.sealed += seal(&stores, &sealer)?;
         }
-        if world.refuses && random.one_in(20) {
-            world.ledger.strikes = 1 + random.below(3);
+        if world.refuses && random.below(20) == 0 {
+            world.ledger.strikes = 1 + random.bits() % 3;
         }
         submit(&stores, world, random, false)?;
-        if random.one_in(10) {
+        if random.below(10) == 0 {
             stores.anchors().as_mut().unwrap().book_mut().shrink(20_000)?;
         }
     }

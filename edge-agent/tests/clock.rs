@@ -5,19 +5,15 @@
 
 mod common;
 
-use common::{Node, Site, Wall, agent_key, check_disclosure, check_story, rule};
+use common::{Node, Site, Wall, check_disclosure, check_story, rule};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use tally_connector_api::{Batch, Clock, ClockHealth, SystemClock};
-use tally_edge_agent::ingest::{Ingest, VaultLimits};
-use tally_edge_agent::seal::Sealer;
-use tally_edge_agent::status::Status;
-use tally_edge_agent::store::{Journals, Sizes, Stores, open_journal};
-use tally_edge_agent::watch::Watches;
+use tally_edge_agent::ingest::Ingest;
+use tally_edge_agent::store::open_journal;
 use tally_journal::Options;
 use tally_journal::testing::MemStorage;
-use tally_model::{ClockState, DeviceId, PartyId, PointId, Priority, Quality, Sample, Timestamp, Unit, Value};
-use tokio::sync::{mpsc, watch};
+use tally_model::{ClockState, DeviceId, PointId, Priority, Quality, Sample, Timestamp, Unit, Value};
 
 const HOUR: i64 = 3_600_000_000;
 const YEAR: i64 = 8_766 * HOUR;
@@ -131,35 +127,7 @@ fn ingest(wall: &Wall) -> Ingest<MemStorage> {
         let options = Options { segment_bytes_max: 3_000, ..Options::default() };
         open_journal(store, MemStorage::new(), options).unwrap()
     };
-    let journals = Journals {
-        vault: journal("vault"),
-        outbox: journal("outbox"),
-        receipts: journal("receipts"),
-        unsealed: journal("unsealed triggers"),
-        dead: journal("dead letters"),
-        secret: [9; 32].into(),
-    };
-    let sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 20 };
-    let sealer = || Sealer {
-        agent: PartyId::try_new("agent-01").unwrap(),
-        ledger: common::LEDGER.to_owned(),
-        key: agent_key().into(),
-    };
-    let mut watches = Watches::new(&[]);
-    let (stores, _) = Stores::recover(journals, sizes, &mut watches, &sealer()).unwrap();
-    Ingest {
-        stores: Arc::new(stores),
-        watches,
-        sealer: sealer(),
-        status: Arc::new(Status::default()),
-        sealed: watch::channel(0).0,
-        live: None,
-        clock: wall.clock()(Timestamp::default()),
-        limits: VaultLimits { days: 90, bytes_max: 1 << 30 },
-        batch: None,
-        changes: mpsc::channel(1).1,
-        late: mpsc::channel(1).1,
-    }
+    common::ingest::ingest(journal, Arc::default(), wall.clock()(Timestamp::default()))
 }
 
 fn batch(now: Timestamp) -> Batch {

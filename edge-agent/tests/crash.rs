@@ -24,7 +24,7 @@ use tally_edge_agent::vault::Keeping;
 use tally_edge_agent::watch::Watches;
 use tally_evidence::{Disclosure, Hash, RemoteKey, SIGNATURE_BYTES, SealFault, SealingKey, Transition, VerifyingKey};
 use tally_journal::Options;
-use tally_journal::testing::{DiskFault, MemStorage};
+use tally_journal::testing::{DiskFault, MemStorage, Random};
 use tally_model::{
     ClockState, DeviceId, LinkProtocol, LinkSecurity, NoValue, Origin, PartyId, PointId, Priority, Quality, Reading,
     RuleSource, Sample, Timestamp, TriggerId, Unit, Value, ValueKind,
@@ -35,27 +35,6 @@ use tokio::sync::watch;
 const LIVES: usize = 6;
 const GROUPS_PER_LIFE: usize = 25;
 const SEEDS: u64 = 40;
-
-struct Random(u64);
-
-impl Random {
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 fn source(id: &str, device: &str, when: &str, until: Option<&str>, on_delay_ms: u64) -> Arc<Rule> {
     let mut source = RuleSource {
@@ -110,8 +89,8 @@ impl Disks {
 
     /// The next life: after a power cut, or after the process alone was killed.
     fn again(&self, random: &mut Random) -> Self {
-        let power_cut = random.one_in(2);
-        let mut next = |disk: &MemStorage| if power_cut { disk.power_cut(random.next()) } else { disk.restart() };
+        let power_cut = random.below(2) == 0;
+        let mut next = |disk: &MemStorage| if power_cut { disk.power_cut(random.bits()) } else { disk.restart() };
         let (vault, outbox) = (next(&self.vault), next(&self.outbox));
         let (receipts, dead, unsealed) = (next(&self.receipts), next(&self.dead), next(&self.unsealed));
         Self { vault, outbox, receipts, dead, unsealed, pulled: self.pulled.clone(), batch: self.batch }
@@ -184,17 +163,17 @@ struct World {
 impl World {
     /// A batch of random readings, and what the vault must make of it.
     fn batch(&mut self, random: &mut Random) -> Batch {
-        let device = if random.one_in(2) { "d1" } else { "d2" };
+        let device = if random.below(2) == 0 { "d1" } else { "d2" };
         let mut samples = Vec::new();
         for _ in 0..=random.below(4) {
             // Sometimes the clock goes back: the vault must not.
-            self.now += if random.one_in(20) { -500_000 } else { i64::try_from(random.below(60_000)).unwrap() };
-            let point = if random.one_in(3) { "b" } else { "a" };
+            self.now += if random.below(20) == 0 { -500_000 } else { i64::try_from(random.below(60_000)).unwrap() };
+            let point = if random.below(3) == 0 { "b" } else { "a" };
             let value = self.values.entry((device.to_owned(), point.to_owned())).or_insert(5.0);
             #[allow(clippy::cast_precision_loss)]
             let step = random.below(4_000) as f64 / 1_000.0 - 2.0;
             *value = (*value + step).clamp(0.0, 10.0);
-            let bad = random.one_in(12);
+            let bad = random.below(12) == 0;
             samples.push(Sample {
                 seal: None,
                 point: PointId::try_new(point).unwrap(),
@@ -213,7 +192,7 @@ impl World {
             kept.push(Reading { device: id.clone(), number: kept.len() as u64, sample });
         }
         // From one of three devices under this name, or told during an outage.
-        let identity = ["one", "two", "three"].get(usize::try_from(random.below(8)).unwrap()).map(ToString::to_string);
+        let identity = ["one", "two", "three"].get(random.below(8)).map(ToString::to_string);
         self.said.entry(device.to_owned()).or_default().extend(samples.iter().map(|_| identity.clone()));
         let link = LinkSecurity::none(LinkProtocol::Modbus);
         let origin = identity.map(|identity| Arc::new(Origin { link, identity: Some(identity) }));
@@ -228,7 +207,7 @@ impl World {
     /// What a device had recorded during an outage: values that every rule would fire on, at times long gone. Nothing may
     /// come of it.
     fn recorded(&self, random: &mut Random) -> HistoricalBatch {
-        let sample = |ago: u64| Sample {
+        let sample = |ago: usize| Sample {
             seal: None,
             point: PointId::try_new("a").unwrap(),
             outcome: Ok(Value::Float(if ago.is_multiple_of(2) { 100.0 } else { -100.0 })),
@@ -237,7 +216,7 @@ impl World {
             source_time: Timestamp::from_micros(self.now - i64::try_from(ago).unwrap() * 10_000),
             received: Timestamp::from_micros(self.now),
         };
-        let device = DeviceId::try_new(if random.one_in(2) { "d1" } else { "d2" }).unwrap();
+        let device = DeviceId::try_new(if random.below(2) == 0 { "d1" } else { "d2" }).unwrap();
         HistoricalBatch { device, samples: (0..=random.below(8)).rev().map(sample).collect() }
     }
 
@@ -312,14 +291,14 @@ fn submit(ingest: &Ingest<MemStorage>, world: &mut World, random: &mut Random) -
         let Some(sealed) = stores.outbox().next()? else { break };
         let known = world.ledger.entry(sealed.number).or_insert_with(|| sealed.clone());
         assert_eq!(*known, sealed, "two statements under number {}", sealed.number);
-        if random.one_in(8) {
+        if random.below(8) == 0 {
             return Ok(()); // the answer got lost
         }
         let receipted = Receipted { sealed, entry: 0, refusal: None, receipt: vec![1; 200] };
         stores.receipts().keep(&receipted)?;
         stores.outbox().done(&receipted.sealed);
     }
-    if random.one_in(3) {
+    if random.below(3) == 0 {
         stores.receipts().sync()?;
         stores.outbox().discard(u64::MAX)?;
     }
@@ -327,15 +306,15 @@ fn submit(ingest: &Ingest<MemStorage>, world: &mut World, random: &mut Random) -
 }
 
 fn keep_house(ingest: &mut Ingest<MemStorage>, world: &World, random: &mut Random) -> Result<(), StoreError> {
-    if random.one_in(3) {
+    if random.below(3) == 0 {
         ingest.sync()?;
     }
-    if random.one_in(6) {
+    if random.below(6) == 0 {
         let mut vault = ingest.stores.vault();
         vault.snapshot(true)?;
         vault.sync()?;
     }
-    if random.one_in(10) {
+    if random.below(10) == 0 {
         let since = Timestamp::from_micros(world.now).minus(Duration::from_millis(500));
         let unsealed = ingest.stores.unsealed().oldest_place();
         let unsent = ingest.stores.outbox().oldest_place().into_iter().chain(unsealed).min();
@@ -346,10 +325,9 @@ fn keep_house(ingest: &mut Ingest<MemStorage>, world: &World, random: &mut Rando
 }
 
 fn sabotage(disks: &Disks, random: &mut Random) {
-    let disk =
-        [&disks.vault, &disks.outbox, &disks.receipts, &disks.unsealed][usize::try_from(random.below(4)).unwrap()];
-    let fault = [DiskFault::Io, DiskFault::NoSpace, DiskFault::PowerOff][usize::try_from(random.below(3)).unwrap()];
-    disk.fail_operation(1 + random.below(60), fault);
+    let disk = [&disks.vault, &disks.outbox, &disks.receipts, &disks.unsealed][random.below(4)];
+    let fault = [DiskFault::Io, DiskFault::NoSpace, DiskFault::PowerOff][random.below(3)];
+    disk.fail_operation(1 + random.bits() % 60, fault);
 }
 
 /// Triggers that are on disk: sealed, or waiting for the key.
@@ -369,18 +347,18 @@ fn live(disks: &Disks, world: &mut World, random: &mut Random) -> Result<(), Sto
     }
     let found = safe(&ingest);
     assert!(found >= world.promised, "{} triggers were safe, {found} are there", world.promised);
-    if random.one_in(3) {
+    if random.below(3) == 0 {
         sabotage(disks, random);
     }
     for _ in 0..GROUPS_PER_LIFE {
         let group: Vec<_> = (0..=random.below(3)).map(|_| world.batch(random)).collect();
         ingest.take(group)?;
-        if random.one_in(4) {
+        if random.below(4) == 0 {
             ingest.take_late([world.recorded(random)])?;
         }
         world.promised = safe(&ingest);
         world.waited = world.waited.max(ingest.stores.unsealed().count());
-        if random.one_in(5) {
+        if random.below(5) == 0 {
             disks.pulled.fetch_not(Ordering::Relaxed);
         }
         submit(&ingest, world, random)?;

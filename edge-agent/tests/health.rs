@@ -4,48 +4,22 @@
 
 mod common;
 
-use common::{LEDGER, agent_key, wait};
+use common::wait;
 use std::sync::Arc;
 use tally_connector_api::{Batch, SystemClock};
-use tally_edge_agent::ingest::{Ingest, VaultLimits};
-use tally_edge_agent::seal::Sealer;
+use tally_edge_agent::ingest::Ingest;
 use tally_edge_agent::status::Status;
-use tally_edge_agent::store::{Journals, Sizes, Stores, open_journal};
-use tally_edge_agent::watch::Watches;
+use tally_edge_agent::store::open_journal;
 use tally_journal::Options;
 use tally_journal::testing::MemStorage;
-use tally_model::{DeviceId, PartyId, PointId, Quality, Sample, Timestamp, Unit, Value};
+use tally_model::{DeviceId, PointId, Quality, Sample, Timestamp, Unit, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 fn ingest(vault: &MemStorage, status: &Arc<Status>) -> Ingest<MemStorage> {
-    let journal = |store, disk| open_journal(store, disk, Options::default()).unwrap();
-    let journals = Journals {
-        vault: journal("vault", vault.clone()),
-        outbox: journal("outbox", MemStorage::new()),
-        receipts: journal("receipts", MemStorage::new()),
-        unsealed: journal("unsealed triggers", MemStorage::new()),
-        dead: journal("dead letters", MemStorage::new()),
-        secret: [9; 32].into(),
-    };
-    let sizes = Sizes { vault_bytes_max: 1 << 30, outbox_bytes_max: 1 << 20 };
-    let sealer =
-        || Sealer { agent: PartyId::try_new("agent-01").unwrap(), ledger: LEDGER.to_owned(), key: agent_key().into() };
-    let mut watches = Watches::new(&[]);
-    let (stores, _) = Stores::recover(journals, sizes, &mut watches, &sealer()).unwrap();
-    Ingest {
-        stores: Arc::new(stores),
-        watches,
-        sealer: sealer(),
-        status: status.clone(),
-        sealed: watch::channel(0).0,
-        live: None,
-        clock: Arc::new(SystemClock::default()),
-        limits: VaultLimits { days: 90, bytes_max: 1 << 30 },
-        batch: None,
-        changes: mpsc::channel(1).1,
-        late: mpsc::channel(1).1,
-    }
+    let disk = |store| if store == "vault" { vault.clone() } else { MemStorage::new() };
+    let journal = |store| open_journal(store, disk(store), Options::default()).unwrap();
+    common::ingest::ingest(journal, status.clone(), Arc::new(SystemClock::default()))
 }
 
 fn batch() -> Batch {

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use common::{START, TestClock, config, open, plant};
+use common::{START, TestClock, config, node_config, open, plant};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use tally_ledger_node::follow::{JoinError, Joined, PromoteError, Source, SourceF
 use tally_ledger_node::retain::Retention;
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
-    Engine, EngineConfig, Listen, Node, NodeConfig, NodeState, NotNow, OpenLedgerError, ReadError, SubmitError,
+    Engine, EngineConfig, Listen, Node, NodeState, NotNow, OpenLedgerError, ReadError, SubmitError,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -147,12 +147,7 @@ async fn a_copy_is_the_same_ledger_and_can_seal_nothing() {
         other => panic!("{other}"),
     }
     // Only at an operator's word, and not while the other one answers.
-    let node = here.path().join("node.yaml");
-    fs::write(here.path().join("node.key"), plant.key.to_pem().unwrap().as_bytes()).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(here.path().join("node.key"), mode).unwrap();
-    fs::write(&node, "ledger: press-line\ndata: data\nkey: node.key\n").unwrap();
-    let node = NodeConfig::load(&node).unwrap();
+    let node = node_config(&plant, here.path(), "data", "");
     let alive = promote(&node, &first.source()).await.unwrap_err();
     assert!(matches!(alive, PromoteError::Alive { height: 30, .. }), "{alive}");
     let gone = first.source();

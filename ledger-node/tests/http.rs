@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{OnMem, config, plant};
+use common::{OnMem, config, node_config, plant};
 use futures_util::StreamExt;
 use redb::backends::InMemoryBackend;
 use serde_json::Value;
@@ -18,7 +18,7 @@ use tally_journal::testing::{DiskFault, MemStorage};
 use tally_ledger_client::{Client, NodeAddress, RequestError, SubmitError};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
-    BindError, Engine, EngineConfig, FlushLimits, IndexDisk, Listen, LogDisk, Node, NodeConfig, NodeError, init, run,
+    BindError, Engine, EngineConfig, FlushLimits, IndexDisk, Listen, LogDisk, Node, NodeError, init, run,
 };
 use tally_model::Priority;
 use tally_verifier::Step;
@@ -545,20 +545,10 @@ async fn sockets_left_behind_are_replaced_and_used_ones_are_not() {
     assert!(!stale.exists());
 }
 
-fn write_config(dir: &Path, plant: &Plant) -> NodeConfig {
-    use std::os::unix::fs::PermissionsExt;
-    let key = dir.join("node.key");
-    std::fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let text = "{ledger: press-line, data: data, key: node.key, listen: [\"unix:node.sock\"]}";
-    std::fs::write(dir.join("node.yaml"), text).unwrap();
-    NodeConfig::load(&dir.join("node.yaml")).unwrap()
-}
-
 #[tokio::test]
 async fn a_node_from_its_files() {
     let (dir, plant) = (tempfile::tempdir().unwrap(), plant());
-    let config = write_config(dir.path(), &plant);
+    let config = node_config(&plant, dir.path(), "data", "listen: [\"unix:node.sock\"]\n");
     let opened = run(config.clone(), CancellationToken::new()).await;
     assert!(opened.unwrap_err().to_string().contains("genesis"));
     let mut genesis = plant.genesis().unwrap();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{START, TestClock, call, config, open, plant, totals_are_zero};
+use common::{START, TestClock, call, config, node_config, open, plant, totals_are_zero};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tally_evidence::{Commitment, KeyScheme, Opening, Presented, SignedStatement}
 use tally_ledger_node::backup::{copy, restore};
 use tally_ledger_node::retain::{Retention, archive, import};
 use tally_ledger_node::testing::Plant;
-use tally_ledger_node::{Committed, Engine, EngineConfig, NodeConfig};
+use tally_ledger_node::{Committed, Engine, EngineConfig};
 
 /// Nothing else in any file says this.
 const SECRET: &str = "Tina Muster, broken wrist, 2026-03-14";
@@ -74,14 +74,6 @@ fn only(folder: &Path) -> PathBuf {
     found.remove(0)
 }
 
-fn node(dir: &Path, name: &str, plant: &Plant) -> NodeConfig {
-    let (file, key) = (dir.join(format!("{name}.yaml")), dir.join("node.key"));
-    fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
-    fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
-    fs::write(&file, format!("{{ledger: press-line, data: {name}, key: node.key}}")).unwrap();
-    NodeConfig::load(&file).unwrap()
-}
-
 #[tokio::test]
 async fn kept_shown_purged_and_then_nowhere() {
     // Of the first scheme: a folder of the second one says a later version from its first block on.
@@ -107,8 +99,8 @@ async fn kept_shown_purged_and_then_nowhere() {
     );
     assert_eq!(usage.parts.iter().map(|part| part.bytes).sum::<u64>(), usage.bytes);
     // A copy has it, and a ledger made from the copy.
-    copy(&node(dir.path(), "data", &plant), &at("copy")).unwrap().finish().unwrap();
-    restore(&node(dir.path(), "restored", &plant), &at("copy")).unwrap();
+    copy(&node_config(&plant, dir.path(), "data", ""), &at("copy")).unwrap().finish().unwrap();
+    restore(&node_config(&plant, dir.path(), "restored", ""), &at("copy")).unwrap();
     let restored = open(&plant, &at("restored"));
     assert_eq!(kept(&restored, told.entry), Some(secret.clone()));
     restored.close();
@@ -128,7 +120,7 @@ async fn kept_shown_purged_and_then_nowhere() {
     let again = engine.submit(presented(&transfer(&plant, &secret, 1, 5), &secret)).await.unwrap();
     assert_eq!((&again, who_knows(&data)), (&told, Vec::new()));
     // Nor has a later copy it; the earlier one cannot be recalled.
-    copy(&node(dir.path(), "data", &plant), &at("later")).unwrap().finish().unwrap();
+    copy(&node_config(&plant, dir.path(), "data", ""), &at("later")).unwrap().finish().unwrap();
     assert_eq!((who_knows(&at("later")).len(), who_knows(&at("copy")).len()), (0, 1));
     assert_eq!(files(&at("later").join("private")).len(), 1);
     let head = engine.store().head().unwrap();
@@ -239,7 +231,7 @@ async fn a_flipped_byte_is_named() {
         let fault = engine.opening(&field).unwrap_err().to_string();
         assert!(fault.contains(file.file_name().unwrap().to_str().unwrap()) && fault.contains("SHA-256"), "{fault}");
     }
-    let fault = copy(&node(dir.path(), "data", &plant), &dir.path().join("copy")).unwrap_err().to_string();
+    let fault = copy(&node_config(&plant, dir.path(), "data", ""), &dir.path().join("copy")).unwrap_err().to_string();
     assert!(fault.contains(file.file_name().unwrap().to_str().unwrap()), "{fault}");
     // Damaged or not, it can be purged.
     assert_eq!(purge(&engine, &plant, "acme", told.entry, 2).await.refusal, 0);
@@ -283,7 +275,7 @@ async fn retention_takes_them_into_the_archive_and_import_brings_them_back() {
     assert_eq!(purge(&engine, &plant, "acme", purged_later.entry, 6).await.refusal, 0);
     engine.close();
     drop(engine);
-    import(&node(dir.path(), "data", &plant), &archived).unwrap();
+    import(&node_config(&plant, dir.path(), "data", ""), &archived).unwrap();
     let engine = open(&plant, &data);
     assert_eq!((kept(&engine, told.entry), kept(&engine, purged_later.entry)), (Some(first), None));
     assert_eq!(who_knows(&data).len(), 1);

@@ -7,11 +7,10 @@ mod postgres;
 #[path = "common/workload.rs"]
 mod workload;
 
-use common::{START, TestClock, config, plant};
+use common::{START, TestClock, config, node_config, plant};
 use postgres::Server;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,16 +99,6 @@ fn sqlite(dir: &Path) -> Place {
     Place::Sqlite(dir.join("data/projection.sqlite"))
 }
 
-/// The same ledger as a file of a stopped node's configuration.
-fn node_yaml(dir: &Path, plant: &Plant, projection: &str) -> NodeConfig {
-    let key = dir.join("node.key");
-    std::fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let text = format!("ledger: press-line\ndata: data\nkey: node.key\nprojection: {projection}\n");
-    std::fs::write(dir.join("node.yaml"), text).unwrap();
-    NodeConfig::load(&dir.join("node.yaml")).unwrap()
-}
-
 /// A mixed workload; the projection against `/agreements`, `/accounts`, `/entries`, `/parties`, `/devices`, and then against a
 /// rebuild, row by row.
 async fn tells_what_the_ledger_says(dir: &Path, place: Place, yaml: &str) {
@@ -124,7 +113,7 @@ async fn tells_what_the_ledger_says(dir: &Path, place: Place, yaml: &str) {
     compare_the_rest(&node).await;
     compare_money(&node, &place).await;
     node.close().await;
-    let config = node_yaml(dir, &plant, yaml);
+    let config = node_config(&plant, dir, "data", &format!("projection: {yaml}\n"));
     // The connection to PostgreSQL blocks.
     tokio::task::block_in_place(|| compare_with_a_rebuild(&config, &place));
 }
@@ -416,7 +405,7 @@ async fn each_trigger_of_a_batch_is_a_row() {
     let noted = orders.iter().find(|order| order["fault"] == "a").unwrap();
     assert_eq!((&noted["notes"], &noted["opened_entry"]), (&1.into(), &batch.entry.into()));
     node.close().await;
-    let checked = check(&node_yaml(dir.path(), &plant, "sqlite")).unwrap();
+    let checked = check(&node_config(&plant, dir.path(), "data", "projection: sqlite\n")).unwrap();
     assert_eq!(checked.found.differences, Vec::<String>::new());
 }
 
@@ -489,7 +478,7 @@ async fn deleted_damaged_and_foreign_files_are_made_anew() {
     let found = node.all("/query/entries", "entries", 1000).await;
     assert_eq!(found.len() as u64, node.engine.store().head().unwrap().checkpoint.size);
     node.close().await;
-    let config = &node_yaml(dir.path(), &plant, "sqlite");
+    let config = &node_config(&plant, dir.path(), "data", "projection: sqlite\n");
     for change in ["garbage", "other ledger", "newer schema", "other block"] {
         match change {
             "garbage" => {
@@ -517,9 +506,9 @@ async fn a_projection_that_cannot_be_stops_nothing() {
     assert!(status["projection"]["fault"].as_str().unwrap().contains("no/such/folder"), "{status}");
     assert!(matches!(node.client.get_json("/query/entries").await, Err(RequestError::NotNow { .. })));
     // A running ledger is not worked on from outside.
-    let config = node_yaml(dir.path(), &plant, "sqlite");
+    let config = node_config(&plant, dir.path(), "data", "projection: sqlite\n");
     assert!(matches!(rebuild(&config), Err(ProjectError::InUse)));
     node.close().await;
-    let off = node_yaml(dir.path(), &plant, "off");
+    let off = node_config(&plant, dir.path(), "data", "projection: off\n");
     assert!(matches!(rebuild(&off), Err(ProjectError::Off)));
 }

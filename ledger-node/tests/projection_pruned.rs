@@ -3,28 +3,17 @@
 
 mod common;
 
-use common::{START, TestClock, config, plant};
+use common::{START, TestClock, config, node_config, plant};
 use rusqlite::{Connection, OpenFlags};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_contracts::views;
 use tally_ledger_node::retain::{Retention, import};
 use tally_ledger_node::testing::{Plant, Terms};
-use tally_ledger_node::{Engine, NodeConfig, check, rebuild};
+use tally_ledger_node::{Engine, check, rebuild};
 
 const DAY: i64 = 86_400_000_000;
-
-fn node_yaml(dir: &Path, plant: &Plant) -> NodeConfig {
-    let key = dir.join("node.key");
-    fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let file = dir.join("node.yaml");
-    fs::write(&file, "{ledger: press-line, data: data, key: node.key}").unwrap();
-    NodeConfig::load(&file).unwrap()
-}
 
 /// An order that is paid early, one that stays open, a refused call, and then sixty days of notes; the oldest part is pruned.
 async fn pruned(plant: &Plant, dir: &Path, clock: &Arc<TestClock>) -> Engine {
@@ -74,7 +63,7 @@ async fn tables_of_a_ledger_that_forgot_say_from_where_on_they_are_complete() {
     let (kept_below, entries) = (engine.store().kept_below(), engine.store().head().unwrap().checkpoint.size);
     engine.close();
     drop(engine);
-    let config = node_yaml(dir.path(), &plant);
+    let config = node_config(&plant, dir.path(), "data", "");
     let made = tokio::task::block_in_place(|| rebuild(&config)).unwrap();
     assert_eq!((made.at.complete_from, made.at.balanced, made.at.entries), (kept_below, true, entries));
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{START, TestClock, config, plant, state_of, totals_are_zero};
+use common::{START, TestClock, config, node_config, plant, state_of, totals_are_zero};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tally_evidence::{
 use tally_ledger_node::backup::{copy, restore};
 use tally_ledger_node::retain::{Reason, Retention, archive, import, import_with, kept, snapshot};
 use tally_ledger_node::testing::{Plant, Terms, key_of};
-use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, NodeConfig, ReadError, RunLimits};
+use tally_ledger_node::{CommitError, Committed, Engine, EngineConfig, FlushLimits, ReadError, RunLimits};
 use tally_model::{AgreementId, Priority, Timestamp};
 
 /// Bytes of a segment: some five blocks of one trigger.
@@ -357,14 +357,7 @@ async fn live_on(
 async fn archived_pruned_copied_and_brought_back_it_is_the_same_ledger() {
     let (dir, plant, clock) = (tempfile::tempdir().unwrap(), patient(), TestClock::at(START));
     let at = |name: &str| dir.path().join(name);
-    let node = |name: &str| {
-        let file = at(&format!("{name}.yaml"));
-        let key = at("node.key");
-        fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
-        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        fs::write(&file, format!("{{ledger: press-line, data: {name}, key: node.key}}")).unwrap();
-        NodeConfig::load(&file).unwrap()
-    };
+    let node = |name: &str| node_config(&plant, dir.path(), name, "");
     let retention = Retention { archive: Some(at("archive")), ..days(30) };
     let engine = Engine::open(forgetful(&plant, &at("data"), retention.clone(), &clock)).unwrap();
     let told = live_a_while(&engine, &plant, &clock, 60).await;
@@ -509,20 +502,12 @@ async fn a_pass_that_dies_anywhere_is_made_again() {
 const IMPORT_FOLDER: &str = "TALLY_IMPORT_FOLDER";
 const IMPORT_STEP: &str = "TALLY_IMPORT_STEP";
 
-fn node_of(folder: &Path) -> NodeConfig {
-    let (file, key) = (folder.join("node.yaml"), folder.join("node.key"));
-    fs::write(&key, patient().key.to_pem().unwrap().as_bytes()).unwrap();
-    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    fs::write(&file, "{ledger: press-line, data: data, key: node.key}").unwrap();
-    NodeConfig::load(&file).unwrap()
-}
-
 /// Not a test by itself: does nothing unless [`an_import_that_dies_anywhere_is_made_again`] started it.
 #[test]
 fn the_import_that_dies() {
     let (Ok(folder), Ok(step)) = (std::env::var(IMPORT_FOLDER), std::env::var(IMPORT_STEP)) else { return };
     let (folder, mut left) = (Path::new(&folder), step.parse::<u32>().unwrap());
-    import_with(&node_of(folder), &folder.join("archive"), &mut |_| {
+    import_with(&node_config(&patient(), folder, "data", ""), &folder.join("archive"), &mut |_| {
         left -= 1;
         if left == 0 {
             std::process::abort();
@@ -586,7 +571,7 @@ async fn an_import_that_dies_anywhere_is_made_again() {
 
 /// Once everything is there the import says so; else it ends what was begun.
 fn import_again(folder: &Path, height: u64, step: u32) {
-    match import(&node_of(folder), &folder.join("archive")) {
+    match import(&node_config(&patient(), folder, "data", ""), &folder.join("archive")) {
         Ok(imported) => assert_eq!(imported.height, height, "step {step}"),
         Err(fault) => assert!(fault.to_string().contains("nothing is missing"), "step {step}: {fault}"),
     }

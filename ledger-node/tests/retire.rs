@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{START, TestClock, config, plant, state_of, totals_are_zero};
+use common::{START, TestClock, config, node_config, plant, state_of, totals_are_zero};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use tally_ledger_node::checkup::checkup;
 use tally_ledger_node::follow::{Source, join};
 use tally_ledger_node::retain::{Retention, archive, import};
 use tally_ledger_node::testing::{Plant, Terms};
-use tally_ledger_node::{CommitError, Engine, EngineConfig, FlushLimits, Listen, Node, NodeConfig, RunLimits, check};
+use tally_ledger_node::{CommitError, Engine, EngineConfig, FlushLimits, Listen, Node, RunLimits, check};
 use tally_model::AgreementId;
 use tally_projection::Place;
 use tally_verifier::{Report, Step};
@@ -83,15 +82,6 @@ async fn rows(client: &Client, path: &str, what: &str, height: u64) -> Vec<Value
         }
     }
     panic!("the projection does not come to block {height}");
-}
-
-fn node_yaml(dir: &Path, plant: &Plant) -> NodeConfig {
-    let key = dir.join("node.key");
-    fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let file = dir.join("node.yaml");
-    fs::write(&file, "{ledger: press-line, data: data, key: node.key}").unwrap();
-    NodeConfig::load(&file).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,7 +157,7 @@ async fn a_paid_order_leaves_the_state_and_is_told_proved_and_followed_as_before
     let found = checkup(&data, plant.key.public(), &mut |_| {}).unwrap();
     assert!(found.holds, "{found:#?}");
     // The projection made anew, when the state has the order no more, has the same rows.
-    let config = node_yaml(dir.path(), &plant);
+    let config = node_config(&plant, dir.path(), "data", "");
     let checked = tokio::task::block_in_place(|| check(&config)).unwrap();
     assert_eq!(checked.found.differences, Vec::<String>::new());
     fs::remove_file(data.join("state.redb")).unwrap();
@@ -357,7 +347,7 @@ async fn what_was_retired_comes_back_from_the_archive() {
 
     let verified = archive::verify(&archived, plant.key.public()).unwrap();
     assert!(verified.roots && verified.first_block == 0);
-    import(&node_yaml(dir.path(), &plant), &archived).unwrap();
+    import(&node_config(&plant, dir.path(), "data", ""), &archived).unwrap();
     let engine = Engine::open(timed(&plant, &data, &clock)).unwrap();
     assert_eq!((engine.store().head().unwrap().sealed.clone(), state_of(&engine, "mo-1")), (sealed, "none".into()));
     assert_eq!(orders.clone().map(|id| engine.store().agreement(&id).unwrap().unwrap()), before);

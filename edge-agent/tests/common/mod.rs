@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod ingest;
 pub mod pki;
 #[path = "../../../tests/src/servers/ports.rs"]
 pub mod ports;

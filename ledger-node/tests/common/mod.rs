@@ -2,7 +2,9 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use redb::StorageBackend;
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,7 +13,7 @@ use tally_evidence::cbor::Cbor;
 use tally_evidence::{CallBody, StatementKind, sign};
 use tally_journal::testing::PlainFile;
 use tally_ledger_node::testing::{Plant, key_of};
-use tally_ledger_node::{Clock, Engine, EngineConfig};
+use tally_ledger_node::{Clock, Engine, EngineConfig, NodeConfig};
 use tally_model::{ActionName, AgreementId, ContractName, PartyId, Timestamp};
 
 /// A clock that moves when it is told to.
@@ -42,6 +44,16 @@ pub fn plant() -> Plant {
 
 pub fn config(plant: &Plant, dir: &Path) -> EngineConfig {
     EngineConfig::new(&plant.ledger, dir, plant.key.clone()).with_genesis(plant.genesis().unwrap())
+}
+
+/// The configuration of a node of this ledger as an operator has it, in files: `DATA.yaml` and `node.key` in `dir`, with the data
+/// folder `data` beside them; `more` are further lines of it.
+pub fn node_config(plant: &Plant, dir: &Path, data: &str, more: &str) -> NodeConfig {
+    let (file, key) = (dir.join(format!("{data}.yaml")), dir.join("node.key"));
+    fs::write(&key, plant.key.to_pem().unwrap().as_bytes()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&file, format!("ledger: press-line\ndata: {data}\nkey: node.key\n{more}")).unwrap();
+    NodeConfig::load(&file).unwrap()
 }
 
 pub fn open(plant: &Plant, dir: &Path) -> Engine {
