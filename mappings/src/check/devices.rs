@@ -1,4 +1,4 @@
-//! Devices: id, endpoint, data sheet, timing, login.
+//! Devices: id, data sheet, points, and what other rooms say of timing, endpoint and login.
 
 use super::checks::DeviceChecks;
 use super::modbus::IDENTIFY;
@@ -6,27 +6,9 @@ use super::modbus::ModbusLayer;
 use super::points::{Layer, PointLayers, Protocol};
 use super::{Checker, Outlines, SheetState, Site};
 use crate::load::sheet_candidates;
-use crate::written::{DeviceWritten, PlantFile, PointWritten, SecurityWritten};
+use crate::written::{DeviceWritten, PlantFile, PointWritten};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-use tally_model::{
-    AddressBase, DeviceId, DeviceSpec, Endpoint, EndpointFault, OpcUaPolicy, PointId, PointSpec, Security, Unit,
-    ValueKind,
-};
-use tally_rules::nearest_name;
-
-const EVERY_DEFAULT: Duration = Duration::from_secs(1);
-/// A device that is read more often than this is a case for its own high-speed acquisition, not for polling.
-const EVERY_LEAST: Duration = Duration::from_millis(10);
-/// A device that is read less often than this cannot be told from one that is dead.
-const EVERY_MOST: Duration = Duration::from_secs(3600);
-const TIMEOUT_LEAST: Duration = Duration::from_millis(10);
-const TIMEOUT_MOST: Duration = Duration::from_secs(60);
-const TIMEOUT_DEFAULT_LEAST: Duration = Duration::from_secs(1);
-const TIMEOUT_DEFAULT_MOST: Duration = Duration::from_secs(5);
-/// Modbus Application Protocol V1.1b3 §6.3: quantity of registers 1 to 125.
-const REGISTERS_MOST: u16 = 125;
-const GAP_DEFAULT: u16 = 8;
+use tally_model::{AddressBase, DeviceId, DeviceSpec, PointId, PointSpec, Unit, ValueKind};
 
 /// What triggers and tests need to know of a device.
 #[derive(Debug)]
@@ -37,22 +19,6 @@ pub(crate) struct Outline {
     pub complete: bool,
     /// What is checked before a trigger over its readings is sealed.
     pub checks: DeviceChecks,
-}
-
-/// Timing and request sizes of a device.
-struct Frame {
-    every: Duration,
-    timeout: Duration,
-    registers_per_request_max: u16,
-    gap_max: u16,
-}
-
-impl Frame {
-    fn device(self, id: DeviceId, endpoint: Endpoint, security: Security, points: Vec<PointSpec>) -> DeviceSpec {
-        let Self { every, timeout, registers_per_request_max, gap_max } = self;
-        let device = DeviceSpec::new(id, endpoint);
-        DeviceSpec { security, every, timeout, registers_per_request_max, gap_max, points, ..device }
-    }
 }
 
 impl Checker<'_> {
@@ -168,28 +134,6 @@ impl Checker<'_> {
             .ok()
     }
 
-    fn endpoint(&mut self, site: &Site<'_>, text: &str) -> Option<Endpoint> {
-        let text = self.substitute(site, text)?;
-        match Endpoint::parse(&text) {
-            Ok(Endpoint::Replay { file }) => self.recording(site, &file),
-            Ok(endpoint) => Some(endpoint),
-            Err(fault) => {
-                self.report(endpoint_fault(site, &text, &fault));
-                None
-            }
-        }
-    }
-
-    fn recording(&mut self, site: &Site<'_>, file: &std::path::Path) -> Option<Endpoint> {
-        let file = self.base.join(file);
-        if !file.is_file() {
-            let fault = site.fault("the recording is not there").found(format!("`{}`", file.display()));
-            self.report(fault.hint("the path starts at the folder of the mapping file"));
-            return None;
-        }
-        Some(Endpoint::Replay { file })
-    }
-
     /// `use`, `prefix` and `offset` fit together and fit the protocol.
     fn sheet_use(
         &mut self,
@@ -272,112 +216,5 @@ impl Checker<'_> {
             }
         }
         layer
-    }
-
-    /// Timing and request sizes: the plant's word, else the sheet's, else the default.
-    fn frame(
-        &mut self,
-        written: &DeviceWritten,
-        site: &Site<'_>,
-        sheet: SheetState<'_>,
-        protocol: Option<Protocol>,
-    ) -> Frame {
-        let (sheet, sheet_site) = match sheet {
-            SheetState::Read(sheet) => (Some(sheet.written), Site::root(sheet.document)),
-            _ => (None, site.clone()),
-        };
-        let text = |plant: &Option<String>, from_sheet: Option<&Option<String>>, key: &str| match (plant, from_sheet) {
-            (Some(text), _) => Some((text.clone(), site.key(key))),
-            (None, Some(Some(text))) => Some((text.clone(), sheet_site.key(key))),
-            _ => None,
-        };
-        let every = text(&written.every, sheet.map(|sheet| &sheet.every), "every")
-            .and_then(|(text, site)| self.duration(&site, &text, EVERY_LEAST, EVERY_MOST))
-            .unwrap_or(EVERY_DEFAULT);
-        let timeout = text(&written.timeout, sheet.map(|sheet| &sheet.timeout), "timeout")
-            .and_then(|(text, site)| self.duration(&site, &text, TIMEOUT_LEAST, TIMEOUT_MOST))
-            .unwrap_or(every.clamp(TIMEOUT_DEFAULT_LEAST, TIMEOUT_DEFAULT_MOST));
-        for (key, written) in
-            [("registers_per_request_max", written.registers_per_request_max), ("gap_max", written.gap_max)]
-        {
-            if written.is_some() && protocol.is_some_and(|protocol| protocol != Protocol::Modbus) {
-                self.report(site.key(key).fault(format!("`{key}` is for Modbus devices")).hint("remove it"));
-            }
-        }
-        let registers = sheet.and_then(|sheet| sheet.registers_per_request_max);
-        let registers_per_request_max = written.registers_per_request_max.or(registers).unwrap_or(REGISTERS_MOST);
-        let gap_max = written.gap_max.or(sheet.and_then(|sheet| sheet.gap_max)).unwrap_or(GAP_DEFAULT);
-        Frame { every, timeout, registers_per_request_max, gap_max }
-    }
-
-    fn security(&mut self, written: Option<&SecurityWritten>, site: &Site<'_>, protocol: Option<Protocol>) -> Security {
-        let Some(written) = written else { return Security::default() };
-        let has_login = written.user.is_some() || written.password.is_some() || written.policy.is_some();
-        let is_tls = [&written.ca, &written.pin, &written.certificate, &written.key].into_iter().any(Option::is_some);
-        match protocol {
-            Some(Protocol::Modbus) if is_tls && !has_login => {}
-            Some(Protocol::Modbus | Protocol::Replay) => {
-                let fault = site.fault("this protocol knows no login and no encryption");
-                self.report(fault.hint(
-                    "remove `security:`; protect the network instead, or reach a Modbus device by `modbus+tls://`",
-                ));
-            }
-            Some(Protocol::Mqtt) if written.policy.is_some() => {
-                let fault = site.key("policy").fault("`policy` is for OPC UA");
-                self.report(fault.hint("remove it; a broker is reached over TLS by `mqtts://`"));
-            }
-            _ => {}
-        }
-        let password_site = site.key("password");
-        let password = written.password.as_deref().and_then(|text| self.secret(&password_site, text));
-        if written.user.is_none() && written.password.is_some() {
-            self.report(password_site.fault("a password without a user").hint("add `user:`"));
-        }
-        let policy = written.policy.unwrap_or_default();
-        if policy == OpcUaPolicy::None && written.password.is_some() {
-            let fault = site.key("policy").fault("the password goes over the wire without encryption").warning();
-            self.report(fault.hint("write `policy: best`"));
-        }
-        let mut security = Security { policy, user: written.user.clone(), password, ..Security::default() };
-        self.opcua_login(written, site, protocol, &mut security);
-        security
-    }
-
-    /// Two devices that are the same unit behind the same address are probably a copied line.
-    fn shared_units(&mut self, specs: &[(DeviceSpec, Site<'_>)]) {
-        for (index, (spec, site)) in specs.iter().enumerate() {
-            let twin = specs[..index].iter().find(|(other, _)| other.endpoint == spec.endpoint);
-            if let (Some((twin, _)), Endpoint::Modbus { .. }) = (twin, &spec.endpoint) {
-                let fault =
-                    site.key("connect").fault(format!("`{}` is the same Modbus unit as `{}`", spec.id, twin.id));
-                self.report(fault.warning().hint("give one of them another `unit=`, or make them one device"));
-            }
-        }
-    }
-}
-
-fn endpoint_fault(site: &Site<'_>, text: &str, fault: &EndpointFault) -> crate::Fault {
-    let shown = site.fault(match fault {
-        EndpointFault::NotAUrl(_, reason) => format!("not an address: {reason}"),
-        EndpointFault::Scheme(_) => "no connector speaks this protocol".to_owned(),
-        EndpointFault::NoHost(_) => "the address names no host".to_owned(),
-        EndpointFault::NoSerialLine(_) => "the address names no serial line".to_owned(),
-        EndpointFault::Parameter { found, .. } => format!("unknown parameter `{found}`"),
-        EndpointFault::ParameterValue { key, expected, .. } => format!("`{key}` must be {expected}"),
-    });
-    let shown = shown.found(format!("`{text}`"));
-    match fault {
-        EndpointFault::Scheme(scheme) => {
-            let near = nearest_name(&format!("{scheme}://"), Endpoint::SCHEMES.iter().copied());
-            let hint = near.map_or_else(
-                || "write for example `modbus+tcp://10.0.0.7:502?unit=1`".to_owned(),
-                |near| format!("did you mean `{near}`?"),
-            );
-            shown.allowed(Endpoint::SCHEMES.join(", ")).hint(hint)
-        }
-        EndpointFault::Parameter { allowed, .. } => shown.allowed(*allowed),
-        EndpointFault::NoSerialLine(_) => shown.hint("write for example `modbus+rtu:///dev/ttyUSB0?baud=19200&unit=3`"),
-        _ => shown
-            .hint("write for example `modbus+tcp://10.0.0.7:502?unit=1`, `opc.tcp://host:4840`, `mqtt://broker:1883`"),
     }
 }

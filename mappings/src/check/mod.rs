@@ -4,6 +4,7 @@ mod addresses;
 mod cases;
 mod checks;
 mod devices;
+mod endpoint;
 mod environment;
 mod modbus;
 mod mqtt;
@@ -11,6 +12,7 @@ mod names;
 mod opcua;
 mod points;
 mod site;
+mod timing;
 mod tls;
 mod triggers;
 
