@@ -116,6 +116,18 @@ impl Rehearsal {
         if has_certificates && options.keeps_certificates {
             let _ = writeln!(lines, "    pki: {}", quoted(&format!("simulated-pki/{}", device.id)));
         }
+        self.note(device, place);
+        lines.push_str("    signals:\n");
+        let (signals, notes) = signals::of(device);
+        lines.push_str(&signals);
+        self.notes.extend(notes);
+        self.yaml.push_str(&lines);
+    }
+}
+
+impl Rehearsal {
+    /// What a rehearsal of this device is not.
+    fn note(&mut self, device: &DeviceSpec, place: &Endpoint) {
         if let Endpoint::Modbus { line: ModbusLine::Tls { .. }, .. } = place {
             self.notes.push(format!(
                 "{} is served with certificates of its own: write `security: {{ca: ca.pem, certificate: client.pem, key: \
@@ -137,15 +149,8 @@ impl Rehearsal {
                 device.id
             ));
         }
-        lines.push_str("    signals:\n");
-        let (signals, notes) = signals::of(device);
-        lines.push_str(&signals);
-        self.notes.extend(notes);
-        self.yaml.push_str(&lines);
     }
-}
 
-impl Rehearsal {
     /// What the mapping needs of the server beyond its values: a history, a policy that is not offered by itself.
     fn opcua(&mut self, device: &DeviceSpec) -> String {
         let mut keys = Vec::new();

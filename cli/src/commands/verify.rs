@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use clap::Args;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tally_evidence::{Cosigner, VerifyingKey};
 use tally_model::{Grade, Timestamp};
@@ -84,28 +85,55 @@ pub fn read_key(path: &Path) -> Result<VerifyingKey, Fault> {
 
 /// The report for people: one line a link, the story, the verdict.
 pub fn render(report: &Report) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    let mut about = "";
-    let is_unchecked = report.timestamp.as_ref().is_some_and(|stamp| !stamp.is_trusted);
-    for link in &report.links {
-        if link.about != about {
-            about = &link.about;
-            let _ = writeln!(text, "{about}");
-        }
-        let verdict = match link.holds {
-            true if link.step == Step::Timestamp && is_unchecked => "NOT CHECKED  ",
-            true => "holds        ",
-            false => "DOES NOT HOLD",
-        };
-        let _ = writeln!(text, "  {:<18} {verdict}  {}", link.step.to_string(), link.detail);
-    }
+    let mut text = link_lines(report);
     if !report.story.is_empty() {
         let _ = writeln!(text, "\nWhat happened:");
     }
     for line in &report.story {
         let _ = writeln!(text, "  {line}");
     }
+    text += &quality_lines(report);
+    for times in &report.times {
+        text += &times_lines(times);
+    }
+    text += &grade_lines(report);
+    text += &origin_lines(&report.origins);
+    let _ = match report.first_broken() {
+        None if report.all_hold() && is_unchecked(report) => {
+            writeln!(text, "\nEvery link holds; who made the time-stamp was not checked.")
+        }
+        None if report.all_hold() => writeln!(text, "\nEvery link holds."),
+        None => writeln!(text, "\nNothing in this file could be checked."),
+        Some(link) => writeln!(text, "\nDoes not hold: {} of {}: {}", link.step, link.about, link.detail),
+    };
+    text
+}
+
+/// There is a time-stamp, and nobody said whose count.
+fn is_unchecked(report: &Report) -> bool {
+    report.timestamp.as_ref().is_some_and(|stamp| !stamp.is_trusted)
+}
+
+fn link_lines(report: &Report) -> String {
+    let (mut text, mut about) = (String::new(), "");
+    for link in &report.links {
+        if link.about != about {
+            about = &link.about;
+            let _ = writeln!(text, "{about}");
+        }
+        let verdict = match link.holds {
+            true if link.step == Step::Timestamp && is_unchecked(report) => "NOT CHECKED  ",
+            true => "holds        ",
+            false => "DOES NOT HOLD",
+        };
+        let _ = writeln!(text, "  {:<18} {verdict}  {}", link.step.to_string(), link.detail);
+    }
+    text
+}
+
+/// What speaks against the readings.
+fn quality_lines(report: &Report) -> String {
+    let mut text = String::new();
     for quality in report.qualities.iter().filter(|quality| !quality.findings.is_empty()) {
         let _ = writeln!(text, "\nWhat speaks against the readings of {} ({}):", quality.about, quality.class);
         for finding in &quality.findings {
@@ -113,9 +141,12 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(text, "  {}{proof}\n    {}", finding.text, finding.means);
         }
     }
-    for times in &report.times {
-        text += &times_lines(times);
-    }
+    text
+}
+
+/// Who sealed nearest the sensor.
+fn grade_lines(report: &Report) -> String {
+    let mut text = String::new();
     for graded in &report.grades {
         let meaning = match graded.grade.parse().unwrap_or_default() {
             Grade::Device => "the device sealed for itself, and its own seals are in this file",
@@ -127,21 +158,11 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(text, "  mapping {mapping}");
         }
     }
-    text += &origin_lines(&report.origins);
-    let _ = match report.first_broken() {
-        None if report.all_hold() && is_unchecked => {
-            writeln!(text, "\nEvery link holds; who made the time-stamp was not checked.")
-        }
-        None if report.all_hold() => writeln!(text, "\nEvery link holds."),
-        None => writeln!(text, "\nNothing in this file could be checked."),
-        Some(link) => writeln!(text, "\nDoes not hold: {} of {}: {}", link.step, link.about, link.detail),
-    };
     text
 }
 
 /// Over which links the readings came; by the agent's word.
 fn origin_lines(origins: &[ReadingsOrigin]) -> String {
-    use std::fmt::Write;
     let mut text = String::new();
     for of_trigger in origins.chunk_by(|one, next| one.about == next.about) {
         let about = of_trigger.first().map_or("", |first| first.about.as_str());

@@ -11,7 +11,7 @@ use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tally_contracts::resolve::{self, FingerprintView, Version};
-use tally_contracts::sight::Reader;
+use tally_contracts::sight::{Reader, Withheld};
 use tally_evidence::{Checkpoint, DeviceRecord, PartyRecord};
 use tally_model::{DeviceId, PartyId, Timestamp};
 
@@ -183,26 +183,31 @@ fn answer<T>(
             keys.push(key);
         }
     }
-    let (mut shown_keys, mut left_out) = (Vec::with_capacity(keys.len()), None);
-    for key in keys {
-        match sight.state_key(&key)? {
-            Some(withheld) => left_out = Some(withheld),
-            None => shown_keys.push(key),
-        }
-    }
-    let ProvedState { claims, checkpoint } = prove(engine, sight, &shown_keys)?;
-    let claims = claims.iter().map(|claim| {
-        json!({"key": hex::encode(&claim.key), "value": claim.value.as_ref().map(hex::encode), "proof": hex::encode(&claim.proof)})
-    });
+    let (proof, withheld) = proof_of(engine, sight, keys)?;
     let mut answer = json!({
         "id": name, "at": at, "holds": line(version, from, show(&version.record)), "versions": shown,
-        "withheld": left_out,
-        "proof": {"claims": claims.collect::<Vec<_>>(), "checkpoint": hex::encode(checkpoint)},
+        "withheld": withheld, "proof": proof,
     });
     if let (Value::Object(answer), Value::Object(more)) = (&mut answer, more) {
         answer.extend(more);
     }
     Ok(answer)
+}
+
+/// The claims about those of the keys that may be shown, and why others may not.
+fn proof_of(engine: &Engine, sight: &Sight, keys: Vec<Vec<u8>>) -> Result<(Value, Option<Withheld>), Problem> {
+    let (mut shown, mut left_out) = (Vec::with_capacity(keys.len()), None);
+    for key in keys {
+        match sight.state_key(&key)? {
+            Some(withheld) => left_out = Some(withheld),
+            None => shown.push(key),
+        }
+    }
+    let ProvedState { claims, checkpoint } = prove(engine, sight, &shown)?;
+    let claims = claims.iter().map(|claim| {
+        json!({"key": hex::encode(&claim.key), "value": claim.value.as_ref().map(hex::encode), "proof": hex::encode(&claim.proof)})
+    });
+    Ok((json!({"claims": claims.collect::<Vec<_>>(), "checkpoint": hex::encode(checkpoint)}), left_out))
 }
 
 fn line<T>(version: &Version<T>, from: u64, record: Value) -> Value {
