@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::path::Path;
-use std::process::Output;
 use std::sync::{Arc, Mutex};
 use tally_evidence::StatementId;
 use tally_evidence::cbor::{int, text};
-use tally_tests::{Chain, Done, PATIENCE, Party, Process, Site, eventually, tally_command};
+use tally_tests::{Chain, Done, Party, Process, Site, eventually, tally_command};
 
 async fn tally(arguments: &[&str]) -> (Option<i32>, String) {
     Process::says(tally_command(arguments)).await

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tally_evidence::{Stamped, TimeStampToken, sha256};
 use tally_model::Timestamp;
-use tally_tests::{PATIENCE, Process, root, tally_command};
+use tally_tests::{Process, root, tally_command};
 use tally_verifier::timestamp::{TimestampFault, TimestampRequest, check_token, token_of_response};
 use tally_verifier::{Reader, Step, TimeAuthorities, verify, verify_for};
 use tempfile::TempDir;

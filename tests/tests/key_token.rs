@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use tally_keys::testing::{PIN, SoftToken};
-use tally_tests::{Ear, Mosquitto, PATIENCE, Process, Pymodbus, Site, eventually, free_port, press, tally_command};
+use tally_tests::{Ear, Mosquitto, Process, Pymodbus, Site, eventually, free_port, press, tally_command};
 
 fn mapping(port: u16) -> String {
     press(
