@@ -3,7 +3,7 @@ use crate::plan::tests::device;
 use crate::sparkplug::payload::PropertyContent;
 use crate::sparkplug::value::decode;
 use proptest::prelude::*;
-use tally_model::{Encoding, NoValue, Outcome, Quality, Unit, Value};
+use tally_model::{Encoding, NoValue, Outcome, Unit, Value};
 
 fn spec(id: &str, encoding: Encoding) -> PointSpec {
     let mut spec = crate::decode::tests::spec(id, &format!("t/{id}"));
