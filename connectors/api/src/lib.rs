@@ -19,6 +19,6 @@ pub use backoff::{Backoff, BackoffFault};
 pub use clock::{Clock, ClockHealth, LEAP, ReadClockState, SystemClock};
 pub use link::{
     Batch, HistoricalBatch, Link, LinkContext, LinkFault, LinkState, LinkStatus, SINK_BATCHES_MAX, StatusReporter,
-    down_batch,
+    down_batch, down_sample,
 };
 pub use seals::OpenSeal;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tally_model::{DeviceId, DeviceSpec, NoValue, Origin, PointId, Quality, Sample, Timestamp};
+use tally_model::{DeviceId, DeviceSpec, NoValue, Origin, PointId, PointSpec, Quality, Sample, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,14 @@ pub struct HistoricalBatch {
 /// The samples that say that no point of `device` can be read, all for the same reason.
 #[must_use]
 pub fn down_batch(device: &DeviceSpec, reason: NoValue, now: Timestamp) -> Batch {
-    let samples = device.points.iter().map(|point| Sample {
+    let samples = device.points.iter().map(|point| down_sample(point, reason, now));
+    Batch { device: device.id.clone(), samples: samples.collect(), origin: None }
+}
+
+/// The sample that says that `point` has no value, and why.
+#[must_use]
+pub fn down_sample(point: &PointSpec, reason: NoValue, now: Timestamp) -> Sample {
+    Sample {
         seal: None,
         point: point.id.clone(),
         outcome: Err(reason),
@@ -76,8 +83,7 @@ pub fn down_batch(device: &DeviceSpec, reason: NoValue, now: Timestamp) -> Batch
         quality: Quality::Bad,
         source_time: now,
         received: now,
-    });
-    Batch { device: device.id.clone(), samples: samples.collect(), origin: None }
+    }
 }
 
 /// Why a link is not up, in the classes an engineer treats differently. The text says what was asked and what helps.

@@ -24,19 +24,6 @@ pub(crate) fn decode(point: &PointSpec, data: &DataValue, received: Timestamp, t
     }
 }
 
-/// The sample for a point the server would not monitor.
-pub(crate) fn refused(point: &PointSpec, reason: NoValue, now: Timestamp) -> Sample {
-    Sample {
-        seal: None,
-        point: point.id.clone(),
-        outcome: Err(reason),
-        unit: point.unit.clone(),
-        quality: Quality::Bad,
-        source_time: now,
-        received: now,
-    }
-}
-
 /// Severity in the two top bits: 00 good, 01 uncertain, 10 bad, 11 reserved and taken as bad (Part 8 §6.3, Part 4 §7.39).
 fn is_bad(status: StatusCode) -> bool {
     status.bits() >> 31 == 1

@@ -11,7 +11,7 @@ use opcua::types::custom::DataTypeTree;
 use opcua::types::{DataValue, MonitoredItemNotification, StatusCode};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use tally_connector_api::{Batch, Clock, LinkContext, StatusReporter, down_batch};
+use tally_connector_api::{Batch, Clock, LinkContext, StatusReporter, down_batch, down_sample};
 use tally_model::{Address, DeviceSpec, NoValue, Origin, Timestamp};
 use tokio::sync::mpsc;
 
@@ -143,7 +143,7 @@ impl Outlet {
             let of_device = refused.iter().filter(|(owner, ..)| *owner == device);
             let samples: Vec<_> = of_device
                 .clone()
-                .filter_map(|(_, place, reason)| Some(decode::refused(spec.points.get(*place)?, *reason, now)))
+                .filter_map(|(_, place, reason)| Some(down_sample(spec.points.get(*place)?, *reason, now)))
                 .collect();
             if !samples.is_empty() {
                 self.report_absent(device, of_device.map(|(_, place, _)| *place));

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tally_connector_api::{Batch, HistoricalBatch, OpenSeal};
+use tally_connector_api::{Batch, HistoricalBatch, OpenSeal, down_sample};
 use tally_model::{DeviceId, DeviceSpec, MqttQos, NoValue, PointId, PointSpec, Quality, Sample, Timestamp, Value};
 use tokio::time::Instant;
 
@@ -241,15 +241,7 @@ impl Route {
     }
 
     fn without_value(&self, reason: NoValue, at: Timestamp) -> Batch {
-        let samples = self.points.iter().map(|point| Sample {
-            seal: None,
-            point: point.spec.id.clone(),
-            outcome: Err(reason),
-            unit: point.spec.unit.clone(),
-            quality: Quality::Bad,
-            source_time: at,
-            received: at,
-        });
+        let samples = self.points.iter().map(|point| down_sample(&point.spec, reason, at));
         // The link says where it came from.
         Batch { device: self.device.clone(), samples: samples.collect(), origin: None }
     }

@@ -27,7 +27,8 @@ pub(crate) use command::Unsaid;
 use metric::{instant, millis, number, outcome};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-use tally_model::{DeviceId, NoValue, PointSpec, Quality, Sample, Timestamp};
+use tally_connector_api::down_sample;
+use tally_model::{DeviceId, NoValue, PointSpec, Sample, Timestamp};
 use tokio::time::Instant;
 
 /// Between two requests for births of an edge node that speaks.
@@ -372,15 +373,7 @@ impl NodeWatch {
         at: Timestamp,
         of: impl Fn(&Wanted) -> bool,
     ) -> Vec<(DeviceId, Sample)> {
-        let sample = |wanted: &Wanted| Sample {
-            seal: None,
-            point: wanted.point.id.clone(),
-            outcome: Err(reason),
-            unit: wanted.point.unit.clone(),
-            quality: Quality::Bad,
-            source_time: at,
-            received: at,
-        };
+        let sample = |wanted: &Wanted| down_sample(&wanted.point, reason, at);
         self.wanted.iter().filter(|wanted| of(wanted)).map(|wanted| (wanted.device.clone(), sample(wanted))).collect()
     }
 }

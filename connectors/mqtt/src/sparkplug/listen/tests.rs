@@ -3,7 +3,7 @@ use crate::decode::tests::spec;
 use crate::sparkplug::session::asks_for_rebirth;
 use crate::sparkplug::value;
 use proptest::prelude::*;
-use tally_model::{Outcome, Value};
+use tally_model::{Outcome, Quality, Value};
 
 const AT: Timestamp = Timestamp::from_micros(9_000_000);
 
