@@ -20,7 +20,9 @@ mod command;
 mod follow;
 mod hands;
 mod kept;
+mod order;
 mod record;
+mod refusal;
 mod report;
 #[cfg(test)]
 mod samples;
@@ -32,8 +34,8 @@ use crate::seal::Sealer;
 use crate::status::Status;
 use crate::submit::LedgerKey;
 use book::Book;
-use check::Order;
 use kept::Kept;
+use order::{Order, order};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,9 +47,9 @@ use tally_ledger_client::Client;
 use tally_model::{DeviceId, DeviceSpec, PointId, PointSpec, Value};
 use tokio::sync::{Notify, Semaphore, watch};
 
-pub use check::Refusal;
 pub use command::Command;
 pub use hands::{Hand, Hands, modbus_link};
+pub use refusal::Refusal;
 pub use report::{How, Report};
 pub use setting::{GateSetting, PastAge};
 
@@ -170,7 +172,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
         self.check_open(file, &proven, &key).await.map_err(away)?;
         // The node took its time to answer: the permit's may be over.
         self.check_time_and_place(&proven).map_err(away)?;
-        let order = check::order(&proven.permit, &self.devices.borrow());
+        let order = order(&proven.permit, &self.devices.borrow());
         match order {
             Ok(order) => self.carry_out(&proven.permit, order).await,
             // It is for us, and can never be done here: burnt.
@@ -249,7 +251,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
         let _turn = self.turn.lock().await;
         let unfinished = self.book().unfinished();
         for permit in unfinished {
-            let order = check::order(&permit, &self.devices.borrow());
+            let order = order(&permit, &self.devices.borrow());
             let found = match order {
                 Ok(order) => self.hands.look(&order).await.ok(),
                 Err(_) => None,

@@ -6,7 +6,9 @@
 //! ```
 //! So nothing is written without a permit, and none twice: `docs/decisions/033-commands.md`.
 
-use super::check::{self, Refusal};
+use super::check;
+use super::order::order;
+use super::refusal::{Refusal, ledger_refusal};
 use super::report::{self, Report};
 use super::{Gate, mapped};
 use std::time::Duration;
@@ -124,7 +126,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
         let until = check::is_for_now(command, self.clock.now(), &self.clock.health(), age_max)?;
         let devices = self.devices.borrow();
         let draft = command.draft(&|device, point| mapped(&devices, device, point).map(PointSpec::place))?;
-        check::order(&draft, &devices)?;
+        order(&draft, &devices)?;
         Ok(until)
     }
 
@@ -133,7 +135,7 @@ impl<S: Storage + Send + 'static> Gate<S> {
         let statement = self.request_of(command, until)?;
         match tokio::time::timeout(GRANT_TIME, self.client.submit(&statement)).await {
             Ok(Ok(Submitted { refusal: None, entry, .. })) => Ok(entry),
-            Ok(Ok(Submitted { refusal: Some(number), .. })) => Err(check::ledger_refusal(command, number)),
+            Ok(Ok(Submitted { refusal: Some(number), .. })) => Err(ledger_refusal(command, number)),
             Ok(Err(fault)) => Err(ledger_away(&fault.to_string())),
             Err(_) => Err(ledger_away("no answer within 5 s")),
         }

@@ -1,7 +1,7 @@
 //! The writing halves of the connectors. Nobody outside of this file names them; a test in `tests/floors.rs` looks after it.
 
 use super::Found;
-use super::check::{Order, arguments};
+use super::order::{Order, arguments};
 use super::report::{cut, is_same};
 use crate::links::{Identity, opcua_settings, seal_opener};
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 
 use super::Gate;
 use super::book::Book;
-use super::check::Refusal;
+use super::refusal::Refusal;
 use super::report::{self, How, Report};
 use crate::error::StoreError;
 use crate::seal::Sealer;

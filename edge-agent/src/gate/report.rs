@@ -1,7 +1,8 @@
 //! What the gate tells the ledger: the result of a permit, and attempts it turned away, each a sealed call of `access`.
 
-use super::check::{Order, Refusal};
 use super::hands::Done;
+use super::order::Order;
+use super::refusal::Refusal;
 use crate::seal::Sealer;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
