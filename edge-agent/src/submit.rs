@@ -195,19 +195,11 @@ impl<S: Storage + Send + 'static> Submit<S> {
         // A crash may have taken the answers of some that share the seal, and not of all.
         let open = self.stores.outbox().unanswered(together);
         let count = open.len() as u64;
-        let receipted: Vec<_> = open
-            .into_iter()
-            .map(|sealed| {
-                let place = sealed.batched.as_ref().map_or(0, |batched| batched.item as usize);
-                let refused = refusals.get(place).filter(|refused| refused.number != 0);
-                if let Some(Refused { number, why }) = refused {
-                    tracing::warn!(number = sealed.number, trigger = %sealed.trigger, entry, refusal = number, why, "the contract refused a trigger");
-                    self.status.count.triggers_refused.add(1);
-                }
-                let refusal = refused.map(|refused| refused.number);
-                Receipted { sealed, entry, refusal, receipt: receipt.clone() }
-            })
-            .collect();
+        let answer = |sealed: Sealed| {
+            let refusal = self.refusal_of(&sealed, entry, &refusals);
+            Receipted { sealed, entry, refusal, receipt: receipt.clone() }
+        };
+        let receipted: Vec<_> = open.into_iter().map(answer).collect();
         self.on_disk(move |stores| {
             for receipted in &receipted {
                 stores.receipts().keep(receipted)?;
@@ -219,6 +211,15 @@ impl<S: Storage + Send + 'static> Submit<S> {
         self.status.count.triggers_receipted.add(count);
         self.status.outbox(&self.stores.outbox());
         Ok(Attempt::Done)
+    }
+
+    /// The number by which the contracts refused this one, if they did; then it is counted and in the log.
+    fn refusal_of(&self, sealed: &Sealed, entry: u64, refusals: &[Refused]) -> Option<u16> {
+        let place = sealed.batched.as_ref().map_or(0, |batched| batched.item as usize);
+        let Refused { number, why } = refusals.get(place).filter(|refused| refused.number != 0)?;
+        tracing::warn!(number = sealed.number, trigger = %sealed.trigger, entry, refusal = number, why, "the contract refused a trigger");
+        self.status.count.triggers_refused.add(1);
+        Some(*number)
     }
 
     /// What the contracts refused, in order; 0 or nothing for what they did. Of a batch the answer says only how many.
