@@ -1,6 +1,6 @@
 //! The ledger node: sealed statements in, executed and provable entries out.
 //!
-//! The path of a statement, one room after the other (DESIGN §2, steps 9 to 12):
+//! The path of a statement, one room after the other (ARCHITECTURE.md, steps 9 to 12):
 //! `api` (bytes from the wire) → `admit` (checked) → `order` (its place in a block) → `execute` (the contracts) → `store` (log
 //! synced, index, head) → back through `api` (receipt).
 //!
