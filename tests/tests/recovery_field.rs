@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 use tally_tests::{
-    Mosquitto, Process, Proxy, Simulator, Site, TIME_TO_DATA, eventually, free_port, press, simulated_press, try_publish,
+    Mosquitto, Process, Proxy, Simulator, Site, TIME_TO_DATA, eventually, free_port, press, simulated_press,
+    try_publish,
 };
 use tokio::time::sleep;
 
