@@ -1,6 +1,6 @@
 //! A child process that does not outlive its test.
 
-use crate::PATIENCE;
+use crate::{PATIENCE, eventually};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -136,6 +136,25 @@ impl Process {
     pub async fn signal(&self, signal: &str) {
         // Its output is of no interest: the process may have ended by itself a moment ago.
         Command::new("kill").args([format!("-{signal}"), self.pid.to_string()]).output().await.unwrap();
+    }
+
+    /// SIGSTOP; returns when it stands still. A signal is only noted at first: until one of its threads gets a processor to take it, the
+    /// others run on.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub async fn hold(&self) {
+        self.signal("STOP").await;
+        eventually(&format!("{} to stand still", self.name), async || self.stands_still().then_some(())).await;
+    }
+
+    /// Whether all of its threads are stopped: state `T`, behind the name in parentheses (proc_pid_stat(5)).
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// Waits until it ends, and until all it said is in its log.

@@ -404,7 +404,7 @@ async fn an_agent_killed_before_its_intention_has_used_nothing() {
     assert_eq!(plant.value("press-01", "setpoint").await, 0);
     let id = plant.permit("press-01", "setpoint", int(44), &[]).await;
     let file = plant.file(id).await;
-    node.signal("STOP").await;
+    node.hold().await;
     let bring = plant.site.agent.post_bytes("/permits/use", file.encode());
     // Its patience with the node is a second.
     let unanswered = tokio::time::timeout(Duration::from_millis(150), bring).await;

@@ -52,7 +52,7 @@ impl Plant {
     /// The agent is held until SCADA is back: what is published before reaches nobody, and the agent could not know.
     async fn restart_broker(&mut self, agent: &Process) {
         let often = self.ear.subscriptions();
-        agent.signal("STOP").await;
+        agent.hold().await;
         self.broker.restart().await;
         self.ear.subscribed(often + 1).await;
         agent.signal("CONT").await;

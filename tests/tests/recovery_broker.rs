@@ -45,7 +45,7 @@ fn heard(ear: &Ear) -> (BTreeSet<u64>, BTreeSet<u64>) {
 /// The agent is held until SCADA is back: what is published before reaches nobody, and the agent could not know.
 async fn restart(broker: &mut Mosquitto, ear: &Ear, agent: &Process) {
     let often = ear.subscriptions();
-    agent.signal("STOP").await;
+    agent.hold().await;
     broker.restart().await;
     ear.subscribed(often + 1).await;
     agent.signal("CONT").await;
