@@ -12,12 +12,18 @@ use std::path::PathBuf;
 use tally_evidence::Hash;
 
 /// Where a projection is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Place {
     /// A SQLite file.
     Sqlite(PathBuf),
     /// The address of a PostgreSQL database.
     Postgres(String),
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Place {
@@ -328,4 +334,15 @@ fn found(database: &mut dyn Database) -> Result<Option<(i64, String)>, Fault> {
         [version, ledger] => Some((version.as_integer()?, ledger.as_text()?.to_owned())),
         _ => None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn an_address_is_never_printed() {
+        let place = Place::Postgres("postgres://tally:geheim@db/tally".to_owned());
+        assert!(![format!("{place:?}"), place.to_string()].iter().any(|text| text.contains("geheim")));
+    }
 }
