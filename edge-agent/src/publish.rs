@@ -19,7 +19,7 @@ mod topics;
 mod triggers;
 
 use crate::command::{Commands, Sources};
-use crate::config::{BrokerConfig, SparkplugConfig};
+use crate::config::{BrokerConfig, PublishMode, SparkplugConfig};
 use crate::error::StoreError;
 use crate::gate::Gate;
 use crate::spool::{Drain, Spool};
@@ -128,56 +128,24 @@ pub fn start<S: Storage + Send + 'static>(
     let (live, batches) = mpsc::channel(LIVE_BATCHES_MAX);
     let (publisher, link) = connect(&broker, &agent, &topics, quit.clone());
     status.set_broker(link.clone());
-    let mut tasks = JoinSet::new();
-    let history = history::JsonHistory::new(devices.clone(), topics.clone(), publisher.clone());
-    let (spool_read, stores_read) = (spool.clone(), stores.clone());
     let (commanded, commands) = mpsc::channel(COMMANDS_MAX);
     let commanded = broker.commands.map(|_| commanded);
-    match edge_node(&broker, &agent, &devices, &data, commanded, quit.clone())? {
-        Some((node, edge_link)) => {
-            status.set_broker(edge_link);
-            let values = sparkplug::Values::new(node.clone(), devices.clone(), status.clone(), spool.clone());
-            tasks.spawn(values.run(batches, quit.clone()));
-            let teller = sparkplug::SparkplugHistory::new(node.clone(), history);
-            let drain = Drain { spool: spool_read, stores: stores_read, status: status.clone(), clock, teller };
-            tasks.spawn(drain.run(quit.clone()));
-            // Its NDEATH and DISCONNECT are part of an orderly stop.
-            tasks.spawn(async move { node.finished().await });
-        }
-        None => {
-            let values = Live::new(
-                broker.mode,
-                devices.clone(),
-                topics.clone(),
-                publisher.clone(),
-                Connects::new(link.clone()),
-                status.clone(),
-                spool.clone(),
-            );
-            tasks.spawn(values.run(batches, quit.clone()));
-            let drain =
-                Drain { spool: spool_read, stores: stores_read, status: status.clone(), clock, teller: history };
-            tasks.spawn(drain.run(quit.clone()));
-        }
-    }
-    if let Some(limits) = broker.commands {
-        let name = |node: &SparkplugConfig| format!("sparkplug:{}/{}", node.group, node.edge_node);
-        let sparkplug = broker.sparkplug.as_ref().map(|node| (name(node), commands));
-        let sources = Sources { json: hear_commands(&broker, &agent, &topics, quit.clone()), sparkplug };
-        let (topics, publisher) = (topics.clone(), publisher.clone());
-        let (agent, broker) = (agent.to_string(), broker.address.to_string());
-        tasks.spawn(Commands { gate, topics, publisher, limits, broker, agent }.run(sources, quit.clone()));
-    }
+    let node = edge_node(&broker, &agent, &devices, &data, commanded, quit.clone())?;
+    let voice = Voice { devices, topics, publisher, link, status, spool, quit };
+    let mut tasks = JoinSet::new();
+    voice.tell_values(&mut tasks, broker.mode, node, batches, (stores.clone(), clock));
+    voice.hear_commands(&mut tasks, &broker, &agent, gate, commands);
     let triggers = triggers::Triggers {
         stores,
-        status: status.clone(),
+        status: voice.status.clone(),
         sealed,
-        topics: topics.clone(),
-        publisher: publisher.clone(),
+        topics: voice.topics.clone(),
+        publisher: voice.publisher.clone(),
         cursor: told,
         published: published_sender,
     };
-    tasks.spawn(triggers.run(first, quit.clone()));
+    tasks.spawn(triggers.run(first, voice.quit.clone()));
+    let Voice { devices, topics, publisher, link, status, spool, quit } = voice;
     let events = events::Events {
         client,
         status: status.clone(),
@@ -189,6 +157,69 @@ pub fn start<S: Storage + Send + 'static>(
     let (broker, told_by) = (Connects::new(link), publisher.clone());
     tasks.spawn(states::States { status, devices, agent, topics, publisher: told_by, broker, quit }.run());
     Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher), spool: Some(spool) })
+}
+
+/// What all who speak to the broker have.
+struct Voice {
+    devices: Devices,
+    topics: Topics,
+    publisher: MqttPublisher,
+    link: watch::Receiver<LinkStatus>,
+    status: Arc<Status>,
+    spool: Arc<Spool>,
+    quit: CancellationToken,
+}
+
+impl Voice {
+    /// Live values, and later what SCADA missed of them: as Sparkplug where there is an edge node, as JSON otherwise.
+    fn tell_values<S: Storage + Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        mode: PublishMode,
+        node: Option<(EdgeNode, watch::Receiver<LinkStatus>)>,
+        batches: mpsc::Receiver<Arc<Kept>>,
+        (stores, clock): (Arc<Stores<S>>, Arc<dyn Clock>),
+    ) {
+        let Self { devices, topics, publisher, link, status, spool, quit } = self;
+        let history = history::JsonHistory::new(devices.clone(), topics.clone(), publisher.clone());
+        let (spool_read, status_told) = (spool.clone(), status.clone());
+        let Some((node, edge_link)) = node else {
+            let (connects, devices) = (Connects::new(link.clone()), devices.clone());
+            let (topics, publisher) = (topics.clone(), publisher.clone());
+            let values = Live::new(mode, devices, topics, publisher, connects, status.clone(), spool.clone());
+            tasks.spawn(values.run(batches, quit.clone()));
+            let drain = Drain { spool: spool_read, stores, status: status_told, clock, teller: history };
+            tasks.spawn(drain.run(quit.clone()));
+            return;
+        };
+        status.set_broker(edge_link);
+        let values = sparkplug::Values::new(node.clone(), devices.clone(), status.clone(), spool.clone());
+        tasks.spawn(values.run(batches, quit.clone()));
+        let teller = sparkplug::SparkplugHistory::new(node.clone(), history);
+        let drain = Drain { spool: spool_read, stores, status: status_told, clock, teller };
+        tasks.spawn(drain.run(quit.clone()));
+        // Its NDEATH and DISCONNECT are part of an orderly stop.
+        tasks.spawn(async move { node.finished().await });
+    }
+
+    /// Commands of SCADA, where the configuration takes any; `commands` are those that came to the edge node.
+    fn hear_commands<S: Storage + Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        broker: &BrokerConfig,
+        agent: &PartyId,
+        gate: Arc<Gate<S>>,
+        commands: mpsc::Receiver<Commanded>,
+    ) {
+        let Some(limits) = broker.commands else { return };
+        let name = |node: &SparkplugConfig| format!("sparkplug:{}/{}", node.group, node.edge_node);
+        let sparkplug = broker.sparkplug.as_ref().map(|node| (name(node), commands));
+        let sources = Sources { json: hear_commands(broker, agent, &self.topics, self.quit.clone()), sparkplug };
+        let (topics, publisher) = (self.topics.clone(), self.publisher.clone());
+        let (agent, broker) = (agent.to_string(), broker.address.to_string());
+        let commands = Commands { gate, topics, publisher, limits, broker, agent };
+        tasks.spawn(commands.run(sources, self.quit.clone()));
+    }
 }
 
 /// The Sparkplug edge node, when the configuration has one. It has a connection of its own: its births must be the first
