@@ -87,6 +87,11 @@ impl Latest {
         Some((device, slots.filter_map(|slot| Some((slot.reading()?, slot.is_owed)))))
     }
 
+    /// The latest readings of a device.
+    pub fn of(&self, device: &DeviceId) -> impl Iterator<Item = &KeptReading> {
+        self.devices.get(device).into_iter().flat_map(|known| known.slots.iter().filter_map(Slot::reading))
+    }
+
     /// The broker was sent the reading of a point; without a point, all of the device.
     pub fn settle(&mut self, device: &DeviceId, point: Option<&PointId>) {
         let Some(known) = self.devices.get_mut(device) else { return };

@@ -107,7 +107,7 @@ impl<P: Publisher> Live<P> {
                 },
                 () = self.broker.changed() => self.look_at_connection(),
                 Some((device, point)) = send_owed(self.mode, &self.latest, &self.topics, &self.publisher), if is_owing => {
-                    self.latest.settle(&device, point.as_ref());
+                    self.settle(&device, point.as_ref());
                 }
             }
         }
@@ -119,6 +119,20 @@ impl<P: Publisher> Live<P> {
             self.latest.owe_all();
             self.lost();
         }
+    }
+
+    /// What was owed of a device, or of one point of it, was sent: deadbands count from there.
+    fn settle(&mut self, device: &DeviceId, point: Option<&PointId>) {
+        if !self.deadbands.is_empty() {
+            for kept in self.latest.of(device) {
+                let sample = &kept.reading.sample;
+                let band = self.deadbands.get_mut(&(device.clone(), sample.point.clone()));
+                if let Some(band) = band.filter(|_| point.is_none_or(|point| *point == sample.point)) {
+                    band.leaves(sample);
+                }
+            }
+        }
+        self.latest.settle(device, point);
     }
 
     fn lost(&mut self) {
