@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tally_tls::{CertificateFacts, ServerTls, TlsFault, code, in_words, refusal_of, server_config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{Error, ServerConfig};
 use tokio_util::sync::CancellationToken;
@@ -63,9 +63,17 @@ impl Secure {
         Ok(())
     }
 
-    /// Reads the files anew whenever one of them changed, or at SIGHUP, until stopped.
-    pub(crate) async fn follow(self, stop: CancellationToken) {
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    /// Reads the files anew whenever one of them changed, or at SIGHUP, until stopped. SIGHUP ends nothing as soon as this was called.
+    pub(crate) fn follow(self, stop: CancellationToken) -> impl Future<Output = ()> + Send {
+        let hangup = signal(SignalKind::hangup());
+        async move {
+            if let Ok(hangup) = hangup {
+                self.follow_with(hangup, stop).await;
+            }
+        }
+    }
+
+    async fn follow_with(self, mut hangup: Signal, stop: CancellationToken) {
         let mut seen = self.first.as_ref().clone();
         loop {
             tokio::select! {

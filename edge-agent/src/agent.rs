@@ -85,15 +85,20 @@ pub async fn run(config: AgentConfig, clock_state: ReadClockState, stop: Cancell
     ended
 }
 
-/// SIGHUP, as by `systemctl reload`: what came of it is in the log.
-async fn reload_on_hangup(requests: mpsc::Sender<reload::Request>) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(fault) => return tracing::warn!(%fault, "SIGHUP cannot be listened to; `tally reload` works all the same"),
-    };
-    while hangups.recv().await.is_some() {
-        // Applying it says what changed, or why nothing did.
-        let _ = reload::ask(&requests).await;
+/// SIGHUP, as by `systemctl reload`: what came of it is in the log. It ends nothing as soon as this was called.
+fn reload_on_hangup(requests: mpsc::Sender<reload::Request>) -> impl Future<Output = ()> {
+    let hangups = signal(SignalKind::hangup());
+    async move {
+        let mut hangups = match hangups {
+            Ok(hangups) => hangups,
+            Err(fault) => {
+                return tracing::warn!(%fault, "SIGHUP cannot be listened to; `tally reload` works all the same");
+            }
+        };
+        while hangups.recv().await.is_some() {
+            // Applying it says what changed, or why nothing did.
+            let _ = reload::ask(&requests).await;
+        }
     }
 }
 
