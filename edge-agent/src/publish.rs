@@ -8,6 +8,7 @@
 //! - how links, key, certificates and agent are ([`states`]): QoS 1, retained; the agent's last will says "offline".
 
 mod cursor;
+mod deadbands;
 mod events;
 mod history;
 mod json;
@@ -134,7 +135,7 @@ pub fn start<S: Storage + Send + 'static>(
     let voice = Voice { devices, topics, publisher, link, status, spool, quit };
     let mut tasks = JoinSet::new();
     voice.tell_values(&mut tasks, broker.mode, node, batches, (stores.clone(), clock));
-    voice.hear_commands(&mut tasks, &broker, &agent, gate, commands);
+    voice.carry_out_commands(&mut tasks, &broker, &agent, gate, commands);
     let triggers = triggers::Triggers {
         stores,
         status: voice.status.clone(),
@@ -203,7 +204,7 @@ impl Voice {
     }
 
     /// Commands of SCADA, where the configuration takes any; `commands` are those that came to the edge node.
-    fn hear_commands<S: Storage + Send + 'static>(
+    fn carry_out_commands<S: Storage + Send + 'static>(
         &self,
         tasks: &mut JoinSet<()>,
         broker: &BrokerConfig,

@@ -78,6 +78,23 @@ pub(super) struct State {
     pub resumes: Vec<u64>,
 }
 
+impl State {
+    /// Of a device that has no anchor yet.
+    pub const fn new(device: DeviceId) -> Self {
+        Self {
+            device,
+            next: 0,
+            place: None,
+            received: None,
+            number: 0,
+            digest: [0; 32],
+            covered: None,
+            refusals: 0,
+            resumes: Vec::new(),
+        }
+    }
+}
+
 /// A record, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
@@ -202,17 +219,7 @@ mod tests {
     #[test]
     fn records_round_trip() {
         let device = DeviceId::try_new("press-01").unwrap();
-        let state = State {
-            device: device.clone(),
-            next: 7,
-            place: None,
-            received: None,
-            number: 0,
-            digest: [0; 32],
-            covered: None,
-            refusals: 0,
-            resumes: Vec::new(),
-        };
+        let state = State { next: 7, ..State::new(device.clone()) };
         let later = State {
             place: Some(3),
             received: Some(Timestamp::from_micros(-4)),

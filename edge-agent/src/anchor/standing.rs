@@ -147,17 +147,7 @@ impl Standings {
 
     fn standing(&mut self, device: &DeviceId) -> &mut Standing {
         self.devices.entry(device.clone()).or_insert_with(|| Standing {
-            state: State {
-                device: device.clone(),
-                next: 0,
-                place: None,
-                received: None,
-                number: 0,
-                digest: [0; 32],
-                covered: None,
-                refusals: 0,
-                resumes: Vec::new(),
-            },
+            state: State::new(device.clone()),
             is_retried: false,
             pending: 0,
         })

@@ -1,14 +1,13 @@
 //! What SCADA missed, as JSON: several readings a message, QoS 1, not retained (`docs/formats/topics.md`).
 
 use super::Devices;
+use super::deadbands::Deadbands;
 use super::json::{Late, TOLD_BYTES};
-use super::live::{Bands, bands};
 use super::topics::Topics;
 use crate::spool::{Gap, Teller, Told};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use tally_connector_mqtt::{Message, PublishError, Publisher};
-use tally_model::Reading;
 
 /// Messages on their way: what the connection carries of history while a live value waits for its turn.
 const ON_THEIR_WAY: usize = 8;
@@ -21,12 +20,13 @@ pub(super) struct JsonHistory<P> {
     topics: Topics,
     publisher: P,
     devices: Devices,
-    deadbands: Bands,
+    /// The same as for live values, on their own last value.
+    deadbands: Deadbands,
 }
 
 impl<P: Publisher> JsonHistory<P> {
     pub fn new(mut devices: Devices, topics: Topics, publisher: P) -> Self {
-        let deadbands = bands(&devices.borrow_and_update());
+        let deadbands = Deadbands::of(&devices.borrow_and_update());
         Self { topics, publisher, devices, deadbands }
     }
 
@@ -39,7 +39,7 @@ impl<P: Publisher> JsonHistory<P> {
             }
         };
         for reading in &told.readings {
-            if self.is_news(reading) {
+            if self.deadbands.let_through(reading) {
                 open.push(reading);
                 close_full(&mut open);
             }
@@ -53,15 +53,6 @@ impl<P: Publisher> JsonHistory<P> {
             messages.push(open);
         }
         messages.into_iter().map(|message| self.topics.history(&told.device, message)).collect()
-    }
-
-    /// The same deadbands as for live values, on their own last value.
-    fn is_news(&mut self, reading: &Reading) -> bool {
-        if self.deadbands.is_empty() {
-            return true;
-        }
-        let key = (reading.device.clone(), reading.sample.point.clone());
-        self.deadbands.get_mut(&key).is_none_or(|band| band.leaves(&reading.sample))
     }
 }
 
@@ -89,7 +80,7 @@ impl<P: Publisher> Teller for JsonHistory<P> {
 
     async fn tell(&mut self, history: Vec<Told>) -> bool {
         if self.devices.has_changed().unwrap_or(false) {
-            self.deadbands = bands(&self.devices.borrow_and_update());
+            self.deadbands = Deadbands::of(&self.devices.borrow_and_update());
         }
         let messages: Vec<_> = history.iter().flat_map(|told| self.messages(told)).collect();
         let publisher = &self.publisher;

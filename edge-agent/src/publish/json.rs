@@ -1,7 +1,6 @@
 //! Readings as JSON (`docs/formats/topics.md`), written straight into bytes: the agent does this 200,000 times a second, and a
 //! tree of maps for each reading costs more than everything else on a reading's way.
 
-use crate::vault::KeptReading;
 use serde::Serialize;
 use std::collections::HashSet;
 use tally_model::{Quality, Reading, Sample, Timestamp};
@@ -27,7 +26,7 @@ pub(super) fn point(reading: &Reading) -> Vec<u8> {
 
 /// The payloads of a cycle in `mode: device`: one, unless it is too large for one, or brings several values of a point: then the
 /// second values go into the second message, and so on.
-pub(super) fn cycle(readings: &[&KeptReading]) -> Vec<Vec<u8>> {
+pub(super) fn cycle(readings: &[&Reading]) -> Vec<Vec<u8>> {
     let mut payloads = Vec::with_capacity(1);
     let mut later = cycle_part(readings, &mut payloads);
     while !later.is_empty() {
@@ -37,18 +36,18 @@ pub(super) fn cycle(readings: &[&KeptReading]) -> Vec<Vec<u8>> {
 }
 
 /// Writes one message; gives the readings that did not go into it.
-fn cycle_part<'a>(readings: &[&'a KeptReading], payloads: &mut Vec<Vec<u8>>) -> Vec<&'a KeptReading> {
+fn cycle_part<'a>(readings: &[&'a Reading], payloads: &mut Vec<Vec<u8>>) -> Vec<&'a Reading> {
     let mut json = Json::with_capacity((readings.len() * READING_BYTES).min(CYCLE_BYTES) + 128);
     let (mut points, mut last, mut later) = (Points::default(), None, Vec::new());
     json.raw("{\"points\":{");
-    for (place, kept) in readings.iter().enumerate() {
-        let sample = &kept.reading.sample;
+    for (place, reading) in readings.iter().enumerate() {
+        let sample = &reading.sample;
         if json.bytes.len() >= CYCLE_BYTES {
             later.extend_from_slice(&readings[place..]);
             break;
         }
         if !points.is_new(sample.point.as_str(), &readings[..place]) {
-            later.push(*kept);
+            later.push(*reading);
             continue;
         }
         json.raw(if last.is_some() { ",\"" } else { "\"" });
@@ -59,7 +58,7 @@ fn cycle_part<'a>(readings: &[&'a KeptReading], payloads: &mut Vec<Vec<u8>>) -> 
         json.raw(",");
         json.time("t", sample.source_time);
         json.raw("}");
-        last = Some(&kept.reading);
+        last = Some(*reading);
     }
     if let Some(reading) = last {
         json.raw("},");
@@ -83,11 +82,11 @@ struct Points<'a> {
 
 impl<'a> Points<'a> {
     /// Notes `point`; `before` are the readings that were noted.
-    fn is_new(&mut self, point: &'a str, before: &[&'a KeptReading]) -> bool {
+    fn is_new(&mut self, point: &'a str, before: &[&'a Reading]) -> bool {
         let is_rising = self.seen.is_none() && self.last.is_none_or(|last| last < point);
         self.last = Some(point);
         is_rising || {
-            let names = || before.iter().map(|kept| kept.reading.sample.point.as_str()).collect();
+            let names = || before.iter().map(|reading| reading.sample.point.as_str()).collect();
             self.seen.get_or_insert_with(names).insert(point)
         }
     }
@@ -275,12 +274,11 @@ mod tests {
         )
     }
 
-    fn readings() -> impl Strategy<Value = Vec<KeptReading>> {
+    fn readings() -> impl Strategy<Value = Vec<Reading>> {
         proptest::collection::vec((sample(), any::<u64>()), 1..9).prop_map(|samples| {
             let device = DeviceId::try_new("press-01").unwrap();
             let reading = |(sample, number)| Reading { device: device.clone(), number, sample };
-            let keep = |reading| KeptReading { reading, point_number: 0, leaf: [0; 32], head: [0; 32] };
-            samples.into_iter().map(reading).map(keep).collect()
+            samples.into_iter().map(reading).collect()
         })
     }
 
@@ -306,7 +304,7 @@ mod tests {
         fn what_is_written_is_what_the_reading_says(readings in readings()) {
             let mut late = Late::with_capacity(10);
             let mut told = Vec::new();
-            for KeptReading { reading, .. } in &readings {
+            for reading in &readings {
                 let received = ("r", json!(reading.sample.received.to_string()));
                 let (number, name) = (("n", json!(reading.number)), ("p", json!(reading.sample.point)));
                 prop_assert_eq!(parse(&point(reading)), tree(&reading.sample, &[number.clone(), received.clone()]));
@@ -321,7 +319,7 @@ mod tests {
         #[test]
         fn a_cycle_has_every_reading_and_each_message_a_point_once(readings in readings()) {
             let listed: Vec<_> = readings.iter().collect();
-            let mut left: Vec<_> = readings.iter().map(|kept| &kept.reading).collect();
+            let mut left: Vec<_> = readings.iter().collect();
             for payload in cycle(&listed) {
                 let message = parse(&payload);
                 let points = message["points"].as_object().unwrap();
@@ -347,23 +345,18 @@ mod tests {
 
     #[test]
     fn a_large_cycle_goes_out_in_several_messages() {
-        let reading = |number: u64| KeptReading {
-            reading: Reading {
-                device: DeviceId::try_new("press-01").unwrap(),
-                number,
-                sample: Sample {
-                    seal: None,
-                    point: PointId::try_new(format!("p{:05}", 9_999 - number)).unwrap(),
-                    outcome: Ok(Value::Float(1.0 / 3.0)),
-                    unit: Unit::one(),
-                    quality: Quality::Good,
-                    source_time: Timestamp::default(),
-                    received: Timestamp::default(),
-                },
+        let reading = |number: u64| Reading {
+            device: DeviceId::try_new("press-01").unwrap(),
+            number,
+            sample: Sample {
+                seal: None,
+                point: PointId::try_new(format!("p{:05}", 9_999 - number)).unwrap(),
+                outcome: Ok(Value::Float(1.0 / 3.0)),
+                unit: Unit::one(),
+                quality: Quality::Good,
+                source_time: Timestamp::default(),
+                received: Timestamp::default(),
             },
-            point_number: 0,
-            leaf: [0; 32],
-            head: [0; 32],
         };
         let readings: Vec<_> = (0..5_000).map(reading).collect();
         let payloads = cycle(&readings.iter().collect::<Vec<_>>());
@@ -373,9 +366,7 @@ mod tests {
         assert_eq!(points, 5_000);
         assert_eq!(cycle(&[]), Vec::<Vec<u8>>::new());
         // Three values of each point, one behind the other as an OPC UA server tells them: three messages.
-        let reading =
-            |place: usize| KeptReading { reading: readings[place / 3].reading.clone(), ..readings[0].clone() };
-        let repeated: Vec<_> = (0..300).map(reading).collect();
+        let repeated: Vec<_> = (0..300).map(|place: usize| readings[place / 3].clone()).collect();
         let payloads = cycle(&repeated.iter().collect::<Vec<_>>());
         let points = payloads.iter().map(|payload| parse(payload)["points"].as_object().unwrap().len());
         assert_eq!(points.collect::<Vec<_>>(), [100, 100, 100]);

@@ -4,18 +4,14 @@
 //! new ones; a value that a device tells when it changes, or that a point has none because its link is down, is told once and
 //! would be missing at the broker until it changes again.
 
-use crate::vault::{Kept, KeptReading};
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
-use tally_model::{DeviceId, DeviceSpec, PointId};
+use crate::vault::Kept;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+use tally_model::{DeviceId, DeviceSpec, PointId, Reading};
 
 /// Of all devices.
 #[derive(Default)]
-pub(super) struct Latest {
-    devices: HashMap<DeviceId, Known>,
-    /// Devices of which the broker lacks something.
-    owed: BTreeSet<DeviceId>,
-}
+pub(super) struct Latest(BTreeMap<DeviceId, Known>);
 
 /// What became of a reading on its way to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,78 +24,59 @@ pub(super) enum Fate {
     Lost,
 }
 
-/// Of one device. Readings stay in the batches they came in.
+/// Of one device.
 #[derive(Default)]
 struct Known {
-    slots: Vec<Slot>,
+    /// Copies: the batch of a point that changes rarely would keep all that came with it in memory.
+    readings: Vec<Reading>,
+    /// Where the reading of each point is.
     places: HashMap<PointId, usize>,
-}
-
-struct Slot {
-    kept: Arc<Kept>,
-    at: usize,
-    is_owed: bool,
-}
-
-impl Slot {
-    fn reading(&self) -> Option<&KeptReading> {
-        self.kept.readings.get(self.at)
-    }
-
-    fn is_of(&self, point: &PointId) -> bool {
-        self.reading().is_some_and(|kept| kept.reading.sample.point == *point)
-    }
+    /// Places of those that the broker lacks.
+    owed: BTreeSet<usize>,
 }
 
 impl Latest {
     /// Takes in the readings of a batch, with the fate of each.
-    pub fn take(&mut self, batch: &Arc<Kept>, fates: impl IntoIterator<Item = Fate>) {
-        let known = self.devices.entry(batch.device.clone()).or_default();
+    pub fn take(&mut self, batch: &Kept, fates: impl IntoIterator<Item = Fate>) {
+        let known = self.0.entry(batch.device.clone()).or_default();
         let mut guess = 0;
-        for (at, (kept, fate)) in batch.readings.iter().zip(fates).enumerate() {
-            let slot = Slot { kept: Arc::clone(batch), at, is_owed: fate == Fate::Lost };
-            guess = known.put(&kept.reading.sample.point, slot, fate, guess) + 1;
-        }
-        if known.owes() {
-            self.owed.insert(batch.device.clone());
-        } else {
-            self.owed.remove(&batch.device);
+        for (kept, fate) in batch.readings.iter().zip(fates) {
+            let place = known.put(&kept.reading, guess);
+            match fate {
+                Fate::Sent => drop(known.owed.remove(&place)),
+                Fate::Held => {}
+                Fate::Lost => drop(known.owed.insert(place)),
+            }
+            guess = place + 1;
         }
     }
 
     /// The broker may have lost everything.
     pub fn owe_all(&mut self) {
-        for (device, known) in &mut self.devices {
-            known.slots.iter_mut().for_each(|slot| slot.is_owed = true);
-            self.owed.insert(device.clone());
-        }
+        self.0.values_mut().for_each(|known| known.owed = (0..known.readings.len()).collect());
     }
 
     /// Whether the broker has everything.
     pub fn is_settled(&self) -> bool {
-        self.owed.is_empty()
+        self.0.values().all(|known| known.owed.is_empty())
     }
 
-    /// A device of which the broker lacks something, all its latest readings, and of each whether it is lacking.
-    pub fn first_owed(&self) -> Option<(&DeviceId, impl Iterator<Item = (&KeptReading, bool)>)> {
-        let device = self.owed.first()?;
-        let slots = self.devices.get(device)?.slots.iter();
-        Some((device, slots.filter_map(|slot| Some((slot.reading()?, slot.is_owed)))))
+    /// A reading that the broker lacks.
+    pub fn first_owed(&self) -> Option<&Reading> {
+        self.0.values().find_map(|known| known.readings.get(*known.owed.first()?))
     }
 
-    /// The latest readings of a device.
-    pub fn of(&self, device: &DeviceId) -> impl Iterator<Item = &KeptReading> {
-        self.devices.get(device).into_iter().flat_map(|known| known.slots.iter().filter_map(Slot::reading))
+    /// The latest reading of a point; without a point, of all points of the device.
+    pub fn of(&self, device: &DeviceId, point: Option<&PointId>) -> impl Iterator<Item = &Reading> {
+        let readings = self.0.get(device).and_then(|known| known.readings.get(known.places_of(point)));
+        readings.into_iter().flatten()
     }
 
-    /// The broker was sent the reading of a point; without a point, all of the device.
+    /// The broker was sent these.
     pub fn settle(&mut self, device: &DeviceId, point: Option<&PointId>) {
-        let Some(known) = self.devices.get_mut(device) else { return };
-        for slot in known.slots.iter_mut().filter(|slot| point.is_none_or(|point| slot.is_of(point))) {
-            slot.is_owed = false;
-        }
-        if !known.owes() {
-            self.owed.remove(device);
+        let Some(known) = self.0.get_mut(device) else { return };
+        for place in known.places_of(point) {
+            known.owed.remove(&place);
         }
     }
 
@@ -107,49 +84,54 @@ impl Latest {
     pub fn keep_only(&mut self, devices: &[DeviceSpec]) {
         let points: HashMap<_, HashSet<_>> =
             devices.iter().map(|device| (&device.id, device.points.iter().map(|point| &point.id).collect())).collect();
-        self.devices.retain(|device, known| {
+        self.0.retain(|device, known| {
             let points = points.get(device);
             known.keep_only(|point| points.is_some_and(|points| points.contains(point)));
-            !known.slots.is_empty()
+            !known.readings.is_empty()
         });
-        self.owed.retain(|device| self.devices.get(device).is_some_and(Known::owes));
     }
 }
 
 impl Known {
     /// Most devices bring their points in the same order each time, so that `guess` is right; gives where it was put.
-    fn put(&mut self, point: &PointId, new: Slot, fate: Fate, guess: usize) -> usize {
-        let found = if self.slots.get(guess).is_some_and(|slot| slot.is_of(point)) {
-            Some(guess)
-        } else {
-            self.places.get(point).copied()
-        };
-        if let Some((place, slot)) = found.and_then(|place| Some((place, self.slots.get_mut(place)?))) {
-            let is_owed = new.is_owed || (fate == Fate::Held && slot.is_owed);
-            *slot = Slot { is_owed, ..new };
-            return place;
+    fn put(&mut self, reading: &Reading, guess: usize) -> usize {
+        let point = &reading.sample.point;
+        let is_there = self.readings.get(guess).is_some_and(|latest| latest.sample.point == *point);
+        let found = if is_there { Some(guess) } else { self.places.get(point).copied() };
+        let place = found.unwrap_or(self.readings.len());
+        match self.readings.get_mut(place) {
+            Some(latest) => latest.clone_from(reading),
+            None => {
+                self.places.insert(point.clone(), place);
+                self.readings.push(reading.clone());
+            }
         }
-        self.places.insert(point.clone(), self.slots.len());
-        self.slots.push(new);
-        self.slots.len() - 1
+        place
     }
 
-    fn owes(&self) -> bool {
-        self.slots.iter().any(|slot| slot.is_owed)
+    fn places_of(&self, point: Option<&PointId>) -> Range<usize> {
+        let one = |point| self.places.get(point).map_or(0..0, |place| *place..place + 1);
+        point.map_or(0..self.readings.len(), one)
     }
 
     fn keep_only(&mut self, is_known: impl Fn(&PointId) -> bool) {
-        self.slots.retain(|slot| slot.reading().is_some_and(|kept| is_known(&kept.reading.sample.point)));
-        let places = self.slots.iter().enumerate();
-        let places = places.filter_map(|(at, slot)| Some((slot.reading()?.reading.sample.point.clone(), at)));
-        self.places = places.collect();
+        let owed = std::mem::take(&mut self.owed);
+        let before = std::mem::take(&mut self.readings).into_iter().enumerate();
+        self.places.clear();
+        for (place, reading) in before.filter(|(_, reading)| is_known(&reading.sample.point)) {
+            let new = self.put(&reading, self.readings.len());
+            if owed.contains(&place) {
+                self.owed.insert(new);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tally_model::{Endpoint, Reading, Sample, Timestamp, Unit, Value};
+    use crate::vault::KeptReading;
+    use tally_model::{Endpoint, Sample, Timestamp, Unit, Value};
 
     fn device(id: &str) -> DeviceId {
         DeviceId::try_new(id).unwrap()
@@ -159,25 +141,22 @@ mod tests {
         PointId::try_new(id).unwrap()
     }
 
-    fn batch(of: &str, first: u64, points: &[&str]) -> Arc<Kept> {
+    fn batch(of: &str, first: u64, points: &[&str]) -> Kept {
         let readings = points.iter().zip(first..).map(|(id, number)| {
             let sample = Sample::at(point(id), Ok(Value::Float(number as f64)), Unit::one(), Timestamp::default());
             let reading = Reading { device: device(of), number, sample };
             KeptReading { reading, point_number: number, leaf: Default::default(), head: Default::default() }
         });
-        Arc::new(Kept { device: device(of), first_place: first, place: first, readings: readings.collect() })
+        Kept { device: device(of), first_place: first, place: first, readings: readings.collect() }
     }
 
     /// Sends all that is owed, as numbers of readings.
     fn pay(latest: &mut Latest) -> Vec<u64> {
         let mut sent = Vec::new();
         while !latest.is_settled() {
-            let (device, mut readings) = latest.first_owed().unwrap();
-            let (kept, _) = readings.find(|(_, is_owed)| *is_owed).unwrap();
-            sent.push(kept.reading.number);
-            let (device, point) = (device.clone(), kept.reading.sample.point.clone());
-            drop(readings);
-            latest.settle(&device, Some(&point));
+            let owed = latest.first_owed().unwrap().clone();
+            sent.push(owed.number);
+            latest.settle(&owed.device, Some(&owed.sample.point));
         }
         sent
     }

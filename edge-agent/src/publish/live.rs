@@ -1,17 +1,17 @@
 //! Live values: each as it comes, and on a new connection to the broker, or after one was dropped, the latest of each point.
 
 use super::Devices;
+use super::deadbands::Deadbands;
 use super::latest::{Fate, Latest};
 use super::topics::Topics;
 use crate::config::PublishMode;
 use crate::spool::Spool;
 use crate::status::Status;
-use crate::vault::{Kept, KeptReading};
-use std::collections::HashMap;
+use crate::vault::Kept;
 use std::sync::Arc;
 use tally_connector_api::{LinkState, LinkStatus};
 use tally_connector_mqtt::{PublishError, Publisher};
-use tally_model::{DeviceId, DeviceSpec, NoValue, PointId, Sample};
+use tally_model::{DeviceId, PointId, Reading};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Live<P> {
     mode: PublishMode,
     devices: Devices,
-    /// Points with a deadband.
-    deadbands: Bands,
+    deadbands: Deadbands,
     topics: Topics,
     publisher: P,
     broker: Connects,
@@ -61,23 +60,6 @@ impl Connects {
     }
 }
 
-/// By device and point.
-pub(super) type Bands = HashMap<(DeviceId, PointId), Band>;
-
-pub(super) struct Band {
-    width: f64,
-    /// What was published last.
-    last: Option<Result<f64, NoValue>>,
-}
-
-/// The deadbands of all points that have one.
-pub(super) fn bands(devices: &[DeviceSpec]) -> Bands {
-    let points = devices.iter().flat_map(|device| device.points.iter().map(|point| (device.id.clone(), point)));
-    let deadbands = points
-        .filter_map(|(device, point)| Some(((device, point.id.clone()), Band { width: point.deadband?, last: None })));
-    deadbands.collect()
-}
-
 impl<P: Publisher> Live<P> {
     pub fn new(
         mode: PublishMode,
@@ -88,7 +70,7 @@ impl<P: Publisher> Live<P> {
         status: Arc<Status>,
         spool: Arc<Spool>,
     ) -> Self {
-        let deadbands = bands(&devices.borrow_and_update());
+        let deadbands = Deadbands::of(&devices.borrow_and_update());
         let latest = Latest::default();
         Self { mode, devices, deadbands, topics, publisher, broker, status, spool, latest, dropped: 0 }
     }
@@ -123,28 +105,22 @@ impl<P: Publisher> Live<P> {
 
     /// What was owed of a device, or of one point of it, was sent: deadbands count from there.
     fn settle(&mut self, device: &DeviceId, point: Option<&PointId>) {
-        if !self.deadbands.is_empty() {
-            for kept in self.latest.of(device) {
-                let sample = &kept.reading.sample;
-                let band = self.deadbands.get_mut(&(device.clone(), sample.point.clone()));
-                if let Some(band) = band.filter(|_| point.is_none_or(|point| *point == sample.point)) {
-                    band.leaves(sample);
-                }
-            }
+        for reading in self.latest.of(device, point) {
+            self.deadbands.let_through(reading);
         }
         self.latest.settle(device, point);
     }
 
     fn lost(&mut self) {
-        // What a deadband holds back would be missing at the broker: the next value goes out in any case.
-        self.deadbands.values_mut().for_each(|band| band.last = None);
+        // What a deadband holds back would be missing at the broker.
+        self.deadbands.forget();
         self.spool.lost();
     }
 
-    fn publish(&mut self, kept: &Arc<Kept>) {
+    fn publish(&mut self, kept: &Kept) {
         if self.devices.has_changed().unwrap_or(false) {
             let devices = self.devices.borrow_and_update();
-            self.deadbands = bands(&devices);
+            self.deadbands = Deadbands::of(&devices);
             self.latest.keep_only(&devices);
         }
         self.look_at_connection();
@@ -172,18 +148,18 @@ impl<P: Publisher> Live<P> {
 
     /// Queues all that is news in it for the connection; gives what became of each reading.
     fn queue(&mut self, kept: &Kept) -> Vec<Fate> {
-        let mut fates: Vec<_> = kept.readings.iter().map(|kept| self.fate(kept)).collect();
+        let mut fates: Vec<_> = kept.readings.iter().map(|kept| self.fate(&kept.reading)).collect();
         match self.mode {
             PublishMode::Point => {
                 for (kept, fate) in kept.readings.iter().zip(&mut fates).filter(|(_, fate)| **fate == Fate::Sent) {
-                    if !self.publisher.try_publish_lossy(self.topics.point(kept)) {
+                    if !self.publisher.try_publish_lossy(self.topics.point(&kept.reading)) {
                         *fate = Fate::Lost;
                     }
                 }
             }
             PublishMode::Device => {
                 let news = kept.readings.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Sent);
-                let news: Vec<_> = news.map(|(kept, _)| kept).collect();
+                let news: Vec<_> = news.map(|(kept, _)| &kept.reading).collect();
                 let mut all_queued = true;
                 for message in self.topics.device(&kept.device, &news) {
                     all_queued &= self.publisher.try_publish_lossy(message);
@@ -197,13 +173,8 @@ impl<P: Publisher> Live<P> {
     }
 
     /// Held back by its deadband, or to be sent.
-    fn fate(&mut self, kept: &KeptReading) -> Fate {
-        if self.deadbands.is_empty() {
-            return Fate::Sent;
-        }
-        let key = (kept.reading.device.clone(), kept.reading.sample.point.clone());
-        let is_news = self.deadbands.get_mut(&key).is_none_or(|band| band.leaves(&kept.reading.sample));
-        if is_news { Fate::Sent } else { Fate::Held }
+    fn fate(&mut self, reading: &Reading) -> Fate {
+        if self.deadbands.let_through(reading) { Fate::Sent } else { Fate::Held }
     }
 }
 
@@ -215,15 +186,14 @@ async fn send_owed<P: Publisher>(
     topics: &Topics,
     publisher: &P,
 ) -> Option<(DeviceId, Option<PointId>)> {
-    let (device, mut readings) = latest.first_owed()?;
+    let owed = latest.first_owed()?;
     let (messages, point) = match mode {
-        PublishMode::Point => {
-            let (kept, _) = readings.find(|(_, is_owed)| *is_owed)?;
-            (vec![topics.point(kept)], Some(kept.reading.sample.point.clone()))
-        }
+        PublishMode::Point => (vec![topics.point(owed)], Some(owed.sample.point.clone())),
         PublishMode::Device => {
-            let readings: Vec<_> = readings.map(|(kept, _)| kept).collect();
-            (topics.device(device, &readings).collect(), None)
+            let mut readings: Vec<_> = latest.of(&owed.device, None).collect();
+            // The message's own time and number are those of its newest.
+            readings.sort_unstable_by_key(|reading| reading.number);
+            (topics.device(&owed.device, &readings).collect(), None)
         }
     };
     for message in messages {
@@ -234,45 +204,5 @@ async fn send_owed<P: Publisher>(
             tracing::warn!(topic, %fault, "a live value cannot be published");
         }
     }
-    Some((device.clone(), point))
-}
-
-impl Band {
-    /// Whether the sample is outside the band around what was published last; then it is the new middle.
-    pub fn leaves(&mut self, sample: &Sample) -> bool {
-        let new = match &sample.outcome {
-            Err(reason) => Err(*reason),
-            Ok(value) => match value.as_f64() {
-                Some(number) => Ok(number),
-                None => return true,
-            },
-        };
-        let is_inside = match (&self.last, &new) {
-            (Some(Ok(last)), Ok(new)) => (new - last).abs() < self.width,
-            (Some(Err(last)), Err(new)) => last == new,
-            _ => false,
-        };
-        if !is_inside {
-            self.last = Some(new);
-        }
-        !is_inside
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tally_model::{Timestamp, Unit, Value};
-
-    fn sample(outcome: Result<f64, NoValue>) -> Sample {
-        Sample::at(PointId::try_new("p").unwrap(), outcome.map(Value::Float), Unit::one(), Timestamp::default())
-    }
-
-    #[test]
-    fn a_deadband_holds_back_small_changes_and_no_drift() {
-        let mut band = Band { width: 0.5, last: None };
-        let news = [Ok(1.0), Ok(1.4), Ok(1.5), Ok(1.2), Err(NoValue::Timeout), Err(NoValue::Timeout), Ok(1.2), Ok(0.7)];
-        let told: Vec<_> = news.into_iter().map(|outcome| band.leaves(&sample(outcome))).collect();
-        assert_eq!(told, [true, false, true, false, true, false, true, true]);
-    }
+    Some((owed.device.clone(), point))
 }

@@ -4,13 +4,12 @@ use super::json::{self, Late};
 use crate::seal::Sealed;
 use crate::spool::Gap;
 use crate::status::Ending;
-use crate::vault::KeptReading;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tally_connector_api::LinkState;
 use tally_connector_mqtt::{Message, QoS};
 use tally_evidence::{TriggerBody, quality_json};
-use tally_model::{ClockState, DeviceId, PartyId};
+use tally_model::{ClockState, DeviceId, PartyId, Reading};
 use tally_tls::Stage;
 
 /// Makes messages under `{prefix}/{plant}`.
@@ -25,13 +24,12 @@ impl Topics {
     }
 
     /// `{prefix}/{plant}/{device}/{point}`
-    pub fn point(&self, kept: &KeptReading) -> Message {
-        let reading = &kept.reading;
+    pub fn point(&self, reading: &Reading) -> Message {
         live(format!("{}/{}/{}", self.root, reading.device, reading.sample.point), json::point(reading))
     }
 
     /// `{prefix}/{plant}/{device}`: one cycle; mostly one message.
-    pub fn device(&self, device: &DeviceId, readings: &[&KeptReading]) -> impl Iterator<Item = Message> {
+    pub fn device(&self, device: &DeviceId, readings: &[&Reading]) -> impl Iterator<Item = Message> {
         let topic = format!("{}/{device}", self.root);
         json::cycle(readings).into_iter().map(move |payload| live(topic.clone(), payload))
     }

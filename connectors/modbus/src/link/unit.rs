@@ -108,7 +108,7 @@ impl Unit {
         let mut turn = Turn { manners: &self.manners, desk, clock, samples };
         // What was said to be down is asked at once when it is back, however rarely otherwise.
         for rate in self.rates.iter_mut().filter(|rate| rate.next <= now || self.told_down) {
-            let skipped = if rate.next <= now { rate.plan_next(now) } else { 0 };
+            let skipped = rate.plan_next(now);
             overruns = overruns.saturating_add(if was_silent { 0 } else { skipped });
             for slot in &mut rate.slots {
                 match failure.as_ref().map(Failure::reason) {
@@ -151,9 +151,10 @@ impl Unit {
 }
 
 impl Rate {
-    /// Missed cycles are skipped: the next turn keeps the rhythm and lies in the future. Gives how many were missed.
+    /// Missed cycles are skipped: the next turn keeps the rhythm and lies in the future, where it may lie already. Gives how many were
+    /// missed.
     fn plan_next(&mut self, now: Instant) -> u64 {
-        let late = now.saturating_duration_since(self.next);
+        let Some(late) = now.checked_duration_since(self.next) else { return 0 };
         let skipped = u32::try_from(late.as_nanos() / self.every.as_nanos().max(1)).unwrap_or(u32::MAX);
         let step = self.every.saturating_mul(skipped.saturating_add(1));
         self.next = self.next.checked_add(step).unwrap_or_else(far_away);
