@@ -55,7 +55,7 @@ impl Served {
                 text = String::from_utf8(self.agent.client.get_bytes("/metrics").await.unwrap()).unwrap();
             }
         };
-        assert!(tokio::time::timeout(Duration::from_secs(40), counted).await.is_ok(), "{code} is not counted");
+        assert!(tokio::time::timeout(common::PATIENCE, counted).await.is_ok(), "{code} is not counted");
     }
 }
 
@@ -118,7 +118,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(60), taken).await.is_ok(), "the new certificate is not shown");
+    assert!(tokio::time::timeout(common::PATIENCE, taken).await.is_ok(), "the new certificate is not shown");
     served.agent.stop().await;
 }
 

@@ -5,7 +5,6 @@
 mod common;
 
 use common::{Mood, Node, Site, check_disclosure, check_story, ledger_key};
-use std::time::Duration;
 use tally_door::Listen;
 use tally_evidence::{Receipt, SignedStatement, SigningKey};
 use tally_model::Priority;
@@ -42,7 +41,7 @@ async fn a_trigger_is_sealed_receipted_and_can_be_proved() {
     assert_eq!(agent.client.get_bytes("/live").await.unwrap(), b"alive\n");
     let metrics = String::from_utf8(agent.client.get_bytes("/metrics").await.unwrap()).unwrap();
     assert!(metrics.contains("\ntally_agent_triggers_sealed_total ") && metrics.contains("\ntally_agent_ready 1\n"));
-    let stopped = tokio::time::timeout(Duration::from_secs(20), agent.stop()).await;
+    let stopped = tokio::time::timeout(common::PATIENCE, agent.stop()).await;
     assert!(stopped.is_ok(), "it does not stop");
     assert!(!site.dir.path().join("agent.sock").exists());
 }

@@ -4,15 +4,16 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+#[path = "../../tests/src/patience.rs"]
+mod patience;
+
+use patience::PATIENCE;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tally_evidence::{SealFault, SealingKey};
 use tally_keys::testing::{PIN, SoftToken};
 use tally_keys::{KeyError, KeySource, TokenUri, generate};
-
-/// Longer than the longest pause between two tries.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `work` in a process that sees a token; `name` is that of the test.
 fn with_token(name: &str, work: impl FnOnce(&SoftToken)) {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{config, plant};
+use common::{config, in_time, plant};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Served {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), found).await.unwrap()
+        in_time(&format!("{count} alarms"), found).await
     }
 
     async fn end(self) {

@@ -2,12 +2,15 @@
 //! holds them back, and a second history is caught, told and remembered.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "../../tests/src/patience.rs"]
+mod patience;
 #[allow(dead_code)] // not every test needs every kind of certificate
 #[path = "common/pki.rs"]
 mod pki;
 #[path = "../../tests/src/servers/ports.rs"]
 mod ports;
 
+use patience::PATIENCE;
 use pki::{Pki, When};
 use ports::free_port;
 use std::os::unix::fs::PermissionsExt;
@@ -114,7 +117,7 @@ async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), found).await.unwrap_or_else(|_| panic!("{what}"))
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain for {what}"))
 }
 
 async fn is_final(peer: &Peer, number: u64) {

@@ -3,14 +3,13 @@
 
 mod common;
 
-use common::{START, TestClock, config, plant, state_of, totals_are_zero};
+use common::{START, TestClock, config, in_time, plant, state_of, totals_are_zero};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 use tally_journal::testing::{DiskFault, MemStorage};
 use tally_ledger_node::testing::Plant;
 use tally_ledger_node::{
@@ -231,14 +230,12 @@ async fn a_failing_index_is_told_without_another_statement() {
         let engine = Engine::open_on(config, LogDisk::new(disk.clone()), &Failing::disk(&left)).unwrap();
         left.store(operations, Ordering::SeqCst);
         let statement = plant.worn(0, 0, "bearing").unwrap();
-        let answer = tokio::time::timeout(Duration::from_secs(20), engine.submit(statement.clone())).await;
-        let answer = answer.expect("the submitter waits for ever");
+        let answer = in_time("an answer to the submitter", engine.submit(statement.clone())).await;
         let mut state = engine.watch_state();
         if answer.is_err() {
             assert!(matches!(answer, Err(SubmitError::NotNow(NotNow::Failed(_)))), "{answer:?}");
             let failed = state.wait_for(|state| matches!(state, NodeState::Failed(_)));
-            let failed = tokio::time::timeout(Duration::from_secs(20), failed).await;
-            assert!(failed.is_ok(), "the node does not know that it failed");
+            in_time("the node to know that it failed", failed).await.unwrap();
             met += 1;
         }
         engine.close();

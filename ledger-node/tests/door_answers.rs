@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{config, plant};
+use common::{config, in_time, plant};
 use serde_json::Value;
 use std::path::Path;
-use std::time::Duration;
 use tally_door::{NewToken, Tokens};
 use tally_ledger_node::{Access, Engine, Listen, Node, NodeError, ROUTES, Role, Route};
 use tempfile::TempDir;
@@ -57,7 +56,7 @@ impl Closed {
                 assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), arrives).await.unwrap();
+        in_time("the answer", arrives).await;
         whole(&answer).unwrap()
     }
 

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/pki.rs"]
 mod pki;
 
-use common::{TestClock, config, plant};
+use common::{PATIENCE, TestClock, config, plant};
 use pki::{Pki, When};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,9 +22,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-/// How long a test waits for one thing. Generous, because a build machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A node at a TLS port and a plain one.
 struct Served {

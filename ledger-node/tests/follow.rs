@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use common::{START, TestClock, config, node_config, open, plant};
+use common::{START, TestClock, config, node_config, open, plant, until};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -375,16 +375,6 @@ async fn a_source_that_prunes_meanwhile_is_asked_for_its_list_again() {
     let done = joined(&source, plant.key.public(), here.path()).await.unwrap();
     assert!(done.kept_below > 0 && done.kept_below == first.engine.store().kept_below());
     assert_same(&follower(&plant, here.path()), &first.engine);
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{what} did not come within 30 s");
 }
 
 async fn following(plant: &Plant, data: &Path, source: Source) -> Served {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{START, TestClock, config, fingerprint, open, plant, state_of, totals_are_zero};
+use common::{START, TestClock, config, fingerprint, open, plant, state_of, totals_are_zero, until};
 use std::time::Duration;
 use tally_evidence::{Checkpoint, Receipt, SignedStatement, SigningKey};
 use tally_ledger_node::testing::{Plant, Terms};
@@ -276,13 +276,7 @@ fn a_genesis_that_contracts_refuse_writes_nothing() {
 }
 
 async fn wait_for(engine: &Engine, agreement: &str, state: &str) {
-    for _ in 0..4_000 {
-        if state_of(engine, agreement) == state {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{agreement} is {}, not {state}", state_of(engine, agreement));
+    until(&format!("{agreement} to be {state}"), async || state_of(engine, agreement) == state).await;
 }
 
 #[tokio::test]

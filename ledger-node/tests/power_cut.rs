@@ -11,14 +11,13 @@ mod outside;
 #[path = "common/seeds.rs"]
 mod seeds;
 
-use common::{OnMem, START, TestClock, config, fingerprint, plant, totals_are_zero};
+use common::{OnMem, START, TestClock, config, fingerprint, in_time, plant, totals_are_zero};
 use outside::{audit, recompute};
 use seeds::{Named, seeds};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 use tally_evidence::StatementId;
 use tally_journal::testing::{Careless, DiskFault, MemStorage, Random, Slip};
 use tally_ledger_node::testing::Plant;
@@ -108,8 +107,7 @@ impl Machine {
     async fn refuses_all(&self, engine: &Engine) {
         let mut state = engine.watch_state();
         let failed = state.wait_for(|state| matches!(state, NodeState::Failed(_)));
-        let failed = tokio::time::timeout(Duration::from_secs(20), failed).await;
-        assert!(failed.is_ok(), "it does not know that it failed");
+        in_time("the node to know that it failed", failed).await.unwrap();
         for statement in &self.script {
             let answer = engine.submit(statement.clone()).await;
             assert!(matches!(answer, Err(SubmitError::NotNow(NotNow::Failed(_)))), "{answer:?}");

@@ -7,13 +7,13 @@ mod postgres;
 #[path = "common/workload.rs"]
 mod workload;
 
-use common::{START, TestClock, config, node_config, plant};
+use common::{PATIENCE, START, TestClock, config, node_config, plant};
 use postgres::Server;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tally_evidence::{
     BatchBody, BatchedTrigger, Checkpoint, OutcomeRecord, Receipt, SignedStatement, StateProof, leaf_hash,
     root_from_path,
@@ -60,7 +60,8 @@ impl Served {
     /// Comes when everything so far is in the projection.
     async fn settled(&self) -> u64 {
         let head = self.head();
-        for _ in 0..60 {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
             match self.client.get_json(&format!("/query/entries?limit=1&min_height={head}")).await {
                 Ok(answer) => {
                     assert!(answer["height"].as_u64().unwrap() >= head, "{answer}");

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/workload.rs"]
 mod workload;
 
-use common::{START, TestClock, config, plant};
+use common::{PATIENCE, START, TestClock, config, plant, until};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,9 +28,7 @@ fn projected(dir: &Path) -> PathBuf {
         let feed = Feed::start(&engine, Place::Sqlite(file.clone())).unwrap();
         Workload::new(&plant, &engine, &clock).round(0).await;
         let head = engine.store().head().unwrap().checkpoint.height;
-        while feed.questions().status().height != Some(head) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("the projection of every block", async || feed.questions().status().height == Some(head)).await;
         tokio::task::spawn_blocking(move || {
             feed.stop();
             engine.close();
@@ -182,7 +180,7 @@ fn sql_reads_and_does_nothing_else() {
     assert!(ask(endless, short).unwrap_err().to_string().contains("too long"));
     let cross = "SELECT COUNT(*) FROM events a, events b, events c, events d, events e";
     assert!(ask(cross, short).unwrap_err().to_string().contains("too long"));
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < PATIENCE);
     assert!(ask("SELECT length(zeroblob(2000000000))", usual).is_err());
     assert!(ask("SELECT printf('%.*c', 2000000000, 'x')", usual).is_err());
     // Matching a pattern is one step, which nothing interrupts: one that would take minutes is not begun.
@@ -245,7 +243,7 @@ fn killed_while_writing_height_and_rows_agree() {
         let wanted = last + 20 + 7 * life;
         let begun = Instant::now();
         while height(&file).is_none_or(|height| height < wanted) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the projection does not grow");
+            assert!(begun.elapsed() < PATIENCE, "the projection does not grow");
             std::thread::sleep(Duration::from_millis(3 + life));
         }
         child.kill().unwrap();
@@ -287,15 +285,7 @@ fn follow_to_the_end(folder: &Path, file: &Path) {
         let engine = Engine::open(config(&plant(), folder)).unwrap();
         let feed = Feed::start(&engine, Place::Sqlite(file.to_owned())).unwrap();
         let head = engine.store().head().unwrap().checkpoint.height;
-        let mut seen = feed.questions().status();
-        for _ in 0..1_000 {
-            if seen.height == Some(head) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            seen = feed.questions().status();
-        }
-        assert_eq!(seen.height, Some(head), "{seen:?}");
+        until("the projection of every block", async || feed.questions().status().height == Some(head)).await;
         tokio::task::spawn_blocking(move || {
             feed.stop();
             engine.close();

@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{START, TestClock, config, node_config, plant, state_of, totals_are_zero};
+use common::{PATIENCE, START, TestClock, config, node_config, plant, state_of, totals_are_zero};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tally_contracts::views;
 use tally_evidence::cbor::{int, text};
 use tally_ledger_client::{Client, RequestError};
@@ -74,7 +74,8 @@ fn history_by_python(file: &[u8]) -> (bool, String) {
 /// The rows of a list.
 async fn rows(client: &Client, path: &str, what: &str, height: u64) -> Vec<Value> {
     let mark = if path.contains('?') { '&' } else { '?' };
-    for _ in 0..100 {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
         match client.get_json(&format!("{path}{mark}min_height={height}")).await {
             Ok(answer) => return answer[what].as_array().unwrap().clone(),
             Err(RequestError::NotNow { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -5,10 +5,9 @@
 mod common;
 
 use base64ct::{Base64, Base64Unpadded, Base64UrlUnpadded, Encoding};
-use common::{call, config, plant};
+use common::{call, config, in_time, plant};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 use tally_door::{NewToken, Tokens};
 use tally_evidence::cbor::{Cbor, bytes, int, map, text};
 use tally_evidence::{
@@ -152,7 +151,7 @@ impl Site {
                 }
             }
         };
-        assert!(tokio::time::timeout(Duration::from_secs(20), read).await.is_ok(), "{path} does not end");
+        in_time(&format!("the end of {path}"), read).await;
         answer
     }
 

@@ -4,10 +4,13 @@
 
 #[path = "../../connectors/mqtt/tests/common/gate.rs"]
 mod gate;
+#[path = "../../tests/src/patience.rs"]
+mod patience;
 #[path = "../../tests/src/servers/ports.rs"]
 mod ports;
 
 use gate::Gate;
+use patience::PATIENCE;
 use ports::free_port;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,8 +22,6 @@ use tally_model::{Address, DeviceId, DeviceSpec, Endpoint, NoValue, PointId, Poi
 use tally_simulator::{Defect, Flaw, PlantState, SimConfig, publish_mqtt, start_broker};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-
-const PATIENCE: Duration = Duration::from_secs(40);
 
 const SENSOR: &str = r#"
 devices:
@@ -164,9 +165,7 @@ fn a_taken_port_is_an_error_and_zero_takes_free_ones() {
     assert_ne!(one.port(), two.port());
     let fault = start_broker(one.port()).err().unwrap().to_string();
     assert!(fault.contains(&format!("127.0.0.1:{}", one.port())) && fault.contains("in use"), "{fault}");
-    let start = Instant::now();
     one.stop();
-    assert!(start.elapsed() < Duration::from_secs(10));
     assert!(std::net::TcpStream::connect(("127.0.0.1", two.port())).is_ok(), "the other one goes on");
 }
 

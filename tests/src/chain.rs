@@ -101,11 +101,7 @@ impl Chain {
     /// When a body is none.
     #[must_use]
     pub fn triggers(&self, agent: &str) -> Vec<(&Entry, TriggerBody)> {
-        let sealed = self
-            .entries
-            .iter()
-            .filter(|entry| entry.statement.kind == StatementKind::Trigger && entry.statement.issuer.as_str() == agent);
-        sealed.map(|entry| (entry, TriggerBody::decode(&entry.statement.payload).unwrap())).collect()
+        self.entries.iter().filter_map(|entry| Some((entry, entry.trigger(agent)?))).collect()
     }
 
     /// The calls of everybody, in ledger order.
@@ -120,6 +116,17 @@ impl Chain {
 }
 
 impl Entry {
+    /// What it says when it is a trigger of this agent.
+    ///
+    /// # Panics
+    /// When its body is none.
+    #[must_use]
+    pub fn trigger(&self, agent: &str) -> Option<TriggerBody> {
+        let statement = &self.statement;
+        let is_its = statement.kind == StatementKind::Trigger && statement.issuer.as_str() == agent;
+        is_its.then(|| TriggerBody::decode(&statement.payload).unwrap())
+    }
+
     /// Reads one entry.
     ///
     /// # Errors

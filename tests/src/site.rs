@@ -260,10 +260,9 @@ async fn wait_for(what: &str, client: &Client, path: &str, process: &mut Process
     .await;
 }
 
-/// Short timeouts: in these tests whoever should answer often does not.
+/// Whoever is dead refuses at once; whoever lives may be slow.
 fn client(socket: &Path) -> Client {
-    let timeouts =
-        Timeouts { connect: Duration::from_secs(1), answer: Duration::from_secs(8), quiet: Duration::from_secs(30) };
+    let timeouts = Timeouts { connect: Duration::from_secs(10), answer: PATIENCE / 2, quiet: Duration::from_secs(30) };
     Client::with_timeouts(NodeAddress::Unix(socket.to_owned()), timeouts)
 }
 

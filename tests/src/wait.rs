@@ -1,13 +1,11 @@
 //! Waiting with an end, and randomness with a seed.
 
+use crate::PATIENCE;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a test waits for one thing. Generous, because a build machine may be busy; nothing waits this long when it works.
-pub const PATIENCE: Duration = Duration::from_secs(40);
-
-/// How long values may take to flow again once a peer is back: ten seconds are promised, the rest is for a busy machine.
-pub const TIME_TO_DATA: Duration = Duration::from_secs(20);
+/// How long values may take to flow again once a peer is back: ten seconds are promised, the rest is for a slow machine.
+pub const TIME_TO_DATA: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -3,20 +3,16 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use tally_evidence::VerifyingKey;
-use tally_tests::{Mosquitto, Process, python, random, root, tally_command};
+use tally_tests::{Mosquitto, PATIENCE, Process, python, random, root, tally_command};
 use tally_verifier::{Step, verify};
 use tokio::process::Command;
-
-/// The promise of the manual.
-const ONCE_MAX: Duration = Duration::from_secs(60);
 
 /// Places of the file at which every bit is flipped, besides its first and last bytes.
 const SAMPLED_BYTES: usize = 200;
 
 async fn tally(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Process::run(tally_command(arguments), ONCE_MAX + Duration::from_secs(10)).await;
+    let output = Process::run(tally_command(arguments), 4 * PATIENCE).await;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
@@ -25,12 +21,8 @@ async fn tally(arguments: &[&str]) -> (Option<i32>, String, String) {
 async fn the_demo_pays_an_order_and_its_evidence_holds_and_no_forgery_of_it() {
     let outside = tempfile::tempdir().unwrap();
     let dir = outside.path().join("demo");
-    let began = Instant::now();
     let (code, out, err) = tally(&["demo", "--once", "--json", "--dir", &dir.display().to_string()]).await;
-    let took = began.elapsed();
     assert_eq!(code, Some(0), "{out}\n{err}");
-    assert!(took < ONCE_MAX, "it took {took:?}");
-    eprintln!("the demo took {took:.1?}");
 
     // Every line is JSON; the last one is the summary.
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -96,7 +88,7 @@ async fn verified_by_a_stranger(dir: &Path, file: &Path) {
     let mut command = Command::new(python());
     command.arg(root().join("tests/interop/verify.py")).arg(file);
     command.arg("--ledger-key").arg(dir.join("keys/node.pub.pem"));
-    let output = Process::run(command, ONCE_MAX).await;
+    let output = Process::run(command, PATIENCE).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 

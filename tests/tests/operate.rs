@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 use tally_ledger_client::RequestError;
-use tally_tests::{Mosquitto, Process, Simulator, Site, eventually, free_port, press, simulated_press, tally_command};
+use tally_tests::{
+    Mosquitto, PATIENCE, Process, Simulator, Site, eventually, free_port, press, simulated_press, tally_command,
+};
 
 fn simulation(port: u16) -> String {
     simulated_press(
@@ -115,7 +116,7 @@ fn log_says_an_outage_twice(log: &str, link: &str, faults: f64) {
 
 async fn status_shows_every_link(site: &Site, link: &str, nobody: u16) {
     let address = format!("unix:{}", site.dir().join("agent.sock").display());
-    let output = Process::run(tally_command(&["status", "--agent", &address]), Duration::from_secs(30)).await;
+    let output = Process::run(tally_command(&["status", "--agent", &address]), PATIENCE).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let found = |start: String| text.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{text}"));
     let up = found(format!("link      {link}"));
@@ -123,7 +124,7 @@ async fn status_shows_every_link(site: &Site, link: &str, nobody: u16) {
     let down = found(format!("link      modbus+tcp://127.0.0.1:{nobody}"));
     assert!(down.contains("down: the line broke") && down.contains("next attempt in"), "{down}");
     assert!(text.contains("press-01  last value") && text.contains("every 200ms  1 point"), "{text}");
-    let output = Process::run(tally_command(&["status", "--agent", &address, "--json"]), Duration::from_secs(30)).await;
+    let output = Process::run(tally_command(&["status", "--agent", &address, "--json"]), PATIENCE).await;
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let clock = status["clock"]["state"].as_str().unwrap();
     assert!(["synchronised", "free-running", "unknown"].contains(&clock), "{status:#}");

@@ -2,14 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::path::Path;
-use std::time::Duration;
-use tally_tests::{Process, root, tally_command};
+use tally_tests::{PATIENCE, Process, root, tally_command};
 
 async fn tally(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = tally_command(arguments);
     // What the shipped mappings ask of the environment.
     command.env("CNC_PASSWORD", "for-the-test");
-    let output = Process::run(command, Duration::from_secs(60)).await;
+    let output = Process::run(command, PATIENCE).await;
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }

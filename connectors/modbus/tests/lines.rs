@@ -164,9 +164,9 @@ async fn a_silent_unit_on_a_serial_line_backs_off_alone() {
         device
     };
     let mut link = Running::start(vec![one("press", 1), one("dead", 2), one("lathe", 3)]);
-    let start = tokio::time::Instant::now();
-    let mut heard: BTreeMap<String, usize> = BTreeMap::new();
-    while start.elapsed() < Duration::from_secs(2) {
+    let mut heard = BTreeMap::from(["press", "lathe", "dead"].map(|name| (name.to_owned(), 0)));
+    // 2 s, or more where the machine is slow.
+    while heard["press"] < 40 || heard["lathe"] < 40 {
         let batch = link.next().await;
         let expected = match batch.device.as_str() {
             "press" => Ok(Value::Integer(1)),
@@ -176,8 +176,7 @@ async fn a_silent_unit_on_a_serial_line_backs_off_alone() {
         assert_eq!(batch.samples[0].outcome, expected, "{}", batch.device);
         *heard.entry(batch.device.to_string()).or_default() += 1;
     }
-    assert!(heard["press"] >= 15 && heard["lathe"] >= 15, "{heard:?}");
-    assert!((1..=8).contains(&heard["dead"]), "{heard:?}");
+    assert!((1..=10).contains(&heard["dead"]), "{heard:?}");
     link.stop().await;
 }
 

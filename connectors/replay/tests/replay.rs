@@ -1,6 +1,10 @@
 //! Recordings played through the link, and recordings that cannot be played.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "../../../tests/src/patience.rs"]
+mod patience;
+
+use patience::PATIENCE;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +47,7 @@ async fn play(devices: Vec<DeviceSpec>, at_end: AtEnd, count: usize) -> Vec<Batc
     let task = tokio::spawn(link.run(LinkContext { sink, status, clock, stop: stop.clone(), history: None }));
     let mut heard = Vec::new();
     while heard.len() < count {
-        let batch = tokio::time::timeout(Duration::from_secs(40), batches.recv()).await.expect("a batch in time");
+        let batch = tokio::time::timeout(PATIENCE, batches.recv()).await.expect("a batch in time");
         heard.push(batch.unwrap());
     }
     if at_end == AtEnd::Stop {

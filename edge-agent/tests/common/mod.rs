@@ -3,6 +3,8 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub mod ingest;
+#[path = "../../../tests/src/patience.rs"]
+mod patience;
 pub mod pki;
 #[path = "../../../tests/src/servers/ports.rs"]
 pub mod ports;
@@ -13,6 +15,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+pub use patience::PATIENCE;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -184,9 +187,6 @@ async fn events(headers: HeaderMap) -> Response {
     };
     ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
 }
-
-/// How long a test waits for one thing. Generous, because a build machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Waits up to [`PATIENCE`].
 pub async fn wait(what: &str, mut ready: impl FnMut() -> bool) {

@@ -1,6 +1,10 @@
 //! What the tests share.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "../../../tests/src/patience.rs"]
+mod patience;
+
+pub use patience::PATIENCE;
 use redb::StorageBackend;
 use std::fs;
 use std::io;
@@ -8,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use tally_contracts::views;
 use tally_evidence::cbor::Cbor;
 use tally_evidence::{CallBody, StatementKind, sign};
@@ -15,6 +20,22 @@ use tally_journal::testing::PlainFile;
 use tally_ledger_node::testing::{Plant, key_of};
 use tally_ledger_node::{Clock, Engine, EngineConfig, NodeConfig};
 use tally_model::{ActionName, AgreementId, ContractName, PartyId, Timestamp};
+
+/// What comes of `future`, which must come.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let come = tokio::time::timeout(PATIENCE, future).await;
+    come.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain for {what}"))
+}
+
+/// Asks `holds` again and again until it does.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time(what, asking).await;
+}
 
 /// A clock that moves when it is told to.
 #[derive(Default)]

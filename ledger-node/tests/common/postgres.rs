@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -46,7 +46,8 @@ impl Server {
 
     fn wait(&self) {
         let place = tally_projection::Place::Postgres(self.url());
-        for _ in 0..300 {
+        let deadline = Instant::now() + super::common::PATIENCE;
+        while Instant::now() < deadline {
             if place.reader().is_ok() {
                 return;
             }

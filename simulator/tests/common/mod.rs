@@ -1,6 +1,11 @@
 //! What the tests share: a plant, the connector's description of it, and a link that runs.
 #![allow(dead_code)] // every test file uses its own part
 
+#[path = "../../../tests/src/patience.rs"]
+mod patience;
+
+pub use patience::PATIENCE;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +14,6 @@ use tally_model::{DeviceSpec, Endpoint, NoValue, Outcome, PointOptions, PointSpe
 use tally_simulator::{SimConfig, SimHandle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-
-/// Longest any test waits for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(40);
 
 pub fn plant(yaml: &str) -> SimConfig {
     SimConfig::parse(yaml, Path::new("test.yaml"), &|_| None).unwrap()

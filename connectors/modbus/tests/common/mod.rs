@@ -1,10 +1,13 @@
 //! What the tests share: device descriptions in one line, and a link that runs and can be listened to.
 #![allow(dead_code)] // every test file uses its own part
 
+#[path = "../../../../tests/src/patience.rs"]
+mod patience;
 #[path = "../../../../tests/src/servers/ports.rs"]
 pub mod ports;
 pub mod slave;
 
+pub use patience::PATIENCE;
 use std::sync::Arc;
 use std::time::Duration;
 use tally_connector_api::{Batch, LinkContext, LinkStatus, SINK_BATCHES_MAX, StatusReporter, SystemClock};
@@ -95,9 +98,6 @@ pub struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
-
-/// Longest any test waits for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(40);
 
 impl Running {
     pub fn start(devices: Vec<DeviceSpec>) -> Self {

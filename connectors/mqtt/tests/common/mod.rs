@@ -2,10 +2,13 @@
 
 #![allow(dead_code)]
 
+#[path = "../../../../tests/src/patience.rs"]
+mod patience;
 #[path = "../../../../tests/src/servers/ports.rs"]
 mod ports;
 pub mod recorder;
 
+pub use patience::PATIENCE;
 pub use ports::free_port;
 
 use std::io::Write;
@@ -22,9 +25,6 @@ use tally_model::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-/// How long anything on loopback may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long a stop may take: a second is promised, the rest is for a busy machine.
 pub const STOP_MAX: Duration = Duration::from_secs(10);

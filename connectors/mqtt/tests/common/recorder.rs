@@ -20,6 +20,10 @@ pub struct Seen {
     /// Which server.
     pub server: u16,
     pub began: Instant,
+    /// Servers to which the client still had an earlier connection open when this one was accepted.
+    pub others_open: Vec<u16>,
+    /// Its side of the connection.
+    client: u16,
     /// When the client's side was closed, by whomever.
     pub ended: Option<Instant>,
     /// What the client sent, in order.
@@ -99,11 +103,12 @@ impl Drop for Recorder {
 
 async fn accept(listener: TcpListener, port: u16, book: Book, state: Arc<State>) {
     loop {
-        let (stream, _) = listener.accept().await.unwrap();
+        let (stream, from) = listener.accept().await.unwrap();
         let place = {
             let mut seen = book.0.lock().unwrap();
             let (packets, told) = (Vec::new(), Vec::new());
-            seen.push(Seen { server: port, began: Instant::now(), ended: None, packets, told });
+            let (client, others_open) = (from.port(), still_open(&seen));
+            seen.push(Seen { server: port, began: Instant::now(), others_open, client, ended: None, packets, told });
             seen.len() - 1
         };
         let (book, state) = (book.clone(), state.clone());
@@ -113,6 +118,19 @@ async fn accept(listener: TcpListener, port: u16, book: Book, state: Arc<State>)
             book.0.lock().unwrap()[place].ended = Some(Instant::now());
         });
     }
+}
+
+/// Which connections their clients have not closed, as the kernel knows it (proc_pid_net(5), "tcp"): a server hears of an end only
+/// when it gets a processor. 01 is ESTABLISHED; 08 is CLOSE_WAIT, where only the other side has closed.
+fn still_open(seen: &[Seen]) -> Vec<u16> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let local = |port: u16| format!("0100007F:{port:04X}");
+    let is_open = |seen: &&Seen| {
+        let ends = [local(seen.client), local(seen.server)];
+        lines.iter().any(|line| line.len() > 3 && line[1..3] == ends && ["01", "08"].contains(&line[3]))
+    };
+    seen.iter().filter(is_open).map(|seen| seen.server).collect()
 }
 
 async fn serve(mut stream: TcpStream, place: usize, book: &Book, state: &State) {

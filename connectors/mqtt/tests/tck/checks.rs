@@ -364,16 +364,11 @@ fn old_offline_is_ignored(recording: &Recording) -> Verdict {
 }
 
 fn one_at_a_time(recording: &Recording) -> Verdict {
-    for scene in [&recording.life, &recording.host] {
-        for pair in scene.windows(2) {
-            // The server sees the end of the first a moment after it came to pass.
-            let early = Duration::from_millis(500);
-            if pair[0].ended.is_none_or(|end| end > pair[1].began + early) {
-                return Err(format!("{} was open when {} began", pair[0].server, pair[1].server));
-            }
-        }
-    }
-    Ok(recording.connections().count())
+    every(
+        recording.connections(),
+        |connection| connection.others_open.is_empty(),
+        |connection| format!("{:?} was open when {} began", connection.others_open, connection.server),
+    )
 }
 
 fn rebirths(recording: &Recording, holds: impl Fn(&[&Said], usize) -> bool) -> Verdict {

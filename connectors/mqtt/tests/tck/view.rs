@@ -9,6 +9,7 @@ use tally_connector_mqtt::sparkplug::{MessageType, Payload, Topic};
 pub struct Connection {
     pub server: u16,
     pub began: Instant,
+    pub others_open: Vec<u16>,
     pub ended: Option<Instant>,
     pub clean_session: bool,
     pub level: String,
@@ -39,6 +40,7 @@ impl Connection {
         let mut new = Self {
             server: seen.server,
             began: seen.began,
+            others_open: seen.others_open.clone(),
             ended: seen.ended,
             clean_session: false,
             level: String::new(),

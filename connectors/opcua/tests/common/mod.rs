@@ -1,11 +1,14 @@
 //! A link under test, and a simulated CNC machine it reads.
 #![allow(dead_code)] // each test file uses its part
 
+#[path = "../../../../tests/src/patience.rs"]
+mod patience;
 #[path = "../../../../tests/src/servers/ports.rs"]
 pub mod ports;
 pub mod rich;
 
 use opcua::crypto::{CertificateStore, X509Data};
+pub use patience::PATIENCE;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +27,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-/// Generous: a shared build machine may be slow. Nothing waits this long when it works.
-pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The simulated machine. `users` is a YAML map such as `{operator: secret}`.
 const PLANT: &str = "
