@@ -101,7 +101,7 @@ impl Publishing {
             self.tasks.shutdown().await;
         }
         if let Some(spool) = self.spool
-            && let Ok(Err(fault)) = tokio::task::spawn_blocking(move || spool.close()).await
+            && let Ok(Err(fault)) = tokio::task::spawn_blocking(move || spool.keep()).await
         {
             tracing::warn!(%fault, "the place in the live values cannot be kept; after a restart SCADA is told some of them again");
         }

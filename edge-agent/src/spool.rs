@@ -13,14 +13,14 @@
 //! ```
 //!
 //! **What opens a hole.** The broker is away; a value was dropped because the connection is slow; a batch never came here
-//! (the vault's record numbers show it); the connection broke: then nobody knows what of the last [`DOUBT`] arrived, so
-//! that is told again; the agent was killed: then from the last place that was written down.
+//! (the vault's record numbers show it); the connection broke: then what the broker has not shown to have taken
+//! ([`Spool::arrived`]), however long ago that was sent; the agent ended: then from the last place that was written down.
 //!
 //! **Bounds.** At most `bytes_max` bytes of the vault and `age_max` of time are told later, and never more than the vault
 //! keeps. What is given up is declared: a [`Gap`] says of which device, from which reading to which, how many. At most
 //! [`HOLES_MAX`] holes; then the newest two become one, and what lay between is told twice.
 //!
-//! **Memory.** Some 60 bytes for each device and hole, and ten times that for the last seconds.
+//! **Memory.** Some 60 bytes for each device and hole, and some five times that for what has no answer yet; [`MARKS_MAX`] times at most.
 //!
 //! **What devices had recorded** while they could not be heard lies in records of its own in the vault, outside the
 //! chains. Such a record was never live, so it is missed from the beginning: a hole of its own, told, kept over restarts
@@ -29,8 +29,8 @@
 //! **At least once.** Whoever listens sees repetitions by `n`, the reading's number; of what devices had recorded, by point
 //! and source time.
 //!
-//! If we die: the file says where to begin, at most 2 s and [`DOUBT`] too early. The file is replaced whole. Without it
-//! (or with one that does not parse) telling begins at the vault's present end.
+//! If we die: the file says where to begin: at most 2 s too early, and before what the broker had not answered. An orderly end is no
+//! better: whether the broker was still there, nobody knows. The file is replaced whole. Without it (or with one that does not parse) telling begins at the vault's present end.
 
 mod drain;
 mod mark;
@@ -47,13 +47,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tally_journal::{Storage, files};
 
-/// Live values sent within this time before a connection broke may not have arrived: a silent broker is noticed within 6 s
-/// (two pings of the MQTT connector), and one second lies between two marks.
-pub const DOUBT: Duration = Duration::from_secs(8);
 /// Between two marks.
 const MARK_EVERY: Duration = Duration::from_secs(1);
-/// Live values queued this long before an orderly stop have been sent.
-const QUEUED_MAX: Duration = Duration::from_secs(1);
+/// More marks are thinned out: a broker answers within some seconds, or it is left.
+const MARKS_MAX: usize = 64;
 /// More holes become one.
 const HOLES_MAX: usize = 64;
 
@@ -98,8 +95,11 @@ struct State {
     seen: Mark,
     /// Where telling begins again, while something is being missed.
     away: Option<Mark>,
-    /// `seen` of the last seconds, oldest first; the first one is certainly told.
-    recent: VecDeque<(Instant, Mark)>,
+    /// `seen` of now and then since the broker's last answer, oldest first; the first one has certainly arrived.
+    recent: VecDeque<Mark>,
+    marked_at: Option<Instant>,
+    /// The broker has all live values of records before this one, or they are in a hole.
+    arrived: u64,
 }
 
 impl Spool {
@@ -122,8 +122,8 @@ impl Spool {
         // A vault restored from a backup, or a new one, ends before what was told: there is nothing to tell of it.
         let holes: VecDeque<_> = holes.into_iter().filter(|hole| hole.to.place <= seen.place).collect();
         let away = away.filter(|away| away.place < seen.place);
-        let recent = [(Instant::now(), seen.clone())].into();
-        let state = Mutex::new(State { holes, seen, away, recent });
+        let recent = [seen.clone()].into();
+        let state = Mutex::new(State { holes, seen, away, recent, marked_at: None, arrived: 0 });
         let spool = Self { file: file.to_owned(), limits, state };
         if is_new && let Err(fault) = spool.keep() {
             tracing::warn!(%fault, "the place in the live values cannot be kept; it is tried again every 2 s");
@@ -131,19 +131,34 @@ impl Spool {
         Ok(Arc::new(spool))
     }
 
-    /// A batch was queued for the broker, all of it (or what its deadbands let through).
-    pub fn told(&self, kept: &Kept) {
+    /// A batch was queued for the broker, all of it (or what its deadbands let through). Now and then it gives a place: whoever queued the
+    /// batch says [`Spool::arrived`] with it when the broker has answered something that was sent later.
+    pub fn told(&self, kept: &Kept) -> Option<u64> {
+        self.told_at(kept, Instant::now())
+    }
+
+    fn told_at(&self, kept: &Kept, now: Instant) -> Option<u64> {
         let mut state = self.state();
         if kept.first_place > state.seen.place {
             // Something between was never seen here (or it is a snapshot of the vault, which costs an empty hole).
             state.open_hole();
         }
         state.close_hole(kept.first_place);
-        let now = Instant::now();
-        // On a new connection the first mark is where telling began, not what is on its way now.
-        state.mark(now);
+        if state.recent.is_empty() {
+            // On a new connection the first mark is where telling began, not what is on its way now.
+            let seen = state.seen.clone();
+            state.recent.push_back(seen);
+        }
         state.seen.advance(kept);
-        state.mark(now);
+        state.mark(now).then_some(state.seen.place)
+    }
+
+    /// The broker has all live values of records before `place` that were told on this connection. Said before [`Spool::lost`] it would
+    /// be about another connection.
+    pub fn arrived(&self, place: u64) {
+        let mut state = self.state();
+        state.arrived = state.arrived.max(place);
+        state.settle();
     }
 
     /// A batch was not told, or not all of it.
@@ -153,14 +168,15 @@ impl Spool {
         state.seen.advance(kept);
     }
 
-    /// The connection broke, or there is a new one: what was sent last may not have arrived.
+    /// The connection broke, or there is a new one: what was sent behind the broker's last answer may not have arrived.
     pub fn lost(&self) {
         let mut state = self.state();
-        let certain = state.recent.front().map_or_else(|| state.seen.clone(), |(_, mark)| mark.clone());
+        let certain = state.certain();
         if state.away.as_ref().is_none_or(|away| certain.place < away.place) {
             state.away = Some(certain);
         }
         state.recent.clear();
+        state.marked_at = None;
     }
 
     /// Bytes of the vault that are still to be told.
@@ -180,30 +196,7 @@ impl Spool {
     /// # Errors
     /// [`StoreError::File`]; the old file then still counts.
     pub fn keep(&self) -> Result<(), StoreError> {
-        let saved = {
-            let mut state = self.state();
-            state.mark(Instant::now());
-            state.saved()
-        };
-        self.write(&saved)
-    }
-
-    /// Writes down the place of an orderly stop: everything that had a second to leave has left.
-    ///
-    /// # Errors
-    /// As [`Spool::keep`].
-    pub fn close(&self) -> Result<(), StoreError> {
-        let saved = {
-            let mut state = self.state();
-            while state.recent.get(1).is_some_and(|(at, _)| at.elapsed() >= QUEUED_MAX) {
-                state.recent.pop_front();
-            }
-            state.saved()
-        };
-        self.write(&saved)
-    }
-
-    fn write(&self, saved: &Saved) -> Result<(), StoreError> {
+        let saved = self.state().saved();
         if self.limits.is_off() {
             return Ok(());
         }
@@ -230,6 +223,10 @@ impl State {
             return;
         }
         let to = Mark { place, numbers: self.seen.numbers.clone() };
+        // A value that was dropped made a hole of its own; what was sent before it has not arrived either.
+        while self.holes.back().is_some_and(|last| last.from.place >= from.place) {
+            self.holes.pop_back();
+        }
         let is_crowded = self.holes.len() >= HOLES_MAX;
         match self.holes.back_mut() {
             Some(last) if is_crowded || last.to.place >= from.place => last.to = to,
@@ -237,13 +234,23 @@ impl State {
         }
     }
 
-    /// Notes where we are; what is older than the doubt has certainly arrived.
-    fn mark(&mut self, now: Instant) {
-        if self.away.is_some() || self.recent.back().is_some_and(|(at, _)| now.duration_since(*at) < MARK_EVERY) {
-            return;
+    /// Notes where we are, when it is time again.
+    fn mark(&mut self, now: Instant) -> bool {
+        if self.marked_at.is_some_and(|at| now.duration_since(at) < MARK_EVERY) {
+            return false;
         }
-        self.recent.push_back((now, self.seen.clone()));
-        while self.recent.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= DOUBT) {
+        self.marked_at = Some(now);
+        self.recent.push_back(self.seen.clone());
+        if self.recent.len() > MARKS_MAX {
+            // Not the first: it is where telling would begin again.
+            self.recent.remove(1);
+        }
+        true
+    }
+
+    /// The first mark is the last one that has arrived.
+    fn settle(&mut self) {
+        while self.recent.get(1).is_some_and(|mark| mark.place <= self.arrived) {
             self.recent.pop_front();
         }
     }
@@ -253,9 +260,15 @@ impl State {
         self.holes.front().map(|hole| hole.from.place).or(open)
     }
 
+    fn certain(&self) -> Mark {
+        self.recent.front().unwrap_or(&self.seen).clone()
+    }
+
     fn saved(&self) -> Saved {
-        let certain = || self.recent.front().map_or_else(|| self.seen.clone(), |(_, mark)| mark.clone());
-        Saved { holes: self.holes.clone(), open: self.away.clone().unwrap_or_else(certain) }
+        // What was sent before the hole that is open has not arrived either.
+        let certain = self.certain();
+        let away = self.away.clone().filter(|away| away.place < certain.place);
+        Saved { holes: self.holes.clone(), open: away.unwrap_or(certain) }
     }
 }
 

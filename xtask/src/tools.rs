@@ -7,6 +7,10 @@
 //! - `.tools/postgresql`: a PostgreSQL server unpacked from Debian's packages, only where none is installed.
 //! - `.tools/softhsm`: SoftHSM2, a PKCS#11 token in software, likewise.
 //!
+//! Debian's packages have no pinned version, as pip's and npm's have: an archive offers one version of a package, and drops it when the
+//! next security update comes, so that a pin would fail on the first machine that is set up after that. Each tool takes what the system has or
+//! Debian offers; where the tests know only some versions of it (SoftHSM2), others are refused by name.
+//!
 //! mosquitto comes from the Debian package. Its service, when Debian starts it, is not ours: tests start their own
 //! broker on a free port and leave it alone.
 

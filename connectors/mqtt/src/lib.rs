@@ -17,6 +17,7 @@
 //!
 //! [`Hand`] is the writing half: it tells a device one value, and hears what the device makes of it.
 
+mod arrival;
 mod config;
 mod decode;
 mod encode;

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tally_connector_api::StatusReporter;
 use tally_model::{MqttBroker, Secret, Tls};
-use task::{Order, Task};
+use task::{Live, Order, Task};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -92,6 +92,15 @@ pub trait Publisher: Send + Sync {
     /// when the message can never be sent. `true` when it was queued.
     fn try_publish_lossy(&self, message: Message) -> bool;
 
+    /// Notes a place of the caller's, one that never falls, behind everything that was queued with
+    /// [`Publisher::try_publish_lossy`] so far; comes back in [`Publisher::arrived`]. `false` when the queue is full: a later one
+    /// stands for it.
+    fn try_note(&self, place: u64) -> bool;
+
+    /// The last noted place before which everything queued on the same connection has certainly arrived: the broker answered what was
+    /// sent behind it. 0 before the first.
+    fn arrived(&self) -> u64;
+
     /// Whether the broker is there.
     fn is_connected(&self) -> bool;
 
@@ -103,7 +112,7 @@ pub trait Publisher: Send + Sync {
 #[derive(Clone)]
 pub struct MqttPublisher {
     orders: mpsc::Sender<Order>,
-    live: mpsc::Sender<Message>,
+    live: mpsc::Sender<Live>,
     shared: Arc<Shared>,
 }
 
@@ -112,12 +121,17 @@ pub struct MqttPublisher {
 struct Shared {
     is_connected: AtomicBool,
     dropped: AtomicU64,
+    arrived: AtomicU64,
     finished: CancellationToken,
 }
 
 impl Shared {
-    fn drop_live(&self, count: usize) {
-        self.dropped.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+    fn drop_live(&self, count: u64) {
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn arrived(&self, place: u64) {
+        self.arrived.fetch_max(place, Ordering::AcqRel);
     }
 }
 
@@ -148,7 +162,7 @@ impl Publisher for MqttPublisher {
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         check(&message)?;
         match message.qos {
-            QoS::AtMostOnce => self.live.send(message).await.map_err(|_| PublishError::Stopped),
+            QoS::AtMostOnce => self.live.send(Live::Value(message)).await.map_err(|_| PublishError::Stopped),
             QoS::AtLeastOnce => {
                 let (done, acknowledged) = oneshot::channel();
                 self.orders.send(Order { message, done }).await.map_err(|_| PublishError::Stopped)?;
@@ -159,11 +173,19 @@ impl Publisher for MqttPublisher {
 
     fn try_publish_lossy(&self, message: Message) -> bool {
         let message = Message { qos: QoS::AtMostOnce, ..message };
-        let queued = self.is_connected() && check(&message).is_ok() && self.live.try_send(message).is_ok();
+        let queued = self.is_connected() && check(&message).is_ok() && self.live.try_send(Live::Value(message)).is_ok();
         if !queued {
             self.shared.drop_live(1);
         }
         queued
+    }
+
+    fn try_note(&self, place: u64) -> bool {
+        self.is_connected() && self.live.try_send(Live::Place(place)).is_ok()
+    }
+
+    fn arrived(&self) -> u64 {
+        self.shared.arrived.load(Ordering::Acquire)
     }
 
     fn is_connected(&self) -> bool {

@@ -200,6 +200,38 @@ async fn live_values_arrive_or_are_counted() {
     mouth.publisher.publish(message("live/alarm", "!")).await.unwrap();
 }
 
+/// A note has arrived when the broker answered what was sent behind it: one that stands still answers nothing.
+#[tokio::test]
+async fn what_a_silent_broker_was_sent_has_not_arrived() {
+    let broker = Mosquitto::start_with(LOSSLESS);
+    let listener = Listener::start(broker.port, "live/#").await;
+    let mut mouth = start(config(broker.port));
+    mouth.until_up().await;
+    let queue = |place: u64| {
+        assert!(mouth.publisher.try_publish_lossy(message("live/1", place.to_string())));
+        assert!(mouth.publisher.try_note(place));
+    };
+    queue(7);
+    assert_eq!(mouth.publisher.arrived(), 0, "nobody has answered yet");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while mouth.publisher.arrived() < 7 {
+        assert!(tokio::time::Instant::now() < deadline, "the broker answers every ping");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(listener.heard()[0].1, b"7");
+    broker.signal("STOP");
+    queue(8);
+    wait_for(&mut mouth.status, |status| matches!(status.state, LinkState::Down { .. })).await;
+    assert_eq!(mouth.publisher.arrived(), 7);
+    broker.signal("CONT");
+    mouth.until_up().await;
+    assert!(mouth.publisher.try_note(9));
+    while mouth.publisher.arrived() < 9 {
+        assert!(tokio::time::Instant::now() < deadline, "the broker answers again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn birth_and_will_are_said_by_the_right_side() {
     let broker = Mosquitto::start();

@@ -123,7 +123,10 @@ impl<P: Publisher> Live<P> {
             self.deadbands = Deadbands::of(&devices);
             self.latest.keep_only(&devices);
         }
+        // In this order: an answer on a connection that is new to us says nothing of what was sent before.
+        let arrived = self.publisher.arrived();
         self.look_at_connection();
+        self.spool.arrived(arrived);
         let is_connected = self.publisher.is_connected();
         if !is_connected {
             self.lost();
@@ -138,8 +141,8 @@ impl<P: Publisher> Live<P> {
         let fates = self.queue(kept);
         if fates.contains(&Fate::Lost) {
             self.spool.missed(kept);
-        } else {
-            self.spool.told(kept);
+        } else if let Some(place) = self.spool.told(kept) {
+            self.publisher.try_note(place);
         }
         self.latest.take(kept, fates);
         let dropped = self.publisher.dropped();

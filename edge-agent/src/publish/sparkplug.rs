@@ -58,7 +58,12 @@ impl Values {
             self.sessions = progress.sessions;
             self.spool.lost();
         }
-        if progress.is_born && !kept.readings.is_empty() {
+        if progress.live_arrived > 0 {
+            self.spool.arrived(progress.live_arrived + 1);
+        }
+        // What came before the birth is in it only when it was the latest.
+        if progress.is_born && kept.place > progress.born_after && !kept.readings.is_empty() {
+            // Its place comes back by itself.
             self.spool.told(kept);
         } else {
             self.status.count.live_dropped.add(kept.readings.len() as u64);

@@ -125,11 +125,12 @@ impl<S: Storage + Send + 'static, T: Teller> Drain<S, T> {
         let Some(hole) = hole else { return tokio::time::sleep(LOOK_EVERY).await };
         let begun = Instant::now();
         let (limits, now, readings_max) = (self.spool.limits, self.clock.for_ages(), pace.readings_max());
+        let told = hole.clone();
         let found = on_disk(&self.stores, move |stores| next(stores, hole, limits, now, readings_max)).await;
         match found {
             Ok(chunk) => {
                 let readings = chunk.readings;
-                if self.tell(chunk).await {
+                if self.tell(&told, chunk).await {
                     pace.wait(begun, readings, self.teller.dropped()).await;
                 }
             }
@@ -142,7 +143,7 @@ impl<S: Storage + Send + 'static, T: Teller> Drain<S, T> {
     }
 
     /// `false` when we are being stopped: nothing counts as told.
-    async fn tell(&mut self, chunk: Chunk) -> bool {
+    async fn tell(&mut self, hole: &Hole, chunk: Chunk) -> bool {
         for gap in chunk.gaps {
             tracing::error!(
                 device = %gap.device, first = gap.first, last = gap.last, readings = gap.count(),
@@ -164,7 +165,7 @@ impl<S: Storage + Send + 'static, T: Teller> Drain<S, T> {
             return false;
         }
         self.status.count.history_published.add(chunk.readings);
-        self.spool.move_on(chunk.rest);
+        self.spool.move_on(hole, chunk.rest);
         true
     }
 
@@ -195,18 +196,14 @@ impl Spool {
         state.holes.front().cloned()
     }
 
-    /// The first hole begins at `rest` now, or is done.
-    fn move_on(&self, rest: Option<Mark>) {
+    /// `hole` was told, up to `rest` or to its end. Meanwhile it may have got another end, and is told on from there; or another
+    /// beginning, and is told again.
+    fn move_on(&self, hole: &Hole, rest: Option<Mark>) {
         let mut state = self.state();
-        match rest {
-            Some(rest) => {
-                if let Some(hole) = state.holes.front_mut() {
-                    hole.from = rest;
-                }
-            }
-            None => {
-                state.holes.pop_front();
-            }
+        let Some(front) = state.holes.front_mut().filter(|front| front.from == hole.from) else { return };
+        front.from = rest.unwrap_or_else(|| hole.to.clone());
+        if front.from.place >= front.to.place {
+            state.holes.pop_front();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What becomes a hole, and that no reading is neither told nor declared.
 
-use super::drain::tests::{Plant, Scada};
+use super::drain::tests::{Plant, Scada, Telling};
 use super::*;
 use proptest::prelude::*;
 
@@ -20,6 +20,29 @@ fn a_broker_that_was_away_leaves_one_hole_from_where_it_was_certain() {
     let holes: Vec<_> = spool.state().holes.iter().map(|hole| (hole.from.place, hole.to.place)).collect();
     // The second in doubt begins at the start: record 0 was told a moment ago only.
     assert_eq!(holes, [(0, 3)]);
+}
+
+#[test]
+fn only_what_the_broker_has_answered_is_certain_however_long_ago_the_rest_was_sent() {
+    let plant = Plant::new();
+    let spool = plant.spool(SpoolLimits::default());
+    let start = Instant::now();
+    let hours = |count: u64| start + Duration::from_secs(count * 3_600);
+    let place = spool.told_at(&plant.keep("a", 3), start);
+    assert_eq!(place, Some(1));
+    assert_eq!(spool.told_at(&plant.keep("a", 3), start), None, "not twice within a second");
+    // An agent that stood still for hours, and heard of nothing meanwhile.
+    assert_eq!(spool.told_at(&plant.keep("a", 3), hours(1)), Some(3));
+    spool.arrived(1);
+    spool.lost();
+    assert_eq!(spool.told_at(&plant.keep("a", 1), hours(2)), Some(4));
+    let holes: Vec<_> = spool.state().holes.iter().map(|hole| (hole.from.place, hole.to.place)).collect();
+    assert_eq!(holes, [(1, 3)]);
+    for hour in 3..500 {
+        spool.told_at(&plant.keep("a", 1), hours(hour));
+    }
+    assert_eq!(spool.state().recent.len(), MARKS_MAX, "a broker that never answers");
+    assert_eq!(spool.state().certain().place, 3);
 }
 
 #[test]
@@ -120,7 +143,12 @@ enum Event {
     Missed(bool, usize),
     NeverCame(bool, usize),
     Recorded(bool, usize),
+    /// The broker takes so many of the batches that are on their way to it, and answers.
+    Arrived(usize),
     Lost,
+    /// A part of a hole is sent, which arrives later.
+    Begun(usize),
+    Ended,
     Drained,
     Killed,
 }
@@ -131,10 +159,29 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::Missed(device, count)),
         1 => (any::<bool>(), 1..5_usize).prop_map(|(device, count)| Event::NeverCame(device, count)),
         1 => (any::<bool>(), 1..5_usize).prop_map(|(came, count)| Event::Recorded(came, count)),
+        2 => (0..6_usize).prop_map(Event::Arrived),
         1 => Just(Event::Lost),
+        2 => (1..6_usize).prop_map(Event::Begun),
+        2 => Just(Event::Ended),
         1 => Just(Event::Drained),
         1 => Just(Event::Killed),
     ]
+}
+
+/// A connection to the broker: what was said on it and has not arrived, each batch perhaps with the place that was noted behind it.
+#[derive(Default)]
+struct Line(VecDeque<(Kept, Option<u64>)>);
+
+impl Line {
+    /// The first `count` arrive, and what was sent behind them is answered.
+    fn arrive(&mut self, count: usize, spool: &Spool, scada: &mut Scada) {
+        for (kept, place) in self.0.drain(..count.min(self.0.len())) {
+            scada.hear(&kept);
+            if let Some(place) = place {
+                spool.arrived(place);
+            }
+        }
+    }
 }
 
 proptest! {
@@ -144,16 +191,18 @@ proptest! {
     fn no_reading_is_lost_in_silence(events in proptest::collection::vec(event(), 1..60), bytes in 200_u64..4_000) {
         let plant = Plant::new();
         let limits = SpoolLimits { bytes_max: bytes, ..SpoolLimits::default() };
-        let (mut spool, mut scada) = (plant.spool(limits), Scada::default());
-        let mut recorded = 0_i64;
+        let (mut spool, mut scada, mut line) = (plant.spool(limits), Scada::default(), Line::default());
+        let (mut recorded, mut now, mut telling) = (0_i64, Instant::now(), None::<Telling>);
         let name = |device| if device { "a" } else { "b" };
         for event in events {
+            now += Duration::from_millis(400);
             match event {
                 Event::Told(device, count) => {
                     let kept = plant.keep(name(device), count);
-                    scada.hear(&kept);
-                    spool.told(&kept);
+                    let place = spool.told_at(&kept, now);
+                    line.0.push_back((kept, place));
                 }
+                Event::Arrived(count) => line.arrive(count, &spool, &mut scada),
                 Event::Missed(device, count) => spool.missed(&plant.keep(name(device), count)),
                 Event::NeverCame(device, count) => drop(plant.keep(name(device), count)),
                 Event::Recorded(came, count) => {
@@ -164,14 +213,36 @@ proptest! {
                         spool.missed(&kept);
                     }
                 }
-                Event::Lost => spool.lost(),
-                Event::Drained => plant.drain(&spool, &mut scada),
+                Event::Lost => {
+                    line.0.clear();
+                    spool.lost();
+                }
+                Event::Begun(count) if telling.is_none() => telling = plant.begin(&spool, count),
+                Event::Begun(_) => {}
+                Event::Ended => {
+                    if let Some(telling) = telling.take() {
+                        telling.end(&spool, &mut scada);
+                    }
+                }
+                Event::Drained => {
+                    // One after the other, as the task does it.
+                    if let Some(telling) = telling.take() {
+                        telling.end(&spool, &mut scada);
+                    }
+                    plant.drain(&spool, &mut scada);
+                }
                 Event::Killed => {
+                    telling = None;
+                    line.0.clear();
                     spool.keep().unwrap();
                     spool = plant.spool(limits);
                 }
             }
         }
+        if let Some(telling) = telling {
+            telling.end(&spool, &mut scada);
+        }
+        line.arrive(usize::MAX, &spool, &mut scada);
         // One more batch each, so that what never came is noticed.
         for device in ["a", "b"] {
             let kept = plant.keep(device, 1);

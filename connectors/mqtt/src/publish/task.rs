@@ -10,6 +10,7 @@
 use super::table::Table;
 use super::{Message, PAYLOAD_BYTES_MAX, PublisherConfig, QoS, Shared};
 use crate::PublishError;
+use crate::arrival::Arrival;
 use crate::plan::TOPIC_BYTES_MAX;
 use crate::wire::{self, Broken, Client, Event, EventLoop, Setup, Will};
 use std::pin::pin;
@@ -29,7 +30,7 @@ const ACKNOWLEDGE_TIME_MAX: Duration = Duration::from_secs(30);
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Live values handed to the connection at a time: what is beyond waits in our queue, where it can be dropped.
-const LIVE_HANDED_MAX: usize = 64;
+const LIVE_HANDED_MAX: u8 = 64;
 
 /// Time for the last PUBACKs after a stop; the agent gives us a second in all.
 const FAREWELL_TIME_MAX: Duration = Duration::from_millis(500);
@@ -43,11 +44,18 @@ pub(super) struct Order {
     pub done: oneshot::Sender<Result<(), PublishError>>,
 }
 
+/// What goes through the queue of live values.
+pub(super) enum Live {
+    Value(Message),
+    /// See [`super::Publisher::try_note`].
+    Place(u64),
+}
+
 pub(super) struct Task {
     config: PublisherConfig,
     in_flight_max: u16,
     orders: mpsc::Receiver<Order>,
-    live: mpsc::Receiver<Message>,
+    live: mpsc::Receiver<Live>,
     shared: Arc<Shared>,
     stop: CancellationToken,
     status: StatusReporter,
@@ -62,8 +70,11 @@ struct Connection {
     client: Client,
     /// Set at CONNACK.
     since: Option<Instant>,
-    /// Live values handed over, not on the wire yet.
-    live_handed: usize,
+    /// QoS 0 messages handed over, and those on the wire.
+    handed: u64,
+    sent: u64,
+    /// How far the broker has them.
+    arrival: Arrival,
     /// Set by the stop: when to leave, acknowledged or not.
     leave_at: Option<Instant>,
 }
@@ -78,7 +89,7 @@ impl Task {
         config: PublisherConfig,
         in_flight_max: u16,
         orders: mpsc::Receiver<Order>,
-        live: mpsc::Receiver<Message>,
+        live: mpsc::Receiver<Live>,
         shared: Arc<Shared>,
         stop: CancellationToken,
         status: StatusReporter,
@@ -117,14 +128,14 @@ impl Task {
 
     /// What was live when the broker went away is not live any more when it is back.
     fn drop_live_values(&mut self) {
-        while self.live.try_recv().is_ok() {
-            self.shared.drop_live(1);
+        while let Ok(live) = self.live.try_recv() {
+            self.shared.drop_live(u64::from(matches!(live, Live::Value(_))));
         }
     }
 
     async fn connection(&mut self) -> End {
         let (client, mut event_loop) = self.event_loop();
-        let mut connection = Connection { client, since: None, live_handed: 0, leave_at: None };
+        let mut connection = Connection::new(client);
         let end = loop {
             match self.next_event(&mut event_loop, &mut connection).await {
                 Ok(Some(event)) => {
@@ -139,7 +150,7 @@ impl Task {
                 Err(fault) => break End::Failed(fault),
             }
         };
-        self.shared.drop_live(connection.live_handed);
+        self.shared.drop_live(connection.on_the_way());
         if connection.since.is_some_and(|since| since.elapsed() >= GOOD_CONNECTION_MIN) {
             self.backoff.reset();
         }
@@ -157,7 +168,7 @@ impl Task {
         let incoming_bytes_max = PAYLOAD_BYTES_MAX + TOPIC_BYTES_MAX + 64;
         let setup = Setup { login: self.config.login(), clean: true, will, incoming_bytes_max };
         // Room for birth and will beside the messages.
-        wire::open(setup, usize::from(self.in_flight_max) + 2 + LIVE_HANDED_MAX + 1)
+        wire::open(setup, usize::from(self.in_flight_max) + 2 + usize::from(LIVE_HANDED_MAX) + 1)
     }
 
     /// Waits for the next event of the connection, taking orders meanwhile; `None` when it is time to leave.
@@ -178,10 +189,10 @@ impl Task {
                     let place = self.table.admit(order.message, order.done);
                     self.hand(place, connection)?;
                 }
-                Some(message) = self.live.recv(), if is_open && connection.live_handed < LIVE_HANDED_MAX => {
-                    hand_to(&connection.client, &message)?;
-                    connection.live_handed += 1;
-                }
+                Some(live) = self.live.recv(), if is_open && connection.on_the_way() < u64::from(LIVE_HANDED_MAX) => match live {
+                    Live::Value(message) => connection.hand_lossy(&message)?,
+                    Live::Place(place) => connection.arrival.note(connection.handed, place),
+                },
                 _ = self.check.tick() => self.check_oldest()?,
                 () = self.stop.cancelled(), if connection.leave_at.is_none() => {
                     if connection.since.is_none() {
@@ -203,7 +214,9 @@ impl Task {
         match event {
             Event::Connected { .. } => self.on_connected(connection)?,
             // Packet id 0 is a QoS 0 message: it has none.
-            Event::Publishing(0) => connection.live_handed = connection.live_handed.saturating_sub(1),
+            Event::Publishing(0) => connection.sent += 1,
+            Event::Pinging => connection.arrival.asked(connection.sent),
+            Event::Pong => self.shared.arrived(connection.arrival.answered()),
             Event::Publishing(packet_id) => self.table.sent(packet_id),
             Event::Acknowledged { packet_id, refusal } => {
                 self.table.acked(packet_id, refusal);
@@ -234,10 +247,7 @@ impl Task {
     fn say_now(&mut self, message: Option<Message>, connection: &mut Connection) -> Result<(), LinkFault> {
         match message {
             None => Ok(()),
-            Some(message) if message.qos == QoS::AtMostOnce => {
-                connection.live_handed += 1;
-                hand_to(&connection.client, &message)
-            }
+            Some(message) if message.qos == QoS::AtMostOnce => connection.hand_lossy(&message),
             Some(message) => {
                 let place = self.table.admit_for_this_connection(message);
                 self.hand(place, connection)
@@ -258,6 +268,23 @@ impl Task {
             let text = format!("the broker did not acknowledge a message for {ACKNOWLEDGE_TIME_MAX:?}");
             return Err(LinkFault::Line(text));
         }
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn new(client: Client) -> Self {
+        Self { client, since: None, handed: 0, sent: 0, arrival: Arrival::default(), leave_at: None }
+    }
+
+    /// QoS 0 messages that are not on the wire yet.
+    const fn on_the_way(&self) -> u64 {
+        self.handed.saturating_sub(self.sent)
+    }
+
+    fn hand_lossy(&mut self, message: &Message) -> Result<(), LinkFault> {
+        hand_to(&self.client, message)?;
+        self.handed += 1;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! One connection of the edge node: where it stands in its session, and what is still to be handed to it.
 
 use super::session::Out;
+use crate::arrival::Arrival;
 use crate::wire::{Client, EventLoop, QoS};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,23 +22,11 @@ pub(super) struct Connection {
     pub handed: u64,
     pub sent: u64,
     /// How far live updates have come, and the last historical one that no barrier follows yet.
-    pub live: Mark,
+    pub live: Arrival,
     pub history: Option<u64>,
     /// The last historical update before the barrier that is on its way.
     pub barrier: Option<u64>,
     pub born_at: Option<Instant>,
-}
-
-/// Follows live updates until a ping says that it has arrived: MQTT runs over one ordered connection, so a PINGRESP
-/// comes after the server took everything sent before the PINGREQ.
-#[derive(Default)]
-pub(super) struct Mark {
-    /// Updates with the number of their last message, oldest first.
-    pub taken: VecDeque<(u64, u64)>,
-    /// The last update that is on the wire as a whole.
-    pub sent: u64,
-    /// The last update before the ping that is on its way.
-    pub pinged: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -65,7 +54,7 @@ impl Connection {
             taken: 0,
             handed: 0,
             sent: 0,
-            live: Mark::default(),
+            live: Arrival::default(),
             history: None,
             barrier: None,
             born_at: None,
@@ -94,13 +83,6 @@ impl Connection {
         let sent = self.client.publish(out.topic, qos, false, out.payload);
         // Cannot happen: the connection's queue has room for all we hand over.
         sent.map_err(|fault| LinkFault::Line(fault.to_string()))
-    }
-
-    pub fn on_ping(&mut self) {
-        while let Some((_, place)) = self.live.taken.pop_front_if(|(message, _)| *message <= self.sent) {
-            self.live.sent = place;
-        }
-        self.live.pinged = self.live.sent;
     }
 }
 

@@ -227,7 +227,7 @@ impl Task {
                     let messages = self.take(&update);
                     self.count(&update, false);
                     connection.take(messages);
-                    connection.live.taken.push_back((connection.taken, update.place));
+                    connection.live.note(connection.taken, update.place);
                 }
                 Some(update) = self.inputs.history.recv(), if is_born && has_room && self.history_budget > 0 => {
                     let messages = self.session.history(&update.device, update.samples.iter(), self.clock.now());
@@ -301,8 +301,8 @@ impl Task {
                 }
             }
             Event::Publishing(0) => connection.sent += 1,
-            Event::Pinging => connection.on_ping(),
-            Event::Pong => self.arrived(connection.live.pinged, 0),
+            Event::Pinging => connection.live.asked(connection.sent),
+            Event::Pong => self.arrived(connection.live.answered(), 0),
             Event::Unsubscribed => {
                 let place = connection.barrier.take().unwrap_or(0);
                 self.arrived(0, place);
@@ -394,7 +394,7 @@ impl Task {
         connection.born_at = Some(Instant::now());
         connection.take(self.session.birth(self.clock.now()));
         let seen = self.seen;
-        connection.live.taken.clear();
+        connection.live.forget();
         self.inputs.told.send_modify(|progress| {
             progress.births += 1;
             progress.sessions += 1;

@@ -86,10 +86,14 @@ impl Mosquitto {
     /// SIGTERM, upon which it writes down what it knows.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-            assert!(done.unwrap().success());
+            signal(&child, "TERM");
             child.wait().unwrap();
         }
+    }
+
+    /// Such as `STOP` and `CONT`.
+    pub fn signal(&self, signal_name: &str) {
+        signal(self.child.as_ref().expect("it runs"), signal_name);
     }
 
     /// Publishes from another process, QoS 1, and waits for its end.
@@ -130,6 +134,11 @@ impl Mosquitto {
         assert!(done.unwrap().success());
         format!("allow_anonymous false\npassword_file {}\n", file.display())
     }
+}
+
+fn signal(child: &Child, name: &str) {
+    let done = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    assert!(done.unwrap().success());
 }
 
 impl Drop for Mosquitto {

@@ -93,24 +93,39 @@ impl Plant {
         self.stores.vault().keep_late(&batch).unwrap()
     }
 
-    fn chunk(&self, spool: &Spool, readings_max: usize) -> Option<Chunk> {
+    /// Begins to tell the oldest hole.
+    pub fn begin(&self, spool: &Spool, readings_max: usize) -> Option<Telling> {
         let now = Timestamp::from_micros(self.now.load(Ordering::Relaxed));
         let hole = spool.next_hole()?;
-        Some(super::next(&self.stores, hole, spool.limits, now, readings_max).unwrap())
+        let chunk = super::next(&self.stores, hole.clone(), spool.limits, now, readings_max).unwrap();
+        Some(Telling { hole, chunk })
     }
 
     pub fn drain(&self, spool: &Spool, scada: &mut Scada) {
-        while let Some(chunk) = self.chunk(spool, 3) {
-            scada.gaps.extend(chunk.gaps);
-            scada.given_up += chunk.given_up;
-            for Told { device, readings, recorded } in chunk.told {
-                scada.late.extend(readings);
-                let recorded = recorded.into_iter().map(|sample| (device.clone(), sample.source_time.as_micros()));
-                scada.recorded.extend(recorded);
-            }
-            spool.move_on(chunk.rest);
+        while let Some(telling) = self.begin(spool, 3) {
+            telling.end(spool, scada);
         }
         assert!(spool.is_empty());
+    }
+}
+
+/// A part of a hole on its way to SCADA.
+pub(in crate::spool) struct Telling {
+    hole: Hole,
+    chunk: Chunk,
+}
+
+impl Telling {
+    /// The broker has it.
+    pub fn end(self, spool: &Spool, scada: &mut Scada) {
+        scada.gaps.extend(self.chunk.gaps);
+        scada.given_up += self.chunk.given_up;
+        for Told { device, readings, recorded } in self.chunk.told {
+            scada.late.extend(readings);
+            let recorded = recorded.into_iter().map(|sample| (device.clone(), sample.source_time.as_micros()));
+            scada.recorded.extend(recorded);
+        }
+        spool.move_on(&self.hole, self.chunk.rest);
     }
 }
 
