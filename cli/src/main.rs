@@ -11,6 +11,7 @@ mod demo;
 mod flags;
 mod footprint;
 mod mapping_copy;
+mod output;
 mod ports;
 mod private;
 mod rehearsal;
@@ -21,7 +22,7 @@ mod site;
 use answer::Answer;
 use args::{Cli, Command};
 use clap::Parser;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 /// Statements are allocated by the threads that admit them and freed by the thread that orders them: glibc's arenas contend
@@ -35,13 +36,15 @@ fn main() -> ExitCode {
     if cli.command.holds_keys() {
         private::keep_out();
     }
-    match run(cli) {
-        Ok(Answer::Yes) => ExitCode::SUCCESS,
-        Ok(Answer::No) => ExitCode::from(1),
-        Err(fault) => {
-            eprintln!("tally: {}", answer::with_causes(fault.as_ref()));
+    match output::told(|| run(cli)) {
+        Some(Ok(Answer::Yes)) => ExitCode::SUCCESS,
+        Some(Ok(Answer::No)) => ExitCode::from(1),
+        Some(Err(fault)) => {
+            // Also when standard error is gone.
+            let _ = writeln!(std::io::stderr(), "tally: {}", show::lines(&answer::with_causes(fault.as_ref())));
             ExitCode::from(2)
         }
+        None => ExitCode::from(2),
     }
 }
 

@@ -64,6 +64,16 @@ pub fn field(kind: Option<FieldType>, value: &Value, currency: &str) -> String {
     }
 }
 
+/// One line without control characters: what is shown was written by others, and a terminal obeys escapes.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{b7}' } else { letter }).collect()
+}
+
+/// The same for texts of several lines.
+pub fn lines(text: &str) -> String {
+    text.lines().map(one_line).collect::<Vec<_>>().join("\n")
+}
+
 /// A JSON value without quotes; `-` for what is not there or empty.
 pub fn word(value: &Value) -> String {
     let joined = |items: &[Value]| items.iter().map(word).collect::<Vec<_>>().join(", ");
@@ -71,7 +81,7 @@ pub fn word(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => one_line(text),
         Value::Array(items) => joined(items),
         other => other.to_string(),
     }

@@ -159,6 +159,9 @@ async fn what_is_no_whole_copy_is_refused_and_leaves_nothing() {
             "node.yaml says `press-line`",
         ),
         (&bytes, &text.replace("00000000000000000000.seg", "../../keys/node.key"), "is no segment"),
+        // What it says in clear is what its sealed checkpoint says.
+        (&bytes, &text.replace("\"entries\": 6", "\"entries\": 7"), "entries is 7, its sealed checkpoint says 6"),
+        (&bytes, &text.replace("\"time\": \"20", "\"time\": \"21"), "time is 21"),
     ] {
         std::fs::write(&segment, segment_bytes).unwrap();
         std::fs::write(&manifest, manifest_text).unwrap();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use serde_json::{Value, json};
+use std::process::Stdio;
 use tally_evidence::cbor::{int, text};
 use tally_tests::{PATIENCE, Party, Process, Site, tally_command};
 
@@ -61,7 +62,10 @@ async fn entries_blocks_and_proofs_of_a_ledger() {
     assert!(files.join("receipt.cose").exists() && files.join("statement.cose").exists());
     let (code, shown, _) = ledger(&site, &["proof", "3", "--ledger-key", &key("acme")]).await;
     assert_eq!(code, 1, "sealed by another than the key we know: {shown}");
-    assert!(shown.contains("DOES NOT HOLD"), "{shown}");
+    assert!(shown.contains("DOES NOT HOLD: checkpoint: sealed by the key"), "{shown}");
+    assert!(shown.contains(&site.ledger_key().id().to_string()), "whose it is instead: {shown}");
+    let (_, entry) = as_json(&site, &["entry", "3"]).await;
+    assert!(entry["time"].as_str().is_some_and(|time| time.starts_with("20")), "{entry}");
 
     for missing in [&["entry", "7"][..], &["block", "7000"], &["proof", &"0".repeat(64)]] {
         let (code, _, said) = ledger(&site, missing).await;
@@ -70,4 +74,60 @@ async fn entries_blocks_and_proofs_of_a_ledger() {
     }
     let (code, _, said) = ledger(&site, &["entry", "what?"]).await;
     assert_eq!(code, 2, "{said}");
+}
+
+/// `tally … | head -1`, and a full disk behind `>`: no panic, and never the exit code of an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_output_that_nobody_takes() {
+    let site = Site::of_one_press().await;
+    let _node = site.start_node().await;
+    let node = site.node.address().to_string();
+    for question in [&["ledger", "show"][..], &["query", "entries", "--csv"], &["balance", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        for (output, word) in [(Stdio::from(writer), ""), (full.into(), "No space left on device")] {
+            let mut command = tally_command(&[question, &["--node", &node]].concat());
+            let child = command.stdout(output).stderr(Stdio::piped()).spawn().unwrap();
+            let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{question:?}: {said}");
+            assert!(!said.contains("panicked") && said.contains(word), "{question:?}: {said}");
+            assert_eq!(said.is_empty(), word.is_empty(), "{question:?}: {said}");
+        }
+    }
+}
+
+/// Questions that can have no answer are no empty answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_question_is_refused() {
+    for (question, word) in [
+        (&["--csv"][..], "nothing is asked"),
+        (&["--sql", "SELECT 1", "agreements"], "leave out the other one"),
+        (&["--sql", " "], "--sql is empty"),
+        (&["--sql", "SELECT 1", "--proofs"], "cannot prove"),
+        (&["entries", "--since", "2027-01-01T00:00:00Z", "--until", "2026-01-01T00:00:00Z"], "swap them"),
+        (&["entries", "--kind", "triger"], "trigger, call, anchor, batch"),
+    ] {
+        let (code, said) = Process::says(tally_command(&[&["query"], question].concat())).await;
+        assert!(code == Some(2) && said.contains(word), "{question:?}: {said}");
+    }
+}
+
+/// What others wrote cannot command the terminal it is shown on.
+#[tokio::test(flavor = "multi_thread")]
+async fn escapes_of_others_do_not_reach_the_terminal() {
+    let site = Site::of_one_press().await;
+    let _node = site.start_node().await;
+    let node = site.node.address().to_string();
+    let acme = Party::of(&site, "acme");
+    let report = [("device", text("press-01")), ("fault", text("leak\u{1b}[31m\u{7}\nand more"))];
+    let done = acme.call(&site.node, "maintenance-order", "report", None, &report).await;
+    assert!(done.refusal.is_none(), "{:?}", done.refusal);
+    let refused = acme.call(&site.node, "accounts", "transfer", None, &[("to", text("\u{1b}[31m"))]).await;
+    for question in [&["order", "mo-1"][..], &["orders"], &["ledger", "entry", &refused.id.to_string()]] {
+        let (code, said) = Process::says(tally_command(&[question, &["--node", &node]].concat())).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(!said.contains(['\u{1b}', '\u{7}']), "{said:?}");
+    }
 }

@@ -36,6 +36,13 @@ async fn an_operator_makes_a_second_node_and_lets_it_take_over() {
     for _ in 0..12 {
         pay(&site, &acme).await;
     }
+    let acme_key = shown(&site.dir().join("keys/acme.key"));
+    let here = site.node.address().to_string();
+    let call = ["call", "accounts", "transfer", "--node", &here, "--as", "acme", "--key", &acme_key, "--json"];
+    let wish = ["--arg", "to=fixit", "--arg", "amount=1", "--arg", "currency=EUR", "--private", "remark=of T. Muster"];
+    let (code, said) = tally(&[&call[..], &wish].concat()).await;
+    assert_eq!(code, Some(0), "{said}");
+    let private = serde_json::from_str::<serde_json::Value>(&said).unwrap()["entry"].to_string();
     let (second, key) = (site.outside().join("second"), site.outside().join("ledger.pub.pem"));
     std::fs::create_dir(&second).unwrap();
     std::fs::write(&key, site.ledger_key().to_pem().unwrap()).unwrap();
@@ -69,9 +76,19 @@ async fn an_operator_makes_a_second_node_and_lets_it_take_over() {
         (found["height"] == (whole.checkpoints.len() - 1)).then_some(())
     })
     .await;
-    let (code, said) =
-        tally(&["ledger", "--node", &format!("unix:{}", second.join("node.sock").display()), "show"]).await;
+    let there = asked.address().to_string();
+    let (code, said) = tally(&["ledger", "--node", &there, "show"]).await;
     assert!(code == Some(0) && said.contains("following") && said.contains("0 blocks behind"), "{said}");
+    // What private fields say was not handed over, and it says so; calls are sent to the other node.
+    let (code, said) = tally(&["disclose", &private, "--node", &there]).await;
+    assert!(code == Some(0) && said.contains("remark") && said.contains("follows another one"), "{said}");
+    let out = shown(&second.join("remark.field"));
+    let (code, said) = tally(&["disclose", &private, "--field", "remark", "-o", &out, "--node", &there]).await;
+    assert!(code == Some(1) && said.contains("at the node that orders"), "{said}");
+    assert!(!Path::new(&out).exists());
+    let purge = ["purge", &private, "--field", "remark", "--reason", "x", "--as", "acme", "--key", &acme_key];
+    let (code, said) = tally(&[&purge[..], &["--node", &there]].concat()).await;
+    assert!(code == Some(2) && said.contains("names that node"), "{said}");
 
     // It takes over: not while the first one answers, and not without the operator's word.
     assert_eq!(follower.terminate().await.code(), Some(0), "{}", follower.tail());

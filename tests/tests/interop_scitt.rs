@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tally_evidence::cbor::{int, text};
 use tally_evidence::{Checkpoint, Receipt};
 use tally_ledger_client::RequestError;
-use tally_tests::{PATIENCE, Party, Process, Site, python, root};
+use tally_tests::{PATIENCE, Party, Process, Site, python, root, tally_command};
 use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,6 +89,15 @@ async fn scitt_cose_verifies_the_receipt_of_an_entry_that_was_pruned() {
     }
     let receipt = site.node.get_bytes(&format!("/entries/{}", done.id)).await.unwrap();
     assert_eq!(receipt, done.receipt, "the same bytes");
+    // Our own command needs the statement as little as others' do, by id and by index.
+    let key = site.dir().join("keys/node.pub.pem").display().to_string();
+    for name in [done.id.to_string(), done.entry.to_string()] {
+        let node = site.node.address().to_string();
+        let ask = tally_command(&["ledger", "--node", &node, "proof", &name, "--ledger-key", &key]);
+        let (code, said) = Process::says(ask).await;
+        assert!(code == Some(0) && said.contains("holds: ") && said.contains("the archive has it"), "{said}");
+        assert!(said.contains(&done.id.to_string()), "{said}");
+    }
 
     let files = site.outside();
     std::fs::write(files.join("statement.cose"), &done.statement).unwrap();

@@ -160,8 +160,25 @@ async fn three_of_three_wait_for_the_last_one() {
     let statement = acme.seal("accounts", "transfer", None, &pay(1));
     let Err(SubmitError::NotFinal { cause }) = site.node.submit(&statement).await else { panic!("w3 is away") };
     assert!(cause.contains("of 3 witnesses"), "{cause}");
+    // The explorer does not call final what the API does not.
+    let id = SignedStatement::parse(&statement).unwrap().id.to_string();
+    let entry = async || {
+        let node = site.node.address().to_string();
+        Process::says(tally_command(&["ledger", "--node", &node, "entry", &id])).await
+    };
+    let (code, said) = entry().await;
+    assert!(code == Some(0) && said.contains("state        durable") && said.contains("of 3 witnesses"), "{said}");
+    // And who calls is not told to do it again.
+    let node = site.node.address().to_string();
+    let acme_key = site.dir().join("keys/acme.key").display().to_string();
+    let call = ["call", "accounts", "transfer", "--node", &node, "--as", "acme", "--key", &acme_key];
+    let call = [&call[..], &["--arg", "to=fixit", "--arg", "amount=1", "--arg", "currency=EUR"]].concat();
+    let (code, said) = Process::says(tally_command(&call)).await;
+    assert!(code == Some(0) && said.contains("not final yet") && said.contains("do not call again"), "{said}");
     let _three = witnesses[2].start().await;
     eventually("the receipt", async || site.node.submit(&statement).await.ok()).await;
+    let (_, said) = entry().await;
+    assert!(said.contains("state        final"), "{said}");
     assert_eq!(witnesses[2].size().await, witnesses[0].size().await);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::flags::CallerFlags;
+use crate::show::one_line;
 use crate::shutdown::runtime;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -125,7 +126,8 @@ async fn submit_with(
     let waits_for = match client.submit(&sent).await {
         Ok(_) => None,
         // Executed and synced: nothing is gained by making the person wait, and another call would be another statement.
-        Err(SubmitError::NotFinal { cause }) => Some(cause),
+        // Its hint is for who has the statement's bytes, and they end with this command.
+        Err(SubmitError::NotFinal { cause }) => cause.split(';').next().map(str::to_owned),
         Err(error) => return Err(error).context("the node did not take the call"),
     };
     let outcome = client.get_json(&format!("/entries/{id}/outcome")).await.context("reading the outcome")?;
@@ -196,11 +198,15 @@ pub fn show(done: &Done, json: bool) -> Result<(), Fault> {
         return print_json(done);
     }
     match (done.refusal, &done.reason) {
-        (Some(number), Some(reason)) => println!("refused ({number}): {reason}"),
+        (Some(number), Some(reason)) => println!("refused ({number}): {}", one_line(reason)),
         _ => println!("done: entry {}", done.entry),
     }
     if let Some(waits_for) = &done.waits_for {
-        println!("not final: {waits_for}");
+        println!("not final yet: {waits_for}");
+        println!(
+            "  it is in the ledger and stays: do not call again, that would be another call; `tally ledger entry {}` says when it is final",
+            done.entry
+        );
     }
     for event in done.outcome["events"].as_array().into_iter().flatten() {
         println!(

@@ -12,6 +12,7 @@ pub mod state;
 
 use crate::answer::{Answer, Fault, print_json};
 use crate::flags::NodeFlag;
+use crate::show::one_line;
 use crate::shutdown::runtime;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -141,7 +142,7 @@ async fn ask(args: &LedgerArgs, json: bool) -> Result<Option<Found>, Fault> {
 fn in_words(fault: Fault) -> Result<Option<Found>, Fault> {
     match fault.downcast_ref::<RequestError>() {
         Some(RequestError::Refused { status: 404, text, .. }) => {
-            eprintln!("{text}");
+            eprintln!("{}", one_line(text));
             Ok(None)
         }
         Some(RequestError::OnItsWay { state, text, .. }) => Ok(Some(Found {

@@ -6,6 +6,7 @@ use crate::commands::evidence::{in_form, write_whole};
 use crate::commands::verify::read_key;
 use crate::flags::FileForm;
 use crate::flags::{CallerFlags, NodeFlag};
+use crate::show::one_line;
 use crate::shutdown::runtime;
 use clap::Args;
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ pub fn disclose(args: &DiscloseArgs, is_json: bool) -> Result<Answer, Fault> {
     let path = format!("/entries/{}/private/{field}", args.entry);
     let bytes = match runtime()?.block_on(client.get_bytes(&path)) {
         Err(RequestError::Refused { status: 404 | 410, text, .. }) => {
-            eprintln!("{text}");
+            eprintln!("{}", one_line(&text));
             return Ok(Answer::No);
         }
         answer => answer.context("asking the node for the field")?,
@@ -90,13 +91,13 @@ fn list(client: &Client, entry: &str, is_json: bool) -> Result<Answer, Fault> {
         println!("entry {} has no private fields (or the contracts refused it)", found["entry"]);
     }
     for field in fields {
-        println!("{}", line(field));
+        println!("{}", line(field, found["follows"] == true));
     }
     Ok(Answer::Yes)
 }
 
-fn line(field: &Value) -> String {
-    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+fn line(field: &Value, follows: bool) -> String {
+    let word = |value: &Value| one_line(value.as_str().unwrap_or("?"));
     let (name, by) = (word(&field["field"]), word(&field["submitter"]));
     let became = match field["state"].as_str() {
         Some("kept") => "kept; --field shows it".to_owned(),
@@ -104,7 +105,12 @@ fn line(field: &Value) -> String {
             let how = &field["purged"];
             format!("purged by {} (entry {}): {}", word(&how["by"]), how["entry"], word(&how["reason"]))
         }
-        _ => "not kept here: never sent along, or gone with its statement".to_owned(),
+        _ if follows => {
+            "not kept here: this node follows another one, which hands it to nobody that does; ask there".to_owned()
+        }
+        _ => {
+            "not kept here: never sent along, gone with its statement, or left behind by `tally ledger join`".to_owned()
+        }
     };
     format!("{name:<20} of {by:<16} {became}")
 }

@@ -1,6 +1,7 @@
 //! `tally verify FILE`.
 
 use crate::answer::{Answer, Context, Fault, print_json};
+use crate::show::lines;
 use clap::Args;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ pub fn render(report: &Report) -> String {
         None => writeln!(text, "\nNothing in this file could be checked."),
         Some(link) => writeln!(text, "\nDoes not hold: {} of {}: {}", link.step, link.about, link.detail),
     };
-    text
+    lines(&text) + "\n"
 }
 
 /// There is a time-stamp, and nobody said whose count.
@@ -176,10 +177,16 @@ fn origin_lines(origins: &[ReadingsOrigin]) -> String {
 
 /// Each time of a trigger beside the clock it is from, so that nobody takes one for another.
 fn times_lines(times: &Times) -> String {
+    // A protocol without times of its own, such as Modbus, leaves the receive time in both places.
+    let by = if times.source.is_some() && times.source == times.received {
+        "as received: none of its own"
+    } else {
+        "by the device's clock"
+    };
     let shown = |time: Option<Timestamp>| time.map_or_else(|| "not proved".to_owned(), |time| time.to_string());
     let state = times.agent_clock.as_ref().map_or("not said by this agent", |clock| clock.text.as_str());
     format!(
-        "\nTimes of {}:\n  source time      {}  by the device's clock\n  receive time     {}  by the agent's clock\n  agent's clock    \
+        "\nTimes of {}:\n  source time      {}  {by}\n  receive time     {}  by the agent's clock\n  agent's clock    \
          {state}\n  block time       {}  by the ledger's clock\n",
         times.about,
         shown(times.source),

@@ -3,6 +3,7 @@
 use super::keys;
 use crate::answer::{Answer, Context, Fault, print_json};
 use crate::flags::AccessFlags;
+use crate::show;
 use crate::shutdown::{on_signal_of_server, runtime};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -153,7 +154,7 @@ fn status(address: &NodeAddress, shown: &AccessFlags, json: bool) -> Result<Answ
         println!("{} is {}", text(&status["vkey"]), text(&status["state"]));
         for log in logs {
             let last = match log["size"].as_u64() {
-                Some(size) => format!("cosigned {size} entries, last at {} s since 1970", log["time"]),
+                Some(size) => format!("cosigned {size} entries, last at {}", seconds(&log["time"])),
                 None => "nothing cosigned yet".to_owned(),
             };
             println!("  {:<20} {last}", text(&log["origin"]));
@@ -163,6 +164,11 @@ fn status(address: &NodeAddress, shown: &AccessFlags, json: bool) -> Result<Answ
         }
     }
     Ok((!has_alarm && status["state"] == "running").into())
+}
+
+/// Seconds since 1970, as people write a time.
+fn seconds(value: &Value) -> String {
+    value.as_i64().and_then(|seconds| seconds.checked_mul(1_000_000)).map_or_else(|| show::word(value), show::time)
 }
 
 fn text(value: &Value) -> &str {

@@ -50,6 +50,18 @@ pub fn encode(value: &Cbor) -> Vec<u8> {
     bytes
 }
 
+/// Why the library could not read it.
+fn in_words<T>(fault: ciborium::de::Error<T>) -> String {
+    use ciborium::de::Error;
+    match fault {
+        // A slice has no other fault of reading than its end.
+        Error::Io(_) => "it ends in the middle".to_owned(),
+        Error::Syntax(place) => format!("no item begins at byte {place}"),
+        Error::Semantic(_, text) => text,
+        Error::RecursionLimitExceeded => format!("nested deeper than {DEPTH_MAX}"),
+    }
+}
+
 /// Reads deterministic CBOR; refuses everything else.
 ///
 /// # Errors
@@ -57,7 +69,7 @@ pub fn encode(value: &Cbor) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<Cbor, CborFault> {
     let mut rest = bytes;
     let value: Cbor = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX)
-        .map_err(|fault| CborFault::Syntax(fault.to_string()))?;
+        .map_err(|fault| CborFault::Syntax(in_words(fault)))?;
     if !rest.is_empty() {
         return Err(CborFault::Trailing(rest.len()));
     }

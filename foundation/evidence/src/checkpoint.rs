@@ -2,7 +2,7 @@
 
 use crate::cbor::{self, CborFault, Fields, bytes, int, map, text};
 use crate::statement::seal;
-use crate::{Hash, SigningKey, VerifyingKey, sha256};
+use crate::{Hash, KeyId, SigningKey, VerifyingKey, sha256};
 use coset::{CoseSign1, HeaderBuilder, TaggedCborSerializable, iana};
 use tally_model::Timestamp;
 
@@ -18,6 +18,14 @@ pub enum CheckpointFault {
     /// The CBOR is not what the CDDL says.
     #[error("checkpoint: {0}")]
     Cbor(#[from] CborFault),
+    /// A checkpoint, sealed by another key.
+    #[error("checkpoint: sealed by the key {found}, the one to check it with is {asked}")]
+    OtherKey {
+        /// Whose id stands in it.
+        found: KeyId,
+        /// The id of the key it was checked with.
+        asked: KeyId,
+    },
     /// The ledger's seal does not hold.
     #[error("checkpoint: the ledger's seal does not hold")]
     Seal,
@@ -88,15 +96,18 @@ impl Checkpoint {
         cbor::decode(sealed)?;
         let sign1 = CoseSign1::from_tagged_slice(sealed).map_err(|_| CheckpointFault::Shape("not a COSE_Sign1"))?;
         let header = &sign1.protected.header;
-        let ours = HeaderBuilder::new()
-            .algorithm(iana::Algorithm::ES256)
-            .content_type(CONTENT_TYPE.to_owned())
-            .key_id(key.id().0.to_vec())
-            .build();
-        if !sign1.unprotected.is_empty() || *header != ours {
-            return Err(CheckpointFault::Shape(
-                "headers must be exactly ES256, our content type and the ledger's key id",
-            ));
+        let sealed_by = |id: &KeyId| {
+            let header = HeaderBuilder::new().algorithm(iana::Algorithm::ES256).content_type(CONTENT_TYPE.to_owned());
+            header.key_id(id.0.to_vec()).build()
+        };
+        if !sign1.unprotected.is_empty() || *header != sealed_by(&key.id()) {
+            let found = header.key_id.as_slice().try_into().ok().map(KeyId);
+            return Err(match found.filter(|found| sign1.unprotected.is_empty() && *header == sealed_by(found)) {
+                Some(found) => CheckpointFault::OtherKey { found, asked: key.id() },
+                None => {
+                    CheckpointFault::Shape("headers must be exactly ES256, our content type and the ledger's key id")
+                }
+            });
         }
         if !key.verify(&sign1.tbs_data(&[]), &sign1.signature) {
             return Err(CheckpointFault::Seal);

@@ -31,7 +31,10 @@ pub async fn list(State(api): State<Api>, Path(id): Path<String>) -> Result<Resp
             }))
         });
         let fields = fields.collect::<Result<Vec<_>, Problem>>()?;
-        Ok(json!({"entry": committed.entry, "statement": committed.id.to_string(), "fields": fields}))
+        let follows = engine.following().is_some();
+        Ok(json!({
+            "entry": committed.entry, "statement": committed.id.to_string(), "fields": fields, "follows": follows,
+        }))
     });
     Ok(axum::Json(answer.await?).into_response())
 }
@@ -67,7 +70,12 @@ fn collect(engine: &Engine, sight: &Sight, field: &PrivateField) -> Result<Field
     }
     let opening = engine.opening(field)?.ok_or_else(|| {
         let text = format!("what `{}` of entry {} says is not kept here", field.field, field.entry);
-        Problem::not_found("opening", text, "it was never sent along, or went with its statement: ask who submitted it")
+        let hint = if engine.following().is_some() {
+            "this node follows another one, and openings are never handed to such a node: ask for a field file (`tally disclose`) at the node that orders, or ask who submitted it"
+        } else {
+            "it was never sent along, went with its statement, or this folder was made by `tally ledger join`: ask who submitted it"
+        };
+        Problem::not_found("opening", text, hint)
     })?;
     let state = engine.store().state()?;
     let statements = with_registrations(engine, sight, &state, &[Origin::from(field.entry)])?;

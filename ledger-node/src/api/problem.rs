@@ -162,6 +162,9 @@ impl From<NotNow> for Problem {
         let problem = Self::not_now(not_now.code(), not_now.to_string(), not_now.retry_after_seconds());
         match not_now {
             NotNow::Rate { .. } => Self { status: StatusCode::TOO_MANY_REQUESTS, ..problem },
+            NotNow::Follower => {
+                Self { hint: "`follow` in its node.yaml names that node; nothing was decided here", ..problem }
+            }
             _ => problem,
         }
     }

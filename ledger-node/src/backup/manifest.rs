@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::Path;
-use tally_evidence::VerifyingKey;
+use tally_evidence::{Checkpoint, VerifyingKey};
 use tally_journal::SegmentName;
 
 /// The file that makes a copy whole.
@@ -120,6 +120,25 @@ pub(super) fn read(dir: &Path) -> Result<Manifest, BackupError> {
             Err(not_whole(format!("{MANIFEST} names `{}`, which is no file of {folder}", file.name)))
         }
         None => Ok(manifest),
+    }
+}
+
+/// What the manifest says of its last block is what that block's checkpoint says.
+pub(super) fn agrees(manifest: &Manifest, dir: &Path, key: &VerifyingKey) -> Result<(), BackupError> {
+    let not_whole = |why: String| BackupError::NotWhole { dir: dir.to_owned(), why: format!("{MANIFEST}: {why}") };
+    let sealed = hex::decode(&manifest.checkpoint).map_err(|fault| not_whole(format!("checkpoint: {fault}")))?;
+    let head = Checkpoint::open(&sealed, key).map_err(|fault| not_whole(fault.to_string()))?;
+    let said = [
+        ("height", manifest.height.to_string()),
+        ("entries", manifest.entries.to_string()),
+        ("time", manifest.time.clone()),
+    ];
+    let sealed = [head.height.to_string(), head.size.to_string(), head.time.to_string()];
+    match said.iter().zip(&sealed).find(|((_, said), sealed)| said != *sealed) {
+        Some(((name, said), sealed)) => {
+            Err(not_whole(format!("{name} is {said}, its sealed checkpoint says {sealed}")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -27,6 +27,7 @@ const INDEX_NEW: &str = "state.redb.restoring";
 pub fn restore(config: &NodeConfig, dir: &Path) -> Result<Manifest, BackupError> {
     let manifest = manifest::read(dir)?;
     is_ours(&manifest, config)?;
+    manifest::agrees(&manifest, dir, &config.load_public_key()?)?;
     let data = &config.data;
     let has_log = data.join(LOG).exists() && !segments(&data.join(LOG))?.is_empty();
     // What is kept of a ledger is not there without it, unless an earlier attempt was interrupted.

@@ -5,8 +5,8 @@ use crate::answer::{Context, Fault};
 use crate::show::word;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use tally_evidence::{SignedStatement, StatementKind};
-use tally_ledger_client::Client;
+use tally_evidence::{Commitment, SignedStatement, StatementKind};
+use tally_ledger_client::{Client, RequestError};
 use tally_model::{ClockState, FindingCode, Grade, Timestamp};
 
 pub(super) async fn entries(client: &Client, from: Option<u64>, limit: u64) -> Result<Found, Fault> {
@@ -38,23 +38,63 @@ pub(super) async fn block(client: &Client, height: u64) -> Result<Found, Fault> 
 pub(super) async fn entry(client: &Client, id: &str) -> Result<Found, Fault> {
     let bytes = client.get_bytes(&format!("/entries/{id}/statement")).await?;
     let outcome = client.get_json(&format!("/entries/{id}/outcome")).await?;
+    let (state, waits_for) = state(client, id, &outcome).await?;
+    let time = client.get_json(&format!("/checkpoints/{}", outcome["height"])).await?["time"].take();
     let statement = SignedStatement::parse(&bytes).context("the node gave no statement")?;
     let body = tally_evidence::cbor::decode(&statement.payload).map_or(Value::Null, |body| to_json(&body));
-    let json = json!({
+    let private = private_fields(client, &outcome["entry"], &body).await?;
+    let mut json = json!({
         "statement": statement.id.to_string(), "signer": statement.issuer, "key": statement.key.to_string(),
         "subject": statement.subject, "ledger": statement.audience, "bytes": bytes.len(), "body": body, "outcome": outcome,
-        "state": if outcome["refusal"] == 0 { "final" } else { "refused" },
+        "state": state, "time": time,
     });
-    let mut text = format!("entry {}  block {}\n", word(&outcome["entry"]), word(&outcome["height"]));
-    for name in ["state", "statement", "signer", "key", "subject"] {
-        let _ = writeln!(text, "{name:<12} {}", word(&json[name]));
+    for (name, value) in [("waits_for", waits_for.map(Value::from)), ("private", private.clone())] {
+        if let Some(value) = value {
+            json[name] = value;
+        }
+    }
+    let (entry, height) = (word(&outcome["entry"]), word(&outcome["height"]));
+    let mut text = format!("entry {entry}  block {height}  block time {}\n", word(&time));
+    for name in
+        ["state", "waits_for", "statement", "signer", "key", "subject"].into_iter().filter(|name| !json[name].is_null())
+    {
+        let _ = writeln!(text, "{:<12} {}", name.replace('_', " "), word(&json[name]));
     }
     let _ = writeln!(text, "{:<12} {}", "body", serde_json::to_string_pretty(&body)?.replace('\n', "\n             "));
+    for field in private.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        let _ = writeln!(text, "{:<12} {}: tally disclose {entry}", "private", word(&field["field"]));
+    }
     if statement.kind == StatementKind::Trigger {
         text += &how_good(&body);
     }
     text += &came_of_it(&outcome);
     Ok(Found::new(json, text))
+}
+
+/// What became of it, and what its receipt waits for; as in docs/formats/api.md, *What becomes of a statement*.
+async fn state(client: &Client, id: &str, outcome: &Value) -> Result<(String, Option<String>), Fault> {
+    match client.get_bytes(&format!("/entries/{id}")).await {
+        Err(RequestError::OnItsWay { state, text, .. }) => Ok((state, text.split(';').next().map(str::to_owned))),
+        // A node that follows has no key for receipts; what it shows it took from a block that is final or refused.
+        Ok(_) | Err(RequestError::Refused { status: 421, .. }) => {
+            Ok((if outcome["refusal"] == 0 { "final" } else { "refused" }.to_owned(), None))
+        }
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// The private fields of a call, when it has any.
+async fn private_fields(client: &Client, entry: &Value, body: &Value) -> Result<Option<Value>, Fault> {
+    let is_private = |value: &Value| value.as_str().is_some_and(|text| text.parse::<Commitment>().is_ok());
+    if !body["args"].as_object().is_some_and(|args| args.values().any(is_private)) {
+        return Ok(None);
+    }
+    match client.get_json(&format!("/entries/{entry}/private")).await {
+        Ok(mut found) => Ok(Some(found["fields"].take())),
+        // Not for everybody who may see the entry.
+        Err(RequestError::Refused { status: 403, .. }) => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
 /// What a trigger says of its own evidence.

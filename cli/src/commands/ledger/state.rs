@@ -18,6 +18,9 @@ KEY is one of
   party:ID  revoked:PARTY  device:ID  anchor:DEVICE  account:ID  agreement:ID
   open:CONTRACT/VALUE/…   the open agreement with these values of the contract's `key:`
   permit:NUMBER  burnt:NUMBER  policy:OWNER/ID  barred:OWNER/PARTY  quarantine:device/ID  quarantine:agent/ID
+  private:ENTRY/FIELD     a private field that is kept     purged:ENTRY/FIELD   one that was purged
+  past:party/ID/N  past:device/ID/N  visibility:party/ID  visibility:device/ID  recovery:PARTY  offer:DEVICE
+  fingerprint:DEVICE/KIND
   hex:BYTES               any other (docs/formats/state.md)
 Examples:
   tally ledger state --absent revoked:agent-01

@@ -16,6 +16,8 @@ use tally_ledger_client::{Client, RequestError, Timeouts};
 use tally_model::Timestamp;
 use tally_projection::{SqlLimits, guarded, instant, reaching_back};
 
+/// Kinds of statements, as the projection has them.
+const ENTRY_KINDS: [&str; 4] = ["trigger", "call", "anchor", "batch"];
 /// A page with proofs, or an SQL question, takes the node its time.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
@@ -86,8 +88,8 @@ enum QueryCommand {
         /// Of this agreement
         #[arg(long, value_name = "ID")]
         agreement: Option<String>,
-        /// trigger, call, anchor or batch
-        #[arg(long)]
+        /// Only statements of this kind
+        #[arg(long, value_parser = ENTRY_KINDS)]
         kind: Option<String>,
         #[command(flatten)]
         page: Page,
@@ -166,7 +168,37 @@ fn begin(text: &str) -> Result<i64, String> {
     found.ok_or_else(|| "write 2026-11-21T14:00:00Z, or how far back: 12h, 30d, 3w, 2mo, 1y".to_owned())
 }
 
+/// One question at a time, and one that can have an answer.
+fn one_question(args: &QueryArgs) -> Result<(), Fault> {
+    let time = match (&args.sql, &args.command) {
+        (None, None) => {
+            return Err("nothing is asked: name a question (`tally query --help` lists them) or --sql".into());
+        }
+        (Some(_), Some(_)) => return Err("--sql is a question of its own; leave out the other one".into()),
+        (Some(sql), None) if sql.trim().is_empty() => {
+            return Err("--sql is empty; write one SELECT (docs/operator/query.md lists the views)".into());
+        }
+        (Some(_), None) if args.shown.proofs => {
+            return Err(
+                "--proofs cannot prove what SQL says; ask `agreements`, `entries`, `history` or `orders`".into()
+            );
+        }
+        (Some(_), None) => return Ok(()),
+        (None, Some(QueryCommand::Agreements { which, .. } | QueryCommand::Entries { which, .. })) => &which.time,
+        (None, Some(QueryCommand::History { time, .. })) => time,
+        (None, Some(QueryCommand::Orders(counted) | QueryCommand::Success(counted))) => &counted.which.time,
+    };
+    if let (Some(since), Some(until)) = (time.since, time.until)
+        && since > until
+    {
+        let [since, until] = [since, until].map(Timestamp::from_micros);
+        return Err(format!("--since {since} is behind --until {until}; swap them").into());
+    }
+    Ok(())
+}
+
 pub fn run(args: &QueryArgs, json: bool) -> Result<Answer, Fault> {
+    one_question(args)?;
     if let (Some(sql), Some(file)) = (&args.sql, &args.file) {
         return of_file(file, sql, args.shown.csv, json);
     }
@@ -176,7 +208,7 @@ pub fn run(args: &QueryArgs, json: bool) -> Result<Answer, Fault> {
         match (&args.sql, &args.command) {
             (Some(sql), _) => client.post_json("/query/sql", &json!({"sql": sql})).await.map(|answer| (answer, "rows")),
             (None, Some(command)) => ask(&client, command, args.shown.proofs).await,
-            (None, None) => Ok((Value::Null, "rows")),
+            (None, None) => Ok((Value::Null, "rows")), // `one_question` let none through
         }
     };
     let runtime = runtime()?;
@@ -311,7 +343,12 @@ fn show(answer: &Value, what: &str, csv: bool, json: bool) -> Result<(), Fault> 
         return print_json(answer);
     }
     if csv {
-        return table::csv(answer, what);
+        print!("{}", table::csv(answer, what)?);
+        // Nothing but rows belongs into the table itself.
+        if let Some(more) = table::more(answer) {
+            eprintln!("{more}");
+        }
+        return Ok(());
     }
     print!("{}", table::text(answer, what));
     Ok(())

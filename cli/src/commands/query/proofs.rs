@@ -27,7 +27,7 @@ impl Checked {
     pub fn words(&self) -> String {
         let mut text = format!("proofs: {} rows hold", self.proved);
         if self.without > 0 {
-            text += &format!(", {} came without any", self.without);
+            text += &format!(", {} came without any; narrow the question to at most 100", self.without);
         }
         for fault in self.faults.iter().take(10) {
             text += &format!("\nDOES NOT HOLD: {fault}");
@@ -40,7 +40,16 @@ impl Checked {
 pub fn check(answer: &Value, what: &str, key: &VerifyingKey) -> Checked {
     let mut checked = Checked::default();
     // An aggregate is proved by the agreements that were counted.
-    let (answer, what) = if what == "groups" { (&answer["behind"], "agreements") } else { (answer, what) };
+    let (answer, what) = if what == "groups" {
+        let counted: u64 =
+            answer["groups"].as_array().into_iter().flatten().filter_map(|group| group["count"].as_u64()).sum();
+        let shown = answer["behind"]["agreements"].as_array().map_or(0, Vec::len);
+        // Only so many are proved at once: sums over more than those are the node's word.
+        checked.without = usize::try_from(counted).unwrap_or(usize::MAX).saturating_sub(shown);
+        (&answer["behind"], "agreements")
+    } else {
+        (answer, what)
+    };
     for row in answer[what].as_array().into_iter().flatten() {
         let proof = &row["proof"];
         if proof.is_null() {

@@ -66,21 +66,37 @@ pub fn text(answer: &Value, what: &str) -> String {
     };
     let mut text = layout(&titles, &cells);
     let height = |name: &str| word(&answer[name]);
-    let _ = write!(text, "{} rows, of block {}", rows.len(), height("height"));
+    let (count, rows) = (rows.len(), if rows.len() == 1 { "row" } else { "rows" });
+    let _ = write!(text, "{count} {rows}, of block {}", height("height"));
     if answer["behind_blocks"].as_u64().is_some_and(|behind| behind > 0) {
         let _ = write!(text, " ({} blocks behind the ledger)", height("behind_blocks"));
-    }
-    if answer["is_cut"] == true {
-        text += "; there are more: narrow the question";
     }
     if columns(what).is_some() {
         text += "; times are block time, by the ledger's clock";
     }
     text.push('\n');
-    if let Some(next) = answer["next"].as_str() {
-        let _ = writeln!(text, "older ones: the same with --cursor {next}");
+    for said in more(answer).into_iter().chain(unknown_words(answer)) {
+        text += &said;
+        text.push('\n');
     }
     text
+}
+
+/// How to get at the rows that are not in the answer, when there are any.
+pub fn more(answer: &Value) -> Option<String> {
+    if answer["is_cut"] == true {
+        return Some("there are more rows than these: narrow the question".to_owned());
+    }
+    answer["next"].as_str().map(|next| format!("older ones: the same with --cursor {next}"))
+}
+
+/// What was counted by and nothing that was counted has: a slip of the pen, most likely.
+fn unknown_words(answer: &Value) -> Option<String> {
+    let groups = answer["groups"].as_array().filter(|groups| !groups.is_empty())?;
+    let words = answer["by"].as_array()?.iter().filter_map(Value::as_str);
+    let nobody_has = |word: &&str| groups.iter().all(|group| group[*word].is_null());
+    let words: Vec<_> = words.filter(nobody_has).map(|word| format!("`{word}`")).collect();
+    (!words.is_empty()).then(|| format!("none of these agreements has a role or field {}", words.join(", ")))
 }
 
 type Cells = (Vec<String>, Vec<Vec<String>>);
@@ -132,9 +148,9 @@ fn cell(row: &Value, name: &str) -> String {
     }
 }
 
-/// One line without control characters: what is shown was written by others, and a terminal obeys escapes.
+/// A cell of one line.
 fn plain(value: &Value) -> String {
-    let shown: String = word(value).chars().map(|letter| if letter.is_control() { '\u{b7}' } else { letter }).collect();
+    let shown = word(value);
     if shown.chars().count() <= WIDTH_MAX {
         return shown;
     }
@@ -160,9 +176,9 @@ fn layout(titles: &[String], rows: &[Vec<String>]) -> String {
 }
 
 /// All columns of all rows; objects as JSON.
-pub fn csv(answer: &Value, what: &str) -> Result<(), Fault> {
+pub fn csv(answer: &Value, what: &str) -> Result<String, Fault> {
     let rows = answer[what].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    let mut writer = csv::Writer::from_writer(Vec::new());
     let exact = |value: &Value| match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -180,8 +196,7 @@ pub fn csv(answer: &Value, what: &str) -> Result<(), Fault> {
             writer.write_record(names.iter().map(|name| exact(&row[name.as_str()])))?;
         }
     }
-    writer.flush()?;
-    Ok(())
+    Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
 #[cfg(test)]
@@ -202,7 +217,7 @@ mod tests {
             lines[1],
             "mo-2 maintenance-order confirmed press-01 leak·[31m 2026-11-21 14:00:00 UTC - 0.00 EUR 900.00 EUR"
         );
-        let end = "1 rows, of block 7 (2 blocks behind the ledger); times are block time, by the ledger's clock";
+        let end = "1 row, of block 7 (2 blocks behind the ledger); times are block time, by the ledger's clock";
         assert_eq!(lines[2], end);
         assert_eq!(lines[3], "older ones: the same with --cursor a1.mo-1");
     }

@@ -26,6 +26,9 @@ use tally_projection::{Database, Fault, instant, reaching_back};
 const WAIT: Duration = Duration::from_secs(5);
 /// Rows with proofs in one answer.
 const PROOFS_MAX: usize = 100;
+/// Kinds of statements, as the projection has them.
+const ENTRY_KINDS: [&str; 4] = ["trigger", "call", "anchor", "batch"];
+const ENTRY_KINDS_HINT: &str = "kind of entries is `trigger`, `call`, `anchor` or `batch`";
 /// What counts as success when nobody says: the good end of the maintenance order.
 const SUCCESS: &str = "confirmed";
 
@@ -66,6 +69,9 @@ type Asked = Result<Query<Wanted>, QueryRejection>;
 
 async fn entries(State(api): State<Api>, caller: Extension<Caller>, asked: Asked) -> Result<Json<Value>, Problem> {
     let wanted = read(asked)?;
+    if let Some(kind) = wanted.kind.as_deref().filter(|kind| !ENTRY_KINDS.contains(kind)) {
+        return Err(Problem::bad_request("query", format!("kind=`{}`", cut(kind)), ENTRY_KINDS_HINT));
+    }
     list(api, caller.0, wanted, "entries", ask::entries, proofs::entries).await
 }
 
@@ -287,6 +293,12 @@ fn filter(wanted: &Wanted) -> Result<Filter, Problem> {
         let begin = reaching_back(now(), last);
         let begin = begin.ok_or_else(|| Problem::bad_request("query", format!("last=`{}`", cut(last)), HINT))?;
         from = Some(begin.as_micros());
+    }
+    if let (Some(begin), Some(end)) = (from, to)
+        && begin > end
+    {
+        let [begin, end] = [begin, end].map(Timestamp::from_micros);
+        return Err(Problem::bad_request("query", format!("from={begin} is behind to={end}"), "swap them"));
     }
     let Wanted { device, party, contract, state, agreement, kind, .. } = wanted.clone();
     Ok(Filter { device, party, contract, state, agreement, kind, from, to })
