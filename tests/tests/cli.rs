@@ -421,7 +421,7 @@ async fn an_order_is_shown_accepted_and_proved() {
     let shown = tally(&["verify", &file, "--ledger-key", &ledger_key]).await.is(0);
     shown
         .says("Every link holds")
-        .says("by the device's clock")
+        .says("as received: none of its own") // it speaks Modbus
         .says("by the agent's clock")
         .says("by the ledger's clock");
     let checked = tally(&["verify", &file, "--ledger-key", &ledger_key, "--json"]).await.is(0).json();
