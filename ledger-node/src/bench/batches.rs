@@ -9,7 +9,7 @@
 use super::baseline::baseline_sync;
 use super::fast::{IN_FLIGHT, Receipts, run_fast};
 use super::load::Statement;
-use super::numbers::{cpu_seconds, percentile};
+use super::numbers::{cores, cpu_seconds, percentile};
 use super::{BenchError, BenchOptions, block_sizes};
 use crate::engine::{Engine, EngineConfig};
 use crate::order::Phases;
@@ -124,7 +124,7 @@ fn sealed(
     options: &BenchOptions,
     opens_orders: bool,
 ) -> Result<(Vec<Vec<Statement>>, usize), BenchError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let size = BATCH_TRIGGERS_MAX as usize;
     let batches = options.triggers.div_ceil(size).max(options.agents);
     let lane = |core: usize| -> Result<Vec<Statement>, BenchError> {

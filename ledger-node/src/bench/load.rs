@@ -24,6 +24,11 @@ impl<'a> Load<'a> {
         Self { plant, devices, numbers: vec![0; agents], sealed: 0 }
     }
 
+    /// Triggers sealed so far.
+    pub(super) const fn sealed(&self) -> usize {
+        self.sealed
+    }
+
     /// So many more triggers in a lane for each core; an agent's are all in one lane, in order.
     pub(super) fn lanes(&mut self, count: usize, cores: usize) -> Result<Lanes, BenchError> {
         let mut wanted = vec![Vec::with_capacity(count / cores + 1); cores];

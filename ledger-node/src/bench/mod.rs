@@ -39,16 +39,14 @@ use baseline::{baseline_sync, baseline_verify};
 use contention::contention;
 use fast::{IN_FLIGHT, Receipts, run_fast};
 use load::{Lanes, Load};
-use numbers::{cpu_seconds, mean, percentile};
-use paced::run_paced;
+use numbers::{cores, cpu_seconds, mean, percentile};
+use paced::{run_seconds, run_shares};
 use projected::projected;
 use std::path::Path;
 use std::time::Instant;
 
 /// Triggers a second of a ledger that has hardly anything to do.
 const IDLE_PACE: f64 = 100.0;
-/// Shares of the capacity at which waiting is measured.
-const SHARES: [f64; 3] = [0.1, 0.5, 0.9];
 /// Share of the fast part's triggers that are submitted once more with receipts.
 const RECEIPTED: usize = 4;
 /// Statements of the verification baseline.
@@ -64,7 +62,7 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
         return Err(BenchError::NotEmpty(dir.to_owned()));
     }
     let plant = Plant::new("bench", options.agents, options.devices)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let mut load = Load::new(&plant, options.agents, options.devices);
     let engine = open(&dir.join("ledger"), &plant, options)?;
     let lanes = load.lanes(options.triggers, cores)?;
@@ -73,12 +71,8 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
     let lanes = load.lanes(options.triggers / RECEIPTED, cores)?;
     let began = Instant::now();
     let receipted = run_fast(&engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64();
-    let mut paced = Vec::new();
-    for per_second in [IDLE_PACE].into_iter().chain(SHARES.map(|share| share * receipted)) {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some thousands
-        let count = (per_second * f64::from(options.paced_seconds)) as usize;
-        paced.push(run_paced(&engine, load.lanes(count, cores)?, per_second)?);
-    }
+    let mut paced = vec![run_seconds(&engine, &mut load, IDLE_PACE, options.paced_seconds)?];
+    paced.extend(run_shares(&engine, &mut load, receipted, options.paced_seconds)?);
     engine.close();
     let syncs = baseline_sync(&dir.join("baseline"), fast.bytes as f64 / fast.blocks.len().max(1) as f64)?;
     let contention =

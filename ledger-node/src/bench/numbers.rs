@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+/// Cores this process may use.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Processor time of this process so far; 0 where the system does not say.
 pub(super) fn cpu_seconds() -> f64 {
     stat_seconds(Path::new("/proc/self/stat"))

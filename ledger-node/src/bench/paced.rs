@@ -1,8 +1,9 @@
 //! Submission at a steady pace, below what there is room for: how long a client waits for its final receipt.
 
+use super::BenchError;
 use super::fast::is_done;
-use super::numbers::percentile;
-use super::{BenchError, load::Lanes, load::Statement};
+use super::load::{Lanes, Load, Statement};
+use super::numbers::{cores, percentile};
 use crate::engine::{Committed, Engine, Ticket};
 use crate::{NotNow, SubmitError};
 use serde::Serialize;
@@ -13,6 +14,8 @@ use tokio::sync::oneshot;
 
 /// Pause before a statement that was told to come again is sent again.
 const AGAIN: Duration = Duration::from_millis(1);
+/// Shares of the capacity at which waiting is measured.
+const SHARES: [f64; 3] = [0.1, 0.5, 0.9];
 
 /// How long clients waited at one pace.
 #[derive(Debug, Clone, Serialize)]
@@ -23,13 +26,15 @@ pub struct Paced {
     pub p50_ms: f64,
     /// The same.
     pub p99_ms: f64,
+    /// The longest that anybody waited: what a merge of index files or a slow sync of the disk costs.
+    pub longest_ms: f64,
     /// Triggers so measured.
     pub triggers: usize,
 }
 
 /// Submits `per_second` triggers a second, whatever becomes of those before, and makes the receipt of each. Time counts from
 /// when a trigger was due, not from when it was let in: who has to wait before the door waits, too.
-pub(super) fn run_paced(engine: &Engine, lanes: Lanes, per_second: f64) -> Result<Paced, BenchError> {
+fn run_paced(engine: &Engine, lanes: Lanes, per_second: f64) -> Result<Paced, BenchError> {
     let total: usize = lanes.iter().map(Vec::len).sum();
     let waits = std::thread::scope(|scope| {
         let threads: Vec<_> = lanes
@@ -49,7 +54,30 @@ pub(super) fn run_paced(engine: &Engine, lanes: Lanes, per_second: f64) -> Resul
         Ok::<_, BenchError>(waits)
     })?;
     let (p50_ms, p99_ms) = (percentile(&waits, 0.50), percentile(&waits, 0.99));
-    Ok(Paced { per_second, p50_ms, p99_ms, triggers: waits.len() })
+    let longest_ms = waits.iter().copied().fold(0.0, f64::max);
+    Ok(Paced { per_second, p50_ms, p99_ms, longest_ms, triggers: waits.len() })
+}
+
+/// [`run_paced`] for so many seconds at each of [`SHARES`] of `capacity`, in triggers a second.
+pub(super) fn run_shares(
+    engine: &Engine,
+    load: &mut Load<'_>,
+    capacity: f64,
+    seconds: u32,
+) -> Result<Vec<Paced>, BenchError> {
+    SHARES.iter().map(|share| run_seconds(engine, load, share * capacity, seconds)).collect()
+}
+
+/// [`run_paced`] for so many seconds.
+pub(super) fn run_seconds(
+    engine: &Engine,
+    load: &mut Load<'_>,
+    per_second: f64,
+    seconds: u32,
+) -> Result<Paced, BenchError> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some thousands
+    let count = (per_second * f64::from(seconds)).max(1.0) as usize;
+    run_paced(engine, load.lanes(count, cores())?, per_second)
 }
 
 type Answer = (Instant, oneshot::Receiver<Committed>);

@@ -55,6 +55,16 @@ pub struct BenchReport {
     pub baseline_admissions_per_second: f64,
 }
 
+impl fmt::Display for Paced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { per_second, p50_ms, p99_ms, longest_ms, .. } = self;
+        write!(
+            f,
+            "submit → final receipt at {per_second:.0}/s: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, the longest {longest_ms:.0} ms"
+        )
+    }
+}
+
 impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ledger (solo): {:.0} sealed triggers/s admitted, executed and synced", self.per_second)?;
@@ -83,8 +93,8 @@ impl fmt::Display for BenchReport {
             self.loaded_p50_ms, self.loaded_p99_ms
         )?;
         writeln!(f, "  with the signed receipt of each: {:.0}/s", self.receipted_per_second)?;
-        for Paced { per_second, p50_ms, p99_ms, .. } in &self.paced {
-            writeln!(f, "  submit → final receipt at {per_second:.0}/s: p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms")?;
+        for paced in &self.paced {
+            writeln!(f, "  {paced}")?;
         }
         if let Some(found) = &self.contention {
             writeln!(

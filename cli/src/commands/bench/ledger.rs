@@ -67,9 +67,11 @@ fn throughput(report: &BenchReport, options: &BenchOptions) -> Figure {
 }
 
 fn waiting(report: &BenchReport) -> Figure {
-    let at = |Paced { per_second, p50_ms, p99_ms, .. }: &Paced| {
+    let at = |Paced { per_second, p50_ms, p99_ms, longest_ms, .. }: &Paced| {
         let share = per_second / report.receipted_per_second * 100.0;
-        format!("at {per_second:.0}/s ({share:.0} %): p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms")
+        format!(
+            "at {per_second:.0}/s ({share:.0} %): p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, the longest {longest_ms:.0} ms"
+        )
     };
     Figure {
         name: "submit → final receipt".into(),

@@ -119,7 +119,7 @@ pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
         (BenchWhat::Ledger, |dir, sizes| ledger(dir, sizes)),
         (BenchWhat::Path, |dir, sizes| path::measure(dir, sizes.seconds)),
         (BenchWhat::Memory, |dir, sizes| path::measure_memory(dir, sizes.seconds)),
-        (BenchWhat::Scale, |dir, sizes| scale::measure(dir, sizes.entries.unwrap_or(scale::ENTRIES))),
+        (BenchWhat::Scale, |dir, sizes| scale::measure(dir, sizes.entries.unwrap_or(scale::ENTRIES), sizes.seconds)),
         (BenchWhat::Registry, |dir, sizes| registry::measure(dir, sizes.devices.unwrap_or(registry::DEVICES))),
     ] {
         // `path` shows the memory of its agent as well: once is enough. `scale` and `registry` take minutes and gigabytes.

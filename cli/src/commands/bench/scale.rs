@@ -7,17 +7,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tally_ledger_node::bench::{BenchOptions, Opening, ScalePart, ScaleReport, ScaleWatch, bench_scale};
+use tally_ledger_node::bench::{BenchOptions, Opening, Paced, ScalePart, ScaleReport, ScaleWatch, bench_scale};
 
 /// Entries when nobody says otherwise.
 pub const ENTRIES: u64 = 1_000_000;
+/// Seconds at each pace: they grow the ledger on which they are measured.
+const PACED_SECONDS_MAX: u64 = 5;
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// Fills a ledger with `entries` triggers that each open an order, looks at it on the way, closes and opens it, and removes it; also when
+/// Fills a ledger with `entries` triggers that each open an order, looks at it on the way, at its marks for `seconds` at each steady pace
+/// too, closes and opens it, and removes it; also when
 /// it was stopped by Ctrl-C, or failed.
-pub fn measure(dir: &Path, entries: u64) -> Result<Vec<Figure>, Fault> {
-    let options = BenchOptions::default();
+pub fn measure(dir: &Path, entries: u64, seconds: u64) -> Result<Vec<Figure>, Fault> {
+    let options = BenchOptions {
+        paced_seconds: u32::try_from(seconds.min(PACED_SECONDS_MAX)).unwrap_or(1),
+        ..BenchOptions::default()
+    };
     let folder = dir.join("scale");
     if folder.exists() {
         return Err(
@@ -40,6 +46,7 @@ pub fn measure(dir: &Path, entries: u64) -> Result<Vec<Figure>, Fault> {
     Ok(vec![
         throughput(&report, (&first, last), &options),
         waiting(&first, last),
+        paced(&report, &options),
         memory(&report, last),
         disk(&report, last),
         opening(&report, last),
@@ -71,7 +78,8 @@ impl ScaleWatch for Shown {
 
 /// The first tenth, put together of the looks in it, and the last look.
 fn tenths(report: &ScaleReport, entries: u64) -> Option<(ScalePart, &ScalePart)> {
-    let first: Vec<_> = report.parts.iter().filter(|part| part.entries <= entries / 10 + entries / 100 + 1).collect();
+    let before = report.parts.iter().position(|part| part.entries >= entries / 10)?;
+    let first = &report.parts[..=before];
     let seconds: f64 = first.iter().map(|part| part.triggers as f64 / part.per_second).sum();
     let triggers: u64 = first.iter().map(|part| part.triggers).sum();
     let mut whole = (*first.last()?).clone();
@@ -143,6 +151,28 @@ fn waiting(first: &ScalePart, last: &ScalePart) -> Figure {
         ),
         promise: Some("flat within 20 % from 10,000 to 10 million entries"),
         method: "the same run; the queue is kept full, so most of it is waiting in line".into(),
+        baseline: None,
+    }
+}
+
+fn paced(report: &ScaleReport, options: &BenchOptions) -> Figure {
+    let marks = report.parts.iter().filter(|part| !part.paced.is_empty());
+    let looks = marks.map(|part| {
+        let at = |paced: &Paced| {
+            let Paced { per_second, p50_ms, p99_ms, longest_ms, .. } = paced;
+            format!("at {per_second:.0}/s p50 {p50_ms:.1}, p99 {p99_ms:.1}, the longest {longest_ms:.0} ms")
+        };
+        format!("\n    {:>10} entries: {}", part.entries, part.paced.iter().map(at).collect::<Vec<_>>().join("; "))
+    });
+    Figure {
+        name: "submit → final receipt while it grows, at steady paces".into(),
+        value: looks.collect(),
+        promise: Some("flat within 20 % from 10,000 to 10 million entries"),
+        method: format!(
+            "the same run: behind these looks, for {} s each, at 10 %, 50 % and 90 % of what the ledger took with receipts at the first of \
+             them; from when a trigger was due to when its signed receipt was there, its block fdatasynced",
+            options.paced_seconds
+        ),
         baseline: None,
     }
 }

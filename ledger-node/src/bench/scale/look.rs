@@ -1,12 +1,13 @@
 //! One look at a ledger that grows, and the counters it is made of.
 
+use super::super::Paced;
 use super::super::numbers::{cpu_seconds, percentile, thread_cpu_seconds, written_bytes};
 use crate::engine::Engine;
 use crate::order::Phases;
 use serde::Serialize;
 
 /// One look: since the one before, where nothing else is said.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ScalePart {
     /// Entries in the ledger behind it.
     pub entries: u64,
@@ -33,6 +34,8 @@ pub struct ScalePart {
     pub disk_bytes: u64,
     /// Memory of the process by now.
     pub memory: Memory,
+    /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of what the ledger took when it was small.
+    pub paced: Vec<Paced>,
     /// Closed and opened again there.
     pub opening: Option<Opening>,
 }
@@ -132,6 +135,7 @@ impl ScalePart {
             written_per_trigger: counters.written / count,
             disk_bytes: folder.and_then(|folder| crate::store::folder_disk_bytes(folder).ok()).unwrap_or(0),
             memory: Memory::now(),
+            paced: Vec::new(),
             opening: None,
         }
     }

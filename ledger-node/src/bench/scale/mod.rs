@@ -1,5 +1,6 @@
 //! What stays the same while a ledger grows: triggers that each open an order, as fast as the queue takes them, looked at on the way
-//! ([`ScalePart`]); at 10,000, 1 million and 10 million entries, and at the end, closed and opened again.
+//! ([`ScalePart`]); at 10,000, 1 million and 10 million entries, and at the end, also at the same steady paces everywhere ([`Paced`]),
+//! closed and opened again.
 //!
 //! **Method.** As in [`bench_triggers`](super::bench_triggers), but sealed on the fly in batches ([`BATCH`]) while the clock is stopped, so
 //! that the process holds the node and one batch. Memory is the whole process's, with what the bench needs.
@@ -10,10 +11,12 @@ mod report;
 pub use look::{Memory, Opening, PhaseMicros, ScalePart};
 pub use report::ScaleReport;
 
-use super::fast::{IN_FLIGHT, Receipts, run_fast};
-use super::load::Statement;
-use super::{BenchError, BenchOptions};
-use crate::engine::{Engine, EngineConfig};
+use super::fast::{Receipts, run_fast};
+use super::load::Load;
+use super::numbers::cores;
+use super::paced::run_shares;
+use super::{BenchError, BenchOptions, Paced};
+use crate::engine::Engine;
 use crate::testing::Plant;
 use look::Counters;
 use std::path::Path;
@@ -21,13 +24,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Triggers sealed at once.
-const BATCH: u64 = 20_000;
+const BATCH: usize = 20_000;
 /// Looks on the way, besides those at the marks.
 const PARTS: u64 = 10;
 /// Where a ledger is closed and opened again, besides at its end: the sizes of which something is promised.
 const MARKS: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 /// The look at a mark is at so many entries before it: the rate of the same number of entries at each, where there are so many.
 const WINDOW: u64 = 100_000;
+/// Triggers, each with its receipt, that say what the paces are shares of.
+const CAPACITY: usize = 50_000;
 
 /// Who watches a ledger being filled, and may stop it.
 pub trait ScaleWatch {
@@ -58,16 +63,23 @@ pub fn bench_scale(
     if std::fs::read_dir(dir)?.next().is_some() {
         return Err(BenchError::NotEmpty(dir.to_owned()));
     }
-    let mut run = Run { dir, options, stop, plant: Filling::new(options)? };
+    let plant = Plant::new("bench", options.agents, options.devices)?;
+    let load = Load::new(&plant, options.agents, options.devices);
+    let mut run = Run { dir, options, stop, plant: &plant, load, capacity: None };
     let mut engine = run.open()?;
     let (mut parts, mut folder) = (Vec::new(), Vec::new());
     for target in looks(entries) {
+        // What is sent at steady paces may have gone beyond it.
+        if run.sealed() >= target && target != entries {
+            continue;
+        }
         let mut part = run.fill(&engine, target, watch)?;
         if target == entries {
             let usage = engine.store().usage().map(|usage| usage.parts).unwrap_or_default();
             folder = usage.into_iter().map(|part| (part.place, part.what, part.bytes)).collect();
         }
         if target == entries || MARKS.contains(&target) {
+            part.paced = run.pace(&engine, entries)?;
             let (again, opening) = run.reopen(engine)?;
             (engine, part.opening) = (again, Some(opening));
         }
@@ -94,37 +106,55 @@ struct Run<'a> {
     dir: &'a Path,
     options: &'a BenchOptions,
     stop: &'a AtomicBool,
-    plant: Filling,
+    plant: &'a Plant,
+    load: Load<'a>,
+    /// Triggers a second with receipts, measured where paces are first asked for.
+    capacity: Option<f64>,
 }
 
 impl Run<'_> {
     fn open(&self) -> Result<Engine, BenchError> {
-        let plant = &self.plant.plant;
-        let mut config = EngineConfig::new("bench", self.dir.join("ledger"), plant.key.clone());
-        config.genesis = Some(plant.genesis()?);
-        config.block = self.options.block;
-        config.limits.in_flight_max = IN_FLIGHT;
-        config.limits.per_signer_per_second = 1_000_000;
-        Ok(Engine::open(config)?)
+        super::open(&self.dir.join("ledger"), self.plant, self.options)
+    }
+
+    fn sealed(&self) -> u64 {
+        self.load.sealed() as u64
     }
 
     /// Fills the ledger up to `target` triggers, and looks at it.
     fn fill(&mut self, engine: &Engine, target: u64, watch: &mut dyn ScaleWatch) -> Result<ScalePart, BenchError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut counters, mut waits) = (Counters::default(), Vec::new());
-        while self.plant.sealed < target {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(BenchError::Stopped(self.plant.sealed));
-            }
-            let lanes = self.plant.lanes(BATCH.min(target - self.plant.sealed), cores)?;
+        while self.sealed() < target {
+            self.go_on()?;
+            let missing = usize::try_from(target - self.sealed()).unwrap_or(BATCH);
+            let lanes = self.load.lanes(BATCH.min(missing), cores())?;
             let (before, began) = (Counters::now(engine), Instant::now());
             let answered = run_fast(engine, lanes, Receipts::NotAskedFor)?;
             let seconds = began.elapsed().as_secs_f64();
             counters.add(seconds, &before, &Counters::now(engine));
-            watch.progress(self.plant.sealed, answered.len() as f64 / seconds.max(f64::MIN_POSITIVE));
+            watch.progress(self.sealed(), answered.len() as f64 / seconds.max(f64::MIN_POSITIVE));
             waits.extend(answered);
         }
         Ok(ScalePart::new(engine, &counters, &waits))
+    }
+
+    /// How long clients wait at steady paces, the same at each mark.
+    fn pace(&mut self, engine: &Engine, entries: u64) -> Result<Vec<Paced>, BenchError> {
+        self.go_on()?;
+        let capacity = match self.capacity {
+            Some(capacity) => capacity,
+            None => {
+                let count = CAPACITY.min(usize::try_from(entries).unwrap_or(CAPACITY));
+                let (lanes, began) = (self.load.lanes(count, cores())?, Instant::now());
+                run_fast(engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64()
+            }
+        };
+        self.capacity = Some(capacity);
+        run_shares(engine, &mut self.load, capacity, self.options.paced_seconds)
+    }
+
+    fn go_on(&self) -> Result<(), BenchError> {
+        if self.stop.load(Ordering::Relaxed) { Err(BenchError::Stopped(self.sealed())) } else { Ok(()) }
     }
 
     /// Closes the ledger and opens it again, until the next trigger is durable.
@@ -133,53 +163,11 @@ impl Run<'_> {
         engine.close();
         let close_seconds = closing.elapsed().as_secs_f64();
         drop(engine);
-        let next = self.plant.next()?;
+        let next = self.load.lanes(1, 1)?;
         let opening = Instant::now();
         let engine = self.open()?;
-        run_fast(&engine, vec![vec![next]], Receipts::NotAskedFor)?;
+        run_fast(&engine, next, Receipts::NotAskedFor)?;
         Ok((engine, Opening { close_seconds, open_seconds: opening.elapsed().as_secs_f64() }))
-    }
-}
-
-/// The plant, and how far its agents have counted.
-struct Filling {
-    plant: Plant,
-    devices: usize,
-    numbers: Vec<u64>,
-    sealed: u64,
-}
-
-impl Filling {
-    fn new(options: &BenchOptions) -> Result<Self, BenchError> {
-        let plant = Plant::new("bench", options.agents, options.devices)?;
-        Ok(Self { plant, devices: options.devices, numbers: vec![0; options.agents], sealed: 0 })
-    }
-
-    /// The next trigger.
-    fn next(&mut self) -> Result<Statement, BenchError> {
-        Ok(self.lanes(1, 1)?.into_iter().flatten().next().unwrap_or_default())
-    }
-
-    /// `count` triggers for `cores` threads; an agent's are all on one, in order.
-    fn lanes(&mut self, count: u64, cores: usize) -> Result<Vec<Vec<Statement>>, BenchError> {
-        let mut planned = vec![Vec::new(); cores];
-        for trigger in self.sealed..self.sealed + count {
-            let device = usize::try_from(trigger).unwrap_or(usize::MAX) % self.devices;
-            let agent = self.plant.agent_of(device);
-            planned[agent % cores].push((device, self.numbers[agent], trigger));
-            self.numbers[agent] += 1;
-        }
-        self.sealed += count;
-        let plant = &self.plant;
-        let seal = |(device, number, trigger): (usize, u64, u64)| -> Result<Statement, BenchError> {
-            Ok(plant.worn(device, number, &format!("fault-{trigger}"))?.into())
-        };
-        std::thread::scope(|scope| {
-            let seal = &seal;
-            let start = |lane: Vec<_>| scope.spawn(move || lane.into_iter().map(seal).collect::<Result<Vec<_>, _>>());
-            let threads: Vec<_> = planned.into_iter().map(start).collect();
-            threads.into_iter().map(|thread| thread.join().map_err(|_| BenchError::Thread)?).collect()
-        })
     }
 }
 
@@ -205,7 +193,7 @@ mod tests {
     }
 
     fn few() -> BenchOptions {
-        BenchOptions { agents: 4, devices: 8, ..BenchOptions::default() }
+        BenchOptions { agents: 4, devices: 8, paced_seconds: 0, ..BenchOptions::default() }
     }
 
     #[test]
@@ -218,8 +206,10 @@ mod tests {
         assert_eq!((&heard.looks, heard.progress.last()), (&entries, Some(&60)));
         assert!(report.parts.iter().all(|part| part.per_second > 0.0 && part.memory.resident > part.memory.anonymous));
         assert!(report.parts.iter().all(|part| part.disk_bytes > 0 && part.phases.log > 0.0));
-        let opened = report.parts.iter().filter(|part| part.opening.is_some()).count();
-        assert_eq!(opened, 1, "at its end");
+        let opened: Vec<_> = report.parts.iter().filter(|part| part.opening.is_some()).collect();
+        assert_eq!(opened.len(), 1, "at its end");
+        assert_eq!(opened[0].paced.len(), 3);
+        assert!(opened[0].paced.iter().all(|paced| paced.triggers == 1 && paced.longest_ms >= paced.p99_ms));
         assert!(report.folder.iter().any(|(place, ..)| place.starts_with("tree/")), "{report}");
         let again = bench_scale(dir.path(), 60, &few(), &go, &mut ());
         assert!(matches!(again, Err(BenchError::NotEmpty(_))));

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// What came out.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ScaleReport {
     /// The looks, in order.
     pub parts: Vec<ScalePart>,
@@ -38,12 +38,13 @@ impl fmt::Display for ScalePart {
         write!(f, "{:>7.1} {:>7.1} | {:>10.1} ", phases.log, phases.index, written_per_trigger / 1e3)?;
         let Memory { resident, anonymous } = self.memory;
         write!(f, "{:>8.0} {:>8.1} {:>8.1}", mb(self.disk_bytes), mb(resident), mb(anonymous))?;
-        match self.opening {
-            Some(Opening { close_seconds, open_seconds }) => {
-                write!(f, "  closed in {close_seconds:.2} s, open again in {open_seconds:.2} s")
-            }
-            None => Ok(()),
+        for paced in &self.paced {
+            write!(f, "\n             {paced}")?;
         }
+        if let Some(Opening { close_seconds, open_seconds }) = self.opening {
+            write!(f, "\n             closed in {close_seconds:.2} s, open again in {open_seconds:.2} s")?;
+        }
+        Ok(())
     }
 }
 
