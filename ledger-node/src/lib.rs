@@ -20,6 +20,7 @@ mod execute;
 pub mod follow;
 mod metrics;
 mod order;
+mod priority;
 mod private;
 mod projection;
 mod store;

@@ -2,6 +2,7 @@
 
 use super::{Committed, Engine, Inner};
 use crate::execute::BATCH_EXECUTED;
+use crate::priority::give_way;
 use crate::private::PrivateError;
 use crate::store::{CommitError, EntryPlace, IndexFault};
 use tally_evidence::{
@@ -37,6 +38,7 @@ impl Engine {
     /// # Errors
     /// [`ReadError::Entry`] when the tree does not hold it; [`ReadError::NoKey`].
     pub fn receipt(&self, committed: &Committed) -> Result<Vec<u8>, ReadError> {
+        give_way();
         let Committed { id, entry, size, subject, .. } = committed;
         let proof = self.inner.store.inclusion(id, *entry, *size)?;
         let (path, root) = proof.ok_or(ReadError::Entry(*entry))?;

@@ -3,6 +3,7 @@
 use super::{Committed, Engine, Inner, NodeState};
 use crate::admit::{CheckedStatement, NotNow, OnItsWay, Refused, Reserved, check_seal, parse};
 use crate::order::NotQueued;
+use crate::priority::give_way;
 use crate::store::{CommitError, EntryPlace, IndexFault};
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,6 +62,7 @@ impl Engine {
 
     /// The same for a statement with openings of its private fields, which are on the disk before it is queued.
     pub(super) fn admit_with(&self, statement: Arc<[u8]>, openings: &[Vec<u8>]) -> Result<Ticket, SubmitError> {
+        give_way();
         let admitted = self.inner.admit(statement, openings);
         match &admitted {
             Ok(Ticket::Known(_)) => self.inner.metrics.repeated.inc(),
