@@ -454,6 +454,32 @@ async fn an_order_is_shown_accepted_and_proved() {
     let stamped = [&evidence[..], &["--timestamp", "http://127.0.0.1:1/tsr"]].concat();
     tally(&stamped).await.is(2).says("asking http://127.0.0.1:1/tsr");
     assert!(!nothing.exists());
+    the_auditors_manual(&site, &node, &agent).await;
+}
+
+/// Every `tally` line of the auditor's manual does what stands there, in the order in which it stands there.
+async fn the_auditors_manual(site: &Site, node: &str, agent: &str) {
+    let manual = std::fs::read_to_string(root().join("docs/operator/audit.md")).unwrap();
+    let here = site.outside().join("audit");
+    std::fs::create_dir(&here).unwrap();
+    std::fs::copy(site.dir().join("keys/node.pub.pem"), here.join("ledger.pub.pem")).unwrap();
+    std::os::unix::fs::symlink(site.dir().join("node.sock"), here.join("node.sock")).unwrap();
+    let program = PathBuf::from(tally_command(&[]).as_std().get_program());
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let lines: Vec<_> = manual.lines().filter(|line| line.starts_with("tally ")).collect();
+    assert!(lines.len() > 15, "{lines:?}");
+    for line in lines {
+        let mut command = tokio::process::Command::new("sh");
+        command
+            .args(["-c", line])
+            .current_dir(&here)
+            .env("PATH", &path)
+            .env("TALLY_NODE", node)
+            .env("TALLY_AGENT", agent);
+        let (code, said) = Process::says(command).await;
+        let expected = i32::from(line.contains("# 1:"));
+        assert_eq!(code, Some(expected), "{line}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,9 @@ pub struct NodeArgs {
 pub fn run(args: &NodeArgs) -> Result<Answer, Fault> {
     let config = NodeConfig::load(&args.config).context(args.config.display())?;
     runtime()?.block_on(async {
-        tally_ledger_node::run(config, on_signal_of_server()?).await.context("the node stopped")?;
+        tally_ledger_node::run(config, on_signal_of_server()?)
+            .await
+            .context(format_args!("the node of {} stopped", args.config.display()))?;
         Ok(Answer::Yes)
     })
 }

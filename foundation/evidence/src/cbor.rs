@@ -18,7 +18,7 @@ pub enum CborFault {
     #[error("not CBOR: {0}")]
     Syntax(String),
     /// Something after the end of the item.
-    #[error("{0} bytes after the end")]
+    #[error("{0} bytes after the end of the first CBOR item")]
     Trailing(usize),
     /// CBOR, but not in deterministic encoding (RFC 8949 §4.2.1).
     #[error("not in deterministic encoding (RFC 8949 §4.2.1)")]

@@ -30,8 +30,11 @@ pub(crate) fn verify(file: &[u8], pinned: Option<&VerifyingKey>) -> Report {
             if entry.disclosure.is_some() {
                 report.fails(about, Step::Readings, "a call has no readings");
             }
-            call =
-                Some((proved.about.clone(), body.clone(), format!("{}, block time {}", statement.issuer, proved.time)));
+            call = Some((
+                proved.about.clone(),
+                body.clone(),
+                format!("{} sealed, block time {}", statement.issuer, proved.time),
+            ));
         } else if body.contract.as_str() == "registry" {
             entry::check_call(about, body, statement, outcome, entry, ledger, &mut known, &mut report);
         } else {
@@ -52,7 +55,7 @@ fn show(about: &str, call: &CallBody, who: &str, openings: &[Vec<u8>], report: &
         report.fails(about, Step::Field, "the file shows no field");
     }
     for (_, opening) in opened {
-        report.holds(about, Step::Field, format!("`{}` is what {who} sealed", opening.name));
+        report.holds(about, Step::Field, format!("`{}` is what {who}", opening.name));
         report.story.push(format!("{} = {}", opening.name, words(&opening.value)));
     }
 }

@@ -52,7 +52,9 @@ pub async fn field(
         collect(
             engine,
             &caller.sight(engine)?,
-            &found.ok_or_else(|| Problem::not_found("field", text, "GET /entries/{id}/private lists them"))?,
+            &found.ok_or_else(|| {
+                Problem::not_found("field", text, "GET /entries/{id}/private (`tally disclose ENTRY`) lists them")
+            })?,
         )
     });
     let headers = [

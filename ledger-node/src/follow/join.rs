@@ -36,7 +36,7 @@ const LISTINGS_MAX: u32 = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// The source.
-    #[error("{0}; what was copied stays: run the same command again, and it goes on there")]
+    #[error("{0}; what was copied until then stays, and the same command goes on there")]
     Source(#[from] SourceFault),
     /// There is a ledger already.
     #[error("there is a ledger in {} already; join into an empty folder, or start a node on this one", .0.display())]

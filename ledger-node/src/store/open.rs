@@ -101,8 +101,8 @@ pub enum StoreOpenError {
     },
     /// A checkpoint was not sealed by this key.
     #[error(
-        "block {height} was not sealed by the key of this node ({source}); \
-         the key file belongs to another ledger, or the data folder does"
+        "block {height} was not sealed by the key given ({source}); \
+         the key belongs to another ledger, or the folder does: compare `key` and `data` in node.yaml"
     )]
     Key {
         /// The block.

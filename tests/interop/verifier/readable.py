@@ -29,7 +29,8 @@ def as_cbor(data):
         return data
     try:
         form = json.loads(data, object_pairs_hook=pairs)
-        need(form.pop("tallystick-json", None) == 1, "another JSON form")
+        number = form.pop("tallystick-json", None)
+        need(type(number) is int and number == 1, "another JSON form")
         return encode(take(form))
     except (ValueError, RecursionError) as fault:
         raise Fault(f"not the JSON form of an evidence file: {fault}") from fault

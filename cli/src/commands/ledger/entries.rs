@@ -160,10 +160,16 @@ fn table(rows: &[Value]) -> String {
     text
 }
 
-/// Kinds of events, from a list of kinds or of events.
+/// Kinds of events, from a list of kinds or of events; of many of one kind in a row how many (a genesis registers a plant).
 fn event_kinds(events: &Value) -> String {
     let kind = |event: &Value| word(if event.is_object() { &event["kind"] } else { event });
-    events.as_array().into_iter().flatten().map(kind).collect::<Vec<_>>().join(", ")
+    let kinds: Vec<_> = events.as_array().into_iter().flatten().map(kind).collect();
+    let counted = kinds.chunk_by(|one, next| one == next).filter_map(|same| match same {
+        [] => None,
+        [one] => Some(one.clone()),
+        [one, ..] => Some(format!("{} × {one}", same.len())),
+    });
+    counted.collect::<Vec<_>>().join(", ")
 }
 
 /// How good the agent's clock was when it sealed, as the trigger says it.

@@ -13,12 +13,13 @@ by itself. With the node stopped, these do it at once, and say whether they were
   tally ledger project --check   --config /etc/tallystick/node.yaml      exit code 0 only if every row is as the log says
 On a ledger whose old segments were pruned they are made of what was kept, and say from which block on they are complete: keep a copy of the
 tables, or bring the segments back first (`tally ledger import`).")]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["rebuild", "check"]))]
 pub struct ProjectArgs {
     /// Make them anew from the log
-    #[arg(long, required_unless_present = "check")]
+    #[arg(long)]
     rebuild: bool,
     /// Bring them up to the last block, make others anew beside them, and compare all rows
-    #[arg(long, conflicts_with = "rebuild")]
+    #[arg(long)]
     check: bool,
     /// The node's configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/tallystick/node.yaml")]

@@ -27,7 +27,8 @@ pub(super) async fn show(client: &Client) -> Result<Found, Fault> {
     text += &witness_for(&status["witness_for"]);
     text += &following(&status["following"]);
     if let Some(open) = status["alarms"].as_u64().filter(|open| *open > 0) {
-        let _ = writeln!(text, "{:<12} {open} not acknowledged: tally ledger alarms", "ALARMS");
+        let words = format!("{open} not acknowledged: tally ledger alarms");
+        let _ = writeln!(text, "{:<12} {}", "ALARMS", red(&words));
     }
     let _ = writeln!(text, "{:<12} {}", "projection", projection(&status["projection"]));
     status["checkpoint"] = checkpoint;
@@ -53,14 +54,14 @@ fn witnesses(status: &Value) -> String {
     }
     for witness in of {
         let state = match (witness["fault"].as_str(), witness["size"].as_u64()) {
-            (Some(fault), _) => format!("does not sign: {fault}"),
+            (Some(fault), _) => red(&format!("does not sign: {fault}")),
             (None, Some(size)) => format!("signed {size} entries"),
             (None, None) => "not asked yet".to_owned(),
         };
         let _ = writeln!(text, "{:<12} {}  {state}", "", word(&witness["name"]));
     }
     if let Some(alarm) = status["alarm"].as_str() {
-        let _ = writeln!(text, "{:<12} {alarm}", "ALARM");
+        let _ = writeln!(text, "{:<12} {}", "ALARM", red(alarm));
     }
     text
 }
@@ -73,7 +74,8 @@ fn witness_for(status: &Value) -> String {
             log["size"].as_u64().map_or("nothing cosigned yet".to_owned(), |size| format!("cosigned {size} entries"));
         let _ = writeln!(text, "{:<12} {}  {state}", "witness for", word(&log["origin"]));
         if let Some(alarm) = log["alarm"].as_str() {
-            let _ = writeln!(text, "{:<12} it has two histories: tally witness compare {alarm}", "ALARM");
+            let words = format!("it has two histories: tally witness compare {alarm}");
+            let _ = writeln!(text, "{:<12} {}", "ALARM", red(&words));
         }
     }
     text
