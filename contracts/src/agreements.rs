@@ -101,13 +101,25 @@ pub(crate) fn trigger(
     }
     let facts = word.facts(&device);
     let happening = Happening::Trigger(action, &facts);
-    let Some(agreement) = agreement else {
-        return open_by(run, (origin, &word.before), &contract, &device, &happening, &word.args);
-    };
-    match step(&contract, Cow::Borrowed(&agreement), &happening, &word.args, run.block.time, &Registered(run.state)) {
+    match agreement {
+        None => open_by(run, (origin, &word.before), &contract, &device, &happening, &word.args),
+        Some(agreement) => hear(run, (&contract, agreement), &happening, &word, origin, body),
+    }
+}
+
+/// The word reaches an open agreement; one that does not listen to it now notes it.
+fn hear(
+    run: &mut Run<'_, '_>,
+    (contract, agreement): (&Contract, Agreement),
+    happening: &Happening<'_>,
+    word: &Word,
+    origin: Origin,
+    body: &TriggerBody,
+) -> Result<(), Refusal> {
+    match step(contract, Cow::Borrowed(&agreement), happening, &word.args, run.block.time, &Registered(run.state)) {
         Ok(stepped) => {
             note_attesters(run, &agreement.id, agreement.steps, &word.before);
-            book_step::book(run, &contract, Some(&agreement), stepped, StepCause::Entry(origin))
+            book_step::book(run, contract, Some(&agreement), stepped, StepCause::Entry(origin))
         }
         Err(Refusal::WrongState { .. } | Refusal::GuardRefused { .. }) => {
             note_on(run, origin, agreement, body);

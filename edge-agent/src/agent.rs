@@ -10,8 +10,9 @@ use crate::certificates;
 use crate::config::AgentConfig;
 use crate::error::StoreError;
 use crate::gate::{Gate, Hands};
-use crate::ingest::LATE_BATCHES_MAX;
+use crate::ingest::{LATE_BATCHES_MAX, NewRules};
 use crate::links::{self, Identity, LinkError, Running, Surroundings, Taken};
+use crate::publish::Publishing;
 use crate::reload::{self, Load, Loaded};
 use crate::seal::Sealer;
 use crate::status::Status;
@@ -20,7 +21,6 @@ use crate::submit::{KeyError, LedgerKey};
 use crate::systemd;
 use crate::watch::{Watches, fingerprints};
 use std::sync::Arc;
-use std::time::Duration;
 use stop::{ingest_ended, submit_ended};
 use tally_connector_api::{Clock, ReadClockState, SINK_BATCHES_MAX, SystemClock};
 use tally_door::Bound;
@@ -29,8 +29,9 @@ use tally_mappings::{reserved_device, reserved_point};
 use tally_model::{ClockState, DeviceSpec, Timestamp};
 use tally_rules::Rule;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Why the agent does not run, or stopped by itself. It is then started again by whoever watches it.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +202,27 @@ struct Agent {
     clock: Arc<dyn Clock>,
 }
 
+/// What runs, and the strings by which it is led.
+struct Rooms {
+    running: Running,
+    /// The thread that keeps readings; gives how it ended.
+    ingest: oneshot::Receiver<Result<(), StoreError>>,
+    /// Triggers, anchors, the gate's reports.
+    submit: [JoinHandle<Result<(), StoreError>>; 3],
+    rules: mpsc::Sender<NewRules>,
+    devices: watch::Sender<Arc<Vec<DeviceSpec>>>,
+    api: JoinHandle<()>,
+    publishing: Publishing,
+    following: JoinHandle<()>,
+    watchdog: JoinHandle<()>,
+    /// Ends everything else once what is submitted has had its last chance.
+    quit: CancellationToken,
+    /// Ends what is submitted.
+    drain: CancellationToken,
+    /// Whoever drops the agent's future stops the agent: hard, but whole.
+    _guards: [DropGuard; 2],
+}
+
 /// Opening reads everything kept (about a second a gigabyte), so it is done where waiting is allowed.
 async fn open_stores(
     config: &AgentConfig,
@@ -244,62 +266,101 @@ impl Agent {
         mut reloading: Reloading,
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
+        let mut rooms = self.open_rooms(links, listener, watches, key, &reloading.requests).await?;
+        let devices = rooms.devices.borrow().len();
+        tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices, triggers = self.plant.rules.len(), "the agent runs");
+        let failed = self.look_after(&mut rooms, &mut reloading, &stop).await;
+        self.close_rooms(rooms, failed).await
+    }
+
+    /// Starts everything, links last: whoever takes in what they say is there by then.
+    async fn open_rooms(
+        &mut self,
+        links: Vec<links::Made>,
+        listener: Bound,
+        watches: Watches,
+        key: LedgerKey,
+        reloads: &mpsc::Sender<reload::Request>,
+    ) -> Result<Rooms, AgentError> {
         let clock = self.clock.clone();
         let (sink, source) = mpsc::channel(SINK_BATCHES_MAX);
         let (history, late) = mpsc::channel(LATE_BATCHES_MAX);
         let (sealed, sealed_seen) = watch::channel(self.stores.outbox().next_number());
         let (quit, drain) = (CancellationToken::new(), CancellationToken::new());
+        let guards = [quit.clone().drop_guard(), drain.clone().drop_guard()];
         let (rules, changes) = mpsc::channel(1);
         // From here on the devices stand there alone: 20,000 points are some megabytes.
         let (devices, devices_seen) = watch::channel(Arc::new(std::mem::take(&mut self.plant.devices)));
-        // Whoever drops this future stops the agent: hard, but whole.
-        let _guards = (quit.clone().drop_guard(), drain.clone().drop_guard());
 
         let hands = Arc::new(Hands::new(identity(&self.config)));
         let gate = Arc::new(self.gate(&key, &hands, devices_seen.clone()).await?);
-        let api = api::routes(Arc::new(self.api(reloading.requests.clone(), &gate, &listener)));
+        let api = api::routes(Arc::new(self.api(reloads.clone(), &gate, &listener)));
         let api = tokio::spawn(listener.serve(api, quit.clone()));
         let publishing = self.publish(&gate, sealed_seen.clone(), devices_seen, &clock, &quit)?;
-        let mut ingest = self.ingest(watches, (source, late), changes, sealed, publishing.live.clone(), clock.clone());
-        let mut submit_anchors = tokio::spawn(run_anchors(self.submit_anchors(&key), drain.clone()));
-        let submit = self.submit(key, sealed_seen, publishing.published.clone());
-        let mut submit = tokio::spawn(submit.run(drain.clone()));
-        let mut submit_reports = tokio::spawn(run_reports(gate.clone(), drain.clone()));
+        let ingest = self.ingest(watches, (source, late), changes, sealed, publishing.live.clone(), clock.clone());
+        let submit = self.submit_all(key, (sealed_seen, publishing.published.clone()), &gate, &drain);
         let taken = Arc::new(Taken::default());
         taken.recall(&self.stores.vault(), &links, clock.now())?;
-        let mut running =
-            Running::new(Surroundings { sink, history, clock, status: self.status.clone(), hands, taken });
+        let status = self.status.clone();
+        let mut running = Running::new(Surroundings { sink, history, clock, status, hands, taken });
         self.status.expect(&devices.borrow());
         running.start(links);
         let following = tokio::spawn(gate.follow(quit.clone()));
         let expiring = certificates::watch(self.certificates(), self.status.clone(), self.clock.clone(), quit.clone());
         tokio::spawn(expiring);
         let watchdog = systemd::started(self.status.clone(), quit.clone());
-        tracing::info!(agent = %self.config.name, plant = %self.plant.name, devices = devices.borrow().len(), triggers = self.plant.rules.len(), "the agent runs");
+        Ok(Rooms {
+            running,
+            ingest,
+            submit,
+            rules,
+            devices,
+            api,
+            publishing,
+            following,
+            watchdog,
+            quit,
+            drain,
+            _guards: guards,
+        })
+    }
 
-        let failed = loop {
+    /// Triggers, anchors, the gate's reports: what the ledger is told.
+    fn submit_all(
+        &self,
+        key: LedgerKey,
+        (sealed, published): (watch::Receiver<u64>, watch::Receiver<u64>),
+        gate: &Arc<Gate<Disk>>,
+        drain: &CancellationToken,
+    ) -> [JoinHandle<Result<(), StoreError>>; 3] {
+        let anchors = run_anchors(self.submit_anchors(&key), drain.clone());
+        let triggers = self.submit(key, sealed, published).run(drain.clone());
+        let reports = run_reports(gate.clone(), drain.clone());
+        [tokio::spawn(triggers), tokio::spawn(anchors), tokio::spawn(reports)]
+    }
+
+    /// Loads changed mappings until it is told to stop, or until a part ends by itself, which gives why.
+    async fn look_after(
+        &mut self,
+        rooms: &mut Rooms,
+        reloading: &mut Reloading,
+        stop: &CancellationToken,
+    ) -> Option<AgentError> {
+        let Rooms { running, ingest, submit: [submit, submit_anchors, submit_reports], rules, devices, .. } = rooms;
+        loop {
             tokio::select! {
-                () = stop.cancelled() => break None,
-                ended = &mut ingest => break Some(ingest_ended(ended)),
-                ended = &mut submit => break Some(submit_ended(ended)),
-                ended = &mut submit_anchors => break Some(submit_ended(ended)),
-                ended = &mut submit_reports => break Some(submit_ended(ended)),
+                () = stop.cancelled() => return None,
+                ended = &mut *ingest => return Some(ingest_ended(ended)),
+                ended = &mut *submit => return Some(submit_ended(ended)),
+                ended = &mut *submit_anchors => return Some(submit_ended(ended)),
+                ended = &mut *submit_reports => return Some(submit_ended(ended)),
                 Some(request) = reloading.reloads.recv() => {
-                    let answer = self.reload(reloading.load.as_ref(), &mut running, &rules, &devices).await;
+                    let answer = self.reload(reloading.load.as_ref(), running, rules, devices).await;
                     // Who asked may have gone; the log has it too.
                     let _ = request.send(answer);
                 }
             }
-        };
-        let result = self.wind_down(failed, running, ingest, [submit, submit_anchors, submit_reports], drain).await;
-        quit.cancel();
-        following.abort();
-        publishing.stopped().await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), api).await;
-        watchdog.abort();
-        let waiting = self.stores.outbox().pending();
-        tracing::info!(waiting, "the agent stopped; what waits in the outbox is submitted at the next start");
-        result
+        }
     }
 }
 

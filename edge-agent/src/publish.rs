@@ -136,25 +136,9 @@ pub fn start<S: Storage + Send + 'static>(
     let mut tasks = JoinSet::new();
     voice.tell_values(&mut tasks, broker.mode, node, batches, (stores.clone(), clock));
     voice.carry_out_commands(&mut tasks, &broker, &agent, gate, commands);
-    let triggers = triggers::Triggers {
-        stores,
-        status: voice.status.clone(),
-        sealed,
-        topics: voice.topics.clone(),
-        publisher: voice.publisher.clone(),
-        cursor: told,
-        published: published_sender,
-    };
-    tasks.spawn(triggers.run(first, voice.quit.clone()));
+    voice.tell_triggers(&mut tasks, stores, sealed, told, (first, published_sender));
+    voice.tell_events(&mut tasks, client, heard);
     let Voice { devices, topics, publisher, link, status, spool, quit } = voice;
-    let events = events::Events {
-        client,
-        status: status.clone(),
-        topics: topics.clone(),
-        publisher: publisher.clone(),
-        cursor: heard,
-    };
-    tasks.spawn(events.run(quit.clone()));
     let (broker, told_by) = (Connects::new(link), publisher.clone());
     tasks.spawn(states::States { status, devices, agent, topics, publisher: told_by, broker, quit }.run());
     Ok(Publishing { live: Some(live), published, tasks, publisher: Some(publisher), spool: Some(spool) })
@@ -201,6 +185,26 @@ impl Voice {
         tasks.spawn(drain.run(quit.clone()));
         // Its NDEATH and DISCONNECT are part of an orderly stop.
         tasks.spawn(async move { node.finished().await });
+    }
+
+    /// Triggers from number `first` on; `published` is told the number behind the last that SCADA has.
+    fn tell_triggers<S: Storage + Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        stores: Arc<Stores<S>>,
+        sealed: watch::Receiver<u64>,
+        cursor: Cursor,
+        (first, published): (u64, watch::Sender<u64>),
+    ) {
+        let (status, topics, publisher) = (self.status.clone(), self.topics.clone(), self.publisher.clone());
+        let triggers = triggers::Triggers { stores, status, sealed, topics, publisher, cursor, published };
+        tasks.spawn(triggers.run(first, self.quit.clone()));
+    }
+
+    /// What happened on the ledger.
+    fn tell_events(&self, tasks: &mut JoinSet<()>, client: Client, cursor: Cursor) {
+        let (status, topics, publisher) = (self.status.clone(), self.topics.clone(), self.publisher.clone());
+        tasks.spawn(events::Events { client, status, topics, publisher, cursor }.run(self.quit.clone()));
     }
 
     /// Commands of SCADA, where the configuration takes any; `commands` are those that came to the edge node.

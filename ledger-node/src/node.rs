@@ -215,39 +215,39 @@ impl Node {
         let alarms = Arc::new(alarms);
         let cosigning = Cosigning { witnesses, witness };
         let looking = alarms::watch(engine.clone(), Arc::clone(&alarms), cosigning.clone(), stop_serving.clone());
-        let looking = tokio::spawn(looking);
+        let mut tasks = vec![tokio::spawn(looking)];
         let router = api::router(engine.clone(), questions, cosigning, alarms, doorkeeper, stop_serving.clone());
-        let serving = bound.serve(router, stop_serving.clone());
-        let serving = tokio::spawn(serving);
-        let following = follow.map(|source| tokio::spawn(follow::run(engine.clone(), source, stop_serving.clone())));
-        let retaining = tokio::spawn(retain(engine.clone(), stop_serving.clone()));
-        let expiring = tokio::spawn(watch_certificates(expiry, stop_serving.clone()));
+        tasks.push(tokio::spawn(bound.serve(router, stop_serving.clone())));
+        tasks.extend(follow.map(|source| tokio::spawn(follow::run(engine.clone(), source, stop_serving.clone()))));
+        tasks.push(tokio::spawn(retain(engine.clone(), stop_serving.clone())));
+        tasks.push(tokio::spawn(watch_certificates(expiry, stop_serving.clone())));
         watch(&engine, &stop).await;
         notify(NotifyState::Stopping);
         // The queue first: what waits for its block is answered before the connections are closed.
         engine.stop();
         stop_serving.cancel();
-        serving.await?;
-        retaining.await?;
-        if let Some(following) = following {
-            following.await?;
+        for task in tasks {
+            task.await?;
         }
-        expiring.await?;
-        looking.await?;
         if let Some(asking) = asking {
             asking.wait().await;
         }
-        let failed = engine.state();
-        let close = move || {
-            // It reads the store until it has ended.
-            feed.into_iter().for_each(Feed::stop);
-            engine.close();
-        };
-        tokio::task::spawn_blocking(close).await?;
-        match failed {
-            NodeState::Failed(reason) => Err(NodeError::Failed(reason)),
-            _ => Ok(()),
-        }
+        close(engine, feed).await
+    }
+}
+
+/// Nobody asks any more: the store is closed, and what it failed of is told.
+async fn close(engine: Engine, feed: Option<Feed>) -> Result<(), NodeError> {
+    let failed = engine.state();
+    let close = move || {
+        // It reads the store until it has ended.
+        feed.into_iter().for_each(Feed::stop);
+        engine.close();
+    };
+    tokio::task::spawn_blocking(close).await?;
+    match failed {
+        NodeState::Failed(reason) => Err(NodeError::Failed(reason)),
+        _ => Ok(()),
     }
 }
 

@@ -199,7 +199,8 @@ fn sql_reads_and_does_nothing_else() {
         assert!(ask(&format!("SELECT {call}"), usual).is_ok(), "{call}");
     }
     assert!(ask("SELECT 'press-01' LIKE 'press-%' AND 'press-01' GLOB 'press-*'", usual).is_ok());
-    assert!(began.elapsed() < Duration::from_secs(10));
+    // Less than two seconds; by the product of their lengths it would be minutes, on a fast machine too.
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
     let cut = ask(many, SqlLimits { rows: 10, ..usual }).unwrap();
     assert!(cut.is_cut && cut.rows.len() == 10);

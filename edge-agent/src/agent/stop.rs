@@ -1,6 +1,6 @@
 //! How the agent ends: in order, or because a part of it died.
 
-use super::{Agent, AgentError};
+use super::{Agent, AgentError, Rooms};
 use crate::error::StoreError;
 use crate::links::Running;
 use crate::status::Alarm;
@@ -13,10 +13,27 @@ use tokio_util::sync::CancellationToken;
 
 /// After the last reading is safe, what is in the outbox gets this long for its receipt.
 const LAST_SUBMIT: Duration = Duration::from_secs(2);
+/// For the requests in hand.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl Agent {
+    /// Ends everything; `failed` is why, when nobody asked for it.
+    pub(super) async fn close_rooms(&self, rooms: Rooms, failed: Option<AgentError>) -> Result<(), AgentError> {
+        let Rooms { running, ingest, submit, api, publishing, following, watchdog, quit, drain, .. } = rooms;
+        systemd::stopping();
+        let result = self.wind_down(failed, running, ingest, submit, drain).await;
+        quit.cancel();
+        following.abort();
+        publishing.stopped().await;
+        let _ = tokio::time::timeout(LAST_ANSWERS, api).await;
+        watchdog.abort();
+        let waiting = self.stores.outbox().pending();
+        tracing::info!(waiting, "the agent stopped; what waits in the outbox is submitted at the next start");
+        result
+    }
+
     /// Sources first; then everything they said is kept and sealed; then it gets a last chance to be submitted.
-    pub(super) async fn wind_down(
+    async fn wind_down(
         &self,
         failed: Option<AgentError>,
         running: Running,
@@ -24,7 +41,6 @@ impl Agent {
         mut submit: [JoinHandle<Result<(), StoreError>>; 3],
         drain: CancellationToken,
     ) -> Result<(), AgentError> {
-        systemd::stopping();
         if let Some(fault) = failed {
             self.status.raise(Alarm::Failed, format!("failed: {fault}"));
             running.stop().await;

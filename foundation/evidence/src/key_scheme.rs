@@ -13,7 +13,8 @@
 //! **Which group.** `prefix ‖ 0x00 ‖ number >> 4` (eight bytes, big-endian) of the agreement or round in the key; see [`group_of`]. No
 //! group grows without end: of an agreement there are its record, its term, its account and its first steps.
 //! **Why other hashes.** A tree answers for keys by where they stand. If both schemes hashed alike, a way to the place that the
-//! other scheme gives a key would show that it is absent. As it is a root is of one scheme, and a proof fits no root of the other.
+//! other scheme gives a key would show that it is absent. As it is a root is of one scheme, and a proof fits no root of the other
+//! (but where a tree has one key alone, at a place that both give it: then every other key is absent from both).
 //! **No two keys share a place.** In a group there are fewer keys than 2⁸⁰, told apart by 192 bits; keys of no group by 255.
 
 use crate::state_tree::Leaf;

@@ -333,6 +333,9 @@ mod tests {
             }
             let [scattered, grouped] = trees.each_ref().map(StateTree::root);
             prop_assert_eq!(scattered == grouped, map.is_empty());
+            // A single leaf may have the same place in both: what is absent beside it is shown without a word of the scheme, and is true of both.
+            let is_at_one_place = |key: &Vec<u8>| KeyScheme::Scattered.key_hash(key) == KeyScheme::Grouped.key_hash(key);
+            let is_alike = map.len() <= 1 && map.keys().all(is_at_one_place);
             for (tree, other) in [(&trees[0], grouped), (&trees[1], scattered)] {
                 let (scheme, root) = (tree.scheme, tree.root());
                 let mut pairs: Vec<_> = map.iter().map(|(key, value)| (scheme.key_hash(key), sha256(value))).collect();
@@ -346,7 +349,7 @@ mod tests {
                     prop_assert!(proof.verify(&root, &key, lie).is_err());
                     prop_assert!(proof.verify(&root, &key, Some(b"other")).is_err());
                     // Nothing that holds in a tree of one scheme holds in the other's, neither what is there nor what is not.
-                    prop_assert!(map.is_empty() || proof.verify(&other, &key, value).is_err());
+                    prop_assert!(is_alike || proof.verify(&other, &key, value).is_err());
                 }
             }
         }

@@ -169,14 +169,7 @@ fn answer<T>(
         }
         shown.push(line(version, from, show(&version.record)));
     }
-    let Some((version, from)) = held else {
-        let when = at.map_or_else(String::new, |at| format!(" at height {at}"));
-        return Err(Problem::not_found(
-            "not-registered",
-            format!("`{name}` is not registered{when}"),
-            "GET /parties and GET /devices list who is",
-        ));
-    };
+    let (version, from) = held.ok_or_else(|| not_registered(name, at))?;
     let mut keys = resolve::version_keys(kind, name, versions, version);
     for key in proof {
         if !keys.contains(&key) {
@@ -192,6 +185,15 @@ fn answer<T>(
         answer.extend(more);
     }
     Ok(answer)
+}
+
+fn not_registered(name: &str, at: Option<u64>) -> Problem {
+    let when = at.map_or_else(String::new, |at| format!(" at height {at}"));
+    Problem::not_found(
+        "not-registered",
+        format!("`{name}` is not registered{when}"),
+        "GET /parties and GET /devices list who is",
+    )
 }
 
 /// The claims about those of the keys that may be shown, and why others may not.

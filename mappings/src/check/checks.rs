@@ -151,16 +151,7 @@ impl Checker<'_> {
             }
         }
         self.fits_kind(written, point, &site);
-        let frozen = written.frozen.as_ref().and_then(|frozen| self.frozen(frozen, &site.key("frozen")));
-        if let Some(frozen) =
-            frozen.filter(|frozen| frozen.lasting.saturating_mul(2) < every.saturating_mul(frozen.readings))
-        {
-            let least = every.saturating_mul(frozen.readings).div_f64(2.0);
-            let fault =
-                site.key("frozen").fault("so many readings take longer than is looked back, so nothing is ever found");
-            self.report(fault.warning().hint(format!("write fewer `readings`, or `for: {least:?}` or longer")));
-        }
-        checks.frozen = frozen.or(checks.frozen);
+        checks.frozen = self.frozen_within_sight(written, &site, every).or(checks.frozen);
         let replay = written.replay.as_ref().and_then(|replay| self.replay(replay, &site.key("replay")));
         checks.replay = replay.or(checks.replay);
         let skew = written.skew.as_ref().and_then(|text| self.skew(text, &site.key("skew")));
@@ -169,6 +160,24 @@ impl Checker<'_> {
         checks.limits = self.engineering_limits(written, &site).or(checks.limits);
         checks.redundant = self.redundant(written, point, &site.key("redundant"), kinds, is_complete);
         checks
+    }
+
+    /// `frozen`, with a warning where its readings take longer than is looked back.
+    fn frozen_within_sight(
+        &mut self,
+        written: &PointChecksWritten,
+        site: &Site<'_>,
+        every: Duration,
+    ) -> Option<Frozen> {
+        let frozen = written.frozen.as_ref().and_then(|frozen| self.frozen(frozen, &site.key("frozen")))?;
+        let lasts = every.saturating_mul(frozen.readings);
+        if frozen.lasting.saturating_mul(2) < lasts {
+            let fault =
+                site.key("frozen").fault("so many readings take longer than is looked back, so nothing is ever found");
+            let least = lasts.div_f64(2.0);
+            self.report(fault.warning().hint(format!("write fewer `readings`, or `for: {least:?}` or longer")));
+        }
+        Some(frozen)
     }
 
     /// Numbers change fast and have limits; yes/no values and texts do not. A yes/no value stands still by nature.

@@ -108,6 +108,16 @@ impl Checker<'_> {
             self.private_key(&site.key("user_key"), file);
         }
         security.insecure = written.insecure.unwrap_or(false);
+        self.one_whole_login(written, site);
+        if security.policy.is_deprecated() && !security.insecure {
+            let fault = site.key("policy").fault("this policy is deprecated: it rests on SHA-1");
+            let fault = fault.found(format!("`{}`", security.policy.word()));
+            self.report(fault.hint("write `policy: best`, or add `insecure: true` if the server can do no better"));
+        }
+    }
+
+    /// A user certificate comes with its key, and instead of a name.
+    fn one_whole_login(&mut self, written: &SecurityWritten, site: &Site<'_>) {
         match (&written.user_certificate, &written.user_key) {
             (Some(_), None) => {
                 self.report(
@@ -123,11 +133,6 @@ impl Checker<'_> {
                 self.report(fault.hint("keep one of them"));
             }
             _ => {}
-        }
-        if security.policy.is_deprecated() && !security.insecure {
-            let fault = site.key("policy").fault("this policy is deprecated: it rests on SHA-1");
-            let fault = fault.found(format!("`{}`", security.policy.word()));
-            self.report(fault.hint("write `policy: best`, or add `insecure: true` if the server can do no better"));
         }
     }
 }

@@ -192,50 +192,50 @@ impl Checker<'_> {
 }
 
 fn checked_model(name: &str, model: written::Model, wears: &BTreeSet<String>) -> Result<ModelConfig, String> {
-    let need = |value: Option<f64>, key: &str| {
-        value.filter(|value| value.is_finite()).ok_or_else(|| format!("model `{name}` needs the number `{key}`"))
-    };
-    let need_span = |value: Option<written::Span>, key: &str| {
-        value
-            .map(|span| span.0)
-            .filter(|span| !span.is_zero())
-            .ok_or_else(|| format!("model `{name}` needs the time `{key}`, for example `12s`"))
-    };
     match model.kind {
-        written::Kind::Wear => {
-            if model.ambient.is_some()
-                || model.hot.is_some()
-                || model.follows.is_some()
-                || model.time_constant.is_some()
-            {
-                return Err(format!(
-                    "model `{name}` of kind `wear` knows `healthy`, `worn`, `wears_out_in`, `noise` and nothing else"
-                ));
-            }
-            Ok(ModelConfig::Wear {
-                healthy: need(model.healthy, "healthy")?,
-                worn: need(model.worn, "worn")?,
-                wears_out_in: need_span(model.wears_out_in, "wears_out_in")?,
-                noise: model.noise.unwrap_or(0.0),
-            })
-        }
-        written::Kind::Heating => {
-            if model.healthy.is_some() || model.worn.is_some() || model.wears_out_in.is_some() || model.noise.is_some()
-            {
-                return Err(format!(
-                    "model `{name}` of kind `heating` knows `ambient`, `hot`, `follows`, `time_constant` and nothing else"
-                ));
-            }
-            let follows = model.follows.filter(|follows| wears.contains(follows));
-            Ok(ModelConfig::Heating {
-                ambient: need(model.ambient, "ambient")?,
-                hot: need(model.hot, "hot")?,
-                follows: follows
-                    .ok_or_else(|| format!("model `{name}` needs `follows`: the name of a `wear` model"))?,
-                time_constant: need_span(model.time_constant, "time_constant")?,
-            })
-        }
+        written::Kind::Wear => wear(name, model),
+        written::Kind::Heating => heating(name, model, wears),
     }
+}
+
+fn wear(name: &str, model: written::Model) -> Result<ModelConfig, String> {
+    if model.ambient.is_some() || model.hot.is_some() || model.follows.is_some() || model.time_constant.is_some() {
+        return Err(format!(
+            "model `{name}` of kind `wear` knows `healthy`, `worn`, `wears_out_in`, `noise` and nothing else"
+        ));
+    }
+    Ok(ModelConfig::Wear {
+        healthy: need(name, model.healthy, "healthy")?,
+        worn: need(name, model.worn, "worn")?,
+        wears_out_in: need_span(name, model.wears_out_in, "wears_out_in")?,
+        noise: model.noise.unwrap_or(0.0),
+    })
+}
+
+fn heating(name: &str, model: written::Model, wears: &BTreeSet<String>) -> Result<ModelConfig, String> {
+    if model.healthy.is_some() || model.worn.is_some() || model.wears_out_in.is_some() || model.noise.is_some() {
+        return Err(format!(
+            "model `{name}` of kind `heating` knows `ambient`, `hot`, `follows`, `time_constant` and nothing else"
+        ));
+    }
+    let follows = model.follows.filter(|follows| wears.contains(follows));
+    Ok(ModelConfig::Heating {
+        ambient: need(name, model.ambient, "ambient")?,
+        hot: need(name, model.hot, "hot")?,
+        follows: follows.ok_or_else(|| format!("model `{name}` needs `follows`: the name of a `wear` model"))?,
+        time_constant: need_span(name, model.time_constant, "time_constant")?,
+    })
+}
+
+fn need(name: &str, value: Option<f64>, key: &str) -> Result<f64, String> {
+    value.filter(|value| value.is_finite()).ok_or_else(|| format!("model `{name}` needs the number `{key}`"))
+}
+
+fn need_span(name: &str, value: Option<written::Span>, key: &str) -> Result<Duration, String> {
+    value
+        .map(|span| span.0)
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| format!("model `{name}` needs the time `{key}`, for example `12s`"))
 }
 
 /// Fills `${NAME}` and `${NAME:-default}`.

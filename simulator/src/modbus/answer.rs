@@ -53,8 +53,6 @@ impl Unit {
         checked_counts(pdu)?;
         let request = Request::try_from(Bytes::copy_from_slice(pdu)).map_err(|_| ExceptionCode::IllegalDataValue)?;
         let function = request.function_code().value();
-        // What a write is answered by: the first four bytes behind the function code, echoed.
-        let echo = || pdu.get(..5).map(<[u8]>::to_vec).ok_or(ExceptionCode::IllegalDataValue);
         match request {
             Request::ReadCoils(start, count) => Ok(bits(function, &self.read(state, ModbusTable::Coil, start, count)?)),
             Request::ReadDiscreteInputs(start, count) => {
@@ -65,23 +63,6 @@ impl Unit {
             }
             Request::ReadHoldingRegisters(start, count) => {
                 Ok(registers(function, &self.read(state, ModbusTable::Holding, start, count)?))
-            }
-            Request::WriteSingleCoil(to, on) => {
-                self.write(state, ModbusTable::Coil, to, &[u16::from(on)])?;
-                echo()
-            }
-            Request::WriteSingleRegister(to, word) => {
-                self.write(state, ModbusTable::Holding, to, &[word])?;
-                echo()
-            }
-            Request::WriteMultipleCoils(to, coils) => {
-                let words: Vec<u16> = coils.iter().map(|coil| u16::from(*coil)).collect();
-                self.write(state, ModbusTable::Coil, to, &words)?;
-                echo()
-            }
-            Request::WriteMultipleRegisters(to, words) => {
-                self.write(state, ModbusTable::Holding, to, &words)?;
-                echo()
             }
             Request::MaskWriteRegister(to, and, or) => {
                 let now = self.read(state, ModbusTable::Holding, to, 1)?.first().copied().unwrap_or(0);
@@ -97,6 +78,23 @@ impl Unit {
                 let identity = if is_exchanged { &self.identity.spare } else { &self.identity.own };
                 identification(identity, function, code, object)
             }
+            write => {
+                self.carry_out_write(write, state)?;
+                // The first four bytes behind the function code, echoed.
+                pdu.get(..5).map(<[u8]>::to_vec).ok_or(ExceptionCode::IllegalDataValue)
+            }
+        }
+    }
+
+    fn carry_out_write(&self, request: Request<'_>, state: &PlantState) -> Result<(), ExceptionCode> {
+        match request {
+            Request::WriteSingleCoil(to, on) => self.write(state, ModbusTable::Coil, to, &[u16::from(on)]),
+            Request::WriteSingleRegister(to, word) => self.write(state, ModbusTable::Holding, to, &[word]),
+            Request::WriteMultipleCoils(to, coils) => {
+                let words: Vec<u16> = coils.iter().map(|coil| u16::from(*coil)).collect();
+                self.write(state, ModbusTable::Coil, to, &words)
+            }
+            Request::WriteMultipleRegisters(to, words) => self.write(state, ModbusTable::Holding, to, &words),
             _ => Err(ExceptionCode::IllegalFunction),
         }
     }

@@ -190,6 +190,45 @@ async fn agent(dir: &Path, site: &Site, broker: &BenchBroker, load: &Load, time:
     Ok(Measured { heard, seconds: passed, cpu_share: cpu / passed, memory, first_value })
 }
 
+impl Measured {
+    #[allow(clippy::cast_precision_loss)] // counts of some seconds
+    fn per_second(&self, count: u64) -> f64 {
+        count as f64 / self.seconds
+    }
+
+    fn text(&self, load: &Load) -> String {
+        let Self { heard, cpu_share, memory, first_value, .. } = self;
+        let without = if heard.without_value > 0 {
+            format!(", {:.0}/s without a value", self.per_second(heard.without_value))
+        } else {
+            String::new()
+        };
+        format!(
+            "{:.0} values/s of {:.0}{without}; agent {:.1} % of one core, {:.1} MB resident (at most {:.1}; without the pages of its \
+             program file {:.1}); device → broker {}; \
+             first value {:.2} s after the start",
+            self.per_second(heard.values),
+            load.values_per_second(),
+            cpu_share * 100.0,
+            memory.resident_mb,
+            memory.resident_mb_max,
+            memory.own_mb,
+            latency(&heard.latencies),
+            first_value.as_secs_f64(),
+        )
+    }
+}
+
+/// A baseline, and how much more the agent takes.
+fn compared(measured: &Measured, name: &str, bare: &Bare) -> String {
+    // Below some ticks of the clock a ratio would be a throw of dice.
+    let times = match bare.cpu_share > 0.005 {
+        true => format!("the agent takes {:.1} ×", measured.cpu_share / bare.cpu_share),
+        false => "too little to compare".to_owned(),
+    };
+    format!("{name}: {:.0}/s, {:.1} % of one core ({times})", bare.per_second, bare.cpu_share * 100.0)
+}
+
 fn figure(
     load: &Load,
     broker: &BenchBroker,
@@ -198,42 +237,16 @@ fn figure(
     publishing: &Bare,
     promise: Option<&'static str>,
 ) -> Figure {
-    let Measured { heard, seconds, cpu_share, memory, first_value } = measured;
-    #[allow(clippy::cast_precision_loss)] // counts of some seconds
-    let per_second = |count: u64| count as f64 / seconds;
-    let without = if heard.without_value > 0 {
-        format!(", {:.0}/s without a value", per_second(heard.without_value))
-    } else {
-        String::new()
-    };
-    let value = format!(
-        "{:.0} values/s of {:.0}{without}; agent {:.1} % of one core, {:.1} MB resident (at most {:.1}; without the pages of its \
-         program file {:.1}); device → broker {}; \
-         first value {:.2} s after the start",
-        per_second(heard.values),
-        load.values_per_second(),
-        cpu_share * 100.0,
-        memory.resident_mb,
-        memory.resident_mb_max,
-        memory.own_mb,
-        latency(&heard.latencies),
-        first_value.as_secs_f64(),
-    );
-    let bare = |name: &str, bare: &Bare| {
-        // Below some ticks of the clock a ratio would be a throw of dice.
-        let times = match bare.cpu_share > 0.005 {
-            true => format!("the agent takes {:.1} ×", cpu_share / bare.cpu_share),
-            false => "too little to compare".to_owned(),
-        };
-        format!("{name}: {:.0}/s, {:.1} % of one core ({times})", bare.per_second, bare.cpu_share * 100.0)
-    };
-    let mut baselines: Vec<_> =
-        reading.map(|reading| bare("tokio-modbus alone, same requests, values", reading)).into_iter().collect();
-    let published = bare("rumqttc alone, same messages", publishing);
+    let mut baselines: Vec<_> = reading
+        .map(|reading| compared(measured, "tokio-modbus alone, same requests, values", reading))
+        .into_iter()
+        .collect();
+    let published = compared(measured, "rumqttc alone, same messages", publishing);
     baselines.push(format!("{published}, {}", latency(&publishing.latencies)));
+    let Measured { heard, seconds, .. } = measured;
     Figure {
         name: load.title(),
-        value,
+        value: measured.text(load),
         promise,
         method: format!(
             "`tally sim` ({} processes), `tally agent` and {} on loopback, `mode: device`, no rules, no node; processor time \
@@ -242,7 +255,7 @@ fn figure(
             load.simulations().len(),
             broker.name,
             WARM_UP.as_secs(),
-            per_second(heard.messages),
+            measured.per_second(heard.messages),
             heard.bytes_mean(),
             load.latency_is(),
         ),

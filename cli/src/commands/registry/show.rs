@@ -284,6 +284,18 @@ fn render(said: &Value, is_party: bool, args: &ShowArgs, proved: &Result<u64, St
     if said["visibility"]["everyone"] == false {
         let _ = writeln!(text, "{:<12} {}", "seen by", seen_by(&said["visibility"]));
     }
+    text += &lasting(said);
+    let _ = match proved {
+        Err(fault) if !said["withheld"].is_null() => writeln!(text, "{:<12} {fault}", "proof"),
+        Ok(height) => writeln!(text, "{:<12} by the state at height {height}", "proved"),
+        Err(fault) => writeln!(text, "{:<12} DOES NOT HOLD: {fault}", "proof"),
+    };
+    text
+}
+
+/// Since when and until when it holds, and what it is good for.
+fn lasting(said: &Value) -> String {
+    let (holds, mut text) = (&said["holds"], String::new());
     let _ = writeln!(text, "{:<12} entry {}, height {}", "since", word(&holds["entry"]), word(&holds["from_height"]));
     if !holds["ended_at"].is_null() {
         let _ =
@@ -309,11 +321,6 @@ fn render(said: &Value, is_party: bool, args: &ShowArgs, proved: &Result<u64, St
             word(&print["by"])
         );
     }
-    let _ = match proved {
-        Err(fault) if !said["withheld"].is_null() => writeln!(text, "{:<12} {fault}", "proof"),
-        Ok(height) => writeln!(text, "{:<12} by the state at height {height}", "proved"),
-        Err(fault) => writeln!(text, "{:<12} DOES NOT HOLD: {fault}", "proof"),
-    };
     text
 }
 

@@ -1,6 +1,6 @@
 //! `writable` and `write_range`: what the people at the machine let be written, by whoever has a permit.
 
-use super::{PointLayers, Protocol, is_number};
+use super::{Picked, PointLayers, Protocol, is_number};
 use crate::check::Checker;
 use tally_model::{Address, ModbusTable, PointTemplate, ValueKind, Writable};
 
@@ -23,18 +23,8 @@ impl Checker<'_> {
             }
             return None;
         };
-        if let Some((reason, hint)) = address.and_then(|address| unwritable(address, layers)) {
+        if let Some((reason, hint)) = hindrance(address, protocol, layers) {
             self.report(writable.site.fault(reason).hint(hint));
-            return None;
-        }
-        if protocol == Some(Protocol::Replay) {
-            self.report(writable.site.fault("a recording cannot be written").hint("remove `writable`"));
-            return None;
-        }
-        let is_topic = matches!(address, Some(Address::Mqtt { .. } | Address::MqttCbor { .. }));
-        if is_topic && !layers.is_written("write") {
-            let fault = writable.site.fault("nothing says on which topic the device takes values");
-            self.report(fault.hint("write for example `write: {topic: valve/set}`"));
             return None;
         }
         let is_alarm = matches!(address, Some(Address::OpcUa { alarm: Some(_), .. }));
@@ -45,12 +35,7 @@ impl Checker<'_> {
             return Some(Writable::default());
         }
         if let Some(bounds) = bounds {
-            let (lowest, highest) = bounds.value;
-            if !(lowest.is_finite() && highest.is_finite() && lowest <= highest) {
-                let fault =
-                    bounds.site.fault("the bounds for writing are empty").found(format!("`[{lowest}, {highest}]`"));
-                self.report(fault.hint("the lower bound comes first, and both are finite numbers"));
-            }
+            self.bounds(&bounds);
             return Some(Writable { range: Some(bounds.value) });
         }
         if range.is_none() {
@@ -59,6 +44,34 @@ impl Checker<'_> {
         }
         Some(Writable { range })
     }
+
+    fn bounds(&mut self, bounds: &Picked<'_, (f64, f64)>) {
+        let (lowest, highest) = bounds.value;
+        if !(lowest.is_finite() && highest.is_finite() && lowest <= highest) {
+            let fault = bounds.site.fault("the bounds for writing are empty").found(format!("`[{lowest}, {highest}]`"));
+            self.report(fault.hint("the lower bound comes first, and both are finite numbers"));
+        }
+    }
+}
+
+/// Why the point cannot be written, and what to do instead.
+fn hindrance(
+    address: Option<&Address>,
+    protocol: Option<Protocol>,
+    layers: &PointLayers<'_>,
+) -> Option<(&'static str, &'static str)> {
+    if let Some(reason) = address.and_then(|address| unwritable(address, layers)) {
+        return Some(reason);
+    }
+    if protocol == Some(Protocol::Replay) {
+        return Some(("a recording cannot be written", "remove `writable`"));
+    }
+    let is_topic = matches!(address, Some(Address::Mqtt { .. } | Address::MqttCbor { .. }));
+    let is_silent = is_topic && !layers.is_written("write");
+    is_silent.then_some((
+        "nothing says on which topic the device takes values",
+        "write for example `write: {topic: valve/set}`",
+    ))
 }
 
 /// What no protocol lets be written, and what to do instead.
