@@ -98,6 +98,22 @@ async fn standard_output_that_nobody_takes() {
     }
 }
 
+/// Who asks the wrong one of our programs, or for what is not there, is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wrong_address_and_the_wrong_name() {
+    let site = Site::of_one_press().await;
+    let (_node, _agent) = (site.start_node().await, site.start_agent().await);
+    let at = |name: &str| format!("unix:{}", site.dir().join(name).display());
+    for question in [&["ledger", "show"][..], &["query", "success"], &["ledger", "proof", "0"]] {
+        let (code, said) = Process::says(tally_command(&[question, &["--node", &at("agent.sock")]].concat())).await;
+        assert!(code == Some(2) && said.contains("is this the address of a node?"), "{question:?}: {said}");
+    }
+    let history =
+        async |id: &str| Process::says(tally_command(&["query", "history", id, "--node", &at("node.sock")])).await.1;
+    assert!(history("press-1").await.contains("no agreement, device or party is named `press-1`"));
+    assert!(!history("press-01").await.contains("is named"));
+}
+
 /// Questions that can have no answer are no empty answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_question_is_refused() {

@@ -74,9 +74,11 @@ impl Problem {
 impl From<DiscloseError> for Problem {
     fn from(fault: DiscloseError) -> Self {
         match fault {
-            DiscloseError::Unknown(_) => {
-                Self::not_found("statement", fault.to_string(), "was it sealed by another agent?")
-            }
+            DiscloseError::Unknown(_) => Self::not_found(
+                "statement",
+                fault.to_string(),
+                "was it sealed by another agent, or before this one lost its data folder?",
+            ),
             DiscloseError::NotAnchored { .. } => Self::not_found(
                 "anchor",
                 fault.to_string(),

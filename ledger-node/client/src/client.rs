@@ -299,6 +299,10 @@ impl Client {
         match problem {
             Some(Problem { code, text, hint }) => {
                 let text = if hint.is_empty() { text } else { format!("{text}; {hint}") };
+                // Another program of ours, such as the agent: its word about our statement counts for nothing.
+                if status == StatusCode::NOT_FOUND && code == "path" {
+                    return self.nonsense(&asked, &text);
+                }
                 if status == StatusCode::ACCEPTED {
                     let state = headers.get("tally-state").and_then(|state| state.to_str().ok());
                     RequestError::OnItsWay { asked, state: state.unwrap_or(&code).to_owned(), text }

@@ -39,7 +39,7 @@ pub enum RequestError {
         text: String,
     },
     /// The node said no: no such entry, a malformed question.
-    #[error("the node refused `{asked}` ({code}): {text}")]
+    #[error("`{asked}` was refused ({code}): {text}")]
     Refused {
         /// Method and path.
         asked: String,

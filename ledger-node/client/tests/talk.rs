@@ -29,6 +29,7 @@ async fn take(statement: Bytes) -> Response {
         b"refused" => (StatusCode::CREATED, [("tally-entry", "8"), ("tally-refusal", "31")], "receipt").into_response(),
         b"busy" => problem(StatusCode::SERVICE_UNAVAILABLE, "busy", Some(2)),
         b"fast" => problem(StatusCode::TOO_MANY_REQUESTS, "rate", Some(1)),
+        b"to the agent" => problem(StatusCode::NOT_FOUND, "path", None),
         b"forged" => problem(StatusCode::BAD_REQUEST, "seal", None),
         b"headless" => (StatusCode::CREATED, "receipt").into_response(),
         b"slow" => {
@@ -85,7 +86,7 @@ async fn not_now_and_never_are_told_apart() {
     };
     assert_eq!(retry_after(client.submit(b"busy").await), Some(Duration::from_secs(2)));
     assert_eq!(retry_after(client.submit(b"fast").await), Some(Duration::from_secs(1)));
-    for undecided in ["headless", "another program"] {
+    for undecided in ["headless", "another program", "to the agent"] {
         assert_eq!(retry_after(client.submit(undecided.as_bytes()).await), None, "{undecided}");
     }
     let timeouts = Timeouts { answer: Duration::from_millis(500), ..Timeouts::default() };

@@ -229,9 +229,22 @@ pub fn run(args: &QueryArgs, json: bool) -> Result<Answer, Fault> {
         None
     };
     show(&answer, what, args.shown.csv, json)?;
+    if let Some(unknown) = unknown_name(args, &answer) {
+        eprintln!("{unknown}");
+    }
     let Some(checked) = checked else { return Ok(Answer::Yes) };
     eprintln!("{}", checked.words());
     Ok(checked.holds().into())
+}
+
+/// A whole history in which nothing happened: what is on a ledger was registered or opened at least.
+fn unknown_name(args: &QueryArgs, answer: &Value) -> Option<String> {
+    let Some(QueryCommand::History { id, kind: None, time: Window { since: None, until: None }, page }) = &args.command
+    else {
+        return None;
+    };
+    let is_empty = page.cursor.is_none() && answer["events"].as_array().is_some_and(Vec::is_empty);
+    is_empty.then(|| format!("no agreement, device or party is named `{id}`"))
 }
 
 async fn node_key(client: &Client) -> Result<VerifyingKey, Fault> {
