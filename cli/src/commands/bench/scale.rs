@@ -42,10 +42,10 @@ pub fn measure(dir: &Path, entries: u64, seconds: u64) -> Result<Vec<Figure>, Fa
     let report = bench_scale(&folder, entries, &options, &stop, &mut shown).context("filling the ledger");
     std::fs::remove_dir_all(&folder).context("removing the ledger that was filled")?;
     let report = report?;
-    let Some((first, last)) = tenths(&report, entries) else { return Ok(Vec::new()) };
+    let Some((first, last)) = ends(&report) else { return Ok(Vec::new()) };
     Ok(vec![
-        throughput(&report, (&first, last), &options),
-        waiting(&first, last),
+        throughput(&report, (first, last), &options),
+        waiting(first, last),
         paced(&report, &options),
         memory(&report, last),
         disk(&report, last),
@@ -76,15 +76,10 @@ impl ScaleWatch for Shown {
     }
 }
 
-/// The first tenth, put together of the looks in it, and the last look.
-fn tenths(report: &ScaleReport, entries: u64) -> Option<(ScalePart, &ScalePart)> {
-    let before = report.parts.iter().position(|part| part.entries >= entries / 10)?;
-    let first = &report.parts[..=before];
-    let seconds: f64 = first.iter().map(|part| part.triggers as f64 / part.per_second).sum();
-    let triggers: u64 = first.iter().map(|part| part.triggers).sum();
-    let mut whole = (*first.last()?).clone();
-    whole.per_second = triggers as f64 / seconds.max(f64::MIN_POSITIVE);
-    Some((whole, report.parts.last()?))
+/// The first and the last look that are compared: the same number of entries at the smallest size and at the end.
+fn ends(report: &ScaleReport) -> Option<(&ScalePart, &ScalePart)> {
+    let mut compared = report.parts.iter().filter(|part| !part.paced.is_empty());
+    compared.next().zip(report.parts.last())
 }
 
 /// How much more or less than `before`, in per cent.
@@ -120,16 +115,18 @@ fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), opt
     Figure {
         name: format!("triggers a second while a ledger grows to {} entries", last.entries),
         value: format!(
-            "{:.0}/s in the first tenth, {:.0}/s in the last look ({:+.0} %){}",
+            "{:.0}/s up to {} entries, {:.0}/s up to {} ({:+.0} %){}",
             first.per_second,
+            first.entries,
             last.per_second,
+            last.entries,
             change(first.per_second, last.per_second),
             looks.collect::<String>()
         ),
         promise: Some("flat within 20 % from 10,000 to 10 million entries"),
         method: format!(
             "triggers by {} agents over {} devices, sealed in batches while the clock is stopped; each opens an order, and its block is \
-             fdatasynced before it is answered; a look counts from the one before, those at 1 and 10 million over the last 100,000; \
+             fdatasynced before it is answered; a look counts from the one before, those up to 110,000, 1 and 10 million over 100,000; \
              executing, proving and logging follow one another on one thread, indexing is on another",
             options.agents, options.devices
         ),
@@ -141,13 +138,15 @@ fn waiting(first: &ScalePart, last: &ScalePart) -> Figure {
     Figure {
         name: "submit → durable while it grows, at full load".into(),
         value: format!(
-            "p50 {:.0} ms, p99 {:.0} ms in the first tenth; p50 {:.0} ms ({:+.0} %), p99 {:.0} ms ({:+.0} %) in the last",
+            "p50 {:.0} ms, p99 {:.0} ms up to {} entries; p50 {:.0} ms ({:+.0} %), p99 {:.0} ms ({:+.0} %) up to {}",
             first.p50_ms,
             first.p99_ms,
+            first.entries,
             last.p50_ms,
             change(first.p50_ms, last.p50_ms),
             last.p99_ms,
-            change(first.p99_ms, last.p99_ms)
+            change(first.p99_ms, last.p99_ms),
+            last.entries
         ),
         promise: Some("flat within 20 % from 10,000 to 10 million entries"),
         method: "the same run; the queue is kept full, so most of it is waiting in line".into(),

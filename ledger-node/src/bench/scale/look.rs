@@ -34,7 +34,8 @@ pub struct ScalePart {
     pub disk_bytes: u64,
     /// Memory of the process by now.
     pub memory: Memory,
-    /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of what the ledger took when it was small.
+    /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of what the ledger took when it was small; where looks are
+    /// compared.
     pub paced: Vec<Paced>,
     /// Closed and opened again there.
     pub opening: Option<Opening>,

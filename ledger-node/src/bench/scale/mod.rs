@@ -1,6 +1,6 @@
 //! What stays the same while a ledger grows: triggers that each open an order, as fast as the queue takes them, looked at on the way
-//! ([`ScalePart`]); at 10,000, 1 million and 10 million entries, and at the end, also at the same steady paces everywhere ([`Paced`]),
-//! closed and opened again.
+//! ([`ScalePart`]). At 10,000, 1 million and 10 million entries, and at the end, it is closed and opened again; at each of these sizes 100,000
+//! triggers are looked at by themselves, and then what clients wait at the same steady paces everywhere ([`Paced`]).
 //!
 //! **Method.** As in [`bench_triggers`](super::bench_triggers), but sealed on the fly in batches ([`BATCH`]) while the clock is stopped, so
 //! that the process holds the node and one batch. Memory is the whole process's, with what the bench needs.
@@ -29,8 +29,10 @@ const BATCH: usize = 20_000;
 const PARTS: u64 = 10;
 /// Where a ledger is closed and opened again, besides at its end: the sizes of which something is promised.
 const MARKS: [u64; 3] = [10_000, 1_000_000, 10_000_000];
-/// The look at a mark is at so many entries before it: the rate of the same number of entries at each, where there are so many.
+/// The look at a mark is at so many entries: behind the first mark, before the others, so that each is long enough to say something.
 const WINDOW: u64 = 100_000;
+/// Where the look at the first mark ends.
+const FIRST_WINDOW: u64 = MARKS[0] + WINDOW;
 /// Triggers, each with its receipt, that say what the paces are shares of.
 const CAPACITY: usize = 50_000;
 
@@ -78,8 +80,10 @@ pub fn bench_scale(
             let usage = engine.store().usage().map(|usage| usage.parts).unwrap_or_default();
             folder = usage.into_iter().map(|part| (part.place, part.what, part.bytes)).collect();
         }
-        if target == entries || MARKS.contains(&target) {
+        if is_compared(target, entries) {
             part.paced = run.pace(&engine, entries)?;
+        }
+        if target == entries || MARKS.contains(&target) {
             let (again, opening) = run.reopen(engine)?;
             (engine, part.opening) = (again, Some(opening));
         }
@@ -94,11 +98,19 @@ pub fn bench_scale(
 /// Up to how many entries each look at a ledger reaches: tenths, marks, and the beginning of the last piece before a mark.
 fn looks(entries: u64) -> Vec<u64> {
     let marks = MARKS.into_iter().chain([entries]).filter(|mark| *mark <= entries);
-    let windows = marks.clone().filter(|mark| *mark > WINDOW).map(|mark| mark - WINDOW);
-    let mut looks: Vec<_> = (1..=PARTS).map(|part| entries * part / PARTS).chain(marks).chain(windows).collect();
+    let windows = marks.clone().filter(|mark| *mark > FIRST_WINDOW).map(|mark| mark - WINDOW);
+    // The paces behind it fill a smaller ledger by themselves.
+    let first = Some(FIRST_WINDOW).filter(|first| first * 5 < entries);
+    let mut looks: Vec<_> =
+        (1..=PARTS).map(|part| entries * part / PARTS).chain(marks).chain(windows).chain(first).collect();
     looks.sort_unstable();
     looks.dedup();
     looks
+}
+
+/// Whether this look is held against the others of its kind: the last 100,000 of a size.
+fn is_compared(target: u64, entries: u64) -> bool {
+    target == entries || target == FIRST_WINDOW || MARKS[1..].contains(&target)
 }
 
 /// What a ledger is filled with, and where.
@@ -226,7 +238,7 @@ mod tests {
     fn ten_millions_are_looked_at_where_something_is_promised() {
         let looks = looks(10_000_000);
         assert!(looks.is_sorted_by(|a, b| a < b));
-        assert_eq!((looks[0], looks.last()), (10_000, Some(&10_000_000)));
+        assert_eq!((looks[0], looks[1], looks.last()), (10_000, 110_000, Some(&10_000_000)));
         for mark in [1_000_000, 10_000_000] {
             let place = looks.iter().position(|look| *look == mark).unwrap();
             assert_eq!(looks[place - 1], mark - WINDOW);
