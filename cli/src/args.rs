@@ -102,7 +102,7 @@ pub enum Command {
     Timestamp(crate::commands::timestamp::TimestampArgs),
     /// Check an evidence, coverage or field file offline, link by link
     Verify(crate::commands::verify::VerifyArgs),
-    /// Turn an evidence or coverage file into JSON for people, or back, without losing a byte
+    /// Turn an evidence, coverage or field file into JSON for people, or back, without losing a byte
     Convert(crate::commands::convert::ConvertArgs),
     /// Show what the agent is doing: links, triggers, outbox
     Status(crate::commands::status::StatusArgs),

@@ -61,12 +61,17 @@ pub struct AccessFlags {
 }
 
 impl AccessFlags {
+    /// The file with the key of our certificate, when we have one.
+    pub fn key_file(&self) -> Option<PathBuf> {
+        self.cert.as_ref().map(|cert| self.cert_key.clone().unwrap_or_else(|| cert.with_extension("key")))
+    }
+
     /// What a client brings along.
     ///
     /// # Errors
     /// When a file cannot be used.
     pub fn access(&self) -> Result<Access, Fault> {
-        let key = self.cert.as_ref().map(|cert| self.cert_key.clone().unwrap_or_else(|| cert.with_extension("key")));
+        let key = self.key_file();
         if let Some(key) = &key {
             tally_tls::private_key(key)?;
         }

@@ -6,7 +6,7 @@ use crate::flags::{AccessFlags, address};
 use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tally_evidence::VerifyingKey;
 use tally_ledger_client::NodeAddress;
@@ -38,6 +38,28 @@ pub struct JoinArgs {
     /// Who we are.
     #[command(flatten)]
     pub shown: AccessFlags,
+}
+
+/// A whole path, because in node.yaml paths begin at the folder of that file, which may be another one.
+fn whole(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
+}
+
+/// What stands under `follow` in node.yaml: as the copy was made.
+fn follow(args: &JoinArgs) -> String {
+    let mut text = format!("from: \"{}\", ledger_key: {}", args.from, whole(&args.ledger_key));
+    let AccessFlags { ca, cert, token, .. } = &args.shown;
+    let key = args.shown.key_file();
+    let tls = [("ca", ca), ("certificate", cert), ("key", &key)];
+    let tls: Vec<_> =
+        tls.into_iter().filter_map(|(name, file)| Some(format!("{name}: {}", whole(file.as_deref()?)))).collect();
+    if matches!(args.from, NodeAddress::Tls { .. }) && !tls.is_empty() {
+        text += &format!(", tls: {{{}}}", tls.join(", "));
+    }
+    if let Some(token) = token {
+        text += &format!(", token: {}", whole(token));
+    }
+    text
 }
 
 /// Arguments of `promote`.
@@ -85,11 +107,10 @@ pub(super) async fn make(args: &JoinArgs, is_json: bool) -> Result<Found, Fault>
         ),
     };
     text += &format!(
-        "to go on from here, node.yaml has:\n  ledger: {}\n  data: {}\n  follow: {{from: \"{}\", ledger_key: {}}}\n",
+        "to go on from here, node.yaml has:\n  ledger: {}\n  data: {}\n  follow: {{{}}}\n",
         made.ledger,
-        args.data.display(),
-        args.from,
-        args.ledger_key.display()
+        whole(&args.data),
+        follow(args),
     );
     Ok(Found::new(json!(made), text))
 }

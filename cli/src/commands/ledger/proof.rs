@@ -2,6 +2,7 @@
 
 use super::{Found, red};
 use crate::answer::{Context, Fault};
+use crate::commands::evidence::write_whole;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -35,7 +36,7 @@ pub(super) async fn proof(
         std::fs::create_dir_all(folder).context(folder.display())?;
         for (name, bytes) in [("statement.cose", statement.as_ref()), ("receipt.cose", Some(&receipt_bytes))] {
             let Some(bytes) = bytes else { continue };
-            std::fs::write(folder.join(name), bytes).context(folder.join(name).display())?;
+            write_whole(&folder.join(name), bytes)?;
         }
     }
     let answer = proved.is_ok().into();
