@@ -449,7 +449,7 @@ async fn wrong_questions_are_refused_in_words() {
         ("/query/entries?last=soon", "last="),
         ("/query/entries?from=2&to=1", "swap them"),
         ("/query/aggregates/agreements?from=2027-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "swap them"),
-        ("/query/entries?kind=triger", "`anchor` or `batch`"),
+        ("/query/entries?kind=triger", "`anchor`, `batch`"),
         ("/query/entries?by=fault", "by"),
         ("/query/entries?colour=red", "colour"),
         ("/query/aggregates/agreements?by=a'", "nothing to group by"),

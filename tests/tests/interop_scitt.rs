@@ -99,6 +99,15 @@ async fn scitt_cose_verifies_the_receipt_of_an_entry_that_was_pruned() {
         assert!(said.contains(&done.id.to_string()), "{said}");
     }
 
+    // A page with such rows is shown whole, and does not call them proved.
+    let page = site.node.get_json("/query/entries?proofs=true&limit=100").await.unwrap();
+    let row = page["entries"].as_array().unwrap().iter().find(|row| row["entry"] == done.entry).unwrap();
+    assert_eq!(row["proof"]["receipt"], json!(hex::encode(&receipt)), "{row}");
+    let node = site.node.address().to_string();
+    let ask = tally_command(&["query", "--node", &node, "entries", "--proofs", "--ledger-key", &key]);
+    let (code, said) = Process::says(ask).await;
+    assert!(code == Some(1) && said.contains("forgotten by retention") && !said.contains("DOES NOT HOLD"), "{said}");
+
     let files = site.outside();
     std::fs::write(files.join("statement.cose"), &done.statement).unwrap();
     std::fs::write(files.join("receipt.cose"), &receipt).unwrap();

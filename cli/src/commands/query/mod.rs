@@ -17,7 +17,7 @@ use tally_model::Timestamp;
 use tally_projection::{SqlLimits, guarded, instant, reaching_back};
 
 /// Kinds of statements, as the projection has them.
-const ENTRY_KINDS: [&str; 4] = ["trigger", "call", "anchor", "batch"];
+const ENTRY_KINDS: [&str; 5] = ["trigger", "call", "anchor", "batch", "pruned"];
 /// A page with proofs, or an SQL question, takes the node its time.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
@@ -88,7 +88,7 @@ enum QueryCommand {
         /// Of this agreement
         #[arg(long, value_name = "ID")]
         agreement: Option<String>,
-        /// Only statements of this kind
+        /// Only statements of this kind; `pruned`: forgotten before the tables were made
         #[arg(long, value_parser = ENTRY_KINDS)]
         kind: Option<String>,
         #[command(flatten)]

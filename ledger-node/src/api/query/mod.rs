@@ -27,8 +27,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Rows with proofs in one answer.
 const PROOFS_MAX: usize = 100;
 /// Kinds of statements, as the projection has them.
-const ENTRY_KINDS: [&str; 4] = ["trigger", "call", "anchor", "batch"];
-const ENTRY_KINDS_HINT: &str = "kind of entries is `trigger`, `call`, `anchor` or `batch`";
+const ENTRY_KINDS: [&str; 5] = ["trigger", "call", "anchor", "batch", "pruned"];
+const ENTRY_KINDS_HINT: &str =
+    "kind of entries is `trigger`, `call`, `anchor`, `batch` or, forgotten before the tables were made, `pruned`";
 /// What counts as success when nobody says: the good end of the maintenance order.
 const SUCCESS: &str = "confirmed";
 

@@ -6,6 +6,7 @@ use crate::api::evidence::Blocks;
 use crate::api::sight::Sight;
 use crate::api::views::prove;
 use crate::engine::{Engine, ReadError};
+use crate::store::CommitError;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use tally_contracts::Origin;
@@ -56,7 +57,16 @@ fn entry_proof(
     if let Some(proof) = known.get(&(entry, item)) {
         return Ok(proof.clone());
     }
-    let (committed, bytes) = engine.entry(entry)?.ok_or(ReadError::Entry(entry))?;
+    let (committed, bytes) = match engine.entry(entry) {
+        Err(ReadError::Store(CommitError::Pruned(pruned))) => {
+            // Forgotten here; that it is in the ledger is shown all the same.
+            let committed = engine.committed(entry)?.ok_or(ReadError::Entry(entry))?;
+            let proof = json!({"pruned": pruned.to_string(), "receipt": hex::encode(engine.receipt(&committed)?)});
+            known.insert((entry, item), proof.clone());
+            return Ok(proof);
+        }
+        found => found?.ok_or(ReadError::Entry(entry))?,
+    };
     if let Some(withheld) = sight.entry(entry, &bytes)? {
         // That it is in the ledger is shown all the same.
         let proof = json!({"withheld": withheld, "receipt": hex::encode(engine.receipt(&committed)?)});
