@@ -123,7 +123,7 @@ async fn what_is_no_question_is_refused() {
         (&["--sql", " "], "--sql is empty"),
         (&["--sql", "SELECT 1", "--proofs"], "cannot prove"),
         (&["entries", "--since", "2027-01-01T00:00:00Z", "--until", "2026-01-01T00:00:00Z"], "swap them"),
-        (&["entries", "--kind", "triger"], "trigger, call, anchor, batch, pruned"),
+        (&["entries", "--kind", "triger"], "trigger, call, anchor, batch, pruned, unknown"),
     ] {
         let (code, said) = Process::says(tally_command(&[&["query"], question].concat())).await;
         assert!(code == Some(2) && said.contains(word), "{question:?}: {said}");

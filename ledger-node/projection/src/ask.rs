@@ -18,6 +18,9 @@ pub const LIMIT: usize = 100;
 /// Rows of a page at most.
 pub const LIMIT_MAX: usize = 1_000;
 
+/// Kinds of entries; `pruned`: forgotten before the tables were made, `unknown`: this program does not understand them.
+pub const ENTRY_KINDS: [&str; 6] = ["trigger", "call", "anchor", "batch", "pruned", "unknown"];
+
 /// Which rows; what is `None` does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {

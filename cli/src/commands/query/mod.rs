@@ -16,8 +16,6 @@ use tally_ledger_client::{Client, RequestError, Timeouts};
 use tally_model::Timestamp;
 use tally_projection::{SqlLimits, guarded, instant, reaching_back};
 
-/// Kinds of statements, as the projection has them.
-const ENTRY_KINDS: [&str; 5] = ["trigger", "call", "anchor", "batch", "pruned"];
 /// A page with proofs, or an SQL question, takes the node its time.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
@@ -88,8 +86,8 @@ enum QueryCommand {
         /// Of this agreement
         #[arg(long, value_name = "ID")]
         agreement: Option<String>,
-        /// Only statements of this kind; `pruned`: forgotten before the tables were made
-        #[arg(long, value_parser = ENTRY_KINDS)]
+        /// Only statements of this kind; `pruned`: forgotten before the tables were made, `unknown`: not understood
+        #[arg(long, value_parser = tally_projection::ask::ENTRY_KINDS)]
         kind: Option<String>,
         #[command(flatten)]
         page: Page,

@@ -26,10 +26,7 @@ use tally_projection::{Database, Fault, instant, reaching_back};
 const WAIT: Duration = Duration::from_secs(5);
 /// Rows with proofs in one answer.
 const PROOFS_MAX: usize = 100;
-/// Kinds of statements, as the projection has them.
-const ENTRY_KINDS: [&str; 5] = ["trigger", "call", "anchor", "batch", "pruned"];
-const ENTRY_KINDS_HINT: &str =
-    "kind of entries is `trigger`, `call`, `anchor`, `batch` or, forgotten before the tables were made, `pruned`";
+const ENTRY_KINDS_HINT: &str = "kind of entries is `trigger`, `call`, `anchor`, `batch`, `pruned` or `unknown`";
 /// What counts as success when nobody says: the good end of the maintenance order.
 const SUCCESS: &str = "confirmed";
 
@@ -70,7 +67,7 @@ type Asked = Result<Query<Wanted>, QueryRejection>;
 
 async fn entries(State(api): State<Api>, caller: Extension<Caller>, asked: Asked) -> Result<Json<Value>, Problem> {
     let wanted = read(asked)?;
-    if let Some(kind) = wanted.kind.as_deref().filter(|kind| !ENTRY_KINDS.contains(kind)) {
+    if let Some(kind) = wanted.kind.as_deref().filter(|kind| !ask::ENTRY_KINDS.contains(kind)) {
         return Err(Problem::bad_request("query", format!("kind=`{}`", cut(kind)), ENTRY_KINDS_HINT));
     }
     list(api, caller.0, wanted, "entries", ask::entries, proofs::entries).await
