@@ -60,7 +60,7 @@ async fn what_scada_missed_comes_later_also_after_kill_9_of_broker_and_agent() {
     let site = Site::new(&mapping(port), Some(&broker.url())).await;
     let ear = Ear::listen(broker.port).await;
     let mut agent = site.start_agent().await;
-    ear.until(0, LIVE, |json| json["n"] == 40).await;
+    ear.until(0, LIVE, |json| json["n"].as_u64() >= Some(40)).await;
 
     broker.kill().await;
     sleep(Duration::from_secs(2)).await;
@@ -94,7 +94,7 @@ async fn values_that_vanished_in_a_half_open_line_come_again() {
     // The ear listens at the broker itself: only the agent's line is bad.
     let ear = Ear::listen(broker.port).await;
     let mut agent = site.start_agent().await;
-    ear.until(0, LIVE, |json| json["n"] == 40).await;
+    ear.until(0, LIVE, |json| json["n"].as_u64() >= Some(40)).await;
     proxy.swallow(true);
     sleep(Duration::from_secs(9)).await;
     let (mark, missed) = (ear.mark(), site.readings("press-01").await);
