@@ -29,13 +29,13 @@ async fn a_trigger_is_sealed_receipted_and_can_be_proved() {
         let disclosure = agent.client.get_bytes(&format!("/disclosures/{id}")).await.unwrap();
         check_disclosure(&body, &disclosure, &common::rule(Priority::High));
     }
-    for (path, code) in [
-        ("/receipts/00".to_owned(), "statement-id"),
-        (format!("/receipts/{}", "0".repeat(64)), "statement"),
-        ("/nowhere".to_owned(), "path"),
+    for (path, words) in [
+        ("/receipts/00".to_owned(), "(statement-id)"),
+        (format!("/receipts/{}", "0".repeat(64)), "(statement)"),
+        ("/nowhere".to_owned(), "there is nothing here"),
     ] {
         let error = agent.client.get_bytes(&path).await.unwrap_err();
-        assert!(error.to_string().contains(&format!("({code})")), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
     }
     assert_eq!(agent.client.get_bytes("/ready").await.unwrap(), b"ready\n");
     assert_eq!(agent.client.get_bytes("/live").await.unwrap(), b"alive\n");
