@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::process::Stdio;
 use tally_evidence::cbor::{int, text};
-use tally_tests::{PATIENCE, Party, Process, Site, tally_command};
+use tally_tests::{PATIENCE, Party, Process, Site, eventually, tally_command};
 
 /// `tally ledger …` of the site; gives the exit code and both outputs.
 async fn ledger(site: &Site, arguments: &[&str]) -> (i32, String, String) {
@@ -82,6 +82,12 @@ async fn standard_output_that_nobody_takes() {
     let site = Site::of_one_press().await;
     let _node = site.start_node().await;
     let node = site.node.address().to_string();
+    // The tables follow the ledger, and a table without rows is an answer without a word.
+    eventually("a row of the tables", async || {
+        let (_, said) = Process::says(tally_command(&["query", "entries", "--csv", "--node", &node])).await;
+        (!said.is_empty()).then_some(())
+    })
+    .await;
     for question in [&["ledger", "show"][..], &["query", "entries", "--csv"], &["balance", "--json"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -110,8 +116,11 @@ async fn the_wrong_address_and_the_wrong_name() {
     }
     let history =
         async |id: &str| Process::says(tally_command(&["query", "history", id, "--node", &at("node.sock")])).await.1;
-    assert!(history("press-1").await.contains("no agreement, device or party is named `press-1`"));
-    assert!(!history("press-01").await.contains("is named"));
+    let unknown =
+        async |id: &str| history(id).await.contains(&format!("no agreement, device or party is named `{id}`"));
+    assert!(unknown("press-1").await);
+    // The tables follow the ledger.
+    eventually("the history of press-01", async || (!unknown("press-01").await).then_some(())).await;
 }
 
 /// Questions that can have no answer are no empty answers.
