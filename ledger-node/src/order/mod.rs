@@ -33,9 +33,9 @@ use tokio::sync::watch;
 
 /// Bytes of statements after which a block is full: half of the largest log record.
 const BLOCK_BYTES_MAX: usize = (crate::store::RECORD_BYTES_MAX / 2) as usize;
-/// So many must wait when a block is done for the next one to be filled up: with fewer the ledger keeps up, larger blocks would win
-/// nothing, and all of them would pay for it with their time.
-const LINGER_FROM: usize = 1_000;
+/// So many must wait when a block is done for the next one to be filled up: with fewer, few more would come within
+/// `block.interval`, and all of them would pay for it with their time.
+const LINGER_FROM: usize = 16;
 /// Longest sleep: a clock that was set forward is noticed within this time, and the watchdog sees a living thread.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 /// Pause after terms of which none did anything, instead of making empty blocks as fast as the disk allows.
