@@ -147,10 +147,8 @@ struct Writer {
 
 impl Writer {
     fn run(self) {
-        // Whoever submits goes first. If the system does not let us, it is only less polite.
-        if let Err(error) = rustix::process::setpriority_process(None, 19) {
-            tracing::debug!(%error, "the projection's thread keeps its importance");
-        }
+        // Whoever submits goes first.
+        crate::priority::go_last();
         let mut was_told = None;
         while !self.stop.is_cancelled() {
             match self.follow() {
