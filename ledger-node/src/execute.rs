@@ -34,7 +34,7 @@ pub struct Executed {
     /// Why exactly, for people.
     pub details: Details,
     /// State keys with their new values; `None` means deleted.
-    pub changes: Changes,
+    pub changes: Arc<Changes>,
     /// Whether the registry was called: keys and revocations change only there.
     pub touches_registry: bool,
     /// Whether a call has private fields, or purges one.
@@ -222,25 +222,25 @@ impl StateRead for Remembering<'_> {
 }
 
 /// Executes a block whose first entry gets the index `first_entry`. The block must then be kept, or everything dropped: the
-/// memory is ahead of the state until it is.
+/// memory is ahead of the state until it is. `room` is how many statements are expected: they may be more or fewer, and take their time.
 pub fn execute(
     kernel: &Kernel,
     state: &dyn StateRead,
     memory: &mut Memory,
     block: &Block,
     first_entry: u64,
-    statements: Vec<CheckedStatement>,
+    room: usize,
+    statements: impl Iterator<Item = CheckedStatement>,
 ) -> Executed {
-    let count = statements.iter().map(CheckedStatement::weight).sum();
     let state = Remembering { state, memory: RefCell::new(memory) };
-    let mut overlay = Overlay::with_room(&state, count * WRITES_USUAL);
+    let mut overlay = Overlay::with_room(&state, room * WRITES_USUAL);
     let mut executed = Executed {
         terms: due_terms(kernel, &state, block.time),
-        entries: Vec::with_capacity(count),
-        outcomes: Vec::with_capacity(count),
-        refusals: Vec::with_capacity(count),
+        entries: Vec::with_capacity(room),
+        outcomes: Vec::with_capacity(room),
+        refusals: Vec::with_capacity(room),
         details: Details::default(),
-        changes: Changes::new(),
+        changes: Arc::default(),
         touches_registry: false,
         is_private: false,
         purged: Vec::new(),
@@ -264,7 +264,7 @@ pub fn execute(
         executed.touches_registry |= matches!(&body, Body::Call(call) if call.contract.as_str() == "registry");
         executed.entries.push(ExecutedEntry { id, subject, bytes, refusal, triggers });
     }
-    executed.changes = overlay.into_changes();
+    executed.changes = Arc::new(overlay.into_changes());
     state.memory.into_inner().put_right(&executed.changes);
     executed
 }

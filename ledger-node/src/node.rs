@@ -18,7 +18,7 @@ use tally_evidence::{LogKey, NoteVerifyingKey, RuleRecord, TreeNote};
 use tally_projection::Place;
 use tokio_util::sync::CancellationToken;
 
-/// Longest time the order thread may be away on the disk while we still tell systemd that all is well.
+/// Longest time ordering may not get on, being away on the disk, while we still tell systemd that all is well.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long a failed ledger goes on answering before the node ends: time for whoever waits for an answer, asks `/ready` or
 /// scrapes `/metrics` to be told the reason. Longer would only keep the plant waiting for the restart.

@@ -1,7 +1,7 @@
 //! Who goes first on a busy processor: what orders blocks and keeps them, before what checks seals and makes receipts.
 //!
-//! Everybody who waits, waits for the order thread: when it loses a slice of some milliseconds to a thread that checks further seals, all
-//! waiting statements lose it. Those threads work ahead of need: what they checked waits in the queue. Last of all goes what nobody waits for.
+//! Everybody who waits, waits for the threads that order and keep blocks: when they lose a slice of some milliseconds to a thread that checks
+//! further seals, all waiting statements lose it. Those threads work ahead of need: what they checked waits in the queue. Last of all goes what nobody waits for.
 
 use std::cell::Cell;
 

@@ -216,7 +216,7 @@ async fn a_failing_index_stops_the_node_and_the_log_brings_everything_back() {
     assert!(failures > 0);
 }
 
-/// The index thread fails alone: whoever waits is told at once, and the node says so although nobody sends anything more.
+/// The index fails alone: whoever waits is told at once, and the node says so although nobody sends anything more.
 #[tokio::test]
 async fn a_failing_index_is_told_without_another_statement() {
     let plant = plant();

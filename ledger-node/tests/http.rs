@@ -647,3 +647,24 @@ async fn every_state_of_a_statement_can_be_asked_for_while_many_repeat_it() {
     assert_eq!(again.engine.store().head().unwrap().checkpoint.size, size + u64::from(before == 404));
     assert_eq!(again.get(&format!("/entries/{lost_id}"), "*/*").await.0, 200, "{committed:?}");
 }
+
+/// The order thread has nothing to do but to go round: the block that does not get to the disk must be seen all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_hangs_is_silence_also_in_an_idle_hour() {
+    let plant = plant();
+    let log = MemStorage::new();
+    let backend = IndexDisk::Backend(std::sync::Arc::new(|_| Box::new(InMemoryBackend::new())));
+    let engine = Engine::open_on(config(&plant, Path::new("/nowhere")), LogDisk::new(log.clone()), &backend).unwrap();
+    log.set_hanging(true);
+    let statement = plant.worn(0, 0, "bearing").unwrap();
+    let waiting = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.submit(statement).await }
+    });
+    let silent = Duration::from_secs(2);
+    until("the silence to be noticed", async || engine.silence() >= silent).await;
+    log.set_hanging(false);
+    waiting.await.unwrap().unwrap();
+    assert!(engine.silence() < silent, "it goes on");
+    engine.close();
+}

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 pub struct InFlight<T> {
     /// Who waits for each statement. The lock is held for single map operations, and once a block for all its statements.
     waiting: Arc<Mutex<Waiting<T>>>,
-    /// Statements of each block that is synced but not answered yet, oldest first: at most those that the index thread has.
+    /// Statements of each block that is synced but not answered yet, oldest first: at most those that the keeping thread has.
     logged: Mutex<VecDeque<Vec<StatementId>>>,
 }
 

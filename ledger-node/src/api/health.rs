@@ -14,7 +14,7 @@ use serde_json::json;
 use std::time::Duration;
 use tally_contracts::views;
 
-/// Longest time the order thread may be away on the disk before the node calls itself not ready.
+/// Longest time ordering may not get on, being away on the disk, before the node calls itself not ready.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Routes that always answer.

@@ -52,11 +52,11 @@ pub struct BatchFigures {
     pub cpu_us_per_trigger: f64,
     /// Share of the time in which the contracts ran (order thread).
     pub share_execute: f64,
-    /// Share in which outcomes and trees were hashed (order thread).
+    /// Share in which outcomes and trees were hashed (keeping thread).
     pub share_prove: f64,
-    /// Share in which the log was written and synced (order thread).
+    /// Share in which the log was written and synced (keeping thread).
     pub share_log: f64,
-    /// Share in which state and indexes were written (index thread).
+    /// Share in which state and indexes were written (keeping thread).
     pub share_index: f64,
     /// Baseline: triggers a second if the same blocks were appended and synced and nothing else was done.
     pub baseline_per_second: f64,

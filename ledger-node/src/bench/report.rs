@@ -41,11 +41,11 @@ pub struct BenchReport {
     pub cpu_us_per_trigger: f64,
     /// Share of the fast part's time in which the contracts ran (order thread).
     pub share_execute: f64,
-    /// Share in which outcomes and trees were hashed (order thread).
+    /// Share in which outcomes and trees were hashed (keeping thread, beside the order thread).
     pub share_prove: f64,
-    /// Share in which the log was written and synced (order thread).
+    /// Share in which the log was written and synced (keeping thread).
     pub share_log: f64,
-    /// Share in which state and indexes were written (index thread, beside the order thread).
+    /// Share in which state and indexes were written (keeping thread).
     pub share_index: f64,
     /// Baseline: blocks of that size appended and synced a second, nothing else.
     pub baseline_syncs_per_second: f64,
@@ -80,7 +80,7 @@ impl fmt::Display for BenchReport {
         )?;
         writeln!(
             f,
-            "  order thread: execute {:.0} %, prove {:.0} %, log and sync {:.0} % of the time; index thread: {:.0} %",
+            "  order thread: execute {:.0} % of the time; keeping thread: prove {:.0} %, log and sync {:.0} %, index {:.0} %",
             self.share_execute * 100.0,
             self.share_prove * 100.0,
             self.share_log * 100.0,

@@ -105,7 +105,7 @@ impl Engine {
         let follower = self.inner.follower.as_ref().ok_or_else(stopped)?;
         let mut hand = follower.hand.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut builder, mut writer) = hand.take().ok_or_else(stopped)?;
-        *self.inner.pulse.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.inner.pulse.beat();
         match builder.follow(record, &mut writer) {
             Ok(purged) => {
                 *hand = Some((builder, writer));

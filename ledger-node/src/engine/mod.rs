@@ -21,7 +21,7 @@ use crate::admit::{InFlight, KeyTables, NotNow, Signers};
 use crate::clock::Clock;
 use crate::follow::mark;
 use crate::metrics::Metrics;
-use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, OpenLedgerError, OrderThread, Queue};
+use crate::order::{BlockLimits, Builder, GenesisEntry, Keeper, OpenLedgerError, OrderThread, Pulse, Queue};
 use crate::private::PrivateFields;
 use crate::store::{IndexDisk, LogDisk, Store, check_format};
 use follow::Follower;
@@ -115,7 +115,7 @@ struct Inner {
     rate: RateLimiter<PartyId>,
     metrics: Arc<Metrics>,
     state: watch::Sender<NodeState>,
-    pulse: Arc<Mutex<Instant>>,
+    pulse: Arc<Pulse>,
     opened: Instant,
     thread: Mutex<Option<JoinHandle<()>>>,
     clock: Arc<dyn Clock>,
@@ -174,7 +174,7 @@ impl Engine {
             rate: RateLimiter::new(limits.per_signer_per_second),
             metrics: Arc::new(Metrics::new()?),
             state: watch::Sender::new(NodeState::Running),
-            pulse: Arc::new(Mutex::new(Instant::now())),
+            pulse: Arc::new(Pulse::new()),
             opened: Instant::now(),
             thread: Mutex::new(None),
             retainer: Retainer::new(retention),
@@ -201,12 +201,15 @@ impl Engine {
             metrics: Arc::clone(&inner.metrics),
             queue: Arc::clone(&inner.queue),
             private: Arc::clone(&inner.private),
+            pulse: Arc::clone(&inner.pulse),
         };
+        let (executor, prover) = builder.split();
         let thread = OrderThread {
-            builder,
+            executor,
+            store: Arc::clone(&inner.store),
             queue: Arc::clone(&inner.queue),
             inflight: Arc::clone(&inner.inflight),
-            keeping: keeper.start().map_err(OpenLedgerError::Thread)?,
+            keeping: keeper.start(prover).map_err(OpenLedgerError::Thread)?,
             state: inner.state.clone(),
             limits: block,
             pulse: Arc::clone(&inner.pulse),
@@ -259,13 +262,13 @@ impl Engine {
         self.inner.queue.len()
     }
 
-    /// How long the order thread has not gone round; more than some seconds means that it hangs on the disk.
+    /// How long ordering has not got on; more than some seconds means that it hangs on the disk.
     #[must_use]
     pub fn silence(&self) -> Duration {
         if self.inner.follower.as_ref().is_some_and(Follower::is_idle) {
             return Duration::ZERO;
         }
-        self.inner.pulse.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.inner.pulse.silence()
     }
 
     /// How long the ledger has been open.

@@ -1,36 +1,23 @@
-//! The state behind blocks that are logged but not yet in the index.
+//! The state behind blocks that are executed but not yet in the index.
 
-use crate::store::{Head, IndexFault, StateView, Store};
+use crate::store::{IndexFault, StateView, Store};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tally_contracts::{Changes, Layer, StateRead};
 
-/// The end of the log as the order thread knows it: it need not wait for the index to make the next block.
+/// What blocks changed that were not in the index when last looked, oldest first: the next block need not wait for it.
 #[derive(Default)]
 pub struct Behind {
-    last: Option<Arc<Head>>,
-    /// What blocks changed that were not in the index when last looked, oldest first.
     layers: VecDeque<(u64, Arc<Changes>)>,
 }
 
 impl Behind {
-    /// Nothing but what the index has.
-    pub fn at(head: Option<Arc<Head>>) -> Self {
-        Self { last: head, layers: VecDeque::new() }
+    /// The next block, `height`, was executed.
+    pub fn push(&mut self, height: u64, changes: Arc<Changes>) {
+        self.layers.push_back((height, changes));
     }
 
-    /// The last logged block.
-    pub fn last(&self) -> Option<&Head> {
-        self.last.as_deref()
-    }
-
-    /// A block was logged.
-    pub fn push(&mut self, head: Arc<Head>, changes: Arc<Changes>) {
-        self.layers.push_back((head.checkpoint.height, changes));
-        self.last = Some(head);
-    }
-
-    /// Reads the state behind the last logged block with `read`.
+    /// Reads the state behind the last executed block with `read`.
     ///
     /// # Errors
     /// [`IndexFault`]; what `read` gave is then thrown away.

@@ -1,129 +1,52 @@
-//! Making a block: execute, hash, seal, keep. And the same once more on opening, compared with what was sealed then.
+//! Making blocks one after the other: the first one, and those that are executed once more, on opening or as another node sealed them,
+//! and compared with what was sealed then. Where the node orders, the two halves work side by side ([`Builder::split`]).
 
+use super::executor::Executor;
 use super::fault::{DivergedIn, OpenLedgerError};
 use super::genesis::GenesisEntry;
+use super::prover::{Keep, Logged, Prover};
 use super::seals::SealCheck;
 use crate::admit::CheckedStatement;
 use crate::clock::Clock;
 use crate::engine::LedgerKey;
-use crate::execute::{Executed, ExecutedEntry, Memory, execute};
-use crate::order::behind::Behind;
-use crate::store::{
-    BlockRecord, CommitError, Head, IndexFault, NewBlock, ProvenState, Span, Store, WriterState, open_block,
-};
-use std::collections::BTreeMap;
+use crate::execute::Executed;
+use crate::store::{BlockRecord, CommitError, Head, Store, WriterState, open_block};
 use std::sync::Arc;
-use std::time::Instant;
-use tally_contracts::{Block, Kernel, Layer, Refusal, StateRead, views};
-use tally_evidence::{Checkpoint, Hash, KeyScheme, StateChange, StatementId, leaf_hash, root_of};
+use tally_contracts::{Refusal, StateRead};
+use tally_evidence::Checkpoint;
 use tally_model::Timestamp;
 
-/// The one who makes blocks. Lives on the order thread.
+/// The one who makes blocks.
 pub(crate) struct Builder {
     store: Arc<Store>,
-    kernel: Kernel,
-    memory: Memory,
-    key: LedgerKey,
     ledger: String,
-    clock: Arc<dyn Clock>,
-    behind: Behind,
-}
-
-/// A block that is in the log for ever, on its way into the index.
-pub(crate) struct Logged {
-    pub block: NewBlock,
-    /// Where its statements lie in the log record.
-    pub spans: Vec<Span>,
-    pub entries: Vec<ExecutedEntry>,
-    pub touches_registry: bool,
-    /// Private fields that were purged: entry and name.
-    pub purged: Vec<(u64, String)>,
-    pub seconds: Phases,
-    /// When it was begun.
-    pub began: Instant,
-}
-
-impl Logged {
-    /// The names of its statements.
-    pub fn ids(&self) -> Vec<StatementId> {
-        self.entries.iter().map(|entry| entry.id).collect()
-    }
-}
-
-/// Where the time of a block went, in seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Phases {
-    /// The contracts.
-    pub execute: f64,
-    /// Outcomes, trees, checkpoint.
-    pub prove: f64,
-    /// Append and sync.
-    pub log: f64,
-    /// State and indexes, and what is published.
-    pub index: f64,
-}
-
-/// What a block came to, before it is kept.
-struct Draft {
-    seconds: Phases,
-    checkpoint: Checkpoint,
-    executed: Executed,
-    /// What it changes in the state tree.
-    tree: Vec<StateChange>,
-}
-
-/// What a block that is executed again needs besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    /// It is in the log.
-    Logged,
-    /// It is not.
-    Log,
+    executor: Executor,
+    prover: Prover,
 }
 
 impl Builder {
     pub fn new(store: Arc<Store>, key: LedgerKey, ledger: String, clock: Arc<dyn Clock>) -> Self {
-        let behind = Behind::at(store.head());
-        Self { store, kernel: Kernel::new(), memory: Memory::default(), key, ledger, clock, behind }
+        let executor = Executor::new(Arc::clone(&store), ledger.clone(), clock);
+        let prover = Prover::new(Arc::clone(&store), key, ledger.clone());
+        Self { store, ledger, executor, prover }
     }
 
-    /// The clock's time.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// When the next term is due.
-    pub fn next_due(&mut self) -> Result<Option<Timestamp>, CommitError> {
-        Ok(self.behind.read(&self.store, |state| self.kernel.next_due(state))?)
-    }
-
-    /// Makes the block of these statements and logs it. On `Ok` it is there for ever, and [`Store::apply`] is due. Says also
-    /// whether its terms are stuck.
-    pub fn make(&mut self, statements: Vec<CheckedStatement>) -> Result<(Logged, bool), CommitError> {
-        let began = Instant::now();
-        let store = Arc::clone(&self.store);
-        let mut proven = store.proven_state();
-        let draft = self.draft(self.block_time(), statements, &mut proven)?;
-        if let Some(broken) = draft.executed.refusals.iter().find(|refusal| Refusal::is_broken_state(**refusal)) {
-            // Nothing of this block is on the disk. Opening checks the whole state against the log, or rebuilds it.
-            return Err(CommitError::Broken { number: *broken, text: Refusal::describe(*broken) });
-        }
-        let is_stuck = draft.executed.is_stuck();
-        Ok((self.log(draft, &mut proven, began)?, is_stuck))
+    /// The two halves, each for a thread of its own.
+    pub fn split(self) -> (Executor, Prover) {
+        (self.executor, self.prover)
     }
 
     /// Makes block 0; refuses a genesis that the contracts refuse, before anything is written.
     pub fn begin(&mut self, genesis: GenesisEntry, at: Timestamp) -> Result<(), OpenLedgerError> {
-        let store = Arc::clone(&self.store);
-        let mut proven = store.proven_state();
-        let draft = self.draft(self.now().max(at), vec![genesis.statement()], &mut proven)?;
-        if let Some(refused) = draft.executed.refusals.iter().find(|refusal| **refusal != 0) {
-            let detail = draft.executed.details.at(0).unwrap_or(Refusal::describe(*refused));
+        let time = self.executor.now().max(at);
+        let block = self.executor.execute(time, 1, std::iter::once(genesis.statement()));
+        let block = block.map_err(CommitError::from)?;
+        if let Some(refused) = block.executed.refusals.iter().find(|refusal| **refusal != 0) {
+            let detail = block.executed.details.at(0).unwrap_or(Refusal::describe(*refused));
             let text = detail.to_owned();
             return Err(OpenLedgerError::GenesisRefused { number: *refused, text });
         }
-        let Logged { block, spans, .. } = self.log(draft, &mut proven, Instant::now())?;
-        drop(proven);
+        let Logged { block, spans, .. } = self.prover.make(block)?;
         self.store.apply(block, spans, &mut WriterState::default())?;
         // So that a ledger that was only begun opens without executing anything.
         self.flush().map_err(OpenLedgerError::from)
@@ -138,7 +61,7 @@ impl Builder {
         tracing::info!(from = tail, to = end - 1, "executing the end of the log again");
         let mut writer = WriterState::default();
         for height in tail..end {
-            let (record, head) = self.store.logged_block(height, self.key.public())?;
+            let (record, head) = self.store.logged_block(height, self.prover.key().public())?;
             self.repeat(record, head, &mut writer, Keep::Logged)?;
             told(height);
         }
@@ -152,9 +75,9 @@ impl Builder {
     /// [`OpenLedgerError::Statement`], the chain) nothing was touched. After any other error this must not be used any more.
     /// Gives the private fields that were purged in it.
     pub fn follow(&mut self, record: &[u8], writer: &mut WriterState) -> Result<Vec<(u64, String)>, OpenLedgerError> {
-        let last = self.behind.last().map(|head| &head.checkpoint);
+        let last = self.prover.last();
         let expected = last.map_or(0, |last| last.height + 1);
-        let (record, head) = open_block(record, expected, self.key.public())?;
+        let (record, head) = open_block(record, expected, self.prover.key().public())?;
         if record.height != expected {
             return Err(OpenLedgerError::NotNext { expected, found: record.height });
         }
@@ -181,9 +104,11 @@ impl Builder {
         let BlockRecord { height, time, statements, checkpoint } = record;
         let checked = statements_of(height, &statements)?;
         let seals = self.seals_before(height, &checked)?;
+        let room = checked.iter().map(CheckedStatement::weight).sum();
+        let block = self.executor.execute(time, room, checked.into_iter()).map_err(CommitError::from)?;
         let store = Arc::clone(&self.store);
         let mut proven = store.proven_state();
-        let mut draft = self.draft(time, checked, &mut proven)?;
+        let mut draft = self.prover.prove(block, &mut proven).map_err(CommitError::from)?;
         if let Some(what) = difference(&draft.checkpoint, &head.checkpoint) {
             return Err(OpenLedgerError::Diverged { height, what });
         }
@@ -193,13 +118,7 @@ impl Builder {
         let purged = std::mem::take(&mut draft.executed.purged);
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
-        let mut block = new_block(draft.executed, draft.tree, proven.tree.scheme(), Arc::new(head)).0;
-        match keep {
-            // In a log that came from a copy, or from a program that did not do it yet.
-            Keep::Logged => self.store.mark(&block)?,
-            Keep::Log => drop(self.store.log(&block)?),
-        }
-        self.logged(&mut block, &mut proven)?;
+        let block = self.prover.take(draft, head, keep, &mut proven)?;
         self.store.apply(block, spans, writer)?;
         Ok(purged)
     }
@@ -211,83 +130,15 @@ impl Builder {
         height: u64,
         checked: &[CheckedStatement],
     ) -> Result<Option<SealCheck>, OpenLedgerError> {
-        let LedgerKey::Follows(key) = &self.key else { return Ok(None) };
+        let LedgerKey::Follows(key) = self.prover.key() else { return Ok(None) };
         let before = |state: &dyn StateRead| SealCheck::before(height, checked, state, key);
-        Ok(Some(self.behind.read(&self.store, before).map_err(CommitError::from)??))
+        Ok(Some(self.executor.read(before).map_err(CommitError::from)??))
     }
 
+    /// The rest, behind the block.
     fn check_seals(&mut self, seals: SealCheck, executed: &Executed) -> Result<(), OpenLedgerError> {
-        let after = |state: &dyn StateRead| seals.after(&executed.entries, &Layer::new(state, &executed.changes));
-        self.behind.read(&self.store, after).map_err(CommitError::from)?
-    }
-
-    fn draft(
-        &mut self,
-        time: Timestamp,
-        statements: Vec<CheckedStatement>,
-        proven: &mut ProvenState,
-    ) -> Result<Draft, CommitError> {
-        let began = Instant::now();
-        let previous = self.behind.last().map(|head| &head.checkpoint);
-        let height = previous.map_or(0, |previous| previous.height + 1);
-        let first_entry = previous.map_or(0, |previous| previous.size);
-        let previous = previous.map_or([0; 32], Checkpoint::digest);
-        let block = Block { ledger: self.ledger.clone(), height, time };
-        let executed = self.behind.read(&self.store, |state| {
-            execute(&self.kernel, state, &mut self.memory, &block, first_entry, statements)
-        })?;
-        let execute = began.elapsed().as_secs_f64();
-        let leaves: Vec<Hash> = executed.outcomes.iter().map(|outcome| leaf_hash(outcome)).collect();
-        if height == 0 {
-            proven.tree.begin(scheme_of(&executed)?);
-        }
-        let tree = proven.tree.changes(executed.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
-        proven.tree.apply(&tree)?;
-        executed.entries.iter().for_each(|entry| proven.edge.push(leaf_hash(&entry.id.0)));
-        let checkpoint = Checkpoint {
-            ledger: self.ledger.clone(),
-            height,
-            size: proven.edge.count(),
-            root: proven.edge.root(),
-            state: proven.tree.root(),
-            outcomes: root_of(&leaves),
-            outcome_count: executed.outcomes.len() as u64,
-            time,
-            previous,
-        };
-        let prove = began.elapsed().as_secs_f64() - execute;
-        let seconds = Phases { execute, prove, ..Phases::default() };
-        Ok(Draft { seconds, checkpoint, executed, tree })
-    }
-
-    fn log(&mut self, draft: Draft, proven: &mut ProvenState, began: Instant) -> Result<Logged, CommitError> {
-        let Draft { mut seconds, checkpoint, mut executed, tree } = draft;
-        let (touches_registry, purged) = (executed.touches_registry, std::mem::take(&mut executed.purged));
-        let key = self.key.secret().ok_or(CommitError::NoKey)?;
-        let head = Arc::new(Head { sealed: checkpoint.seal(key), checkpoint });
-        let (mut block, entries) = new_block(executed, tree, proven.tree.scheme(), head);
-        let logging = Instant::now();
-        let spans = self.store.log(&block)?;
-        seconds.log = logging.elapsed().as_secs_f64();
-        self.logged(&mut block, proven)?;
-        Ok(Logged { block, spans, entries, touches_registry, purged, seconds, began })
-    }
-
-    fn logged(&mut self, block: &mut NewBlock, proven: &mut ProvenState) -> Result<(), CommitError> {
-        proven.head = Some(Arc::clone(&block.head));
-        self.behind.push(Arc::clone(&block.head), Arc::clone(&block.changes));
-        block.commit = proven.tree.commit_if_due(block.head.checkpoint.height)?;
-        Ok(())
-    }
-
-    fn block_time(&self) -> Timestamp {
-        let now = self.now();
-        match self.behind.last() {
-            Some(head) if now <= head.checkpoint.time => {
-                Timestamp::from_micros(head.checkpoint.time.as_micros().saturating_add(1))
-            }
-            _ => now,
-        }
+        let after = |state: &dyn StateRead| seals.after(&executed.entries, state);
+        self.executor.read(after).map_err(CommitError::from)?
     }
 }
 
@@ -298,30 +149,6 @@ fn statements_of(height: u64, logged: &[Vec<u8>]) -> Result<Vec<CheckedStatement
         statement.map_err(|source| OpenLedgerError::Statement { height, place, source })
     };
     logged.iter().enumerate().map(parse).collect()
-}
-
-/// How the state is hashed of a ledger that begins with this.
-fn scheme_of(genesis: &Executed) -> Result<KeyScheme, CommitError> {
-    let nothing = BTreeMap::new();
-    let scheme = views::key_scheme(&Layer::new(&nothing, &genesis.changes));
-    scheme.ok_or_else(|| IndexFault::Damaged("the record of the genesis".to_owned()).into())
-}
-
-fn new_block(
-    executed: Executed,
-    tree: Vec<StateChange>,
-    scheme: KeyScheme,
-    head: Arc<Head>,
-) -> (NewBlock, Vec<ExecutedEntry>) {
-    let Executed { terms, entries, outcomes, details, changes, is_private, .. } = executed;
-    let statements = entries.iter().map(|entry| (Arc::clone(&entry.bytes), entry.id)).collect();
-    let triggers = |entry: &ExecutedEntry| u32::try_from(entry.triggers.len()).unwrap_or(u32::MAX);
-    let batches = (0..).zip(entries.iter().map(triggers)).filter(|(_, triggers)| *triggers > 0).collect();
-    let changes = Arc::new(changes);
-    let (commit, is_grouped) = (None, scheme == KeyScheme::Grouped);
-    let block =
-        NewBlock { head, statements, batches, is_private, is_grouped, terms, outcomes, details, changes, tree, commit };
-    (block, entries)
 }
 
 fn difference(found: &Checkpoint, sealed: &Checkpoint) -> Option<DivergedIn> {

@@ -1,28 +1,30 @@
-//! The index thread: brings logged blocks into the index, publishes them and answers their submitters, while the order thread
-//! makes the next one.
+//! The thread that keeps blocks: proves, seals and logs them, brings them into the index, publishes them and answers their submitters,
+//! while the order thread executes the next one.
 //!
-//! A block is answered only when it is in the index too, so whoever has an answer finds what was answered. **Bounded:**
-//! [`BEHIND_MAX`] blocks wait; then the order thread does. **A failed write** ends this thread and closes the queue, which ends
-//! the order thread: whoever waits for the failed block is told at once, not when the next statement comes.
+//! A block is answered only when it is in the index too, so whoever has an answer finds what was answered. **One at a time:** the next
+//! block is [wanted](Queue::want) when this one is answered, and filled until then; one more may wait. **A failed write** ends this thread
+//! and closes the queue, which ends the order thread: whoever waits for the failed block is told at once, not when the next statement comes.
 
+use super::executor::ExecutedBlock;
+use super::prover::{Logged, Phases, Prover};
+use super::pulse::Pulse;
+use super::queue::Queue;
 use crate::admit::{InFlight, Signers};
 use crate::engine::Committed;
 use crate::execute::ExecutedEntry;
 use crate::metrics::Metrics;
-use crate::order::build::Logged;
-use crate::order::{Phases, Queue};
 use crate::private::PrivateFields;
 use crate::store::{CommitError, Store, WriterState};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Logged blocks that may wait for the index besides the one being brought in.
+/// Executed blocks that may wait besides the one being kept.
 const BEHIND_MAX: usize = 1;
 
-/// What the index thread works with.
+/// What the thread works with.
 pub(crate) struct Keeper {
     pub store: Arc<Store>,
     pub inflight: Arc<InFlight<Committed>>,
@@ -30,33 +32,53 @@ pub(crate) struct Keeper {
     pub metrics: Arc<Metrics>,
     pub queue: Arc<Queue>,
     pub private: Arc<PrivateFields>,
+    pub pulse: Arc<Pulse>,
 }
 
 /// The order thread's end of it.
 pub(crate) struct Keeping {
-    blocks: SyncSender<Logged>,
+    blocks: SyncSender<ExecutedBlock>,
+    queue: Arc<Queue>,
+    pulse: Arc<Pulse>,
     thread: JoinHandle<Result<(), CommitError>>,
 }
 
-/// The index thread is gone; [`Keeping::finish`] says why.
+/// The thread is gone; [`Keeping::finish`] says why.
 #[derive(Debug)]
 pub(crate) struct KeeperGone;
 
 impl Keeper {
     /// Starts the thread.
-    pub fn start(self) -> io::Result<Keeping> {
-        let (blocks, logged) = sync_channel(BEHIND_MAX);
-        let spawned = std::thread::Builder::new().name("tally-index".to_owned()).spawn(move || self.run(&logged));
-        Ok(Keeping { blocks, thread: spawned? })
+    pub fn start(self, prover: Prover) -> io::Result<Keeping> {
+        let (blocks, executed) = sync_channel(BEHIND_MAX);
+        let (queue, pulse) = (Arc::clone(&self.queue), Arc::clone(&self.pulse));
+        let thread = std::thread::Builder::new().name("tally-keep".to_owned());
+        Ok(Keeping { blocks, queue, pulse, thread: thread.spawn(move || self.run(prover, &executed))? })
     }
 
-    fn run(self, logged: &Receiver<Logged>) -> Result<(), CommitError> {
+    fn run(self, mut prover: Prover, executed: &Receiver<ExecutedBlock>) -> Result<(), CommitError> {
         let _closing = Closing(Arc::clone(&self.queue));
         let mut writer = WriterState::default();
-        while let Ok(block) = logged.recv() {
-            self.keep(block, &mut writer)?;
+        while let Some(block) = self.next(executed) {
+            let logged = prover.make(block)?;
+            self.pulse.beat();
+            self.inflight.logged(logged.ids());
+            self.keep(logged, &mut writer)?;
+            self.pulse.kept();
         }
         Ok(())
+    }
+
+    /// The next block; `None` when the order thread is done.
+    fn next(&self, executed: &Receiver<ExecutedBlock>) -> Option<ExecutedBlock> {
+        match executed.try_recv() {
+            Ok(block) => Some(block),
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => {
+                self.queue.want();
+                executed.recv().ok()
+            }
+        }
     }
 
     fn keep(&self, logged: Logged, writer: &mut WriterState) -> Result<(), CommitError> {
@@ -100,12 +122,14 @@ impl Drop for Closing {
 }
 
 impl Keeping {
-    /// Hands a logged block over; waits while the index is behind.
-    pub fn give(&self, block: Logged) -> Result<(), KeeperGone> {
+    /// Hands an executed block over; waits while another one waits.
+    pub fn give(&self, block: ExecutedBlock) -> Result<(), KeeperGone> {
+        self.queue.wanted_is_here();
+        self.pulse.handed();
         self.blocks.send(block).map_err(|_| KeeperGone)
     }
 
-    /// Waits until everything given is in the index and answered.
+    /// Waits until everything given is on the disk, in the index, and answered.
     ///
     /// # Errors
     /// Why the thread ended before.

@@ -1,31 +1,40 @@
-//! One thread that gives every statement its place: takes what waits, makes a block of it, executes and logs it. A second one
-//! ([`keep`]) brings it into the index and answers, while the first makes the next block.
+//! One thread that gives every statement its place: takes what waits, makes a block of it and executes it. A second one ([`keep`]) proves,
+//! logs and answers it, while the first makes the next block.
 //!
-//! **Group commit.** A block is what waits when the thread is free, up to `block.entries_max`. Only when much waits does it wait for
-//! more, at most `block.interval`: an idle ledger commits a single statement at once, and one with little to do what came meanwhile.
-//! **Block time** is the clock's, but never falls: with the clock set back it goes on by one microsecond a block.
+//! **Group commit.** A block is what waits when the first thread is free, and what comes while the second one is busy with the block before
+//! ([`filling`]), up to `block.entries_max`: an idle ledger commits a single statement at once, one with little to do what came meanwhile, and
+//! the more there is to do the larger blocks get. Only when much waits is a block filled for `block.interval` at least.
+//! **Block time** is the clock's at the block's beginning, but never falls: with the clock set back it goes on by one microsecond a block.
 //! **Terms** fire by block time, before the statements of their block; when none come a block is made for the terms alone.
 //! **A failed write** of log or index ends the thread. Nothing is acknowledged or taken any more until the node is opened
 //! again: what is on the disk is not certain before that.
 
 mod behind;
 mod build;
+mod executor;
 mod fault;
+mod filling;
 mod genesis;
 mod keep;
+mod prover;
+mod pulse;
 mod queue;
 mod seals;
 
-pub(crate) use build::{Builder, Phases};
+pub(crate) use build::Builder;
 pub use fault::{DivergedIn, OpenLedgerError};
 pub(crate) use genesis::GenesisEntry;
 pub(crate) use keep::{Keeper, Keeping};
+pub(crate) use prover::Phases;
+pub(crate) use pulse::Pulse;
 pub(crate) use queue::{NotQueued, Queue};
 
-use crate::admit::InFlight;
+use crate::admit::{CheckedStatement, InFlight};
 use crate::engine::{Committed, NodeState};
-use crate::store::CommitError;
-use queue::Take;
+use crate::store::{CommitError, Store};
+use executor::{ExecutedBlock, Executor};
+use filling::Filling;
+use queue::Room;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally_model::Timestamp;
@@ -33,8 +42,8 @@ use tokio::sync::watch;
 
 /// Bytes of statements after which a block is full: half of the largest log record.
 const BLOCK_BYTES_MAX: usize = (crate::store::RECORD_BYTES_MAX / 2) as usize;
-/// So many must wait when a block is done for the next one to be filled up: with fewer, few more would come within
-/// `block.interval`, and all of them would pay for it with their time.
+/// So many must wait when a block is done for the next one to linger: with fewer, few more would come within `block.interval`, and
+/// all of them would pay for it with their time.
 const LINGER_FROM: usize = 16;
 /// Longest sleep: a clock that was set forward is noticed within this time, and the watchdog sees a living thread.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
@@ -44,7 +53,7 @@ const STUCK_PAUSE: Duration = Duration::from_secs(1);
 /// How blocks are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockLimits {
-    /// How long a busy ledger waits for more statements.
+    /// How long a busy ledger fills a block at least.
     pub interval: Duration,
     /// Most entries of a block.
     pub entries_max: usize,
@@ -58,14 +67,14 @@ impl Default for BlockLimits {
 
 /// What the order thread works with.
 pub(crate) struct OrderThread {
-    pub builder: Builder,
+    pub executor: Executor,
+    pub store: Arc<Store>,
     pub queue: Arc<Queue>,
     pub inflight: Arc<InFlight<Committed>>,
     pub keeping: Keeping,
     pub state: watch::Sender<NodeState>,
     pub limits: BlockLimits,
-    /// Seen by the watchdog: when the thread last went round.
-    pub pulse: Arc<std::sync::Mutex<Instant>>,
+    pub pulse: Arc<Pulse>,
 }
 
 impl OrderThread {
@@ -75,50 +84,57 @@ impl OrderThread {
         let alarm =
             Alarm { state: self.state.clone(), inflight: Arc::clone(&self.inflight), queue: Arc::clone(&self.queue) };
         let ordered = self.work();
-        // In any case: who was logged gets its answer, and nobody writes behind our back.
+        // In any case: who was executed gets its answer, and nobody writes behind our back.
         let kept = self.keeping.finish();
-        match ordered.and(kept).and_then(|()| self.builder.flush()) {
+        match ordered.and(kept).and_then(|()| Ok(self.store.flush()?)) {
             Ok(()) => tracing::info!("the ledger is closed; everything acknowledged is on disk"),
             Err(error) => alarm.fail(&describe(&error)),
         }
     }
 
     fn work(&mut self) -> Result<(), CommitError> {
-        let mut was_busy = false;
-        let mut next_due = self.builder.next_due()?;
-        let mut not_before = None;
+        let mut next_due = self.executor.next_due()?;
+        let (mut not_before, mut last_block) = (None, None);
         while !self.queue.is_over() {
-            *self.pulse.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
-            let take = self.plan(was_busy, next_due, not_before);
-            let statements = self.queue.take(take);
-            let is_due = next_due.is_some_and(|due| due <= self.builder.now()) && not_before.is_none_or(is_past);
-            if statements.is_empty() && !is_due {
-                was_busy = false;
+            self.pulse.went_round();
+            let first = self.queue.take(self.room(), self.wake(next_due, not_before));
+            let is_due = next_due.is_some_and(|due| due <= self.executor.now()) && not_before.is_none_or(is_past);
+            if first.is_empty() && !is_due {
+                last_block = None;
                 continue;
             }
-            let (logged, is_stuck) = self.builder.make(statements)?;
-            self.inflight.logged(logged.ids());
-            if self.keeping.give(logged).is_err() {
+            let block = self.execute(first, last_block)?;
+            not_before = block.executed.is_stuck().then(|| Instant::now() + STUCK_PAUSE);
+            next_due = self.executor.next_due()?;
+            last_block = Some(block.executed.outcomes.len()).filter(|_| self.queue.len() >= LINGER_FROM);
+            if self.keeping.give(block).is_err() {
                 // Why it is gone is said at the end.
                 return Ok(());
             }
-            not_before = is_stuck.then(|| Instant::now() + STUCK_PAUSE);
-            next_due = self.builder.next_due()?;
-            was_busy = self.queue.len() >= LINGER_FROM;
         }
         Ok(())
     }
 
-    fn plan(&self, was_busy: bool, next_due: Option<Timestamp>, not_before: Option<Instant>) -> Take {
+    /// Executes a block that begins with these statements. `busy` is how many the last block had, when many were left waiting: it lingers then,
+    /// and as many will come.
+    fn execute(&mut self, first: Vec<CheckedStatement>, busy: Option<usize>) -> Result<ExecutedBlock, CommitError> {
+        let room = first.iter().map(CheckedStatement::weight).sum::<usize>().max(busy.unwrap_or(0));
+        let linger = busy.map_or(Duration::ZERO, |_| self.limits.interval);
+        let mut filling = Filling::new(&self.queue, first, self.room(), linger);
+        let mut block = self.executor.make(room, &mut filling)?;
+        block.seconds -= filling.waited().as_secs_f64();
+        Ok(block)
+    }
+
+    const fn room(&self) -> Room {
+        Room { entries: self.limits.entries_max, bytes: BLOCK_BYTES_MAX }
+    }
+
+    /// Until when to sleep when nothing comes.
+    fn wake(&self, next_due: Option<Timestamp>, not_before: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let until_due = next_due.map_or(SLEEP_MAX, |due| due.since(self.builder.now()).min(SLEEP_MAX));
-        let until = (now + until_due).max(not_before.unwrap_or(now)).min(now + SLEEP_MAX);
-        Take {
-            entries_max: self.limits.entries_max,
-            bytes_max: BLOCK_BYTES_MAX,
-            until,
-            linger: if was_busy { self.limits.interval } else { Duration::ZERO },
-        }
+        let until_due = next_due.map_or(SLEEP_MAX, |due| due.since(self.executor.now()).min(SLEEP_MAX));
+        (now + until_due).max(not_before.unwrap_or(now)).min(now + SLEEP_MAX)
     }
 }
 

@@ -8,10 +8,13 @@
 use crate::admit::CheckedStatement;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes that may wait, both lanes together: large statements must not make the queue large.
 const BYTES_MAX: usize = 64 << 20;
+/// So many must wait for a block that is being executed to take them, while nobody waits for it: waking for each would take longer than
+/// executing it.
+const MORE: usize = 64;
 
 /// The queue.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ struct Lanes {
     is_closed: bool,
     /// With how many waiting statements the taker wants to be woken; never while it is not asleep.
     wake_at: usize,
+    /// Whether the next block is waited for: nothing is left of those before.
+    is_wanted: bool,
 }
 
 impl Default for Lanes {
@@ -46,6 +51,7 @@ impl Default for Lanes {
             weight: 0,
             is_closed: false,
             wake_at: usize::MAX,
+            is_wanted: false,
         }
     }
 }
@@ -57,15 +63,37 @@ pub enum NotQueued {
     Closed,
 }
 
-/// How much to take, and how long to wait for it.
-#[derive(Debug, Clone, Copy)]
-pub struct Take {
-    pub entries_max: usize,
-    pub bytes_max: usize,
-    /// Until when to wait for the first statement.
-    pub until: Instant,
-    /// How long to wait for more when there is one but fewer than `entries_max`.
-    pub linger: Duration,
+/// How much a block may take yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// A batch counts for all its triggers.
+    pub entries: usize,
+    pub bytes: usize,
+}
+
+impl Room {
+    /// What is left of it behind these.
+    pub fn without(self, taken: &[CheckedStatement]) -> Self {
+        let bytes = taken.iter().map(|statement| statement.bytes.len()).sum();
+        let entries = taken.iter().map(weight_of).sum();
+        Self { entries: self.entries.saturating_sub(entries), bytes: self.bytes.saturating_sub(bytes) }
+    }
+
+    pub const fn is_none(self) -> bool {
+        self.entries == 0 || self.bytes == 0
+    }
+
+    fn has(self, statement: &CheckedStatement) -> bool {
+        statement.weight() <= self.entries && statement.bytes.len() <= self.bytes
+    }
+}
+
+/// What a block that is being filled gets.
+#[derive(Debug)]
+pub struct More {
+    pub statements: Vec<CheckedStatement>,
+    /// The block is to be closed behind them.
+    pub is_last: bool,
 }
 
 impl Queue {
@@ -109,31 +137,47 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes statements in order, urgent ones first. Empty when `until` passed or the queue was closed and drained.
-    pub fn take(&self, take: Take) -> Vec<CheckedStatement> {
-        let mut lanes = self.wait(self.lock(), 1, take.until);
-        if lanes.len() > 0 && lanes.len() < take.entries_max && !take.linger.is_zero() {
-            lanes = self.wait(lanes, take.entries_max, Instant::now() + take.linger);
+    /// Takes the first statements of a block, in order, urgent ones first. Empty when `until` passed or the queue was closed and drained.
+    pub fn take(&self, room: Room, until: Instant) -> Vec<CheckedStatement> {
+        let mut lanes = self.lock();
+        while lanes.len() == 0 && !lanes.is_closed && Instant::now() < until {
+            lanes = self.wait(lanes, 1, until);
         }
-        let mut taken = Vec::with_capacity(lanes.len().min(take.entries_max));
-        let (mut bytes, mut weight) = (0, 0);
-        while let Some(next) = lanes.urgent.front().or(lanes.normal.front()) {
-            // The first one always goes, however large.
-            let is_over = weight + next.weight() > take.entries_max || bytes + next.bytes.len() > take.bytes_max;
-            if !taken.is_empty() && is_over {
-                break;
-            }
-            bytes += next.bytes.len();
-            weight += next.weight();
-            if lanes.urgent.is_empty() {
-                lanes.normal_weight -= next_weight(&lanes.normal);
-            }
-            let next = lanes.urgent.pop_front().or_else(|| lanes.normal.pop_front());
-            taken.extend(next);
-        }
-        lanes.bytes -= bytes.min(lanes.bytes);
-        lanes.weight -= weight.min(lanes.weight);
+        // The first one always goes, however large.
+        let first = lanes.next();
+        let room = room.without(first.as_slice());
+        let mut taken: Vec<_> = first.into_iter().collect();
+        lanes.take(room, &mut taken);
         taken
+    }
+
+    /// Takes what a block that has `room` is to be filled up with: [`MORE`] or more at a time, as long as it is not
+    /// [wanted](Self::want), but until `until` at most; a wanted one until `linger_until`.
+    pub fn take_more(&self, room: Room, linger_until: Instant, until: Instant) -> More {
+        let mut lanes = self.lock();
+        let is_last = loop {
+            let until = if lanes.is_wanted { linger_until } else { until };
+            let is_last = lanes.is_closed || Instant::now() >= until;
+            if is_last || lanes.len() >= MORE {
+                break is_last;
+            }
+            lanes = self.wait(lanes, MORE, until);
+        };
+        let mut statements = Vec::new();
+        lanes.take(room, &mut statements);
+        // What waits and has not gone in begins the next one.
+        More { is_last: is_last || statements.is_empty(), statements }
+    }
+
+    /// Nothing is left of the blocks before: the next one is waited for.
+    pub fn want(&self) {
+        self.lock().is_wanted = true;
+        self.arrived.notify_all();
+    }
+
+    /// The block that was waited for is here.
+    pub fn wanted_is_here(&self) {
+        self.lock().is_wanted = false;
     }
 
     /// Nothing comes in any more; what is in still goes out.
@@ -153,15 +197,11 @@ impl Queue {
         self.lock().len()
     }
 
+    /// Sleeps until so many wait, or something else happened, or `until` passed: the caller sees which.
     fn wait<'a>(&'a self, mut lanes: MutexGuard<'a, Lanes>, count: usize, until: Instant) -> MutexGuard<'a, Lanes> {
-        while lanes.len() < count && !lanes.is_closed {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            lanes.wake_at = count;
-            lanes = self.arrived.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        lanes.wake_at = count;
+        let left = until.saturating_duration_since(Instant::now());
+        let mut lanes = self.arrived.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
         lanes.wake_at = usize::MAX;
         lanes
     }
@@ -184,6 +224,30 @@ impl Lanes {
         }
     }
 
+    /// Takes what comes next, as long as there is room for it.
+    fn take(&mut self, mut room: Room, taken: &mut Vec<CheckedStatement>) {
+        taken.reserve(self.len().min(room.entries));
+        while self.first().is_some_and(|next| room.has(next)) {
+            let next = self.next();
+            room = room.without(next.as_slice());
+            taken.extend(next);
+        }
+    }
+
+    fn first(&self) -> Option<&CheckedStatement> {
+        self.urgent.front().or(self.normal.front())
+    }
+
+    fn next(&mut self) -> Option<CheckedStatement> {
+        let urgent = self.urgent.pop_front();
+        let is_urgent = urgent.is_some();
+        let next = urgent.or_else(|| self.normal.pop_front())?;
+        self.normal_weight -= if is_urgent { 0 } else { next.weight() };
+        self.bytes -= next.bytes.len();
+        self.weight -= next.weight();
+        Some(next)
+    }
+
     fn len(&self) -> usize {
         self.weight
     }
@@ -193,17 +257,16 @@ fn weight_of(statement: &CheckedStatement) -> usize {
     statement.weight()
 }
 
-fn next_weight(lane: &VecDeque<CheckedStatement>) -> usize {
-    lane.front().map_or(0, weight_of)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admit::Body;
     use std::collections::BTreeMap;
+    use std::time::Duration;
     use tally_evidence::{CallBody, KeyId, ReadingsClaim, StatementId, Transition, TriggerBody};
     use tally_model::{ActionName, ContractName, DeviceId, PartyId, Priority, Timestamp, TriggerId};
+
+    const ROOM: Room = Room { entries: 10_000, bytes: 1_000 };
 
     fn statement(number: u8, body: Body, bytes: usize) -> CheckedStatement {
         CheckedStatement {
@@ -248,8 +311,12 @@ mod tests {
         statement(number, Body::Trigger(body), 10)
     }
 
-    fn now(entries_max: usize, bytes_max: usize) -> Take {
-        Take { entries_max, bytes_max, until: Instant::now(), linger: Duration::ZERO }
+    fn take(queue: &Queue, entries: usize, bytes: usize) -> Vec<u8> {
+        numbers(&queue.take(Room { entries, bytes }, Instant::now()))
+    }
+
+    fn long() -> Instant {
+        Instant::now() + Duration::from_secs(60)
     }
 
     fn numbers(taken: &[CheckedStatement]) -> Vec<u8> {
@@ -261,9 +328,9 @@ mod tests {
         let queue = Queue::new(2, 1);
         assert_eq!([1, 2, 3].map(|n| queue.push(call(n, 10))), [Ok(()), Ok(()), Err(NotQueued::Full)]);
         assert_eq!([104, 105].map(|n| queue.push(alarm(n))), [Ok(()), Err(NotQueued::Full)]);
-        assert_eq!(numbers(&queue.take(now(2, 1_000))), [104, 1]);
-        assert_eq!(numbers(&queue.take(now(2, 1_000))), [2]);
-        assert!(queue.take(now(2, 1_000)).is_empty());
+        assert_eq!(take(&queue, 2, 1_000), [104, 1]);
+        assert_eq!(take(&queue, 2, 1_000), [2]);
+        assert!(take(&queue, 2, 1_000).is_empty());
     }
 
     #[test]
@@ -274,7 +341,7 @@ mod tests {
         }
         queue.push(alarm(3)).unwrap();
         queue.push(call(4, 10)).unwrap();
-        assert_eq!(numbers(&queue.take(now(9, 1_000))), [1, 2, 3, 101, 4]);
+        assert_eq!(take(&queue, 9, 1_000), [1, 2, 3, 101, 4]);
     }
 
     #[test]
@@ -283,8 +350,8 @@ mod tests {
         for number in 1..=3 {
             queue.push(call(number, 60)).unwrap();
         }
-        assert_eq!(numbers(&queue.take(now(10, 130))), [1, 2]);
-        assert_eq!(numbers(&queue.take(now(10, 1))), [3]);
+        assert_eq!(take(&queue, 10, 130), [1, 2]);
+        assert_eq!(take(&queue, 10, 1), [3]);
         // More bytes than may wait: ordinary statements are turned away, alarms are not.
         queue.push(call(4, BYTES_MAX)).unwrap();
         assert_eq!(queue.push(call(5, 1)), Err(NotQueued::Full));
@@ -306,18 +373,18 @@ mod tests {
         }
         assert_eq!((queue.push(call(4, 1)), queue.len()), (Err(NotQueued::Full), 5));
         // A block takes what fits, and one at least.
-        assert_eq!(numbers(&queue.take(now(4, 1_000))), [1]);
-        assert_eq!((numbers(&queue.take(now(2, 1_000))), queue.len()), (vec![3], 0));
+        assert_eq!(take(&queue, 4, 1_000), [1]);
+        assert_eq!((take(&queue, 2, 1_000), queue.len()), (vec![3], 0));
         queue.push(batch(5, 1_000, Priority::Low)).unwrap();
         assert_eq!(queue.push(call(6, 1)), Err(NotQueued::Full));
         // One with an alarm goes first as a whole, and finds room as alarms do.
         queue.push(batch(107, 9, Priority::Critical)).unwrap();
         assert_eq!(queue.push(batch(108, 1, Priority::Critical)), Err(NotQueued::Full));
         assert_eq!(queue.len(), 1_009);
-        assert_eq!(numbers(&queue.take(now(2_000, 1_000))), [107, 5]);
+        assert_eq!(take(&queue, 2_000, 1_000), [107, 5]);
         assert_eq!(queue.push(batch(9, 5, Priority::Low)), Ok(()), "nothing is counted any more");
         assert_eq!(queue.push(alarm(9)), Ok(()));
-        assert_eq!((numbers(&queue.take(now(9, 1_000))), queue.len()), (vec![9, 9], 0));
+        assert_eq!((take(&queue, 9, 1_000), queue.len()), (vec![9, 9], 0));
         assert_eq!(queue.push(batch(10, 5, Priority::Low)), Ok(()), "what an alarm took along neither");
     }
 
@@ -328,25 +395,60 @@ mod tests {
         queue.close();
         assert_eq!(queue.push(call(2, 1)), Err(NotQueued::Closed));
         assert!(!queue.is_over());
-        let wait_long = Take { until: Instant::now() + Duration::from_secs(60), ..now(10, 100) };
-        assert_eq!(numbers(&queue.take(wait_long)), [1]);
+        assert_eq!(numbers(&queue.take(ROOM, long())), [1]);
         assert!(queue.is_over());
-        assert!(queue.take(wait_long).is_empty());
+        assert!(queue.take(ROOM, long()).is_empty());
+        let more = queue.take_more(ROOM, long(), long());
+        assert!(more.is_last && more.statements.is_empty());
     }
 
     #[test]
-    fn the_taker_wakes_for_the_first_and_lingers_for_more() {
+    fn the_taker_wakes_for_the_first() {
         let queue = Queue::new(10, 1);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                for number in 1..=2 {
-                    std::thread::sleep(Duration::from_millis(20));
-                    queue.push(call(number, 1)).unwrap();
-                }
+                std::thread::sleep(Duration::from_millis(20));
+                queue.push(call(1, 1)).unwrap();
             });
-            let until = Instant::now() + Duration::from_secs(60);
-            let take = Take { entries_max: 2, bytes_max: 100, until, linger: Duration::from_secs(60) };
-            assert_eq!(numbers(&queue.take(take)), [1, 2]);
+            assert_eq!(numbers(&queue.take(ROOM, long())), [1]);
         });
+    }
+
+    #[test]
+    fn a_block_is_filled_until_it_is_wanted() {
+        let queue = Queue::new(1_000, 1);
+        let push = |number| queue.push(call(number, 1)).unwrap();
+        // Not wanted: it takes what waits, when that is worth while, and goes on.
+        (1..=64).for_each(push);
+        let more = queue.take_more(ROOM, Instant::now(), long());
+        assert_eq!((more.statements.len(), more.is_last), (64, false));
+        push(65);
+        let more = queue.take_more(ROOM, Instant::now(), Instant::now() + Duration::from_millis(5));
+        assert_eq!((numbers(&more.statements), more.is_last), (vec![65], true), "no longer than it may");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                push(66);
+                std::thread::sleep(Duration::from_millis(20));
+                queue.want();
+            });
+            let more = queue.take_more(ROOM, Instant::now(), long());
+            assert_eq!((numbers(&more.statements), more.is_last), (vec![66], true));
+        });
+        // Wanted, but it lingers.
+        push(67);
+        let more = queue.take_more(ROOM, Instant::now() + Duration::from_millis(5), long());
+        assert_eq!((numbers(&more.statements), more.is_last), (vec![67], true));
+        let more = queue.take_more(ROOM, Instant::now(), long());
+        assert!(more.is_last && more.statements.is_empty());
+    }
+
+    #[test]
+    fn what_has_no_room_in_a_block_begins_the_next() {
+        let queue = Queue::new(5_000, 2);
+        queue.push(batch(1, 1_000, Priority::Low)).unwrap();
+        let more = queue.take_more(Room { entries: 999, ..ROOM }, long(), long());
+        assert!(more.is_last && more.statements.is_empty());
+        let more = queue.take_more(Room { entries: 1_000, ..ROOM }, long(), long());
+        assert_eq!((numbers(&more.statements), more.is_last), (vec![1], false));
     }
 }

@@ -4,7 +4,7 @@
 //! `entries.08` those of 256, and so on; hash `i` of a level lies at byte 32 × `i`. Every second file is a level of C2SP tlog-tiles,
 //! tile after tile. What lies between two levels is hashed again when it is asked for: from 8 hashes at most.
 //!
-//! **Who writes.** The index thread, behind the log and before the index, and syncs before the index is durable. So what the
+//! **Who writes.** The keeping thread, behind the log and before the index, and syncs before the index is durable. So what the
 //! index has is here, after any crash; what is here and not in the index is written over.
 //!
 //! **Trusted no further than it leads.** On opening the right edge must give the root of the index's checkpoint. A hash in the middle

@@ -1,6 +1,6 @@
 //! The index of a ledger that forgets: blocks of which only some is kept, and an index made from a snapshot.
 //!
-//! **Who writes.** Forgetting: whoever runs a retention pass, between the index thread's transactions (redb gives one writer at a
+//! **Who writes.** Forgetting: whoever runs a retention pass, between the keeping thread's transactions (redb gives one writer at a
 //! time). Seeding: opening, before anybody else is there.
 
 use super::index::{BLOCKS, ENTRIES, Index, META, OUTCOMES, STATE, TERMS, decode_block, term_key};

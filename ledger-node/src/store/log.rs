@@ -1,6 +1,6 @@
 //! The log: the only truth. One journal record is one block.
 //!
-//! **Who writes, who deletes.** The order thread appends; a retention pass deletes whole segments, oldest first. API tasks read under the read lock, for the time of
+//! **Who writes, who deletes.** The keeping thread appends; a retention pass deletes whole segments, oldest first. API tasks read under the read lock, for the time of
 //! one record. **Limits.** A record has at most 16 MiB ([`RECORD_BYTES_MAX`]); a block is cut well below it.
 
 use std::path::Path;
@@ -62,7 +62,7 @@ impl LogDisk {
 
 /// The open log.
 pub struct Log {
-    /// Written by the order thread alone; the lock keeps readers out while it appends.
+    /// Written by the keeping thread alone; the lock keeps readers out while it appends.
     journal: RwLock<Journal<AnyDisk>>,
 }
 
@@ -119,7 +119,7 @@ impl Log {
     }
 
     fn read_lock(&self) -> std::sync::RwLockReadGuard<'_, Journal<AnyDisk>> {
-        // A poisoned lock: the order thread died while appending. The journal itself is poisoned then and says so.
+        // A poisoned lock: the keeping thread died while appending. The journal itself is poisoned then and says so.
         self.journal.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! What the node keeps: the log (the only truth), and what is rebuilt from it: the index, the statement ids beside it, the tree over the
 //! state, the tree over all entries.
 //!
-//! **Who writes.** The order thread the log ([`Store::log`]), the index thread the index ([`Store::apply`]). Everyone else reads;
+//! **Who writes.** The keeping thread: the log ([`Store::log`]), then the index ([`Store::apply`]). Everyone else reads;
 //! what they read was committed. **Memory.** Some 5 bytes a state key and 24 MiB (state tree), 8 MiB of index pages,
 //! 1.6 bytes an entry and 6 MB (statement ids).
 //!
@@ -79,7 +79,7 @@ pub struct Store {
     entries: EntryTree,
     /// Roots that were followed to that of a head, with their sizes: those asked for last. Many receipts are made for one size.
     known_roots: Mutex<VecDeque<(u64, Hash)>>,
-    /// The order thread holds its lock from the first change until the block is logged, so for readers its tree and its head
+    /// The keeping thread holds its lock from the first change until the block is logged, so for readers its tree and its head
     /// always belong together. It may be ahead of the published head.
     proven: RwLock<ProvenState>,
     /// The state tree on its way to the disk.
@@ -201,7 +201,7 @@ impl Store {
         self.log.bytes()
     }
 
-    /// The trees' heads, for the order thread alone. If its changes are not committed, the node stops.
+    /// The trees' heads, for the keeping thread alone. If its changes are not committed, the node stops.
     pub(crate) fn proven_state(&self) -> RwLockWriteGuard<'_, ProvenState> {
         self.proven.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,11 +21,11 @@ pub struct ScalePart {
     pub p99_ms: f64,
     /// Processor time of the process for each trigger, in microseconds.
     pub cpu_us_per_trigger: f64,
-    /// Of that, on the order thread: executing, proving, logging.
+    /// Of that, on the order thread: executing.
     pub order_us_per_trigger: f64,
-    /// Of that, on the index thread.
-    pub index_us_per_trigger: f64,
-    /// Time on the clock of each phase of a block, in microseconds a trigger. The first three follow one another, the fourth goes beside
+    /// Of that, on the keeping thread: proving, logging, indexing.
+    pub keep_us_per_trigger: f64,
+    /// Time on the clock of each phase of a block, in microseconds a trigger. The last three follow one another, the first goes beside
     /// them.
     pub phases: PhaseMicros,
     /// Bytes that the system is to write to the disk for each trigger (`write_bytes` of `proc_pid_io(5)`).
@@ -37,6 +37,9 @@ pub struct ScalePart {
     /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of what the ledger took when it was small; where looks are
     /// compared.
     pub paced: Vec<Paced>,
+    /// Seals verified a second on one core, nothing else, right behind it; where looks are compared. What else the machine has to do shows
+    /// in both.
+    pub baseline_verifications_per_second: Option<f64>,
     /// Closed and opened again there.
     pub opening: Option<Opening>,
 }
@@ -79,7 +82,7 @@ pub struct Counters {
     seconds: f64,
     cpu: f64,
     order: f64,
-    index: f64,
+    keep: f64,
     written: f64,
     phases: Phases,
 }
@@ -91,7 +94,7 @@ impl Counters {
             seconds: 0.0,
             cpu: cpu_seconds(),
             order: thread_cpu_seconds("tally-order"),
-            index: thread_cpu_seconds("tally-index"),
+            keep: thread_cpu_seconds("tally-keep"),
             written: written_bytes(),
             phases: engine.metrics().phases(),
         }
@@ -102,7 +105,7 @@ impl Counters {
         self.seconds += seconds;
         self.cpu += after.cpu - before.cpu;
         self.order += after.order - before.order;
-        self.index += after.index - before.index;
+        self.keep += after.keep - before.keep;
         self.written += after.written - before.written;
         self.phases.execute += after.phases.execute - before.phases.execute;
         self.phases.prove += after.phases.prove - before.phases.prove;
@@ -126,7 +129,7 @@ impl ScalePart {
             p99_ms: percentile(waits, 0.99),
             cpu_us_per_trigger: micros(counters.cpu),
             order_us_per_trigger: micros(counters.order),
-            index_us_per_trigger: micros(counters.index),
+            keep_us_per_trigger: micros(counters.keep),
             phases: PhaseMicros {
                 execute: micros(execute),
                 prove: micros(prove),
@@ -137,8 +140,17 @@ impl ScalePart {
             disk_bytes: folder.and_then(|folder| crate::store::folder_disk_bytes(folder).ok()).unwrap_or(0),
             memory: Memory::now(),
             paced: Vec::new(),
+            baseline_verifications_per_second: None,
             opening: None,
         }
+    }
+}
+
+impl ScalePart {
+    /// Triggers to each seal that one core verifies; where looks are compared.
+    #[must_use]
+    pub fn ratio_to_baseline(&self) -> Option<f64> {
+        self.baseline_verifications_per_second.map(|baseline| self.per_second / baseline)
     }
 }
 

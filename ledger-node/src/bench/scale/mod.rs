@@ -11,8 +11,9 @@ mod report;
 pub use look::{Memory, Opening, PhaseMicros, ScalePart};
 pub use report::ScaleReport;
 
+use super::baseline::baseline_verify;
 use super::fast::{Receipts, run_fast};
-use super::load::Load;
+use super::load::{Load, Statement};
 use super::numbers::cores;
 use super::paced::run_shares;
 use super::{BenchError, BenchOptions, Paced};
@@ -33,6 +34,8 @@ const MARKS: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const WINDOW: u64 = 100_000;
 /// Where the look at the first mark ends.
 const FIRST_WINDOW: u64 = MARKS[0] + WINDOW;
+/// Seals that the baseline verifies time and again.
+const SAMPLE: usize = 500;
 /// Triggers, each with its receipt, that say what the paces are shares of.
 const CAPACITY: usize = 50_000;
 
@@ -67,7 +70,7 @@ pub fn bench_scale(
     }
     let plant = Plant::new("bench", options.agents, options.devices)?;
     let load = Load::new(&plant, options.agents, options.devices);
-    let mut run = Run { dir, options, stop, plant: &plant, load, capacity: None };
+    let mut run = Run { dir, options, stop, plant: &plant, load, capacity: None, sample: Vec::new() };
     let mut engine = run.open()?;
     let (mut parts, mut folder) = (Vec::new(), Vec::new());
     for target in looks(entries) {
@@ -81,6 +84,7 @@ pub fn bench_scale(
             folder = usage.into_iter().map(|part| (part.place, part.what, part.bytes)).collect();
         }
         if is_compared(target, entries) {
+            part.baseline_verifications_per_second = Some(baseline_verify(&run.sample)?.0);
             part.paced = run.pace(&engine, entries)?;
         }
         if target == entries || MARKS.contains(&target) {
@@ -122,6 +126,8 @@ struct Run<'a> {
     load: Load<'a>,
     /// Triggers a second with receipts, measured where paces are first asked for.
     capacity: Option<f64>,
+    /// Some of the last batch, for the baseline.
+    sample: Vec<Statement>,
 }
 
 impl Run<'_> {
@@ -140,6 +146,7 @@ impl Run<'_> {
             self.go_on()?;
             let missing = usize::try_from(target - self.sealed()).unwrap_or(BATCH);
             let lanes = self.load.lanes(BATCH.min(missing), cores())?;
+            self.sample = lanes.first().into_iter().flatten().take(SAMPLE).cloned().collect();
             let (before, began) = (Counters::now(engine), Instant::now());
             let answered = run_fast(engine, lanes, Receipts::NotAskedFor)?;
             let seconds = began.elapsed().as_secs_f64();
@@ -221,6 +228,7 @@ mod tests {
         let opened: Vec<_> = report.parts.iter().filter(|part| part.opening.is_some()).collect();
         assert_eq!(opened.len(), 1, "at its end");
         assert_eq!(opened[0].paced.len(), 3);
+        assert!(opened[0].ratio_to_baseline().is_some_and(|ratio| ratio > 0.0));
         assert!(opened[0].paced.iter().all(|paced| paced.triggers == 1 && paced.longest_ms >= paced.p99_ms));
         assert!(report.folder.iter().any(|(place, ..)| place.starts_with("tree/")), "{report}");
         let again = bench_scale(dir.path(), 60, &few(), &go, &mut ());

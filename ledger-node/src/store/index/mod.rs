@@ -1,6 +1,6 @@
 //! State and indexes in one redb file: fast to ask, never the truth, rebuilt from the log whenever in doubt.
 //!
-//! **Who writes.** The index thread, one transaction a block (`write`); a retention pass what it forgets (`forget`), between them. A block is
+//! **Who writes.** The keeping thread, one transaction a block (`write`); a retention pass what it forgets (`forget`), between them. A block is
 //! written with `Durability::None` (a power cut loses it here, the log has it); every so many blocks or entries
 //! ([`FlushLimits`](super::FlushLimits)) the transaction is made durable, together with the height it brings the index to and the
 //! statement ids that waited for it, once they are many (`statements`). On opening the log's tail behind that height is executed again.
@@ -87,7 +87,7 @@ impl<E: Into<redb::Error>> From<E> for IndexFault {
 
 /// The open index.
 pub struct Index {
-    /// Every statement that is admitted asks. The lock is held to look up one id, and by the index thread to put in a block's.
+    /// Every statement that is admitted asks. The lock is held to look up one id, and by the keeping thread to put in a block's.
     statements: RwLock<Statements>,
     merging: Merging,
     /// Number of the next run.

@@ -5,7 +5,7 @@
 //! reads one page, hashes the way up in it, and the way from it to the root in memory. Many pages are changed on two threads ([`work`]).
 //! **Memory.** 110 bytes a page, so some 5 bytes a key, and [`CACHE_BYTES`] of pages at most. The file itself is in the system's page
 //! cache, where there is room.
-//! **Who writes.** The order thread, before a block is logged: a page that leaves the cache goes behind the one before, in a free part of
+//! **Who writes.** The keeping thread, before a block is logged: a page that leaves the cache goes behind the one before, in a free part of
 //! the file ([`pages`]). What the file says counts only together with a top ([`commit`]).
 
 mod commit;

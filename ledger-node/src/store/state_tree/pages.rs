@@ -14,7 +14,7 @@
 //! grouped scheme tells keys of no group from those of groups. The former change at random for ever, the latter hardly once their agreements
 //! are opened. Together in a segment, the latter would be moved again and again for the sake of the room between them.
 //!
-//! **Who writes.** The order thread. A segment is written again when no page is in it and no top that could be read after a crash knows it.
+//! **Who writes.** The keeping thread. A segment is written again when no page is in it and no top that could be read after a crash knows it.
 
 use super::segments::{SEGMENT_UNITS, STREAMS, Segments};
 use crate::store::IndexFault;

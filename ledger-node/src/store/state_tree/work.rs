@@ -1,4 +1,4 @@
-//! Changing many pages: read, merged and hashed on two threads, for in a grown tree that is most of the order thread's time.
+//! Changing many pages: read, merged and hashed on two threads, for in a grown tree that is most of the keeping thread's time.
 
 use super::commit::Disk;
 use super::pages::Pages;
