@@ -37,8 +37,8 @@ pub struct ScalePart {
     /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of what the ledger took when it was small; where looks are
     /// compared.
     pub paced: Vec<Paced>,
-    /// Seals verified a second on one core, nothing else, right behind it; where looks are compared. What else the machine has to do shows
-    /// in both.
+    /// Seals verified a second on all cores, nothing else, behind each batch; where looks are compared. What else the machine has to do
+    /// shows in both.
     pub baseline_verifications_per_second: Option<f64>,
     /// Closed and opened again there.
     pub opening: Option<Opening>,
@@ -85,19 +85,28 @@ pub struct Counters {
     keep: f64,
     written: f64,
     phases: Phases,
+    /// Seals of the baseline, and the seconds they took.
+    verified: f64,
+    verifying: f64,
 }
 
 impl Counters {
-    /// As they are; `seconds` stays 0.
+    /// As they are; what is only added stays 0.
     pub fn now(engine: &Engine) -> Self {
         Self {
-            seconds: 0.0,
             cpu: cpu_seconds(),
             order: thread_cpu_seconds("tally-order"),
             keep: thread_cpu_seconds("tally-keep"),
             written: written_bytes(),
             phases: engine.metrics().phases(),
+            ..Self::default()
         }
+    }
+
+    /// Adds a piece of the baseline.
+    pub fn add_baseline(&mut self, (verified, seconds): (usize, f64)) {
+        self.verified += verified as f64;
+        self.verifying += seconds;
     }
 
     /// Adds what was counted between two moments, `seconds` apart.
@@ -140,14 +149,15 @@ impl ScalePart {
             disk_bytes: folder.and_then(|folder| crate::store::folder_disk_bytes(folder).ok()).unwrap_or(0),
             memory: Memory::now(),
             paced: Vec::new(),
-            baseline_verifications_per_second: None,
+            baseline_verifications_per_second: (counters.verifying > 0.0)
+                .then(|| counters.verified / counters.verifying),
             opening: None,
         }
     }
 }
 
 impl ScalePart {
-    /// Triggers to each seal that one core verifies; where looks are compared.
+    /// Triggers to each seal that all cores verify meanwhile; where looks are compared.
     #[must_use]
     pub fn ratio_to_baseline(&self) -> Option<f64> {
         self.baseline_verifications_per_second.map(|baseline| self.per_second / baseline)

@@ -39,7 +39,10 @@ impl fmt::Display for ScalePart {
         let Memory { resident, anonymous } = self.memory;
         write!(f, "{:>8.0} {:>8.1} {:>8.1}", mb(self.disk_bytes), mb(resident), mb(anonymous))?;
         if let (Some(baseline), Some(ratio)) = (self.baseline_verifications_per_second, self.ratio_to_baseline()) {
-            write!(f, "\n             {ratio:.3} × the {baseline:.0} seals/s that one core verifies right behind it")?;
+            write!(
+                f,
+                "\n             {ratio:.3} × the {baseline:.0} seals/s that all cores verify when they do nothing else, behind each batch"
+            )?;
         }
         for paced in &self.paced {
             write!(f, "\n             {paced}")?;

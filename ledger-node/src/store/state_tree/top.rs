@@ -13,7 +13,8 @@ pub struct Top {
     scheme: KeyScheme,
     /// Root of each page; [`EMPTY_STATE`] where it has no leaves.
     pages: Vec<Hash>,
-    /// `above[d][i]` is the node over all keys whose first `d` bits, read backwards, are `i`; the last one holds `2^depth`.
+    /// `above[d][i]` is the node over all keys whose first `d` bits are the number `i`; the last one holds `2^depth`. Not backwards as the pages: so the
+    /// two sides of a node are neighbours, and one access to memory brings both.
     above: Vec<Vec<Hash>>,
 }
 
@@ -37,7 +38,7 @@ impl Top {
         let depth = pages.len().max(1).ilog2() as usize;
         let above = (0..=depth).map(|level| vec![EMPTY_STATE; 1 << level]).collect();
         let mut top = Self { scheme, pages, above };
-        // Each node once: opening waits for it, and in the order of their numbers no neighbours share a node.
+        // Each node once: opening waits for it.
         for level in (0..=top.depth()).rev() {
             for node in 0..1 << level {
                 top.above[usize::from(level)][node as usize] = top.joined(level, node);
@@ -78,12 +79,14 @@ impl Top {
 
     /// Hashes the nodes above these pages. Cheapest when they come in the order of their keys: then those that share a node
     /// are neighbours.
-    pub fn settle(&mut self, mut pages: Vec<u32>) {
-        for level in (0..=self.depth()).rev() {
-            pages.iter_mut().for_each(|page| *page &= mask(level));
-            pages.dedup();
-            for node in &pages {
-                self.above[level as usize][*node as usize] = self.joined(level, *node);
+    pub fn settle(&mut self, mut nodes: Vec<u32>) {
+        let depth = self.depth();
+        nodes.iter_mut().for_each(|page| *page = reversed(*page, depth));
+        for level in (0..=depth).rev() {
+            nodes.dedup();
+            for node in &mut nodes {
+                self.above[usize::from(level)][*node as usize] = self.joined(level, *node);
+                *node >>= 1;
             }
         }
     }
@@ -104,24 +107,28 @@ impl Top {
     /// To be called when the halves of a [`split`](Self::split) are set.
     pub fn deepen(&mut self) {
         if self.pages.len() == 2 << self.depth() {
-            self.above.push(self.pages.clone());
+            let (level, count) = (self.depth() + 1, self.len());
+            self.above.push((0..count).map(|node| self.pages[reversed(node, level) as usize]).collect());
         }
     }
 
     /// The way to a key hash; where only one side of a node has keys there is no node, and the way goes on there.
     pub fn way(&self, key: &Hash) -> TopWay {
-        let (bits, mut node, mut steps) = (backwards(key), 0, Vec::new());
-        for level in 0..=self.depth() {
-            let Some([left, right]) = self.below(level, node) else { break };
+        let (bits, depth) = (backwards(key), self.depth());
+        let (mut node, mut steps) = (0, Vec::new());
+        for level in 0..=depth {
+            let Some([left, right]) = self.below(level, node) else {
+                return TopWay { page: reversed(node, depth), steps };
+            };
             let is_right = bits >> level & 1 == 1;
             let (taken, sibling) = if is_right { (right, left) } else { (left, right) };
             let goes_right = if taken == EMPTY_STATE { !is_right } else { is_right };
             if taken != EMPTY_STATE && sibling != EMPTY_STATE {
                 steps.push((level, sibling));
             }
-            node |= u32::from(goes_right) << level;
+            node = node << 1 | u32::from(goes_right);
         }
-        TopWay { page: node, steps }
+        TopWay { page: reversed(node, depth + 1), steps }
     }
 
     /// The number of bits by which all pages are told apart.
@@ -131,7 +138,7 @@ impl Top {
 
     fn joined(&self, level: u8, node: u32) -> Hash {
         match self.below(level, node) {
-            None => self.pages[node as usize],
+            None => self.pages[reversed(node, level) as usize],
             Some([left, EMPTY_STATE]) => left,
             Some([EMPTY_STATE, right]) => right,
             Some([left, right]) => self.scheme.node_hash(level, &left, &right),
@@ -140,9 +147,14 @@ impl Top {
 
     /// The two sides of a node; `None` when it is a page.
     fn below(&self, level: u8, node: u32) -> Option<[Hash; 2]> {
-        let other = (node | 1 << level) as usize;
-        let nodes = if level < self.depth() { &self.above[level as usize + 1] } else { &self.pages };
-        Some([nodes[node as usize], *nodes.get(other)?])
+        if level < self.depth() {
+            let left = node as usize * 2;
+            let nodes = &self.above[usize::from(level) + 1];
+            return Some([nodes[left], nodes[left + 1]]);
+        }
+        let page = reversed(node, level);
+        let other = (page | 1 << level) as usize;
+        Some([self.pages[page as usize], *self.pages.get(other)?])
     }
 }
 
@@ -150,6 +162,11 @@ impl Top {
 fn backwards(key: &Hash) -> u32 {
     let [a, b, c, d, ..] = *key;
     u32::from_be_bytes([a, b, c, d]).reverse_bits()
+}
+
+/// The last so many bits of a number, in the other order.
+const fn reversed(number: u32, bits: u8) -> u32 {
+    if bits == 0 { 0 } else { number.reverse_bits() >> (32 - bits) }
 }
 
 const fn mask(bits: u8) -> u32 {
