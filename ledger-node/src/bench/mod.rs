@@ -25,7 +25,7 @@ mod scale;
 pub use batches::{BatchFigures, BatchReport, bench_batches};
 pub use contention::Contention;
 pub use evidence::evidence_files;
-pub use options::{BenchError, BenchOptions};
+pub use options::{BenchError, BenchOptions, Orders};
 pub use paced::Paced;
 pub use projected::Projected;
 pub use registry::{RegistryReport, bench_registry};

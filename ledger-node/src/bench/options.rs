@@ -6,6 +6,17 @@ use crate::{ReadError, SubmitError};
 use std::path::PathBuf;
 use tally_journal::{JournalError, OpenError};
 
+/// What becomes of the orders that a growing ledger is filled with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Orders {
+    /// Each is opened by a trigger, accepted and done by calls of its technician, and confirmed by a trigger, which pays for it: four
+    /// entries. As in a plant, few are open at a time.
+    #[default]
+    Ended,
+    /// Each is opened, and stays open for ever: no entry can make more state than that.
+    Open,
+}
+
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct BenchOptions {
@@ -21,6 +32,8 @@ pub struct BenchOptions {
     pub contended: usize,
     /// How blocks are cut.
     pub block: BlockLimits,
+    /// Of a ledger that grows; everywhere else each trigger opens one that stays open.
+    pub orders: Orders,
 }
 
 impl Default for BenchOptions {
@@ -32,6 +45,7 @@ impl Default for BenchOptions {
             paced_seconds: 3,
             contended: 40_000,
             block: BlockLimits::default(),
+            orders: Orders::default(),
         }
     }
 }
@@ -45,11 +59,11 @@ pub enum BenchError {
     /// The ledger does not open.
     #[error(transparent)]
     Open(Box<OpenLedgerError>),
-    /// A trigger was not taken, so the rest means nothing.
-    #[error("a trigger was not taken: {0}")]
+    /// A statement was not taken, so the rest means nothing.
+    #[error("a statement was not taken: {0}")]
     Submit(#[from] SubmitError),
-    /// A trigger was refused by the contract, so no order was opened.
-    #[error("the contract refused a trigger: {0}")]
+    /// A statement was refused by the contract, so its order is not what it should be.
+    #[error("the contract refused a statement: {0}")]
     Refused(u16),
     /// Triggers of a batch were refused.
     #[error("the contract refused {0} triggers of a batch")]
@@ -79,7 +93,7 @@ pub enum BenchError {
     #[error("the projection stands still: {0}")]
     Projection(String),
     /// Somebody stopped it.
-    #[error("stopped when {0} triggers were in")]
+    #[error("stopped when {0} entries were in")]
     Stopped(u64),
     /// A thread died.
     #[error("a thread of the bench died")]

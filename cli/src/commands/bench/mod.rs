@@ -18,6 +18,7 @@ use machine::Machine;
 use serde::Serialize;
 use std::path::Path;
 use std::path::PathBuf;
+use tally_ledger_node::bench::Orders;
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -40,6 +41,10 @@ pub struct BenchArgs {
     /// Entries that `scale` fills the ledger with; 1000000 when not said. 2 to 3 GB of disk a million
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(10..=100_000_000))]
     pub entries: Option<u64>,
+    /// Let each entry of `scale` open an order that stays open for ever, the most that a ledger can grow by. Otherwise orders are opened,
+    /// accepted, done and confirmed, four entries each
+    #[arg(long)]
+    pub open_orders: bool,
     /// Devices that `registry` registers; 1000000 when not said. About 1 GB of disk a million
     #[arg(long, value_name = "DEVICES", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub devices: Option<u64>,
@@ -58,7 +63,7 @@ pub enum BenchWhat {
     Path,
     /// Resident memory of the agent at 1,000 points
     Memory,
-    /// A ledger filled with `--entries` orders: throughput, latency and memory on the way, bytes on disk, opening it again. Minutes;
+    /// A ledger filled with `--entries` entries of orders: throughput, latency and memory on the way, bytes on disk, opening it again. Minutes;
     /// not part of `all`
     Scale,
     /// `--devices` registered in bulk, and one looked up among all of them. Not part of `all`
@@ -97,12 +102,16 @@ pub struct Sizes {
     pub points: Option<usize>,
     /// Entries of the ledger that is filled; a million when nobody says otherwise.
     pub entries: Option<u64>,
+    /// What becomes of the orders in it.
+    pub orders: Orders,
     /// Devices that are registered; a million when nobody says otherwise.
     pub devices: Option<u64>,
 }
 
 pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
-    let sizes = Sizes { seconds: args.seconds, points: args.points, entries: args.entries, devices: args.devices };
+    let BenchArgs { seconds, points, entries, devices, .. } = *args;
+    let orders = if args.open_orders { Orders::Open } else { Orders::Ended };
+    let sizes = Sizes { seconds, points, entries, orders, devices };
     // A rehearsal in little is what a test of the bench itself needs; whoever forgot `--release` did not ask for one.
     if cfg!(debug_assertions) && sizes.points.is_none() && sizes.entries.is_none() && sizes.devices.is_none() {
         return Err("this is a debug build, its figures would mean nothing: `cargo run --release -- bench`".into());
@@ -119,7 +128,7 @@ pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
         (BenchWhat::Ledger, |dir, sizes| ledger(dir, sizes)),
         (BenchWhat::Path, |dir, sizes| path::measure(dir, sizes.seconds)),
         (BenchWhat::Memory, |dir, sizes| path::measure_memory(dir, sizes.seconds)),
-        (BenchWhat::Scale, |dir, sizes| scale::measure(dir, sizes.entries.unwrap_or(scale::ENTRIES), sizes.seconds)),
+        (BenchWhat::Scale, |dir, sizes| scale::measure(dir, sizes)),
         (BenchWhat::Registry, |dir, sizes| registry::measure(dir, sizes.devices.unwrap_or(registry::DEVICES))),
     ] {
         // `path` shows the memory of its agent as well: once is enough. `scale` and `registry` take minutes and gigabytes.

@@ -1,6 +1,6 @@
-//! What stays the same while a ledger grows: triggers that each open an order, as fast as the queue takes them, looked at on the way
-//! ([`ScalePart`]). At 10,000, 1 million and 10 million entries, and at the end, it is closed and opened again; at each of these sizes 100,000
-//! triggers are looked at by themselves, and then what clients wait at the same steady paces everywhere ([`Paced`]).
+//! What stays the same while a ledger grows: orders ([`Orders`](super::Orders)) go their way, as fast as the queue takes their statements, looked
+//! at as they go ([`ScalePart`]). At 10,000, 1 million and 10 million entries, and at the end, the ledger is closed and opened again; at each of
+//! these sizes 100,000 entries are looked at by themselves, and then what clients wait at the same steady paces everywhere ([`Paced`]).
 //!
 //! **Method.** As in [`bench_triggers`](super::bench_triggers), but sealed on the fly in batches ([`BATCH`]) while the clock is stopped, so
 //! that the process holds the node and one batch. Memory is the whole process's, with what the bench needs.
@@ -69,7 +69,7 @@ pub fn bench_scale(
         return Err(BenchError::NotEmpty(dir.to_owned()));
     }
     let plant = Plant::new("bench", options.agents, options.devices)?;
-    let load = Load::new(&plant, options.agents, options.devices);
+    let load = Load::new(&plant, options.agents, options.devices).of(options.orders);
     let mut run = Run { dir, options, stop, plant: &plant, load, capacity: None };
     let mut engine = run.open()?;
     let (mut parts, mut folder) = (Vec::new(), Vec::new());
