@@ -3,7 +3,8 @@
 //!
 //! **Group commit.** A block is what waits when the first thread is free, and what comes while the second one is busy with the block before
 //! ([`filling`]), up to `block.entries_max`: an idle ledger commits a single statement at once, one with little to do what came meanwhile, and
-//! the more there is to do the larger blocks get. Only when much waits is a block filled for `block.interval` at least.
+//! the more there is to do the larger blocks get. Only when much waits is a block filled for `block.interval` at least, and for some of them
+//! behind a [large](LARGE) one.
 //! **Block time** is the clock's at the block's beginning, but never falls: with the clock set back it goes on by one microsecond a block.
 //! **Terms** fire by block time, before the statements of their block; when none come a block is made for the terms alone.
 //! **A failed write** of log or index ends the thread. Nothing is acknowledged or taken any more until the node is opened
@@ -45,6 +46,13 @@ const BLOCK_BYTES_MAX: usize = (crate::store::RECORD_BYTES_MAX / 2) as usize;
 /// So many must wait when a block is done for the next one to linger: with fewer, few more would come within `block.interval`, and
 /// all of them would pay for it with their time.
 const LINGER_FROM: usize = 16;
+/// A block with so many entries or more is one of a ledger that has more to do than it can.
+const LARGE: usize = 512;
+/// So many times `block.interval` the next one is filled then: the larger the block, the more receipts share a seal, and who takes turns
+/// between sending and making receipts is waited for. At fewer than [`LARGE`] entries in that time it is over.
+const LARGE_INTERVALS: u32 = 8;
+/// Longer than this a block is filled only when `block.interval` says so.
+const LINGER_MAX: Duration = Duration::from_millis(250);
 /// Longest sleep: a clock that was set forward is noticed within this time, and the watchdog sees a living thread.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 /// Pause after terms of which none did anything, instead of making empty blocks as fast as the disk allows.
@@ -94,19 +102,19 @@ impl OrderThread {
 
     fn work(&mut self) -> Result<(), CommitError> {
         let mut next_due = self.executor.next_due()?;
-        let (mut not_before, mut last_block) = (None, None);
+        let (mut not_before, mut load) = (None, Load::default());
         while !self.queue.is_over() {
             self.pulse.went_round();
             let first = self.queue.take(self.room(), self.wake(next_due, not_before));
             let is_due = next_due.is_some_and(|due| due <= self.executor.now()) && not_before.is_none_or(is_past);
             if first.is_empty() && !is_due {
-                last_block = None;
+                load = Load::default();
                 continue;
             }
-            let block = self.execute(first, last_block)?;
+            let block = self.execute(first, load)?;
             not_before = block.executed.is_stuck().then(|| Instant::now() + STUCK_PAUSE);
             next_due = self.executor.next_due()?;
-            last_block = Some(block.executed.outcomes.len()).filter(|_| self.queue.len() >= LINGER_FROM);
+            load = Load { last: block.executed.entries.len(), waiting: self.queue.len() };
             if self.keeping.give(block).is_err() {
                 // Why it is gone is said at the end.
                 return Ok(());
@@ -115,11 +123,12 @@ impl OrderThread {
         Ok(())
     }
 
-    /// Executes a block that begins with these statements. `busy` is how many the last block had, when many were left waiting: it lingers then,
-    /// and as many will come.
-    fn execute(&mut self, first: Vec<CheckedStatement>, busy: Option<usize>) -> Result<ExecutedBlock, CommitError> {
-        let room = first.iter().map(CheckedStatement::weight).sum::<usize>().max(busy.unwrap_or(0));
-        let linger = busy.map_or(Duration::ZERO, |_| self.limits.interval);
+    /// Executes a block that begins with these statements.
+    fn execute(&mut self, first: Vec<CheckedStatement>, load: Load) -> Result<ExecutedBlock, CommitError> {
+        let linger = load.linger(self.limits.interval);
+        // A busy ledger's next block is about as large as its last one.
+        let expected = if linger.is_zero() { 0 } else { load.last };
+        let room = first.iter().map(CheckedStatement::weight).sum::<usize>().max(expected);
         let mut filling = Filling::new(&self.queue, first, self.room(), linger);
         let mut block = self.executor.make(room, &mut filling)?;
         block.seconds -= filling.waited().as_secs_f64();
@@ -135,6 +144,26 @@ impl OrderThread {
         let now = Instant::now();
         let until_due = next_due.map_or(SLEEP_MAX, |due| due.since(self.executor.now()).min(SLEEP_MAX));
         (now + until_due).max(not_before.unwrap_or(now)).min(now + SLEEP_MAX)
+    }
+}
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    /// Entries of the last block; a batch is one.
+    last: usize,
+    /// Statements that waited behind it.
+    waiting: usize,
+}
+
+impl Load {
+    /// How long the next block is filled at least.
+    fn linger(self, interval: Duration) -> Duration {
+        match self {
+            Self { last: LARGE.., .. } => (interval * LARGE_INTERVALS).min(LINGER_MAX).max(interval),
+            Self { waiting: LINGER_FROM.., .. } => interval,
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -175,4 +204,16 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_much_to_do_fills_blocks_up() {
+        let linger = |last, waiting, millis| Load { last, waiting }.linger(Duration::from_millis(millis)).as_millis();
+        assert_eq!([linger(1, 0, 5), linger(511, 15, 5), linger(1, 16, 5)], [0, 0, 5]);
+        assert_eq!([linger(512, 0, 5), linger(512, 0, 100), linger(512, 0, 1_000)], [40, 250, 1_000]);
+    }
 }
