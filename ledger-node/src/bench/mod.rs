@@ -183,6 +183,7 @@ mod tests {
             paced_seconds: 1,
             contended: 30,
             block: BlockLimits::default(),
+            orders: Orders::default(),
         };
         let report = bench_triggers(dir.path(), &options).unwrap();
         assert_eq!(report.triggers, 60);
