@@ -188,7 +188,7 @@ mod tests {
         let report = bench_triggers(dir.path(), &options).unwrap();
         assert_eq!(report.triggers, 60);
         assert!(report.blocks > 0 && report.per_second > 0.0 && report.receipted_per_second > 0.0);
-        assert_eq!(report.paced[0].triggers, 100);
+        assert_eq!(report.paced[0].statements, 100);
         assert!(report.paced.iter().all(|paced| paced.p50_ms > 0.0 && paced.p50_ms <= paced.p99_ms));
         let contention = report.contention.unwrap();
         assert!(report.projected.without_per_second > 0.0 && report.projected.tables_per_second > 0.0);

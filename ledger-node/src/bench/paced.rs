@@ -20,20 +20,20 @@ const SHARES: [f64; 3] = [0.1, 0.5, 0.9];
 /// How long clients waited at one pace.
 #[derive(Debug, Clone, Serialize)]
 pub struct Paced {
-    /// Triggers a second.
+    /// Statements a second.
     pub per_second: f64,
-    /// From when the trigger was due to when its signed receipt was there, in milliseconds.
+    /// From when the statement was due to when its signed receipt was there, in milliseconds.
     pub p50_ms: f64,
     /// The same.
     pub p99_ms: f64,
     /// The longest that anybody waited: what a merge of index files or a slow sync of the disk costs.
     pub longest_ms: f64,
-    /// Triggers so measured.
-    pub triggers: usize,
+    /// Statements so measured.
+    pub statements: usize,
 }
 
-/// Submits `per_second` triggers a second, whatever becomes of those before, and makes the receipt of each. Time counts from
-/// when a trigger was due, not from when it was let in: who has to wait before the door waits, too.
+/// Submits `per_second` statements a second, whatever becomes of those before, and makes the receipt of each. Time counts from
+/// when a statement was due, not from when it was let in: who has to wait before the door waits, too.
 fn run_paced(engine: &Engine, lanes: Lanes, per_second: f64) -> Result<Paced, BenchError> {
     let total: usize = lanes.iter().map(Vec::len).sum();
     let waits = std::thread::scope(|scope| {
@@ -55,10 +55,10 @@ fn run_paced(engine: &Engine, lanes: Lanes, per_second: f64) -> Result<Paced, Be
     })?;
     let (p50_ms, p99_ms) = (percentile(&waits, 0.50), percentile(&waits, 0.99));
     let longest_ms = waits.iter().copied().fold(0.0, f64::max);
-    Ok(Paced { per_second, p50_ms, p99_ms, longest_ms, triggers: waits.len() })
+    Ok(Paced { per_second, p50_ms, p99_ms, longest_ms, statements: waits.len() })
 }
 
-/// [`run_paced`] for so many seconds at each of [`SHARES`] of `capacity`, in triggers a second.
+/// [`run_paced`] for so many seconds at each of [`SHARES`] of `capacity`, in statements a second.
 pub(super) fn run_shares(
     engine: &Engine,
     load: &mut Load<'_>,

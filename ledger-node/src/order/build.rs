@@ -4,7 +4,7 @@
 use super::executor::Executor;
 use super::fault::{DivergedIn, OpenLedgerError};
 use super::genesis::GenesisEntry;
-use super::prover::{Keep, Logged, Prover};
+use super::prover::{InLog, Logged, Prover};
 use super::seals::SealCheck;
 use crate::admit::CheckedStatement;
 use crate::clock::Clock;
@@ -62,7 +62,7 @@ impl Builder {
         let mut writer = WriterState::default();
         for height in tail..end {
             let (record, head) = self.store.logged_block(height, self.prover.key().public())?;
-            self.repeat(record, head, &mut writer, Keep::Logged)?;
+            self.repeat(record, head, &mut writer, InLog::Already)?;
             told(height);
         }
         self.flush().map_err(OpenLedgerError::from)
@@ -86,7 +86,7 @@ impl Builder {
         if (sealed.height, sealed.previous, &sealed.ledger) != (expected, previous, &self.ledger) {
             return Err(OpenLedgerError::Diverged { height: expected, what: DivergedIn::Chain });
         }
-        self.repeat(record, head, writer, Keep::Log)
+        self.repeat(record, head, writer, InLog::NotYet)
     }
 
     /// Makes the index durable.
@@ -99,7 +99,7 @@ impl Builder {
         record: BlockRecord,
         head: Head,
         writer: &mut WriterState,
-        keep: Keep,
+        in_log: InLog,
     ) -> Result<Vec<(u64, String)>, OpenLedgerError> {
         let BlockRecord { height, time, statements, checkpoint } = record;
         let checked = statements_of(height, &statements)?;
@@ -118,7 +118,7 @@ impl Builder {
         let purged = std::mem::take(&mut draft.executed.purged);
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
-        let block = self.prover.take(draft, head, keep, &mut proven)?;
+        let block = self.prover.take(draft, head, in_log, &mut proven)?;
         self.store.apply(block, spans, writer)?;
         Ok(purged)
     }

@@ -42,7 +42,7 @@ impl Logged {
 /// Where the time of a block went, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Phases {
-    /// The contracts, and waiting for more statements while the block before is being proven.
+    /// The contracts. Waiting for more statements, while the block before is being kept, is not counted.
     pub execute: f64,
     /// Outcomes, trees, checkpoint.
     pub prove: f64,
@@ -62,13 +62,11 @@ pub(super) struct Draft {
     began: Instant,
 }
 
-/// What of a block that is executed again is in the log already.
+/// Whether a block that is executed again is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// It is in the log.
-    Logged,
-    /// It is not.
-    Log,
+pub(super) enum InLog {
+    Already,
+    NotYet,
 }
 
 impl Prover {
@@ -143,14 +141,14 @@ impl Prover {
         &mut self,
         draft: Draft,
         head: Head,
-        keep: Keep,
+        in_log: InLog,
         proven: &mut ProvenState,
     ) -> Result<NewBlock, CommitError> {
         let mut block = new_block(draft.executed, draft.tree, proven.tree.scheme(), Arc::new(head)).0;
-        match keep {
+        match in_log {
             // In a log that came from a copy, or from a program that did not do it yet.
-            Keep::Logged => self.store.mark(&block)?,
-            Keep::Log => drop(self.store.log(&block)?),
+            InLog::Already => self.store.mark(&block)?,
+            InLog::NotYet => drop(self.store.log(&block)?),
         }
         self.logged(&mut block, proven)?;
         Ok(block)

@@ -62,10 +62,10 @@ struct Shown {
 }
 
 impl ScaleWatch for Shown {
-    fn progress(&mut self, triggers: u64, per_second: f64) {
+    fn progress(&mut self, entries: u64, per_second: f64) {
         if Instant::now() >= self.next {
             self.next = Instant::now() + PROGRESS;
-            eprintln!("  {triggers} of {} are in, the last ones at {per_second:.0}/s", self.entries);
+            eprintln!("  {entries} of {} are in, the last ones at {per_second:.0}/s", self.entries);
         }
     }
 
@@ -103,14 +103,14 @@ fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), opt
             part.per_second,
             part.p50_ms,
             part.p99_ms,
-            part.cpu_us_per_trigger,
-            part.order_us_per_trigger,
-            part.keep_us_per_trigger,
+            part.cpu_us_per_statement,
+            part.order_us_per_statement,
+            part.keep_us_per_statement,
             phases.execute,
             phases.prove,
             phases.log,
             phases.index,
-            part.written_per_trigger / 1e3
+            part.written_per_statement / 1e3
         )
     });
     Figure {
@@ -193,7 +193,7 @@ fn paced(report: &ScaleReport, options: &BenchOptions) -> Figure {
         promise: Some("flat within 20 % from 10,000 to 10 million entries"),
         method: format!(
             "the same run: behind these looks, for {} s each, at 10 %, 50 % and 90 % of what the ledger took with receipts at the first of \
-             them; from when a trigger was due to when its signed receipt was there, its block fdatasynced",
+             them; from when a statement was due to when its signed receipt was there, its block fdatasynced",
             options.paced_seconds
         ),
         baseline: None,
@@ -218,7 +218,7 @@ fn memory(report: &ScaleReport, last: &ScalePart) -> Figure {
             looks.collect::<String>()
         ),
         promise: Some("under 150 MB at 1 million entries"),
-        method: "/proc/self/status of this process, which holds the node, the keys of all agents and one batch of sealed triggers".into(),
+        method: "/proc/self/status of this process, which holds the node, the keys of all agents and one batch of sealed statements".into(),
         baseline: None,
     }
 }
@@ -257,7 +257,7 @@ fn opening(report: &ScaleReport, last: &ScalePart) -> Figure {
         name: format!("opening a ledger of {} entries", last.entries),
         value: format!("{open_seconds:.2} s; closing took {close_seconds:.2} s{}", looks.collect::<String>()),
         promise: Some("under 2 s at 10 million entries"),
-        method: "after closing in good order, in the same process, so the system may still have the files in memory; until the next trigger is \
+        method: "after closing in good order, in the same process, so the system may still have the files in memory; until the next statement is \
                  durable"
             .into(),
         baseline: None,

@@ -11,25 +11,25 @@ use serde::Serialize;
 pub struct ScalePart {
     /// Entries in the ledger behind it.
     pub entries: u64,
-    /// Triggers.
-    pub triggers: u64,
-    /// Triggers admitted, executed, synced and answered a second.
+    /// Statements of this look.
+    pub statements: u64,
+    /// Statements admitted, executed, synced and answered a second.
     pub per_second: f64,
     /// Submission to durable under full load, in milliseconds.
     pub p50_ms: f64,
     /// The same.
     pub p99_ms: f64,
-    /// Processor time of the process for each trigger, in microseconds.
-    pub cpu_us_per_trigger: f64,
+    /// Processor time of the process for each statement, in microseconds.
+    pub cpu_us_per_statement: f64,
     /// Of that, on the order thread: executing.
-    pub order_us_per_trigger: f64,
+    pub order_us_per_statement: f64,
     /// Of that, on the keeping thread: proving, logging, indexing.
-    pub keep_us_per_trigger: f64,
-    /// Time on the clock of each phase of a block, in microseconds a trigger. The last three follow one another, the first goes beside
+    pub keep_us_per_statement: f64,
+    /// Time on the clock of each phase of a block, in microseconds a statement. The last three follow one another, the first goes beside
     /// them.
     pub phases: PhaseMicros,
-    /// Bytes that the system is to write to the disk for each trigger (`write_bytes` of `proc_pid_io(5)`).
-    pub written_per_trigger: f64,
+    /// Bytes that the system is to write to the disk for each statement (`write_bytes` of `proc_pid_io(5)`).
+    pub written_per_statement: f64,
     /// What the folder takes on the disk by now: less than its files are long, the index is made longer before it is filled.
     pub disk_bytes: u64,
     /// Memory of the process by now.
@@ -62,7 +62,7 @@ pub struct PhaseMicros {
 pub struct Opening {
     /// To stop with everything on disk, in seconds.
     pub close_seconds: f64,
-    /// From the start of opening until the next trigger was durable, in seconds.
+    /// From the start of opening until the next statement was durable, in seconds.
     pub open_seconds: f64,
 }
 
@@ -132,20 +132,20 @@ impl ScalePart {
         let folder = engine.store().folder();
         Self {
             entries: engine.store().head().map_or(0, |head| head.checkpoint.size),
-            triggers: waits.len() as u64,
+            statements: waits.len() as u64,
             per_second: waits.len() as f64 / counters.seconds.max(f64::MIN_POSITIVE),
             p50_ms: percentile(waits, 0.50),
             p99_ms: percentile(waits, 0.99),
-            cpu_us_per_trigger: micros(counters.cpu),
-            order_us_per_trigger: micros(counters.order),
-            keep_us_per_trigger: micros(counters.keep),
+            cpu_us_per_statement: micros(counters.cpu),
+            order_us_per_statement: micros(counters.order),
+            keep_us_per_statement: micros(counters.keep),
             phases: PhaseMicros {
                 execute: micros(execute),
                 prove: micros(prove),
                 log: micros(log),
                 index: micros(index),
             },
-            written_per_trigger: counters.written / count,
+            written_per_statement: counters.written / count,
             disk_bytes: folder.and_then(|folder| crate::store::folder_disk_bytes(folder).ok()).unwrap_or(0),
             memory: Memory::now(),
             paced: Vec::new(),
@@ -154,10 +154,8 @@ impl ScalePart {
             opening: None,
         }
     }
-}
 
-impl ScalePart {
-    /// Triggers to each seal that all cores verify meanwhile; where looks are compared.
+    /// Statements to each seal that all cores verify meanwhile; where looks are compared.
     #[must_use]
     pub fn ratio_to_baseline(&self) -> Option<f64> {
         self.baseline_verifications_per_second.map(|baseline| self.per_second / baseline)

@@ -13,7 +13,7 @@ pub use report::ScaleReport;
 
 use super::baseline::verify_on;
 use super::fast::{Receipts, run_fast};
-use super::load::{Load, Statement};
+use super::load::{Lanes, Load, Statement};
 use super::numbers::cores;
 use super::paced::run_shares;
 use super::{BenchError, BenchOptions, Paced};
@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Triggers sealed at once.
+/// Statements sealed at once.
 const BATCH: usize = 20_000;
 /// Looks on the way, besides those at the marks.
 const PARTS: u64 = 10;
@@ -36,13 +36,13 @@ const WINDOW: u64 = 100_000;
 const FIRST_WINDOW: u64 = MARKS[0] + WINDOW;
 /// Seals of a batch that each core verifies for the baseline behind it: a tenth of the time that the batch takes.
 const SAMPLE: usize = 2_000;
-/// Triggers, each with its receipt, that say what the paces are shares of.
+/// Statements, each with its receipt, that say what the paces are shares of.
 const CAPACITY: usize = 50_000;
 
 /// Who watches a ledger being filled, and may stop it.
 pub trait ScaleWatch {
-    /// So many triggers are in, the last ones at this pace; every [`BATCH`].
-    fn progress(&mut self, triggers: u64, per_second: f64);
+    /// So many entries are in, the last ones at this pace; every [`BATCH`].
+    fn progress(&mut self, entries: u64, per_second: f64);
     /// A look was had.
     fn look(&mut self, part: &ScalePart);
 }
@@ -116,6 +116,11 @@ fn is_compared(target: u64, entries: u64) -> bool {
     target == entries || target == FIRST_WINDOW || MARKS[1..].contains(&target)
 }
 
+/// What the baseline verifies behind a batch.
+fn sample_of(lanes: &Lanes) -> Vec<Statement> {
+    lanes.first().into_iter().flatten().take(SAMPLE).cloned().collect()
+}
+
 /// What a ledger is filled with, and where.
 struct Run<'a> {
     dir: &'a Path,
@@ -123,7 +128,7 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     plant: &'a Plant,
     load: Load<'a>,
-    /// Triggers a second with receipts, measured where paces are first asked for.
+    /// Statements a second with receipts, measured where paces are first asked for.
     capacity: Option<f64>,
 }
 
@@ -136,7 +141,7 @@ impl Run<'_> {
         self.load.sealed() as u64
     }
 
-    /// Fills the ledger up to `target` triggers, and looks at it; with the baseline where looks are compared.
+    /// Fills the ledger up to `target` entries, and looks at it; with the baseline where looks are compared.
     fn fill(
         &mut self,
         engine: &Engine,
@@ -149,12 +154,12 @@ impl Run<'_> {
             self.go_on()?;
             let missing = usize::try_from(target - self.sealed()).unwrap_or(BATCH);
             let lanes = self.load.lanes(BATCH.min(missing), cores())?;
-            let sample: Vec<Statement> = lanes.first().into_iter().flatten().take(SAMPLE).cloned().collect();
+            let sample = is_compared.then(|| sample_of(&lanes));
             let (before, began) = (Counters::now(engine), Instant::now());
             let answered = run_fast(engine, lanes, Receipts::NotAskedFor)?;
             let seconds = began.elapsed().as_secs_f64();
             counters.add(seconds, &before, &Counters::now(engine));
-            if is_compared {
+            if let Some(sample) = sample {
                 counters.add_baseline(verify_on(cores(), &sample)?);
             }
             watch.progress(self.sealed(), answered.len() as f64 / seconds.max(f64::MIN_POSITIVE));
@@ -182,7 +187,7 @@ impl Run<'_> {
         if self.stop.load(Ordering::Relaxed) { Err(BenchError::Stopped(self.sealed())) } else { Ok(()) }
     }
 
-    /// Closes the ledger and opens it again, until the next trigger is durable.
+    /// Closes the ledger and opens it again, until the next statement is durable.
     fn reopen(&mut self, engine: Engine) -> Result<(Engine, Opening), BenchError> {
         let closing = Instant::now();
         engine.close();
@@ -208,9 +213,9 @@ mod tests {
     }
 
     impl ScaleWatch for Heard {
-        fn progress(&mut self, triggers: u64, per_second: f64) {
+        fn progress(&mut self, entries: u64, per_second: f64) {
             assert!(per_second > 0.0);
-            self.progress.push(triggers);
+            self.progress.push(entries);
         }
         fn look(&mut self, part: &ScalePart) {
             self.looks.push(part.entries);
@@ -235,7 +240,7 @@ mod tests {
         assert_eq!(opened.len(), 1, "at its end");
         assert_eq!(opened[0].paced.len(), 3);
         assert!(opened[0].ratio_to_baseline().is_some_and(|ratio| ratio > 0.0));
-        assert!(opened[0].paced.iter().all(|paced| paced.triggers == 1 && paced.longest_ms >= paced.p99_ms));
+        assert!(opened[0].paced.iter().all(|paced| paced.statements == 1 && paced.longest_ms >= paced.p99_ms));
         assert!(report.folder.iter().any(|(place, ..)| place.starts_with("tree/")), "{report}");
         let again = bench_scale(dir.path(), 60, &few(), &go, &mut ());
         assert!(matches!(again, Err(BenchError::NotEmpty(_))));
