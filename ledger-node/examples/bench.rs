@@ -1,8 +1,10 @@
 //! `cargo run --release -p tally-ledger-node --example bench -- [FOLDER] [TRIGGERS]`; with `--scale` as the third argument a
-//! ledger is filled with so many orders instead, as `tally bench scale` does; `-- FOLDER registry DEVICES` does as `tally bench registry`.
+//! ledger is filled with so many orders that stay open instead, as `tally bench scale --open-orders` does; `-- FOLDER registry DEVICES` does as `tally bench registry`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use tally_ledger_node::bench::{BenchOptions, ScalePart, ScaleWatch, bench_registry, bench_scale, bench_triggers};
+use tally_ledger_node::bench::{
+    BenchOptions, Orders, ScalePart, ScaleWatch, bench_registry, bench_scale, bench_triggers,
+};
 
 /// As in `tally`.
 #[global_allocator]
@@ -34,6 +36,7 @@ fn main() {
     }
     let _ = std::fs::remove_dir_all(&folder);
     if arguments.next().as_deref() == Some("--scale") {
+        options.orders = Orders::Open;
         let go = std::sync::atomic::AtomicBool::new(false);
         let report = bench_scale(folder.as_ref(), options.triggers as u64, &options, &go, &mut Told);
         println!("{}", report.expect("the bench"));

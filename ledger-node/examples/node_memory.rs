@@ -69,11 +69,13 @@ async fn measure(folder: &str, entries: u64, pace: u64) {
                     // Spread over the second, and no two agents at once.
                     let due = Duration::from_secs_f64((number as f64 + agent as f64 / AGENTS as f64) / each as f64);
                     tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-                    let number = entries / AGENTS as u64 + (second - 1) * each + number;
+                    // Above whatever the filling used: numbers only rise.
+                    let number = entries + (second - 1) * each + number;
                     let device = usize::try_from(agent + number % 8 * AGENTS as u64).unwrap();
                     let statement = plant.worn(device, number, &format!("net-{agent}-{number}")).unwrap();
                     let sent = Instant::now();
-                    client.submit(&statement).await.unwrap();
+                    let submitted = client.submit(&statement).await.unwrap();
+                    assert_eq!(submitted.refusal, None, "it opens an order");
                     waits.push(sent.elapsed().as_secs_f64() * 1e3);
                 }
                 waits

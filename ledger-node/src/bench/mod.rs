@@ -71,7 +71,7 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
     let lanes = load.lanes(options.triggers / RECEIPTED, cores)?;
     let began = Instant::now();
     let receipted = run_fast(&engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64();
-    let mut paced = vec![run_seconds(&engine, &mut load, IDLE_PACE, options.paced_seconds)?];
+    let mut paced = vec![run_seconds(&engine, &mut load, IDLE_PACE, f64::from(options.paced_seconds))?];
     paced.extend(run_shares(&engine, &mut load, receipted, options.paced_seconds)?);
     engine.close();
     let syncs = baseline_sync(&dir.join("baseline"), fast.bytes as f64 / fast.blocks.len().max(1) as f64)?;

@@ -26,7 +26,7 @@ pub struct BenchOptions {
     pub agents: usize,
     /// Devices they are about.
     pub devices: usize,
-    /// Seconds at each pace.
+    /// Seconds at the fastest pace; slower ones go on up to four times as long.
     pub paced_seconds: u32,
     /// Triggers of each kind when one account is compared with many; 0 leaves it out.
     pub contended: usize,

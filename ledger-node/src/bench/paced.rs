@@ -58,14 +58,23 @@ fn run_paced(engine: &Engine, lanes: Lanes, per_second: f64) -> Result<Paced, Be
     Ok(Paced { per_second, p50_ms, p99_ms, longest_ms, statements: waits.len() })
 }
 
-/// [`run_paced`] for so many seconds at each of [`SHARES`] of `capacity`, in statements a second.
+/// So many times as long as the fastest a slower pace goes on at most.
+const LONGER: f64 = 4.0;
+
+/// [`run_paced`] at each of [`SHARES`] of `capacity`, in statements a second: for so many seconds at the fastest, longer at the slower ones,
+/// which meet what happens now and then as seldom.
 pub(super) fn run_shares(
     engine: &Engine,
     load: &mut Load<'_>,
     capacity: f64,
     seconds: u32,
 ) -> Result<Vec<Paced>, BenchError> {
-    SHARES.iter().map(|share| run_seconds(engine, load, share * capacity, seconds)).collect()
+    let fastest = SHARES.into_iter().fold(0.0, f64::max);
+    let run = |share| {
+        let seconds = f64::from(seconds) * LONGER.min(fastest / share);
+        run_seconds(engine, load, share * capacity, seconds)
+    };
+    SHARES.into_iter().map(run).collect()
 }
 
 /// [`run_paced`] for so many seconds.
@@ -73,10 +82,10 @@ pub(super) fn run_seconds(
     engine: &Engine,
     load: &mut Load<'_>,
     per_second: f64,
-    seconds: u32,
+    seconds: f64,
 ) -> Result<Paced, BenchError> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some thousands
-    let count = (per_second * f64::from(seconds)).max(1.0) as usize;
+    let count = (per_second * seconds).max(1.0) as usize;
     run_paced(engine, load.lanes(count, cores())?, per_second)
 }
 

@@ -6,7 +6,7 @@ use super::index::IndexChange;
 use super::state_tree::Commit;
 use super::version;
 use super::{BlockRow, Details, FORMAT_GROUPED, FORMAT_PARTIAL, FORMAT_PRIVATE, Head, IndexFault, Span, Store};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tally_contracts::Changes;
 use tally_evidence::{StateChange, StatementId, leaf_hash};
 use tally_journal::JournalError;
@@ -134,15 +134,17 @@ impl Store {
             tree_durable: self.committing.look()?,
             digest,
         };
-        let is_due = writer.0.is_due(outcomes.len() as u64, self.flush);
-        let is_durable = is_due || commit.is_some();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting = commit.or(waiting.take());
+        let is_due = writer.0.is_due(outcomes.len() as u64, self.flush) || waiting.is_some();
+        let is_durable = self.ahead.is_through(is_due)?;
         self.entries.append(row.entries.iter().map(|(_, id)| leaf_hash(&id.0)).collect())?;
         if is_durable {
             // What a durable index has, the tree of entries has.
             self.entries.sync()?;
         }
         self.index.apply(change, is_durable.then_some(self.flush.runs))?;
-        if let Some(commit) = commit {
+        if is_durable && let Some(commit) = waiting.take() {
             self.committing.finish()?;
             self.committing.begin(move || commit.write())?;
         }
@@ -155,6 +157,9 @@ impl Store {
         self.committing.finish()?;
         self.entries.sync()?;
         self.index.flush(self.flush.runs)?;
+        if let Some(commit) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            commit.write()?;
+        }
         let mut proven = self.proven_state();
         let Some(height) = proven.head.as_ref().map(|head| head.checkpoint.height) else { return Ok(()) };
         if !proven.tree.is_changed() {

@@ -57,6 +57,14 @@ impl IndexDisk {
         }
     }
 
+    /// The index, where it is a file.
+    pub(super) fn index_file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Beside { index: path, .. } => Some(path),
+            Self::Backend(_) => None,
+        }
+    }
+
     /// Throws away the index that is there.
     pub fn discard(&self) -> io::Result<()> {
         match self {

@@ -14,9 +14,10 @@ pub struct FlushLimits {
 }
 
 impl Default for FlushLimits {
-    /// Some seconds of executing again.
+    /// Some seconds of executing again. On a ledger with little to do blocks are small: the fewer durable transactions, each of some tens of
+    /// milliseconds, the fewer statements meet one.
     fn default() -> Self {
-        Self { blocks: 256, entries: 50_000, runs: RunLimits::default() }
+        Self { blocks: 4_096, entries: 50_000, runs: RunLimits::default() }
     }
 }
 

@@ -7,7 +7,8 @@ use tally_ledger_node::bench::{BenchOptions, BenchReport, Contention, Paced, Pro
 
 /// Triggers a second of measuring: near what two cores do, so that `--seconds` is about right.
 const TRIGGERS_PER_SECOND: u64 = 20_000;
-/// Seconds at each pace, and a fifth of the triggers for each kind of contention: the whole takes some three times `--seconds`.
+/// Seconds at the fastest pace, slower ones go on longer; and a fifth of the triggers for each kind of contention. The whole takes some three times
+/// `--seconds`, and half a minute.
 const PACED_SECONDS_MAX: u64 = 3;
 
 /// Throughput at full load, waiting at several loads, and what contention costs.

@@ -34,8 +34,9 @@ pub struct ScalePart {
     pub disk_bytes: u64,
     /// Memory of the process by now.
     pub memory: Memory,
-    /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of what the ledger took when it was small; where looks are
-    /// compared.
+    /// Statements a second there, each with its receipt; where looks are compared.
+    pub receipted_per_second: Option<f64>,
+    /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of that; where looks are compared.
     pub paced: Vec<Paced>,
     /// Seals verified a second on all cores, nothing else, behind each batch; where looks are compared. What else the machine has to do
     /// shows in both.
@@ -148,6 +149,7 @@ impl ScalePart {
             written_per_statement: counters.written / count,
             disk_bytes: folder.and_then(|folder| crate::store::folder_disk_bytes(folder).ok()).unwrap_or(0),
             memory: Memory::now(),
+            receipted_per_second: None,
             paced: Vec::new(),
             baseline_verifications_per_second: (counters.verifying > 0.0)
                 .then(|| counters.verified / counters.verifying),

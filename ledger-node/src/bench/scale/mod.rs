@@ -1,6 +1,7 @@
 //! What stays the same while a ledger grows: orders ([`Orders`](super::Orders)) go their way, as fast as the queue takes their statements, looked
 //! at as they go ([`ScalePart`]). At 10,000, 1 million and 10 million entries, and at the end, the ledger is closed and opened again; at each of
-//! these sizes 100,000 entries are looked at by themselves, and then what clients wait at the same steady paces everywhere ([`Paced`]).
+//! these sizes 100,000 entries are looked at by themselves, and then what clients wait at steady paces ([`Paced`]): shares of what the ledger
+//! takes there, when nothing of the filling is on its way to the disk any more.
 //!
 //! **Method.** As in [`bench_triggers`](super::bench_triggers), but sealed on the fly in batches ([`BATCH`]) while the clock is stopped, so
 //! that the process holds the node and one batch. Memory is the whole process's, with what the bench needs.
@@ -20,6 +21,7 @@ use super::{BenchError, BenchOptions, Paced};
 use crate::engine::Engine;
 use crate::testing::Plant;
 use look::Counters;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -36,7 +38,7 @@ const WINDOW: u64 = 100_000;
 const FIRST_WINDOW: u64 = MARKS[0] + WINDOW;
 /// Seals of a batch that each core verifies for the baseline behind it: a tenth of the time that the batch takes.
 const SAMPLE: usize = 2_000;
-/// Statements, each with its receipt, that say what the paces are shares of.
+/// Statements, each with its receipt, that say what the paces at a size are shares of.
 const CAPACITY: usize = 50_000;
 
 /// Who watches a ledger being filled, and may stop it.
@@ -70,7 +72,7 @@ pub fn bench_scale(
     }
     let plant = Plant::new("bench", options.agents, options.devices)?;
     let load = Load::new(&plant, options.agents, options.devices).of(options.orders);
-    let mut run = Run { dir, options, stop, plant: &plant, load, capacity: None };
+    let mut run = Run { dir, options, stop, plant: &plant, load };
     let mut engine = run.open()?;
     let (mut parts, mut folder) = (Vec::new(), Vec::new());
     for target in looks(entries) {
@@ -84,7 +86,7 @@ pub fn bench_scale(
             folder = usage.into_iter().map(|part| (part.place, part.what, part.bytes)).collect();
         }
         if is_compared(target, entries) {
-            part.paced = run.pace(&engine, entries)?;
+            (part.receipted_per_second, part.paced) = run.pace(&engine, entries)?;
         }
         if target == entries || MARKS.contains(&target) {
             let (again, opening) = run.reopen(engine)?;
@@ -128,8 +130,6 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     plant: &'a Plant,
     load: Load<'a>,
-    /// Statements a second with receipts, measured where paces are first asked for.
-    capacity: Option<f64>,
 }
 
 impl Run<'_> {
@@ -168,19 +168,20 @@ impl Run<'_> {
         Ok(ScalePart::new(engine, &counters, &waits))
     }
 
-    /// How long clients wait at steady paces, the same at each mark.
-    fn pace(&mut self, engine: &Engine, entries: u64) -> Result<Vec<Paced>, BenchError> {
+    /// How many statements a second it takes, each with its receipt, and how long clients wait at steady paces below that.
+    fn pace(&mut self, engine: &Engine, entries: u64) -> Result<(Option<f64>, Vec<Paced>), BenchError> {
         self.go_on()?;
-        let capacity = match self.capacity {
-            Some(capacity) => capacity,
-            None => {
-                let count = CAPACITY.min(usize::try_from(entries).unwrap_or(CAPACITY));
-                let (lanes, began) = (self.load.lanes(count, cores())?, Instant::now());
-                run_fast(engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64()
-            }
-        };
-        self.capacity = Some(capacity);
-        run_shares(engine, &mut self.load, capacity, self.options.paced_seconds)
+        let count = CAPACITY.min(usize::try_from(entries).unwrap_or(CAPACITY));
+        let (lanes, began) = (self.load.lanes(count, cores())?, Instant::now());
+        let capacity = run_fast(engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64();
+        self.settle()?;
+        let paced = run_shares(engine, &mut self.load, capacity, self.options.paced_seconds)?;
+        Ok((Some(capacity), paced))
+    }
+
+    /// Waits until the disk has everything.
+    fn settle(&self) -> Result<(), BenchError> {
+        Ok(rustix::fs::syncfs(File::open(self.dir)?).map_err(std::io::Error::from)?)
     }
 
     fn go_on(&self) -> Result<(), BenchError> {

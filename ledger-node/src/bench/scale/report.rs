@@ -44,6 +44,9 @@ impl fmt::Display for ScalePart {
                 "\n             {ratio:.3} × the {baseline:.0} seals/s that all cores verify when they do nothing else, behind each batch"
             )?;
         }
+        if let Some(receipted) = self.receipted_per_second {
+            write!(f, "\n             {receipted:.0}/s with a receipt each")?;
+        }
         for paced in &self.paced {
             write!(f, "\n             {paced}")?;
         }
