@@ -137,13 +137,14 @@ impl Store {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = commit.or(waiting.take());
         let is_due = writer.0.is_due(outcomes.len() as u64, self.flush) || waiting.is_some();
-        let is_durable = self.ahead.is_through(is_due)?;
+        let durable = self.index.durable(is_due, self.flush.runs)?;
+        let is_durable = durable.is_some();
         self.entries.append(row.entries.iter().map(|(_, id)| leaf_hash(&id.0)).collect())?;
         if is_durable {
             // What a durable index has, the tree of entries has.
             self.entries.sync()?;
         }
-        self.index.apply(change, is_durable.then_some(self.flush.runs))?;
+        self.index.apply(change, durable)?;
         if is_durable && let Some(commit) = waiting.take() {
             self.committing.finish()?;
             self.committing.begin(move || commit.write())?;

@@ -10,7 +10,6 @@
 //! 2. index written: readers see it (may be lost again, see `index`)
 //! 3. head published: event streams wake up; then the submitters get their answers
 
-mod ahead;
 mod aside;
 mod audit;
 mod block;
@@ -61,7 +60,6 @@ pub(crate) use version::{
     marked as marked_format, raise as raise_format,
 };
 
-use ahead::Ahead;
 use aside::Aside;
 use entry_tree::EntryTree;
 use state_tree::{Commit, StateTree};
@@ -84,8 +82,6 @@ pub struct Store {
     /// The keeping thread holds its lock from the first change until the block is logged, so for readers its tree and its head
     /// always belong together. It may be ahead of the published head.
     proven: RwLock<ProvenState>,
-    /// What makes the index durable next.
-    ahead: Ahead,
     /// A top of the state tree that waits for the index to be durable at its block or a later one.
     waiting: Mutex<Option<Commit>>,
     /// The state tree on its way to the disk.

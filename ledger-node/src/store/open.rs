@@ -2,7 +2,6 @@
 
 mod trees;
 
-use super::ahead::Ahead;
 use super::aside::Aside;
 use super::entry_tree::EntryTree;
 use super::index::Index;
@@ -164,7 +163,7 @@ impl Store {
         {
             return Err(StoreOpenError::OtherLedger { found: first.checkpoint.ledger, asked: ledger.to_owned() });
         }
-        let (folder, ahead) = (index.folder(), Ahead::of(index));
+        let folder = index.folder();
         let (index, loaded) = log.index(index)?;
         let kept_below = match &folder {
             Some(data) => rebuild::bring_in(&index, Whose { data, ledger, key })?,
@@ -181,7 +180,6 @@ impl Store {
             entries: loaded.entries,
             known_roots: Mutex::default(),
             proven: RwLock::new(ProvenState { tree: loaded.state, edge: loaded.edge, head: head.clone() }),
-            ahead,
             waiting: Mutex::default(),
             committing: Aside::new("tally-tree", "the state tree"),
             head: watch::Sender::new(head),

@@ -7,6 +7,7 @@
 //!
 //! **Limits.** Page cache 8 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
+mod ahead;
 mod read;
 mod statements;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod view;
 mod write;
 
+pub use ahead::Durable;
 pub use view::StateView;
 pub use write::IndexChange;
 
@@ -21,11 +23,12 @@ use super::details::DETAILS;
 use super::disk::IndexDisk;
 use super::ids::{Merging, RunLimits};
 use super::rows::BlockRow;
+use ahead::Ahead;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 use statements::{STATEMENTS, Statements};
 use std::io;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tally_evidence::Hash;
 use tally_model::{AgreementId, Timestamp};
 
@@ -91,7 +94,8 @@ pub struct Index {
     statements: RwLock<Statements>,
     merging: Merging,
     /// Number of the next run.
-    next_run: AtomicU64,
+    next_run: Arc<AtomicU64>,
+    ahead: Ahead,
     disk: IndexDisk,
     pub(super) db: Database,
     /// Held by whoever writes: what waits in memory and what is written must change together.
@@ -118,10 +122,10 @@ impl Index {
         let write = db.begin_write()?;
         make_tables(&write)?;
         write.commit()?;
-        let next_run = AtomicU64::new(0);
+        let next_run = Arc::new(AtomicU64::new(0));
         let statements = RwLock::new(Statements::load(&db, disk, &next_run)?);
-        let (merging, disk, writing) = (Merging::default(), disk.clone(), Mutex::new(()));
-        Ok(Self { statements, merging, next_run, disk, db, writing })
+        let (merging, ahead, disk, writing) = (Merging::default(), Ahead::of(disk), disk.clone(), Mutex::new(()));
+        Ok(Self { statements, merging, next_run, ahead, disk, db, writing })
     }
 
     /// Up to which block it is complete, with the digest of that block's checkpoint.
@@ -138,12 +142,13 @@ impl Index {
 
     /// Makes everything applied so far durable.
     pub fn flush(&self, limits: RunLimits) -> Result<(), IndexFault> {
+        let durable = self.finish_ahead(limits)?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((height, _)) = self.applied()? else { return Ok(()) };
         let mut write = self.db.begin_write()?;
         write.set_quick_repair(true);
         let end = self.size_behind(&write, height)?;
-        let settled = self.settle_statements(&write, height, end, limits)?;
+        let settled = self.settle_statements(&write, height, end, durable)?;
         write.commit()?;
         self.statements_settled(settled, std::iter::empty(), limits)
     }

@@ -1,9 +1,9 @@
 //! Which statement is which entry: the [runs](crate::store::ids) that the index lists, and in memory the ids that are in none yet.
 
-use super::{BLOCKS, ENTRIES, Index, IndexFault, META, RUNS, decode_block};
+use super::{BLOCKS, Durable, ENTRIES, Index, IndexFault, META, RUNS, decode_block};
 use crate::store::disk::IndexDisk;
 use crate::store::ids::{Id, Label, Merged, Run, RunLimits, Runs, Writer, merge};
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -166,16 +166,52 @@ fn write_run(
     writer.finish()
 }
 
+/// A run of the ids that waited, up to those of a block.
+#[derive(Debug)]
+pub(super) struct NewRun {
+    run: Run,
+    height: u64,
+}
+
+impl NewRun {
+    /// Of the ids from entry `begin` on, up to the last block in `read`; none when they are not enough. It is no run of the index before it is
+    /// listed.
+    pub(super) fn make(
+        read: &ReadTransaction,
+        disk: &IndexDisk,
+        next_run: &AtomicU64,
+        begin: u64,
+        limits: RunLimits,
+    ) -> Result<Option<Self>, IndexFault> {
+        let Some(height) = read.open_table(META)?.get("applied")?.map(|row| row.value().0) else { return Ok(None) };
+        let (blocks, firsts) = (read.open_table(BLOCKS)?, read.open_table(ENTRIES)?);
+        let end = size_behind(&blocks, height)?;
+        if !are_enough(begin..end, limits) {
+            return Ok(None);
+        }
+        Ok(Some(Self { run: make(disk, next_run, &blocks, &firsts, begin..end)?, height }))
+    }
+}
+
+fn are_enough(waiting: Range<u64>, limits: RunLimits) -> bool {
+    waiting.end.saturating_sub(waiting.start) >= limits.ids.max(1)
+}
+
 /// What a durable transaction changes in the runs.
 pub(super) struct Settled {
-    /// The ids that waited, with those of its block.
+    /// The ids that waited, up to those of its block at most.
     run: Option<Run>,
     merged: Option<Merged>,
 }
 
 impl Index {
-    /// Writes the ids that wait as a run when they are enough, and lists it, and one that was merged. The block of `height`, the last one,
-    /// must be written; behind it there are `end` entries.
+    /// The first entry whose id is in no run.
+    pub(super) fn first_waiting(&self) -> u64 {
+        self.statements.read().unwrap_or_else(PoisonError::into_inner).runs.end()
+    }
+
+    /// Lists the run that was made ahead, or one of the ids that wait when they are enough, and one that was merged. The block of `height`,
+    /// the last one, must be written; behind it there are `end` entries.
     ///
     /// If we die before the transaction is durable: the new files are not listed, and removed on opening; the blocks have the ids.
     pub(super) fn settle_statements(
@@ -183,18 +219,22 @@ impl Index {
         write: &WriteTransaction,
         height: u64,
         end: u64,
-        limits: RunLimits,
+        durable: Durable,
     ) -> Result<Settled, IndexFault> {
-        let begin = self.statements.read().unwrap_or_else(PoisonError::into_inner).runs.end();
+        let Durable { limits, run: ahead } = durable;
+        let begin = self.first_waiting();
         let (mut list, mut meta) = (write.open_table(RUNS)?, write.open_table(META)?);
         meta.insert(DURABLE, (height, &[][..]))?;
-        let mut run = None;
-        if end.saturating_sub(begin) >= limits.ids.max(1) {
-            let (blocks, firsts) = (write.open_table(BLOCKS)?, write.open_table(ENTRIES)?);
-            let new = make(&self.disk, &self.next_run, &blocks, &firsts, begin..end)?;
-            list.insert(new.number, &new.label.encode()[..])?;
-            meta.insert(STATEMENTS, (height, &[][..]))?;
-            run = Some(new);
+        let new = match ahead {
+            None if are_enough(begin..end, limits) => {
+                let (blocks, firsts) = (write.open_table(BLOCKS)?, write.open_table(ENTRIES)?);
+                Some(NewRun { run: make(&self.disk, &self.next_run, &blocks, &firsts, begin..end)?, height })
+            }
+            ahead => ahead,
+        };
+        if let Some(NewRun { run, height }) = &new {
+            list.insert(run.number, &run.label.encode()[..])?;
+            meta.insert(STATEMENTS, (*height, &[][..]))?;
         }
         let merged = self.merged()?;
         if let Some(Merged { run, of }) = &merged {
@@ -203,7 +243,7 @@ impl Index {
             }
             list.insert(run.number, &run.label.encode()[..])?;
         }
-        Ok(Settled { run, merged })
+        Ok(Settled { run: new.map(|new| new.run), merged })
     }
 
     /// The transaction is durable; `new` are the ids of its block.
@@ -216,13 +256,13 @@ impl Index {
         let Settled { run, merged } = settled;
         let mut statements = self.statements.write().unwrap_or_else(PoisonError::into_inner);
         let old = merged.map_or_else(Vec::new, |merged| statements.runs.replace(merged));
-        match run {
-            Some(run) => {
-                statements.runs.add(run);
-                statements.recent = HashMap::new();
-            }
-            None => statements.remember(new),
+        if let Some(run) = run {
+            let end = run.label.entries.end;
+            statements.runs.add(run);
+            statements.recent.retain(|_, entry| *entry >= end);
         }
+        let end = statements.runs.end();
+        statements.remember(new.filter(|(_, entry)| *entry >= end));
         let due = statements.runs.due(limits);
         drop(statements);
         // Nobody reads them any more: who does holds the lock. If we die before, opening removes them.

@@ -22,6 +22,10 @@ fn disk(data: &Path) -> IndexDisk {
 }
 
 fn apply(index: &Index, height: u64, durable: Option<RunLimits>) {
+    apply_with(index, height, durable.map(Durable::from));
+}
+
+fn apply_with(index: &Index, height: u64, durable: Option<Durable>) {
     let first_entry = height * ENTRIES_EACH;
     let row = BlockRow {
         first_entry,
@@ -122,6 +126,58 @@ fn runs_are_written_and_merged_while_it_grows() {
     let index = Index::open(&disk(folder.path())).unwrap();
     assert_eq!(all_are_found(&index), 120);
     assert_eq!(runs(folder.path()), listed(&index));
+}
+
+/// What was done ahead, when it is through.
+fn through(index: &Index) -> Durable {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        if let Some(durable) = index.durable(false, LIMITS).unwrap() {
+            return durable;
+        }
+        assert!(std::time::Instant::now() < until, "it never gets through");
+        std::thread::yield_now();
+    }
+}
+
+/// Blocks go on while it is done; it counts with the block behind it, and if the power goes before that it never was.
+#[test]
+fn what_is_done_ahead_counts_with_the_durable_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, cut) = (folder.path().join("data"), folder.path().join("cut"));
+    fs::create_dir(&data).unwrap();
+    let index = Index::open(&disk(&data)).unwrap();
+    apply(&index, 0, Some(LIMITS));
+    (1..5).for_each(|height| apply(&index, height, None));
+    assert!(index.durable(false, LIMITS).unwrap().is_none(), "nothing is due");
+    assert!(index.durable(true, LIMITS).unwrap().is_none(), "not before it is done");
+    (5..7).for_each(|height| apply(&index, height, None));
+    let durable = through(&index);
+    assert!(index.durable(false, LIMITS).unwrap().is_none(), "once");
+    assert_eq!((index.first_waiting(), listed(&index).len(), runs(&data).len()), (0, 0, 1));
+    assert_eq!(all_are_found(&index), 7);
+    copy(&data, &cut);
+    apply_with(&index, 7, Some(durable));
+    assert_eq!((index.first_waiting(), listed(&index)), (5 * ENTRIES_EACH, runs(&data)), "what came meanwhile waits");
+    assert_eq!(all_are_found(&index), 8);
+    drop(index);
+    assert_eq!(all_are_found(&Index::open(&disk(&data)).unwrap()), 8);
+    let index = Index::open(&disk(&cut)).unwrap();
+    all_are_found(&index);
+    assert_eq!((listed(&index).len(), runs(&cut).len()), (0, 0));
+}
+
+/// Closing waits for what was begun, and takes it along.
+#[test]
+fn what_was_begun_ahead_is_kept_when_the_index_is_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = Index::open(&disk(folder.path())).unwrap();
+    (0..5).for_each(|height| apply(&index, height, None));
+    assert!(index.durable(true, LIMITS).unwrap().is_none());
+    apply(&index, 5, None);
+    index.flush(LIMITS).unwrap();
+    assert_eq!((index.first_waiting(), listed(&index)), (5 * ENTRIES_EACH, runs(folder.path())));
+    assert_eq!((all_are_found(&index), listed(&index).len()), (6, 1));
 }
 
 /// The moments at which a process may die, made from copies of the folder: the files on the disk are not those that the index lists.

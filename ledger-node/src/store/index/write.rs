@@ -1,9 +1,8 @@
 //! A block into the index.
 
 use super::super::details::Details;
-use super::super::ids::RunLimits;
 use super::super::rows::{self, BlockRow};
-use super::{BLOCKS, ENTRIES, Index, IndexFault, META, OUTCOMES, STATE, TERMS, TREE_CHANGES, term_key};
+use super::{BLOCKS, Durable, ENTRIES, Index, IndexFault, META, OUTCOMES, STATE, TERMS, TREE_CHANGES, term_key};
 use redb::{Durability, WriteTransaction};
 use std::sync::PoisonError;
 use tally_contracts::Changes;
@@ -27,8 +26,8 @@ pub struct IndexChange<'a> {
 }
 
 impl Index {
-    /// Writes one block; with limits for runs of statement ids durably.
-    pub fn apply(&self, change: IndexChange<'_>, durable: Option<RunLimits>) -> Result<(), IndexFault> {
+    /// Writes one block; durably with what goes on from there.
+    pub fn apply(&self, change: IndexChange<'_>, durable: Option<Durable>) -> Result<(), IndexFault> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut write = self.db.begin_write()?;
         if durable.is_some() {
@@ -43,8 +42,9 @@ impl Index {
         write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
         let new = change.row.entries.iter().map(|(_, id)| id.0).zip(change.row.first_entry..);
         match durable {
-            Some(limits) => {
-                let settled = self.settle_statements(&write, change.height, change.row.size(), limits)?;
+            Some(durable) => {
+                let limits = durable.limits;
+                let settled = self.settle_statements(&write, change.height, change.row.size(), durable)?;
                 // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
                 write.commit()?;
                 self.statements_settled(settled, new, limits)
