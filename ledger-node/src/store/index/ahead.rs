@@ -78,5 +78,6 @@ impl Index {
 
 fn sync(file: &Path) -> Result<(), IndexFault> {
     let synced = File::open(file).and_then(|file| file.sync_data());
-    synced.map_err(|source| IndexFault::File { file: file.display().to_string(), source })
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    synced.map_err(|source| IndexFault::File { file: name.into_owned(), source })
 }
