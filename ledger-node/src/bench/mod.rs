@@ -37,7 +37,7 @@ use crate::order::Phases;
 use crate::testing::Plant;
 use baseline::{baseline_sync, baseline_verify};
 use contention::contention;
-use fast::{IN_FLIGHT, Receipts, run_fast};
+use fast::{IN_FLIGHT, Receipts, receipted_per_second, run_fast};
 use load::{Lanes, Load};
 use numbers::{cores, cpu_seconds, mean, percentile};
 use paced::{run_seconds, run_shares};
@@ -69,8 +69,7 @@ pub fn bench_triggers(dir: &Path, options: &BenchOptions) -> Result<BenchReport,
     let verify = baseline_verify(lanes.first().map_or(&[][..], |lane| &lane[..lane.len().min(SAMPLE)]))?;
     let fast = Fast::measure(&engine, lanes)?;
     let lanes = load.lanes(options.triggers / RECEIPTED, cores)?;
-    let began = Instant::now();
-    let receipted = run_fast(&engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64();
+    let receipted = receipted_per_second(&engine, lanes)?;
     let mut paced = vec![run_seconds(&engine, &mut load, IDLE_PACE, f64::from(options.paced_seconds))?];
     paced.extend(run_shares(&engine, &mut load, receipted, options.paced_seconds)?);
     engine.close();

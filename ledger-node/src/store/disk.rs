@@ -58,7 +58,7 @@ impl IndexDisk {
     }
 
     /// The index, where it is a file.
-    pub(super) fn index_file(&self) -> Option<&Path> {
+    pub(super) fn index_path(&self) -> Option<&Path> {
         match self {
             Self::File(path) | Self::Beside { index: path, .. } => Some(path),
             Self::Backend(_) => None,
@@ -67,12 +67,9 @@ impl IndexDisk {
 
     /// Throws away the index that is there.
     pub fn discard(&self) -> io::Result<()> {
-        match self {
-            Self::File(path) | Self::Beside { index: path, .. } => match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-            Self::Backend(_) => Ok(()),
+        match self.index_path().map(fs::remove_file) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -100,7 +97,7 @@ impl IndexDisk {
 
     /// Removes the files of all runs but those with these numbers. Nobody may have them open.
     pub(super) fn keep_runs(&self, numbers: &[u64]) -> Result<(), IndexFault> {
-        let (Self::File(index) | Self::Beside { index, .. }) = self else { return Ok(()) };
+        let Some(index) = self.index_path() else { return Ok(()) };
         let named = |source| IndexFault::File { file: RUN_DIR.to_owned(), source };
         let entries = match fs::read_dir(beside(index).join(RUN_DIR)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -158,7 +155,7 @@ fn open_file(data: &Path, folder: &str, name: &str) -> io::Result<fs::File> {
     Ok(file)
 }
 
-/// An open file of the trees, or of statement ids.
+/// An open file of the trees, of statement ids, or the index, to sync what redb wrote to it.
 #[derive(Debug)]
 pub struct TreeFile {
     name: String,
@@ -172,6 +169,15 @@ enum Bytes {
 }
 
 impl TreeFile {
+    /// The index at this path.
+    pub fn index(path: &Path) -> Result<Self, IndexFault> {
+        let name = INDEX_NAME.to_owned();
+        match fs::File::open(path) {
+            Ok(file) => Ok(Self { name, bytes: Bytes::File(file) }),
+            Err(source) => Err(IndexFault::File { file: name, source }),
+        }
+    }
+
     pub fn len(&self) -> Result<u64, IndexFault> {
         self.named(match &self.bytes {
             Bytes::File(file) => file.metadata().map(|meta| meta.len()),

@@ -13,7 +13,7 @@ pub use look::{Memory, Opening, PhaseMicros, ScalePart};
 pub use report::ScaleReport;
 
 use super::baseline::verify_on;
-use super::fast::{Receipts, run_fast};
+use super::fast::{Receipts, receipted_per_second, run_fast};
 use super::load::{Lanes, Load, Statement};
 use super::numbers::cores;
 use super::paced::run_shares;
@@ -86,7 +86,8 @@ pub fn bench_scale(
             folder = usage.into_iter().map(|part| (part.place, part.what, part.bytes)).collect();
         }
         if is_compared(target, entries) {
-            (part.receipted_per_second, part.paced) = run.pace(&engine, entries)?;
+            let (receipted, paced) = run.pace(&engine, entries)?;
+            (part.receipted_per_second, part.paced) = (Some(receipted), paced);
         }
         if target == entries || MARKS.contains(&target) {
             let (again, opening) = run.reopen(engine)?;
@@ -169,14 +170,13 @@ impl Run<'_> {
     }
 
     /// How many statements a second it takes, each with its receipt, and how long clients wait at steady paces below that.
-    fn pace(&mut self, engine: &Engine, entries: u64) -> Result<(Option<f64>, Vec<Paced>), BenchError> {
+    fn pace(&mut self, engine: &Engine, entries: u64) -> Result<(f64, Vec<Paced>), BenchError> {
         self.go_on()?;
         let count = CAPACITY.min(usize::try_from(entries).unwrap_or(CAPACITY));
-        let (lanes, began) = (self.load.lanes(count, cores())?, Instant::now());
-        let capacity = run_fast(engine, lanes, Receipts::Signed)?.len() as f64 / began.elapsed().as_secs_f64();
+        let capacity = receipted_per_second(engine, self.load.lanes(count, cores())?)?;
         self.settle()?;
         let paced = run_shares(engine, &mut self.load, capacity, self.options.paced_seconds)?;
-        Ok((Some(capacity), paced))
+        Ok((capacity, paced))
     }
 
     /// Waits until the disk has everything.

@@ -6,25 +6,14 @@
 //! on; the first block behind that is made durable, and finds what came since. No promise rests on it: a run counts when it is listed, and
 //! the sync is done once more by the transaction that counts, with little left to do.
 //!
-//! **When the disk hangs** the next one is not due before this one is through; the log hangs with it then, and stops the node.
+//! **When the disk hangs** the next one is not due before this one is through; the log hangs with it then, which the watchdog sees.
 
 use super::statements::NewRun;
 use super::{Index, IndexFault};
-use crate::store::aside::Aside;
-use crate::store::disk::IndexDisk;
+use crate::store::disk::TreeFile;
 use crate::store::ids::RunLimits;
 use redb::ReadableDatabase;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The work ahead.
-#[derive(Debug)]
-pub(super) struct Ahead {
-    work: Aside<Option<NewRun>>,
-    /// Of the index; none where its disk is not a file. A transaction is durable as soon as it is due then.
-    file: Option<PathBuf>,
-}
 
 /// What a durable transaction goes on with.
 pub struct Durable {
@@ -40,30 +29,24 @@ impl From<RunLimits> for Durable {
     }
 }
 
-impl Ahead {
-    /// None under way.
-    pub fn of(disk: &IndexDisk) -> Self {
-        Self { work: Aside::new("tally-ahead", "the index"), file: disk.index_file().map(PathBuf::from) }
-    }
-}
-
 impl Index {
-    /// What the next block is to be made durable with, when that is due, or was, and everything is done ahead of it.
+    /// What the next block is to be made durable with, when that is due, or was, and everything is done ahead of it. Where the disk is no
+    /// file, nothing is.
     ///
     /// # Errors
     /// [`IndexFault`]: files cannot be written or synced, a row of a block is damaged.
     pub fn durable(&self, is_due: bool, limits: RunLimits) -> Result<Option<Durable>, IndexFault> {
-        let Some(file) = &self.ahead.file else { return Ok(is_due.then(|| limits.into())) };
-        if let Some(run) = self.ahead.work.look()? {
+        let Some(path) = self.disk.index_path() else { return Ok(is_due.then(|| limits.into())) };
+        if let Some(run) = self.ahead.look()? {
             return Ok(Some(Durable { limits, run }));
         }
-        if is_due && !self.ahead.work.is_begun() {
+        if is_due && !self.ahead.is_begun() {
             let (begin, read) = (self.first_waiting(), self.db.begin_read()?);
-            let (file, disk, next_run) = (file.clone(), self.disk.clone(), Arc::clone(&self.next_run));
-            self.ahead.work.begin(move || {
+            let (file, disk, next_run) = (TreeFile::index(path)?, self.disk.clone(), Arc::clone(&self.next_run));
+            self.ahead.begin(move || {
                 let run = NewRun::make(&read, &disk, &next_run, begin, limits)?;
                 drop(read);
-                sync(&file)?;
+                file.sync()?;
                 Ok(run)
             })?;
         }
@@ -72,12 +55,6 @@ impl Index {
 
     /// What was begun ahead, when it is through; for who makes the index durable without being told to.
     pub(super) fn finish_ahead(&self, limits: RunLimits) -> Result<Durable, IndexFault> {
-        Ok(Durable { limits, run: self.ahead.work.finish()?.flatten() })
+        Ok(Durable { limits, run: self.ahead.finish()?.flatten() })
     }
-}
-
-fn sync(file: &Path) -> Result<(), IndexFault> {
-    let synced = File::open(file).and_then(|file| file.sync_data());
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    synced.map_err(|source| IndexFault::File { file: name.into_owned(), source })
 }

@@ -19,13 +19,13 @@ pub use ahead::Durable;
 pub use view::StateView;
 pub use write::IndexChange;
 
+use super::aside::Aside;
 use super::details::DETAILS;
 use super::disk::IndexDisk;
 use super::ids::{Merging, RunLimits};
 use super::rows::BlockRow;
-use ahead::Ahead;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
-use statements::{STATEMENTS, Statements};
+use statements::{NewRun, STATEMENTS, Statements};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -95,7 +95,8 @@ pub struct Index {
     merging: Merging,
     /// Number of the next run.
     next_run: Arc<AtomicU64>,
-    ahead: Ahead,
+    /// What is done ahead of the next durable transaction.
+    ahead: Aside<Option<NewRun>>,
     disk: IndexDisk,
     pub(super) db: Database,
     /// Held by whoever writes: what waits in memory and what is written must change together.
@@ -124,7 +125,8 @@ impl Index {
         write.commit()?;
         let next_run = Arc::new(AtomicU64::new(0));
         let statements = RwLock::new(Statements::load(&db, disk, &next_run)?);
-        let (merging, ahead, disk, writing) = (Merging::default(), Ahead::of(disk), disk.clone(), Mutex::new(()));
+        let (merging, ahead) = (Merging::default(), Aside::new("tally-ahead", "the index"));
+        let (disk, writing) = (disk.clone(), Mutex::new(()));
         Ok(Self { statements, merging, next_run, ahead, disk, db, writing })
     }
 
