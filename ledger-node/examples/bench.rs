@@ -1,5 +1,6 @@
 //! `cargo run --release -p tally-ledger-node --example bench -- [FOLDER] [TRIGGERS]`; with `--scale` as the third argument a
-//! ledger is filled with so many orders that stay open instead, as `tally bench scale --open-orders` does; `-- FOLDER registry DEVICES` does as `tally bench registry`.
+//! ledger is filled with so many orders that stay open instead, as `tally bench scale --open-orders` does, with `--grow` with as many entries of
+//! orders that go their way, as `tally bench scale` does; `-- FOLDER registry DEVICES` does as `tally bench registry`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use tally_ledger_node::bench::{
@@ -35,8 +36,11 @@ fn main() {
         options.triggers = triggers.parse().expect("a number of triggers");
     }
     let _ = std::fs::remove_dir_all(&folder);
-    if arguments.next().as_deref() == Some("--scale") {
-        options.orders = Orders::Open;
+    let kind = arguments.next();
+    if matches!(kind.as_deref(), Some("--scale" | "--grow")) {
+        if kind.as_deref() == Some("--scale") {
+            options.orders = Orders::Open;
+        }
         let go = std::sync::atomic::AtomicBool::new(false);
         let report = bench_scale(folder.as_ref(), options.triggers as u64, &options, &go, &mut Told);
         println!("{}", report.expect("the bench"));

@@ -14,7 +14,8 @@ use crate::engine::LedgerKey;
 use crate::order::{Builder, describe};
 use crate::retain::{kept, snapshot};
 use crate::store::{
-    Index, IndexDisk, IndexFault, IndexView, Log, LogDisk, StateSum, Store, audit, check_format, read_block,
+    FlushLimits, Index, IndexDisk, IndexFault, IndexView, Log, LogDisk, StateSum, Store, audit, check_format,
+    read_block,
 };
 use serde::Serialize;
 use std::fs;
@@ -225,7 +226,7 @@ impl Work<'_> {
         }
         fs::create_dir(&scratch)?;
         let disk = IndexDisk::Beside { index: scratch.join(INDEX), data: self.data.to_owned() };
-        let opened = Store::open(self.disk()?, &disk, self.ledger(), self.key)?;
+        let opened = Store::open(self.disk()?, &disk, self.ledger(), self.key, FlushLimits::default())?;
         let (tail, store) = (opened.tail, Arc::new(opened.store));
         // As a node that follows: the signers' seals are checked, and nothing can be sealed.
         let key = LedgerKey::from(self.key.clone());

@@ -25,6 +25,7 @@ pub struct Metrics {
     block_entries: Histogram,
     pub height: IntGauge,
     pub projection_height: IntGauge,
+    pub index_waiting: IntGauge,
     pub queue: IntGauge,
     pub failed: IntGauge,
     pub log_bytes: IntGauge,
@@ -63,6 +64,8 @@ impl Metrics {
             height: make.gauge("tally_height", "height of the last block")?,
             projection_height: make
                 .gauge("tally_projection_height", "last block in the tables for questions; -1 when none is")?,
+            index_waiting: make
+                .gauge("tally_index_waiting_blocks", "blocks that the file of the index does not have yet")?,
             queue: make.gauge("tally_queue", "statements and batched triggers waiting for their block")?,
             failed: make.gauge("tally_failed", "1 when the node stopped at a failure")?,
             log_bytes: make.gauge("tally_log_bytes", "bytes of the log on disk")?,

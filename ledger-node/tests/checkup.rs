@@ -32,7 +32,7 @@ fn small(plant: &Plant, data: &Path, clock: &Arc<TestClock>) -> EngineConfig {
     config.clock = Arc::<TestClock>::clone(clock);
     config.retention = Retention { payloads: Some(Duration::from_secs(30 * 86_400)), ..Retention::default() };
     config.segment_bytes = Some(4_096);
-    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 } };
+    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 }, aside: true };
     config
 }
 

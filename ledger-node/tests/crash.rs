@@ -216,19 +216,32 @@ async fn a_failing_index_stops_the_node_and_the_log_brings_everything_back() {
     assert!(failures > 0);
 }
 
+/// Opens a ledger on an index whose disk fails after so many operations behind that; each block goes to that disk at once.
+fn open_failing(plant: &Plant, log: &MemStorage, operations: i64, aside: bool) -> Engine {
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let mut config = config(plant, Path::new("/nowhere"));
+    config.clock = TestClock::at(START);
+    config.flush = FlushLimits { blocks: 1, entries: 1, runs: RunLimits { ids: 1, merge: 2 }, aside };
+    let engine = Engine::open_on(config, LogDisk::new(log.clone()), &Failing::disk(&left)).unwrap();
+    left.store(operations, Ordering::SeqCst);
+    engine
+}
+
+/// The block is in the log all the same, and is found when the ledger is opened.
+async fn is_in_the_log(plant: &Plant, log: &MemStorage, statement: Vec<u8>) {
+    let engine = open_on(plant, log.restart(), &fresh_index()).unwrap();
+    assert_eq!(engine.submit(statement).await.unwrap().entry, 1);
+    engine.close();
+}
+
 /// The index fails alone: whoever waits is told at once, and the node says so although nobody sends anything more.
 #[tokio::test]
 async fn a_failing_index_is_told_without_another_statement() {
     let plant = plant();
     let mut met = 0;
     for operations in 0..6 {
-        let (disk, left) = (MemStorage::new(), Arc::new(AtomicI64::new(i64::MAX)));
-        let mut config = config(&plant, Path::new("/nowhere"));
-        config.clock = TestClock::at(START);
-        // Each block goes to the index's disk at once.
-        config.flush = FlushLimits { blocks: 1, entries: 1, runs: RunLimits { ids: 1, merge: 2 } };
-        let engine = Engine::open_on(config, LogDisk::new(disk.clone()), &Failing::disk(&left)).unwrap();
-        left.store(operations, Ordering::SeqCst);
+        let disk = MemStorage::new();
+        let engine = open_failing(&plant, &disk, operations, false);
         let statement = plant.worn(0, 0, "bearing").unwrap();
         let answer = in_time("an answer to the submitter", engine.submit(statement.clone())).await;
         let mut state = engine.watch_state();
@@ -240,12 +253,33 @@ async fn a_failing_index_is_told_without_another_statement() {
         }
         engine.close();
         drop(engine);
-        // The block is in the log all the same: it was never acknowledged, and is found when the ledger is opened.
-        let engine = open_on(&plant, disk.restart(), &fresh_index()).unwrap();
-        assert_eq!(engine.submit(statement).await.unwrap().entry, 1);
-        engine.close();
+        is_in_the_log(&plant, &disk, statement).await;
     }
     assert!(met > 2, "the index met {met} failures");
+}
+
+/// It fails while blocks go on: what was answered is in the log, and the node says what happened and takes nothing more.
+#[tokio::test]
+async fn an_index_that_fails_aside_stops_the_node() {
+    let plant = plant();
+    for operations in 0..6 {
+        let disk = MemStorage::new();
+        let engine = open_failing(&plant, &disk, operations, true);
+        let [first, second] = [0, 1].map(|n| plant.worn(0, n, "bearing").unwrap());
+        let answer = in_time("an answer to the submitter", engine.submit(first.clone())).await;
+        assert!(matches!(answer, Ok(_) | Err(SubmitError::NotNow(NotNow::Failed(_)))), "{answer:?}");
+        let mut state = engine.watch_state();
+        let failed = state.wait_for(|state| matches!(state, NodeState::Failed(_)));
+        let NodeState::Failed(why) = in_time("the node to know that it failed", failed).await.unwrap().clone() else {
+            unreachable!()
+        };
+        assert!(why.contains("the index: ") || why.contains("simulated I/O error"), "{why}");
+        let answer = engine.submit(second).await;
+        assert!(matches!(answer, Err(SubmitError::NotNow(NotNow::Failed(_)))), "{answer:?}");
+        engine.close();
+        drop(engine);
+        is_in_the_log(&plant, &disk, first).await;
+    }
 }
 
 #[tokio::test]

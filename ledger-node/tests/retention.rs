@@ -30,7 +30,7 @@ fn forgetful(plant: &Plant, data: &Path, retention: Retention, clock: &Arc<TestC
     config.clock = Arc::<TestClock>::clone(clock);
     config.retention = retention;
     config.segment_bytes = Some(SEGMENT);
-    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 } };
+    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 }, aside: true };
     config
 }
 

@@ -171,7 +171,7 @@ fn forgetful(plant: &Plant, data: &Path, clock: &Arc<TestClock>) -> EngineConfig
     let mut config = timed(plant, data, clock);
     config.retention = Retention { payloads: Some(days(50)), ..Retention::default() };
     config.segment_bytes = Some(4_096);
-    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 } };
+    config.flush = FlushLimits { blocks: 7, entries: 1_000, runs: RunLimits { ids: 5, merge: 3 }, aside: true };
     config
 }
 

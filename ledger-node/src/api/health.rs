@@ -46,6 +46,7 @@ async fn metrics(State(api): State<Api>) -> Response {
     metrics.failed.set(i64::from(matches!(api.engine.state(), NodeState::Failed(_))));
     metrics.queue.set(i64::try_from(api.engine.queued()).unwrap_or(i64::MAX));
     metrics.log_bytes.set(i64::try_from(api.engine.store().log_bytes()).unwrap_or(i64::MAX));
+    metrics.index_waiting.set(i64::try_from(api.engine.store().index_waiting()).unwrap_or(i64::MAX));
     if let Some(questions) = &api.questions {
         let height = questions.status().height.and_then(|height| i64::try_from(height).ok()).unwrap_or(-1);
         metrics.projection_height.set(height);

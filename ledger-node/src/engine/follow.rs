@@ -2,7 +2,7 @@
 
 use super::{Engine, NodeState};
 use crate::order::{Builder, DivergedIn, OpenLedgerError};
-use crate::store::{StoreOpenError, WriterState};
+use crate::store::StoreOpenError;
 use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub enum FollowFault {
 /// The one who takes blocks.
 pub(super) struct Follower {
     /// `None` when it failed or is closed.
-    hand: Mutex<Option<(Builder, WriterState)>>,
+    hand: Mutex<Option<Builder>>,
     following: Mutex<Following>,
 }
 
@@ -62,7 +62,7 @@ impl Following {
 
 impl Follower {
     pub fn new(builder: Builder) -> Self {
-        Self { hand: Mutex::new(Some((builder, WriterState::default()))), following: Mutex::default() }
+        Self { hand: Mutex::new(Some(builder)), following: Mutex::default() }
     }
 
     /// Whether no block is being taken.
@@ -73,7 +73,7 @@ impl Follower {
     /// Makes durable what is here.
     pub fn close(&self) {
         let hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((builder, _)) = hand
+        if let Some(builder) = hand
             && let Err(error) = builder.flush()
         {
             tracing::error!(%error, "the index could not be made durable; the next start does it again");
@@ -104,18 +104,18 @@ impl Engine {
         let stopped = || FollowFault::Fatal("this ledger is stopped".to_owned());
         let follower = self.inner.follower.as_ref().ok_or_else(stopped)?;
         let mut hand = follower.hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut builder, mut writer) = hand.take().ok_or_else(stopped)?;
+        let mut builder = hand.take().ok_or_else(stopped)?;
         self.inner.pulse.beat();
-        match builder.follow(record, &mut writer) {
+        match builder.follow(record) {
             Ok(purged) => {
-                *hand = Some((builder, writer));
+                *hand = Some(builder);
                 self.purge_all(&purged).map_err(|fault| {
                     self.fail(&fault);
                     FollowFault::Fatal(fault)
                 })
             }
             Err(error) if left_untouched(&error) => {
-                *hand = Some((builder, writer));
+                *hand = Some(builder);
                 Err(FollowFault::Block(Box::new(error)))
             }
             Err(error) => {

@@ -150,8 +150,8 @@ impl Engine {
             Some(bytes) => log.with_segments(bytes),
             None => log,
         };
-        let opened = Store::open(log, index, &ledger, key.public())?;
-        let store = Arc::new(opened.store.with_flush(flush));
+        let opened = Store::open(log, index, &ledger, key.public(), flush)?;
+        let store = Arc::new(opened.store);
         let mut builder = Builder::new(Arc::clone(&store), key.clone(), ledger.clone(), Arc::clone(&clock));
         if store.blocks_in_log() == 0 {
             // One that follows is given the genesis like every other block.

@@ -10,7 +10,7 @@ use crate::admit::CheckedStatement;
 use crate::clock::Clock;
 use crate::engine::LedgerKey;
 use crate::execute::Executed;
-use crate::store::{BlockRecord, CommitError, Head, Store, WriterState, open_block};
+use crate::store::{BlockRecord, CommitError, Head, Store, open_block};
 use std::sync::Arc;
 use tally_contracts::{Refusal, StateRead};
 use tally_evidence::Checkpoint;
@@ -47,7 +47,7 @@ impl Builder {
             return Err(OpenLedgerError::GenesisRefused { number: *refused, text });
         }
         let Logged { block, spans, .. } = self.prover.make(block)?;
-        self.store.apply(block, spans, &mut WriterState::default())?;
+        self.store.apply(block, spans)?;
         // So that a ledger that was only begun opens without executing anything.
         self.flush().map_err(OpenLedgerError::from)
     }
@@ -59,10 +59,9 @@ impl Builder {
             return Ok(());
         }
         tracing::info!(from = tail, to = end - 1, "executing the end of the log again");
-        let mut writer = WriterState::default();
         for height in tail..end {
             let (record, head) = self.store.logged_block(height, self.prover.key().public())?;
-            self.repeat(record, head, &mut writer, InLog::Already)?;
+            self.repeat(record, head, InLog::Already)?;
             told(height);
         }
         self.flush().map_err(OpenLedgerError::from)
@@ -74,7 +73,7 @@ impl Builder {
     /// When its bytes are not what they should be ([`OpenLedgerError::Store`], [`OpenLedgerError::NotNext`],
     /// [`OpenLedgerError::Statement`], the chain) nothing was touched. After any other error this must not be used any more.
     /// Gives the private fields that were purged in it.
-    pub fn follow(&mut self, record: &[u8], writer: &mut WriterState) -> Result<Vec<(u64, String)>, OpenLedgerError> {
+    pub fn follow(&mut self, record: &[u8]) -> Result<Vec<(u64, String)>, OpenLedgerError> {
         let last = self.prover.last();
         let expected = last.map_or(0, |last| last.height + 1);
         let (record, head) = open_block(record, expected, self.prover.key().public())?;
@@ -86,7 +85,7 @@ impl Builder {
         if (sealed.height, sealed.previous, &sealed.ledger) != (expected, previous, &self.ledger) {
             return Err(OpenLedgerError::Diverged { height: expected, what: DivergedIn::Chain });
         }
-        self.repeat(record, head, writer, InLog::NotYet)
+        self.repeat(record, head, InLog::NotYet)
     }
 
     /// Makes the index durable.
@@ -98,7 +97,6 @@ impl Builder {
         &mut self,
         record: BlockRecord,
         head: Head,
-        writer: &mut WriterState,
         in_log: InLog,
     ) -> Result<Vec<(u64, String)>, OpenLedgerError> {
         let BlockRecord { height, time, statements, checkpoint } = record;
@@ -119,7 +117,7 @@ impl Builder {
         let bytes = statements.iter().map(Vec::as_slice);
         let (_, spans) = crate::store::encode_block(height, time, &checkpoint, bytes);
         let block = self.prover.take(draft, head, in_log, &mut proven)?;
-        self.store.apply(block, spans, writer)?;
+        self.store.apply(block, spans)?;
         Ok(purged)
     }
 

@@ -1,7 +1,7 @@
 //! The thread that keeps blocks: proves, seals and logs them, brings them into the index, publishes them and answers their submitters,
 //! while the order thread executes the next one.
 //!
-//! A block is answered only when it is in the index too, so whoever has an answer finds what was answered. **One at a time:** the next
+//! A block is answered only when readers of the index find it too, so whoever has an answer finds what was answered. **One at a time:** the next
 //! block is [wanted](Queue::want) when this one is answered, and filled until then; one more may wait. **A failed write** ends this thread
 //! and closes the queue, which ends the order thread: whoever waits for the failed block is told at once, not when the next statement comes.
 
@@ -14,7 +14,7 @@ use crate::engine::Committed;
 use crate::execute::ExecutedEntry;
 use crate::metrics::Metrics;
 use crate::private::PrivateFields;
-use crate::store::{CommitError, Store, WriterState};
+use crate::store::{CommitError, Store};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -58,12 +58,11 @@ impl Keeper {
 
     fn run(self, mut prover: Prover, executed: &Receiver<ExecutedBlock>) -> Result<(), CommitError> {
         let _closing = Closing(Arc::clone(&self.queue));
-        let mut writer = WriterState::default();
         while let Some(block) = self.next(executed) {
             let logged = prover.make(block)?;
             self.pulse.beat();
             self.inflight.logged(logged.ids());
-            self.keep(logged, &mut writer)?;
+            self.keep(logged)?;
             self.pulse.kept();
         }
         Ok(())
@@ -81,12 +80,12 @@ impl Keeper {
         }
     }
 
-    fn keep(&self, logged: Logged, writer: &mut WriterState) -> Result<(), CommitError> {
+    fn keep(&self, logged: Logged) -> Result<(), CommitError> {
         let Logged { block, spans, entries, touches_registry, purged, mut seconds, began } = logged;
         let (height, size) = (block.head.checkpoint.height, block.head.checkpoint.size);
         let terms = block.terms.len();
         let applying = Instant::now();
-        self.store.apply(block, spans, writer)?;
+        self.store.apply(block, spans)?;
         seconds.index = applying.elapsed().as_secs_f64();
         // Behind the publishing: who looks a signer up from now on sees the new registry.
         if touches_registry {

@@ -105,6 +105,7 @@ impl OrderThread {
         let (mut not_before, mut load) = (None, Load::default());
         while !self.queue.is_over() {
             self.pulse.went_round();
+            self.store.check()?;
             let first = self.queue.take(self.room(), self.wake(next_due, not_before));
             let is_due = next_due.is_some_and(|due| due <= self.executor.now()) && not_before.is_none_or(is_past);
             if first.is_empty() && !is_due {

@@ -48,7 +48,7 @@ pub(crate) struct Phases {
     pub prove: f64,
     /// Append and sync.
     pub log: f64,
-    /// State and indexes, and what is published.
+    /// To where readers of the index find it, and publishing.
     pub index: f64,
 }
 

@@ -234,9 +234,9 @@ enum Step {
 
 /// Writes the next blocks in one transaction.
 fn advance(store: &Store, key: &VerifyingKey, projection: &mut Projection) -> Result<Step, ProjectError> {
-    let (height, state) = store.state_with_height().map_err(facts::FactsError::from)?;
+    let state = store.state().map_err(facts::FactsError::from)?;
     let next = projection.at().next();
-    let Some(height) = height.filter(|height| *height >= next) else { return Ok(Step::Nothing) };
+    let Some(height) = state.height().filter(|height| *height >= next) else { return Ok(Step::Nothing) };
     let (mut blocks, mut rows) = (Vec::<BlockFacts>::new(), 0);
     for height in next..=height {
         let block = facts::block(store, height, key)?;

@@ -262,7 +262,7 @@ impl Pass<'_> {
         }
         self.at(Step::Forgotten)?;
         // Before the segment goes: after a power cut the index must not be behind the log's new beginning.
-        self.store.flush()?;
+        self.store.flush_index()?;
         self.at(Step::Flushed)?;
         self.store.discard_log_before(last + 1)?;
         tracing::info!(first, last, bytes = segment.bytes, reason = ?segment.reason, "a segment of the log was pruned");

@@ -1,12 +1,11 @@
 //! A block into the log, and into what is made of the log.
 
 use super::block;
-use super::flush::FlushPolicy;
-use super::index::IndexChange;
+use super::pending::PendingBlock;
 use super::state_tree::Commit;
 use super::version;
 use super::{BlockRow, Details, FORMAT_GROUPED, FORMAT_PARTIAL, FORMAT_PRIVATE, Head, IndexFault, Span, Store};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tally_contracts::Changes;
 use tally_evidence::{StateChange, StatementId, leaf_hash};
 use tally_journal::JournalError;
@@ -79,10 +78,6 @@ pub struct NewBlock {
     pub commit: Option<Commit>,
 }
 
-/// How much is not durable in the index; lives with the one writer.
-#[derive(Debug, Default)]
-pub struct WriterState(FlushPolicy);
-
 impl Store {
     /// Appends and syncs: the first half of a commit. On `Ok` the block is there for ever. Gives where its statements lie.
     pub(crate) fn log(&self, block: &NewBlock) -> Result<Vec<Span>, CommitError> {
@@ -110,7 +105,7 @@ impl Store {
     }
 
     /// Index and publish: the second half of a commit, and what opening does with the log's tail.
-    pub(crate) fn apply(&self, block: NewBlock, spans: Vec<Span>, writer: &mut WriterState) -> Result<(), CommitError> {
+    pub(crate) fn apply(&self, block: NewBlock, spans: Vec<Span>) -> Result<(), CommitError> {
         let NewBlock { head, statements, batches, terms, outcomes, details, changes, tree, commit, .. } = block;
         let ids = statements.iter().map(|(_, id)| *id);
         let row = BlockRow {
@@ -121,46 +116,27 @@ impl Store {
             entries: spans.into_iter().zip(ids).collect(),
             batches,
         };
-        let height = head.checkpoint.height;
-        let digest = head.checkpoint.digest();
-        let change = IndexChange {
-            height,
-            row: &row,
-            outcomes: &outcomes,
-            details: &details,
-            terms: &terms,
-            state: &changes,
-            tree: &tree,
-            tree_durable: self.committing.look()?,
-            digest,
-        };
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        *waiting = commit.or(waiting.take());
-        let is_due = writer.0.is_due(outcomes.len() as u64, self.flush) || waiting.is_some();
-        let durable = self.index.durable(is_due, self.flush.runs)?;
-        let is_durable = durable.is_some();
         self.entries.append(row.entries.iter().map(|(_, id)| leaf_hash(&id.0)).collect())?;
-        if is_durable {
-            // What a durable index has, the tree of entries has.
-            self.entries.sync()?;
-        }
-        self.index.apply(change, durable)?;
-        if is_durable && let Some(commit) = waiting.take() {
-            self.committing.finish()?;
-            self.committing.begin(move || commit.write())?;
-        }
+        let (height, digest) = (head.checkpoint.height, head.checkpoint.digest());
+        let block = PendingBlock { height, row, outcomes, details, terms, state: changes, tree, digest };
+        self.writer.give(block, commit)?;
         self.head.send_replace(Some(head));
         Ok(())
     }
 
+    /// Whether the index can be written, as far as is known.
+    pub(crate) fn check(&self) -> Result<(), IndexFault> {
+        self.index.pending.check()
+    }
+
+    /// Makes the index durable with all that was applied.
+    pub(crate) fn flush_index(&self) -> Result<(), IndexFault> {
+        self.writer.flush()
+    }
+
     /// Makes index and state tree durable, so that the next opening has nothing to do again. Everything logged must be applied.
     pub(crate) fn flush(&self) -> Result<(), IndexFault> {
-        self.committing.finish()?;
-        self.entries.sync()?;
-        self.index.flush(self.flush.runs)?;
-        if let Some(commit) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            commit.write()?;
-        }
+        self.flush_index()?;
         let mut proven = self.proven_state();
         let Some(height) = proven.head.as_ref().map(|head| head.checkpoint.height) else { return Ok(()) };
         if !proven.tree.is_changed() {

@@ -5,8 +5,10 @@
 
 use super::IndexFault;
 use super::index::Index;
+use super::pending::PendingBlock;
 use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use tally_contracts::Refusal;
 
 /// Height and place among the block's outcomes to the words.
@@ -41,15 +43,9 @@ impl Details {
         self.rows.iter().find(|(at, _)| *at as usize == place).map(|(_, text)| text.as_str())
     }
 
-    pub(super) fn write(&self, write: &WriteTransaction, height: u64) -> Result<(), IndexFault> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let mut table = write.open_table(DETAILS)?;
-        for (place, text) in &self.rows {
-            table.insert((height, *place), text.as_str())?;
-        }
-        Ok(())
+    /// Place among the block's outcomes, and words.
+    pub(super) fn rows(&self) -> &[(u32, String)] {
+        &self.rows
     }
 }
 
@@ -62,6 +58,9 @@ pub(super) fn forget(write: &WriteTransaction, heights: RangeInclusive<u64>) -> 
 impl Index {
     /// Why exactly the outcome at `place` of block `height` is a refusal; `None` when it is none, or nothing is kept.
     pub fn detail(&self, height: u64, place: u64) -> Result<Option<String>, IndexFault> {
+        if let Some(block) = self.pending.at(height) {
+            return Ok(usize::try_from(place).ok().and_then(|place| block.details.at(place)).map(str::to_owned));
+        }
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         let table = self.db.begin_read()?.open_table(DETAILS)?;
         Ok(table.get((height, place))?.map(|row| row.value().to_owned()))
@@ -69,9 +68,11 @@ impl Index {
 
     /// The first block from `height` on with a refusal whose words are kept: every block that has any, for the first one always is.
     pub fn next_refusal(&self, height: u64) -> Result<Option<u64>, IndexFault> {
+        let pending = self.pending.blocks();
         let table = self.db.begin_read()?.open_table(DETAILS)?;
-        let first = table.range((height, 0)..)?.next().transpose()?;
-        Ok(first.map(|(key, _)| key.value().0))
+        let first = table.range((height, 0)..)?.next().transpose()?.map(|(key, _)| key.value().0);
+        let refused = |block: &&Arc<PendingBlock>| block.height >= height && !block.details.rows().is_empty();
+        Ok(first.or_else(|| pending.iter().find(refused).map(|block| block.height)))
     }
 }
 

@@ -155,7 +155,7 @@ fn open_file(data: &Path, folder: &str, name: &str) -> io::Result<fs::File> {
     Ok(file)
 }
 
-/// An open file of the trees, of statement ids, or the index, to sync what redb wrote to it.
+/// An open file of the trees, or of statement ids.
 #[derive(Debug)]
 pub struct TreeFile {
     name: String,
@@ -169,15 +169,6 @@ enum Bytes {
 }
 
 impl TreeFile {
-    /// The index at this path.
-    pub fn index(path: &Path) -> Result<Self, IndexFault> {
-        let name = INDEX_NAME.to_owned();
-        match fs::File::open(path) {
-            Ok(file) => Ok(Self { name, bytes: Bytes::File(file) }),
-            Err(source) => Err(IndexFault::File { file: name, source }),
-        }
-    }
-
     pub fn len(&self) -> Result<u64, IndexFault> {
         self.named(match &self.bytes {
             Bytes::File(file) => file.metadata().map(|meta| meta.len()),

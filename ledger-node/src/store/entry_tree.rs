@@ -2,9 +2,11 @@
 //!
 //! **Files.** One for every fourth level: `entries.00` holds the leaf hashes, `entries.04` the roots of complete subtrees of 16 leaves,
 //! `entries.08` those of 256, and so on; hash `i` of a level lies at byte 32 × `i`. Every second file is a level of C2SP tlog-tiles,
-//! tile after tile. What lies between two levels is hashed again when it is asked for: from 8 hashes at most.
+//! tile after tile. What lies between two levels is hashed again when it is asked for: from 8 hashes at most. The paths of neighbours are the
+//! same from some level on, so what was hashed for one is remembered for the next ([`Known`]): a receipt of a large tree costs little more
+//! than one of a small tree.
 //!
-//! **Who writes.** The keeping thread, behind the log and before the index, and syncs before the index is durable. So what the
+//! **Who writes.** The keeping thread, behind the log and before the index; who makes the index durable syncs before. So what the
 //! index has is here, after any crash; what is here and not in the index is written over.
 //!
 //! **Trusted no further than it leads.** On opening the right edge must give the root of the index's checkpoint. A hash in the middle
@@ -12,7 +14,10 @@
 
 use super::IndexFault;
 use super::disk::{IndexDisk, TreeFile};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tally_evidence::{EMPTY_ROOT, Frontier, Hash, consistency_ranges, inclusion_ranges, range_root, root_of};
 
 /// Levels from one file to the next.
@@ -22,6 +27,10 @@ const WIDTH: usize = 1 << STEP;
 const HASH_BYTES: u64 = 32;
 /// Files: enough for 2^32 leaves; for more, the levels above the last file are hashed from more than 8.
 const FILES: u32 = 8;
+/// Leaves of the smallest range that is remembered; of smaller ones there are too many.
+const KNOWN_FROM: u64 = WIDTH as u64;
+/// Ranges that are remembered, some 70 bytes each; then all are forgotten.
+const KNOWN_MAX: usize = 4_096;
 /// Not empty when a hash was found that is not what was written: all is built again on the next opening.
 const SPOILT: &str = "entries.damaged";
 
@@ -32,6 +41,29 @@ pub struct EntryTree {
     spoilt: TreeFile,
     /// Leaves that are in the files.
     size: AtomicU64,
+    known: Known,
+}
+
+/// Roots of ranges of leaves, which never change: leaves are only added.
+#[derive(Debug, Default)]
+struct Known(Mutex<HashMap<Range<u64>, Hash>>);
+
+impl Known {
+    fn get(&self, range: &Range<u64>) -> Option<Hash> {
+        self.lock().get(range).copied()
+    }
+
+    fn put(&self, range: Range<u64>, root: Hash) {
+        let mut known = self.lock();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(range, root);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Range<u64>, Hash>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -52,7 +84,7 @@ impl EntryTree {
             Ok(Level { file, is_dirty: AtomicBool::new(false) })
         };
         let files = (0..FILES).map(open).collect::<Result<Vec<_>, IndexFault>>()?;
-        let tree = Self { files, spoilt: disk.tree_file(SPOILT)?, size: AtomicU64::new(0) };
+        let tree = Self { files, spoilt: disk.tree_file(SPOILT)?, size: AtomicU64::new(0), known: Known::default() };
         let mut is_whole = tree.spoilt.len()? == 0;
         for (level, file) in (0..).zip(&tree.files) {
             is_whole &= file.file.len()? >= (size >> (level * STEP)) * HASH_BYTES;
@@ -67,6 +99,7 @@ impl EntryTree {
     /// [`IndexFault`].
     pub fn clear(&self) -> Result<(), IndexFault> {
         self.size.store(0, Ordering::SeqCst);
+        self.known.lock().clear();
         for level in &self.files {
             if level.file.len()? > 0 {
                 level.file.set_len(0)?;
@@ -106,8 +139,9 @@ impl EntryTree {
             if new.is_empty() {
                 break;
             }
-            is_dirty.store(true, Ordering::SeqCst);
             file.write(first * HASH_BYTES, new.as_flattened())?;
+            // Behind the write: a sync that goes on meanwhile may not have it.
+            is_dirty.store(true, Ordering::SeqCst);
             // The subtrees that are complete now begin with hashes that are here already.
             let begun = first % WIDTH as u64;
             let mut hashes = read_hashes(file, first - begun, begun)?;
@@ -184,6 +218,8 @@ impl EntryTree {
 
     /// Something of it is not what was written: said, and remembered for the next opening.
     pub fn damaged(&self, what: &str) -> IndexFault {
+        // It may be among what was remembered.
+        self.known.lock().clear();
         if let Err(fault) = self.spoilt.write(0, b"1").and_then(|()| self.spoilt.sync()) {
             tracing::error!(%fault, "a damaged tree of entries cannot be marked");
         }
@@ -192,8 +228,17 @@ impl EntryTree {
         ))
     }
 
-    fn range(&self, range: std::ops::Range<u64>) -> Result<Hash, IndexFault> {
-        range_root(range, &mut |level, index| self.node(level, index))
+    fn range(&self, range: Range<u64>) -> Result<Hash, IndexFault> {
+        let hash = |range| range_root(range, &mut |level, index| self.node(level, index));
+        if range.end - range.start < KNOWN_FROM {
+            return hash(range);
+        }
+        if let Some(root) = self.known.get(&range) {
+            return Ok(root);
+        }
+        let root = hash(range.clone())?;
+        self.known.put(range, root);
+        Ok(root)
     }
 
     /// Root of a complete subtree of `2^level` leaves.

@@ -11,13 +11,15 @@ pub struct FlushLimits {
     pub entries: u64,
     /// How the statement ids are then kept.
     pub runs: RunLimits,
+    /// Whether a thread of its own writes the index, while blocks go on. Otherwise each block is written before it is answered: the same
+    /// writes in the same order each time, which tests that cut the power want.
+    pub aside: bool,
 }
 
 impl Default for FlushLimits {
-    /// Some seconds of executing again. On a ledger with little to do blocks are small: the fewer durable transactions, each of some tens of
-    /// milliseconds, the fewer statements meet one.
+    /// Some seconds of executing again.
     fn default() -> Self {
-        Self { blocks: 4_096, entries: 50_000, runs: RunLimits::default() }
+        Self { blocks: 4_096, entries: 50_000, runs: RunLimits::default(), aside: true }
     }
 }
 
@@ -29,9 +31,9 @@ pub struct FlushPolicy {
 }
 
 impl FlushPolicy {
-    /// Whether the block with so many entries should be made durable.
-    pub fn is_due(&mut self, entries: u64, limits: FlushLimits) -> bool {
-        self.blocks += 1;
+    /// Whether the transaction with so many blocks and entries should be durable.
+    pub fn is_due(&mut self, blocks: usize, entries: u64, limits: FlushLimits) -> bool {
+        self.blocks = self.blocks.saturating_add(u32::try_from(blocks).unwrap_or(u32::MAX));
         self.entries += entries;
         let is_due = self.blocks >= limits.blocks || self.entries >= limits.entries;
         if is_due {

@@ -53,6 +53,8 @@ impl Index {
     /// Of these blocks only this much is kept from here on. They follow [`kept_below`](Self::kept_below).
     pub fn forget(&self, blocks: &[(u64, Vec<u8>)]) -> Result<(), IndexFault> {
         let Some((last, _)) = blocks.last() else { return Ok(()) };
+        // What comes into the file later is not forgotten.
+        self.pending.wait()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut write = self.db.begin_write()?;
         // Not durable: a power cut loses it here, the kept file has it, and opening brings it in again.
@@ -123,6 +125,7 @@ impl Index {
 
     /// Everything as it is now, for as long as the view is held; the pages it needs are not used again before.
     pub fn view(&self) -> Result<IndexView, IndexFault> {
+        self.pending.wait()?;
         Ok(IndexView(self.db.begin_read()?))
     }
 }

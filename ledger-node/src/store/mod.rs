@@ -1,13 +1,13 @@
 //! What the node keeps: the log (the only truth), and what is rebuilt from it: the index, the statement ids beside it, the tree over the
 //! state, the tree over all entries.
 //!
-//! **Who writes.** The keeping thread: the log ([`Store::log`]), then the index ([`Store::apply`]). Everyone else reads;
-//! what they read was committed. **Memory.** Some 5 bytes a state key and 24 MiB (state tree), 8 MiB of index pages,
-//! 1.6 bytes an entry and 6 MB (statement ids).
+//! **Who writes.** The keeping thread: the log ([`Store::log`]), then the index ([`Store::apply`]), whose file a thread of its own
+//! ([`writer`]) writes behind. Everyone else reads; what they read was committed. **Memory.** Some 5 bytes a state key and 24 MiB (state tree), 8 MiB of index pages,
+//! 1.6 bytes an entry and 6 MB (statement ids), blocks on their way to the file of the index (`pending`).
 //!
 //! **Order of a commit**, and what is true if we die behind each step:
 //! 1. log appended and synced: the block is there for ever; opening executes it again
-//! 2. index written: readers see it (may be lost again, see `index`)
+//! 2. index: readers see it (its file has it later, and may lose it again, see `index`)
 //! 3. head published: event streams wake up; then the submitters get their answers
 
 mod aside;
@@ -23,6 +23,7 @@ mod ids;
 mod index;
 mod log;
 mod open;
+mod pending;
 mod place;
 mod proofs;
 mod retired;
@@ -31,12 +32,13 @@ mod state_sum;
 mod state_tree;
 mod usage;
 mod version;
+mod writer;
 
 pub(crate) use audit::{Before, audit, audit_from, audit_on, checkpoint_in};
 pub use block::BlockRecord;
 pub(crate) use block::Span;
 pub(crate) use block::encode as encode_block;
-pub use commit::{CommitError, NewBlock, Pruned, WriterState};
+pub use commit::{CommitError, NewBlock, Pruned};
 pub use details::Details;
 pub use disk::IndexDisk;
 pub use flush::FlushLimits;
@@ -60,9 +62,8 @@ pub(crate) use version::{
     marked as marked_format, raise as raise_format,
 };
 
-use aside::Aside;
 use entry_tree::EntryTree;
-use state_tree::{Commit, StateTree};
+use state_tree::StateTree;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -70,24 +71,22 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use tally_evidence::{Checkpoint, Frontier, Hash, StatementId};
 use tally_model::{AgreementId, Timestamp};
 use tokio::sync::watch;
+use writer::Writer;
 
 /// The store of an open ledger.
 pub struct Store {
     log: Log,
-    index: Index,
+    /// Before what it writes: it ends first.
+    writer: Writer,
+    index: Arc<Index>,
     /// All entries. Has them before the head is published, so only sizes up to the head's are anyone's business.
-    entries: EntryTree,
+    entries: Arc<EntryTree>,
     /// Roots that were followed to that of a head, with their sizes: those asked for last. Many receipts are made for one size.
     known_roots: Mutex<VecDeque<(u64, Hash)>>,
     /// The keeping thread holds its lock from the first change until the block is logged, so for readers its tree and its head
     /// always belong together. It may be ahead of the published head.
     proven: RwLock<ProvenState>,
-    /// A top of the state tree that waits for the index to be durable at its block or a later one.
-    waiting: Mutex<Option<Commit>>,
-    /// The state tree on its way to the disk.
-    committing: Aside<u64>,
     head: watch::Sender<Option<Arc<Head>>>,
-    flush: FlushLimits,
     /// The data folder, where there is one.
     folder: Option<PathBuf>,
     /// See [`Store::kept_below`].
@@ -113,13 +112,6 @@ pub struct Head {
 }
 
 impl Store {
-    /// The same store with other limits.
-    #[must_use]
-    pub fn with_flush(mut self, flush: FlushLimits) -> Self {
-        self.flush = flush;
-        self
-    }
-
     /// The last committed block; `None` only before the genesis.
     #[must_use]
     pub fn head(&self) -> Option<Arc<Head>> {
@@ -132,20 +124,12 @@ impl Store {
         self.head.subscribe()
     }
 
-    /// The state at the last applied block.
+    /// The state behind the last applied block.
     ///
     /// # Errors
     /// [`IndexFault`].
     pub fn state(&self) -> Result<StateView, IndexFault> {
         self.index.state()
-    }
-
-    /// The same with its height; `None` before the genesis.
-    ///
-    /// # Errors
-    /// [`IndexFault`].
-    pub fn state_with_height(&self) -> Result<(Option<u64>, StateView), IndexFault> {
-        self.index.state_with_height()
     }
 
     /// The entry of a statement.
@@ -195,6 +179,12 @@ impl Store {
     /// [`IndexFault`].
     pub fn term(&self, agreement: &AgreementId, due: Timestamp) -> Result<Option<(u64, u32)>, IndexFault> {
         self.index.term(agreement, due)
+    }
+
+    /// Blocks that the file of the index does not have yet.
+    #[must_use]
+    pub fn index_waiting(&self) -> usize {
+        self.index.pending.count()
     }
 
     /// Bytes of the log on disk.

@@ -2,13 +2,12 @@
 
 mod trees;
 
-use super::aside::Aside;
 use super::entry_tree::EntryTree;
 use super::index::Index;
 use super::log::Log;
 use super::state_tree::StateTree;
 use super::{
-    BlockRecord, FORMAT_GROUPED, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store, version,
+    BlockRecord, FORMAT_GROUPED, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store, Writer, version,
 };
 use crate::retain::FileFault;
 use crate::retain::rebuild::{self, Whose};
@@ -150,7 +149,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreOpenError`].
-    pub fn open(log: LogDisk, index: &IndexDisk, ledger: &str, key: &VerifyingKey) -> Result<Opened, StoreOpenError> {
+    pub fn open(
+        log: LogDisk,
+        index: &IndexDisk,
+        ledger: &str,
+        key: &VerifyingKey,
+        flush: FlushLimits,
+    ) -> Result<Opened, StoreOpenError> {
         let log = Log::open(log)?;
         if let Some(repair) = log.repaired() {
             tracing::warn!(file = %repair.file, offset = repair.offset, bytes = repair.bytes,
@@ -174,16 +179,15 @@ impl Store {
         }
         let head = loaded.head.map(Arc::new);
         let tail = head.as_ref().map_or(0, |head| head.checkpoint.height + 1);
+        let (index, entries) = (Arc::new(index), Arc::new(loaded.entries));
         let store = Self {
             log: log.log,
+            writer: Writer::start(Arc::clone(&index), Arc::clone(&entries), flush)?,
             index,
-            entries: loaded.entries,
+            entries,
             known_roots: Mutex::default(),
             proven: RwLock::new(ProvenState { tree: loaded.state, edge: loaded.edge, head: head.clone() }),
-            waiting: Mutex::default(),
-            committing: Aside::new("tally-tree", "the state tree"),
             head: watch::Sender::new(head),
-            flush: FlushLimits::default(),
             folder,
             kept_below: kept_below.into(),
         };

@@ -1,9 +1,10 @@
 //! Agreements that left the state: what the outcome of their retirement says, found by the index of terms that ran out.
 
 use super::index::{Index, TERMS, term_key};
+use super::pending::PendingBlock;
 use super::{CommitError, IndexFault, Store};
 use redb::ReadableDatabase;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tally_contracts::views::{self, AgreementView};
 use tally_evidence::OutcomeRecord;
 use tally_model::{AgreementId, Timestamp};
@@ -13,7 +14,15 @@ type TermPlace = (u64, u32);
 
 impl Index {
     /// The last term that ran out of an agreement.
-    fn last_term(&self, agreement: &AgreementId) -> Result<Option<TermPlace>, IndexFault> {
+    pub(in crate::store) fn last_term(&self, agreement: &AgreementId) -> Result<Option<TermPlace>, IndexFault> {
+        let of_it = |block: &PendingBlock| {
+            let of_it = block.term_places().filter(|((of, _), _)| of == agreement);
+            of_it.max_by_key(|((_, due), _)| *due).map(|(_, place)| place)
+        };
+        // Terms of an agreement run out in their order.
+        if let Some(place) = self.pending.find(of_it) {
+            return Ok(Some(place));
+        }
         let table = self.db.begin_read()?.open_table(TERMS)?;
         let [first, last] = [0, i64::MAX].map(|due| term_key(agreement, Timestamp::from_micros(due)));
         let found = table.range(first.as_slice()..=last.as_slice())?.next_back().transpose()?;
@@ -21,14 +30,19 @@ impl Index {
     }
 
     /// Terms of any agreement that were due at `since` or later and ran out: for each block their places. Reads every key.
-    fn terms_since(&self, since: Timestamp) -> Result<BTreeMap<u64, Vec<u32>>, IndexFault> {
-        let mut found: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    pub(in crate::store) fn terms_since(&self, since: Timestamp) -> Result<BTreeMap<u64, BTreeSet<u32>>, IndexFault> {
+        let mut found: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+        for block in self.pending.blocks() {
+            for (_, (height, place)) in block.term_places().filter(|((_, due), _)| *due >= since) {
+                found.entry(height).or_default().insert(place);
+            }
+        }
         for row in self.db.begin_read()?.open_table(TERMS)?.range::<&[u8]>(..)? {
             let (key, place) = row?;
             let due = key.value().last_chunk().map(|due| i64::from_be_bytes(*due));
             if due.is_some_and(|due| due >= since.as_micros()) {
                 let (height, place) = place.value();
-                found.entry(height).or_default().push(place);
+                found.entry(height).or_default().insert(place);
             }
         }
         Ok(found)
@@ -50,7 +64,7 @@ impl Store {
         }
         let place = self.index.last_term(id)?;
         let retired = match place {
-            Some((height, place)) => self.retirements(height, &[place])?.pop(),
+            Some((height, place)) => self.retirements(height, [place])?.pop(),
             None => None,
         };
         let what = || format!("what became of {id}, which has ended and is retired,");
@@ -64,22 +78,26 @@ impl Store {
         mut take: impl FnMut(&AgreementView),
     ) -> Result<(), IndexFault> {
         for (height, places) in self.index.terms_since(since)? {
-            self.retirements(height, &places)?.iter().for_each(&mut take);
+            self.retirements(height, places)?.iter().for_each(&mut take);
         }
         Ok(())
     }
 
     /// Those of these outcomes of a block that are retirements and still there.
-    fn retirements(&self, height: u64, places: &[u32]) -> Result<Vec<AgreementView>, IndexFault> {
+    fn retirements(
+        &self,
+        height: u64,
+        places: impl IntoIterator<Item = u32>,
+    ) -> Result<Vec<AgreementView>, IndexFault> {
         let (all, kept) = match self.index.outcomes(height)? {
             Some(all) => (all, None),
             None => (Vec::new(), self.index.kept(height)?),
         };
-        let bytes = |place: &u32| {
-            let kept = kept.as_ref().and_then(|block| block.outcome(u64::from(*place)));
-            kept.map(|kept| kept.outcome.as_slice()).or(all.get(*place as usize).map(Vec::as_slice))
+        let bytes = |place: u32| {
+            let kept = kept.as_ref().and_then(|block| block.outcome(u64::from(place)));
+            kept.map(|kept| kept.outcome.as_slice()).or(all.get(place as usize).map(Vec::as_slice))
         };
         let view = |bytes| views::retired(&OutcomeRecord::decode(bytes).ok()?.events);
-        Ok(places.iter().filter_map(bytes).filter_map(view).collect())
+        Ok(places.into_iter().filter_map(bytes).filter_map(view).collect())
     }
 }

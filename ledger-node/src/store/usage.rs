@@ -53,6 +53,7 @@ impl Store {
     pub fn usage(&self) -> Result<Usage, UsageFault> {
         let folder = self.folder.as_deref().ok_or(UsageFault::None)?;
         let mut usage = Usage { parts: Vec::new(), bytes: 0, disk_bytes: 0 };
+        self.index.pending.wait()?;
         // The contents first: what comes in between is then in the files, and not the other way round.
         let (blocks, tables) = (blocks(&self.index, self.log.first())?, self.index.tables()?);
         let files = files(folder, folder)?;

@@ -23,10 +23,12 @@ pub struct ScalePart {
     pub cpu_us_per_statement: f64,
     /// Of that, on the order thread: executing.
     pub order_us_per_statement: f64,
-    /// Of that, on the keeping thread: proving, logging, indexing.
+    /// Of that, on the keeping thread: proving and logging.
     pub keep_us_per_statement: f64,
+    /// Of that, on the thread that writes the index.
+    pub index_us_per_statement: f64,
     /// Time on the clock of each phase of a block, in microseconds a statement. The last three follow one another, the first goes beside
-    /// them.
+    /// them, and so does the writing of the index.
     pub phases: PhaseMicros,
     /// Bytes that the system is to write to the disk for each statement (`write_bytes` of `proc_pid_io(5)`).
     pub written_per_statement: f64,
@@ -54,7 +56,7 @@ pub struct PhaseMicros {
     pub prove: f64,
     /// Append and sync.
     pub log: f64,
-    /// State and indexes.
+    /// To where readers find it; with the waiting for blocks before it to be written to the index, when those are too many.
     pub index: f64,
 }
 
@@ -84,6 +86,7 @@ pub struct Counters {
     cpu: f64,
     order: f64,
     keep: f64,
+    index: f64,
     written: f64,
     phases: Phases,
     /// Seals of the baseline, and the seconds they took.
@@ -98,6 +101,7 @@ impl Counters {
             cpu: cpu_seconds(),
             order: thread_cpu_seconds("tally-order"),
             keep: thread_cpu_seconds("tally-keep"),
+            index: thread_cpu_seconds("tally-index"),
             written: written_bytes(),
             phases: engine.metrics().phases(),
             ..Self::default()
@@ -116,6 +120,7 @@ impl Counters {
         self.cpu += after.cpu - before.cpu;
         self.order += after.order - before.order;
         self.keep += after.keep - before.keep;
+        self.index += after.index - before.index;
         self.written += after.written - before.written;
         self.phases.execute += after.phases.execute - before.phases.execute;
         self.phases.prove += after.phases.prove - before.phases.prove;
@@ -140,6 +145,7 @@ impl ScalePart {
             cpu_us_per_statement: micros(counters.cpu),
             order_us_per_statement: micros(counters.order),
             keep_us_per_statement: micros(counters.keep),
+            index_us_per_statement: micros(counters.index),
             phases: PhaseMicros {
                 execute: micros(execute),
                 prove: micros(prove),

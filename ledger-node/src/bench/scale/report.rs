@@ -22,17 +22,18 @@ fn mb(bytes: u64) -> f64 {
 
 impl ScalePart {
     /// What the columns of its line are.
-    pub const COLUMNS: &str = "   entries  entries/s  p50 ms  p99 ms  cpu µs   order    keep | execute   prove     log   index | KB written  MB disk VmRSS MB  anon MB";
+    pub const COLUMNS: &str = "   entries  entries/s  p50 ms  p99 ms  cpu µs   order    keep   index | execute   prove     log   apply | KB written  MB disk VmRSS MB  anon MB";
 }
 
 impl fmt::Display for ScalePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { entries, per_second, p50_ms, p99_ms, cpu_us_per_statement, .. } = self;
-        let Self { order_us_per_statement, keep_us_per_statement, phases, written_per_statement, .. } = self;
+        let Self { order_us_per_statement, keep_us_per_statement, index_us_per_statement, .. } = self;
+        let Self { phases, written_per_statement, .. } = self;
         write!(f, "{entries:>10} {per_second:>10.0} {p50_ms:>7.1} {p99_ms:>7.1} {cpu_us_per_statement:>7.1} ")?;
         write!(
             f,
-            "{order_us_per_statement:>7.1} {keep_us_per_statement:>7.1} | {:>7.1} {:>7.1} ",
+            "{order_us_per_statement:>7.1} {keep_us_per_statement:>7.1} {index_us_per_statement:>7.1} | {:>7.1} {:>7.1} ",
             phases.execute, phases.prove
         )?;
         write!(f, "{:>7.1} {:>7.1} | {:>10.1} ", phases.log, phases.index, written_per_statement / 1e3)?;

@@ -1,13 +1,15 @@
 //! State and indexes in one redb file: fast to ask, never the truth, rebuilt from the log whenever in doubt.
 //!
-//! **Who writes.** The keeping thread, one transaction a block (`write`); a retention pass what it forgets (`forget`), between them. A block is
-//! written with `Durability::None` (a power cut loses it here, the log has it); every so many blocks or entries
-//! ([`FlushLimits`](super::FlushLimits)) the transaction is made durable, together with the height it brings the index to and the
-//! statement ids that waited for it, once they are many (`statements`). On opening the log's tail behind that height is executed again.
+//! **Who writes.** The keeping thread adds a block, which readers find from then on; the [writer](super::writer) brings those that were added
+//! meanwhile into the file, in one transaction (`write`); a retention pass what it forgets (`forget`), between two of them. A transaction has
+//! `Durability::None` (a power cut loses it here, the log has it); every so many blocks or entries ([`FlushLimits`](super::FlushLimits)) one is
+//! made durable, together with the height it brings the index to and the statement ids that waited for it, once they are many
+//! (`statements`). On opening the log's tail behind that height is executed again.
+//!
+//! **Who reads** looks among the blocks that wait, then into the file, in this order: a block leaves the former when the latter has it.
 //!
 //! **Limits.** Page cache 8 MiB ([`CACHE_BYTES`]). Disk: some 100 bytes an entry plus the outcomes plus the state.
 
-mod ahead;
 mod read;
 mod statements;
 #[cfg(test)]
@@ -15,20 +17,18 @@ mod tests;
 mod view;
 mod write;
 
-pub use ahead::Durable;
 pub use view::StateView;
-pub use write::IndexChange;
 
-use super::aside::Aside;
 use super::details::DETAILS;
 use super::disk::IndexDisk;
 use super::ids::{Merging, RunLimits};
+use super::pending::Pending;
 use super::rows::BlockRow;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
-use statements::{NewRun, STATEMENTS, Statements};
+use statements::{STATEMENTS, Statements};
 use std::io;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use tally_evidence::Hash;
 use tally_model::{AgreementId, Timestamp};
 
@@ -80,6 +80,9 @@ pub enum IndexFault {
     /// A row is missing or makes no sense.
     #[error("the index is damaged: {0}")]
     Damaged(String),
+    /// It could not be written before, for this reason.
+    #[error("{0}")]
+    Stopped(String),
 }
 
 impl<E: Into<redb::Error>> From<E> for IndexFault {
@@ -94,12 +97,12 @@ pub struct Index {
     statements: RwLock<Statements>,
     merging: Merging,
     /// Number of the next run.
-    next_run: Arc<AtomicU64>,
-    /// What is done ahead of the next durable transaction.
-    ahead: Aside<Option<NewRun>>,
+    next_run: AtomicU64,
     disk: IndexDisk,
+    /// Blocks that are not in the file.
+    pub(super) pending: Pending,
     pub(super) db: Database,
-    /// Held by whoever writes: what waits in memory and what is written must change together.
+    /// Held by whoever writes the file: what is known of it in memory must change with it.
     pub(super) writing: Mutex<()>,
 }
 
@@ -123,14 +126,13 @@ impl Index {
         let write = db.begin_write()?;
         make_tables(&write)?;
         write.commit()?;
-        let next_run = Arc::new(AtomicU64::new(0));
+        let next_run = AtomicU64::new(0);
         let statements = RwLock::new(Statements::load(&db, disk, &next_run)?);
-        let (merging, ahead) = (Merging::default(), Aside::new("tally-ahead", "the index"));
-        let (disk, writing) = (disk.clone(), Mutex::new(()));
-        Ok(Self { statements, merging, next_run, ahead, disk, db, writing })
+        let (merging, disk, pending, writing) = (Merging::default(), disk.clone(), Pending::default(), Mutex::new(()));
+        Ok(Self { statements, merging, next_run, disk, pending, db, writing })
     }
 
-    /// Up to which block it is complete, with the digest of that block's checkpoint.
+    /// Up to which block its file is complete, with the digest of that block's checkpoint.
     ///
     /// # Errors
     /// [`IndexFault`].
@@ -142,17 +144,16 @@ impl Index {
         Ok(Some((height, digest)))
     }
 
-    /// Makes everything applied so far durable.
+    /// Makes everything in the file durable.
     pub fn flush(&self, limits: RunLimits) -> Result<(), IndexFault> {
-        let durable = self.finish_ahead(limits)?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((height, _)) = self.applied()? else { return Ok(()) };
         let mut write = self.db.begin_write()?;
         write.set_quick_repair(true);
         let end = self.size_behind(&write, height)?;
-        let settled = self.settle_statements(&write, height, end, durable)?;
+        let settled = self.settle_statements(&write, height, end, limits)?;
         write.commit()?;
-        self.statements_settled(settled, std::iter::empty(), limits)
+        self.statements_settled(settled, limits)
     }
 
     /// The state tree is durable up to block `height`: what it may have lacked is not needed any more.

@@ -2,6 +2,7 @@
 
 use super::super::details::DETAILS;
 use super::super::forget::KEPT;
+use super::super::pending::PendingBlock;
 use super::super::rows::{self, BlockRow};
 use super::statements::DURABLE;
 use super::{
@@ -9,7 +10,6 @@ use super::{
     decode_block, term_key,
 };
 use redb::{ReadableDatabase, ReadableTableMetadata};
-use std::cell::OnceCell;
 use tally_evidence::StateChange;
 use tally_model::{AgreementId, Timestamp};
 
@@ -30,31 +30,40 @@ impl Index {
         Ok(())
     }
 
-    /// The state after the last applied block; stays at it.
+    /// The state behind the last block; stays there.
     pub fn state(&self) -> Result<StateView, IndexFault> {
-        Ok(StateView { table: self.db.begin_read()?.open_table(STATE)?, fault: OnceCell::new() })
-    }
-
-    /// The state after the last applied block with that block's height, both of one moment; `None` before the first.
-    pub fn state_with_height(&self) -> Result<(Option<u64>, StateView), IndexFault> {
+        // In this order: what is in the file already is passed over.
+        let pending = self.pending.blocks();
         let read = self.db.begin_read()?;
         let height = read.open_table(META)?.get("applied")?.map(|row| row.value().0);
-        Ok((height, StateView { table: read.open_table(STATE)?, fault: OnceCell::new() }))
+        let mut view = StateView::new(height, read.open_table(STATE)?);
+        pending.iter().for_each(|block| view.go_on(block.height, &block.state));
+        Ok(view)
     }
 
     /// Height of the block that holds an entry. Entries beyond the last one are in no block.
     pub fn height_of(&self, entry: u64) -> Result<Option<u64>, IndexFault> {
+        let has = |block: &PendingBlock| !block.row.entries.is_empty() && block.row.first_entry <= entry;
+        if let Some(height) = self.pending.find(|block| has(block).then_some(block.height)) {
+            return Ok(Some(height));
+        }
         let table = self.db.begin_read()?.open_table(ENTRIES)?;
         let last = table.range(..=entry)?.next_back().transpose()?;
         Ok(last.map(|(_, height)| height.value()))
     }
 
     pub fn block(&self, height: u64) -> Result<Option<BlockRow>, IndexFault> {
+        if let Some(block) = self.pending.at(height) {
+            return Ok(Some(block.row.clone()));
+        }
         let table = self.db.begin_read()?.open_table(BLOCKS)?;
         table.get(height)?.map(|row| decode_block(height, row.value())).transpose()
     }
 
     pub fn outcomes(&self, height: u64) -> Result<Option<Vec<Vec<u8>>>, IndexFault> {
+        if let Some(block) = self.pending.at(height) {
+            return Ok(Some(block.outcomes.clone()));
+        }
         let table = self.db.begin_read()?.open_table(OUTCOMES)?;
         let decode = |row: &[u8]| {
             rows::decode_outcomes(row).ok_or_else(|| IndexFault::Damaged(format!("the outcomes of block {height}")))
@@ -64,11 +73,17 @@ impl Index {
 
     /// Where the outcome of a term that ran out is: height, and place among the block's outcomes.
     pub fn term(&self, agreement: &AgreementId, due: Timestamp) -> Result<Option<(u64, u32)>, IndexFault> {
+        let is_it = |term: &(AgreementId, Timestamp)| term.0 == *agreement && term.1 == due;
+        if let Some(found) =
+            self.pending.find(|block| block.term_places().find_map(|(term, place)| is_it(term).then_some(place)))
+        {
+            return Ok(Some(found));
+        }
         let table = self.db.begin_read()?.open_table(TERMS)?;
         Ok(table.get(term_key(agreement, due).as_slice())?.map(|row| row.value()))
     }
 
-    /// What each table holds: its contents, bytes of keys and values, bytes around them in its pages.
+    /// What each table of the file holds: its contents, bytes of keys and values, bytes around them in its pages.
     pub fn tables(&self) -> Result<Vec<(&'static str, u64, u64)>, IndexFault> {
         let read = self.db.begin_read()?;
         let size = |what, stats: redb::TableStats| {
@@ -96,7 +111,7 @@ impl Index {
         Ok(height(DURABLE)?.or(height(STATEMENTS)?))
     }
 
-    /// Gives the block rows from `first` on, in order.
+    /// Gives the block rows of the file from `first` on, in order.
     pub fn each_block(
         &self,
         first: u64,
@@ -109,7 +124,7 @@ impl Index {
         Ok(())
     }
 
-    /// Gives the whole state in pieces of at most `piece` pairs.
+    /// Gives the whole state of the file in pieces of at most `piece` pairs.
     pub fn each_state(
         &self,
         piece: usize,

@@ -1,9 +1,9 @@
 //! Which statement is which entry: the [runs](crate::store::ids) that the index lists, and in memory the ids that are in none yet.
 
-use super::{BLOCKS, Durable, ENTRIES, Index, IndexFault, META, RUNS, decode_block};
+use super::{BLOCKS, BlockRow, ENTRIES, Index, IndexFault, META, RUNS, decode_block};
 use crate::store::disk::IndexDisk;
 use crate::store::ids::{Id, Label, Merged, Run, RunLimits, Runs, Writer, merge};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub(super) const DURABLE: &str = "durable";
 /// Ids of statements to their entries.
 pub(super) struct Statements {
     runs: Runs,
-    /// Those in no run: at most [`RunLimits::ids`], those of a [`FlushLimits`](crate::store::FlushLimits) and of a block.
+    /// Those in no run: at most [`RunLimits::ids`], those of a [`FlushLimits`](crate::store::FlushLimits) and of the blocks that wait.
     recent: HashMap<Id, u64>,
 }
 
@@ -166,37 +166,6 @@ fn write_run(
     writer.finish()
 }
 
-/// A run of the ids that waited, up to those of a block.
-#[derive(Debug)]
-pub(super) struct NewRun {
-    run: Run,
-    height: u64,
-}
-
-impl NewRun {
-    /// Of the ids from entry `begin` on, up to the last block in `read`; none when they are not enough. It is no run of the index before it is
-    /// listed.
-    pub(super) fn make(
-        read: &ReadTransaction,
-        disk: &IndexDisk,
-        next_run: &AtomicU64,
-        begin: u64,
-        limits: RunLimits,
-    ) -> Result<Option<Self>, IndexFault> {
-        let Some(height) = read.open_table(META)?.get("applied")?.map(|row| row.value().0) else { return Ok(None) };
-        let (blocks, firsts) = (read.open_table(BLOCKS)?, read.open_table(ENTRIES)?);
-        let end = size_behind(&blocks, height)?;
-        if !are_enough(begin..end, limits) {
-            return Ok(None);
-        }
-        Ok(Some(Self { run: make(disk, next_run, &blocks, &firsts, begin..end)?, height }))
-    }
-}
-
-fn are_enough(waiting: Range<u64>, limits: RunLimits) -> bool {
-    waiting.end.saturating_sub(waiting.start) >= limits.ids.max(1)
-}
-
 /// What a durable transaction changes in the runs.
 pub(super) struct Settled {
     /// The ids that waited, up to those of its block at most.
@@ -205,13 +174,8 @@ pub(super) struct Settled {
 }
 
 impl Index {
-    /// The first entry whose id is in no run.
-    pub(super) fn first_waiting(&self) -> u64 {
-        self.statements.read().unwrap_or_else(PoisonError::into_inner).runs.end()
-    }
-
-    /// Lists the run that was made ahead, or one of the ids that wait when they are enough, and one that was merged. The block of `height`,
-    /// the last one, must be written; behind it there are `end` entries.
+    /// Lists a run of the ids that wait, when they are enough, and one that was merged. The block of `height`, the last one, must be written;
+    /// behind it there are `end` entries.
     ///
     /// If we die before the transaction is durable: the new files are not listed, and removed on opening; the blocks have the ids.
     pub(super) fn settle_statements(
@@ -219,22 +183,20 @@ impl Index {
         write: &WriteTransaction,
         height: u64,
         end: u64,
-        durable: Durable,
+        limits: RunLimits,
     ) -> Result<Settled, IndexFault> {
-        let Durable { limits, run: ahead } = durable;
-        let begin = self.first_waiting();
+        let begin = self.statements.read().unwrap_or_else(PoisonError::into_inner).runs.end();
         let (mut list, mut meta) = (write.open_table(RUNS)?, write.open_table(META)?);
         meta.insert(DURABLE, (height, &[][..]))?;
-        let new = match ahead {
-            None if are_enough(begin..end, limits) => {
-                let (blocks, firsts) = (write.open_table(BLOCKS)?, write.open_table(ENTRIES)?);
-                Some(NewRun { run: make(&self.disk, &self.next_run, &blocks, &firsts, begin..end)?, height })
-            }
-            ahead => ahead,
+        let run = if end.saturating_sub(begin) >= limits.ids.max(1) {
+            let (blocks, firsts) = (write.open_table(BLOCKS)?, write.open_table(ENTRIES)?);
+            Some(make(&self.disk, &self.next_run, &blocks, &firsts, begin..end)?)
+        } else {
+            None
         };
-        if let Some(NewRun { run, height }) = &new {
+        if let Some(run) = &run {
             list.insert(run.number, &run.label.encode()[..])?;
-            meta.insert(STATEMENTS, (*height, &[][..]))?;
+            meta.insert(STATEMENTS, (height, &[][..]))?;
         }
         let merged = self.merged()?;
         if let Some(Merged { run, of }) = &merged {
@@ -243,16 +205,11 @@ impl Index {
             }
             list.insert(run.number, &run.label.encode()[..])?;
         }
-        Ok(Settled { run: new.map(|new| new.run), merged })
+        Ok(Settled { run, merged })
     }
 
-    /// The transaction is durable; `new` are the ids of its block.
-    pub(super) fn statements_settled(
-        &self,
-        settled: Settled,
-        new: impl Iterator<Item = (Id, u64)>,
-        limits: RunLimits,
-    ) -> Result<(), IndexFault> {
+    /// The transaction is durable.
+    pub(super) fn statements_settled(&self, settled: Settled, limits: RunLimits) -> Result<(), IndexFault> {
         let Settled { run, merged } = settled;
         let mut statements = self.statements.write().unwrap_or_else(PoisonError::into_inner);
         let old = merged.map_or_else(Vec::new, |merged| statements.runs.replace(merged));
@@ -261,8 +218,6 @@ impl Index {
             statements.runs.add(run);
             statements.recent.retain(|_, entry| *entry >= end);
         }
-        let end = statements.runs.end();
-        statements.remember(new.filter(|(_, entry)| *entry >= end));
         let due = statements.runs.due(limits);
         drop(statements);
         // Nobody reads them any more: who does holds the lock. If we die before, opening removes them.
@@ -279,9 +234,12 @@ impl Index {
         }
     }
 
-    /// The ids of a block that is not durable. Behind the commit: whoever finds a statement finds its block too.
-    pub(super) fn remember_statements(&self, new: impl Iterator<Item = (Id, u64)>) {
-        self.statements.write().unwrap_or_else(PoisonError::into_inner).remember(new);
+    /// The ids of a new block, as far as no run has them.
+    pub fn remember_statements(&self, row: &BlockRow) {
+        let mut statements = self.statements.write().unwrap_or_else(PoisonError::into_inner);
+        let end = statements.runs.end();
+        statements
+            .remember(row.entries.iter().map(|(_, id)| id.0).zip(row.first_entry..).filter(|(_, entry)| *entry >= end));
     }
 
     /// The run that a merge has made. One that met damage leaves all as it was: the next opening makes the damaged run again.

@@ -1,33 +1,35 @@
-//! A block into the index.
+//! Blocks into the index: first where readers find them, then into its file.
 
-use super::super::details::Details;
-use super::super::rows::{self, BlockRow};
-use super::{BLOCKS, Durable, ENTRIES, Index, IndexFault, META, OUTCOMES, STATE, TERMS, TREE_CHANGES, term_key};
+use super::super::details::DETAILS;
+use super::super::pending::PendingBlock;
+use super::super::rows;
+use super::super::state_tree::Commit;
+use super::{BLOCKS, ENTRIES, Index, IndexFault, META, OUTCOMES, RunLimits, STATE, TERMS, TREE_CHANGES, term_key};
 use redb::{Durability, WriteTransaction};
-use std::sync::PoisonError;
-use tally_contracts::Changes;
-use tally_evidence::{Hash, StateChange};
-use tally_model::{AgreementId, Timestamp};
-
-/// What a block changes in the index.
-pub struct IndexChange<'a> {
-    pub height: u64,
-    pub row: &'a BlockRow,
-    pub outcomes: &'a [Vec<u8>],
-    pub details: &'a Details,
-    pub terms: &'a [(AgreementId, Timestamp)],
-    pub state: &'a Changes,
-    /// The same for the state tree.
-    pub tree: &'a [StateChange],
-    /// The block up to which the state tree is durable, when that is news.
-    pub tree_durable: Option<u64>,
-    /// Digest of the block's checkpoint.
-    pub digest: Hash,
-}
+use std::sync::{Arc, PoisonError};
 
 impl Index {
-    /// Writes one block; durably with what goes on from there.
-    pub fn apply(&self, change: IndexChange<'_>, durable: Option<Durable>) -> Result<(), IndexFault> {
+    /// One more block: readers find it from here on, and it waits to be [written](Self::write). With a top of the state tree that must not
+    /// be durable before it. Waits while too much waits.
+    ///
+    /// # Errors
+    /// [`IndexFault::Stopped`].
+    pub fn add(&self, block: Arc<PendingBlock>, top: Option<Commit>) -> Result<(), IndexFault> {
+        self.pending.push(Arc::clone(&block), top)?;
+        // In this order: whoever finds a statement finds its block too.
+        self.remember_statements(&block.row);
+        Ok(())
+    }
+
+    /// Writes blocks, the next ones, in one transaction; durably with limits. `tree_durable`: the block up to which the state tree is
+    /// durable, when that is news.
+    pub fn write(
+        &self,
+        blocks: &[Arc<PendingBlock>],
+        tree_durable: Option<u64>,
+        durable: Option<RunLimits>,
+    ) -> Result<(), IndexFault> {
+        let Some(last) = blocks.last() else { return Ok(()) };
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut write = self.db.begin_write()?;
         if durable.is_some() {
@@ -36,31 +38,25 @@ impl Index {
         } else {
             write.set_durability(Durability::None)?;
         }
-        write_state(&write, change.state)?;
-        write_block(&write, &change)?;
-        write_tree(&write, &change)?;
-        write.open_table(META)?.insert("applied", (change.height, change.digest.as_slice()))?;
-        let new = change.row.entries.iter().map(|(_, id)| id.0).zip(change.row.first_entry..);
-        match durable {
-            Some(durable) => {
-                let limits = durable.limits;
-                let settled = self.settle_statements(&write, change.height, change.row.size(), durable)?;
-                // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
-                write.commit()?;
-                self.statements_settled(settled, new, limits)
-            }
-            None => {
-                write.commit()?;
-                self.remember_statements(new);
-                Ok(())
-            }
+        write_state(&write, blocks)?;
+        write_rows(&write, blocks)?;
+        write_words(&write, blocks)?;
+        write_tree(&write, blocks, tree_durable)?;
+        write.open_table(META)?.insert("applied", (last.height, last.digest.as_slice()))?;
+        let settled = durable.map(|limits| self.settle_statements(&write, last.height, last.row.size(), limits));
+        let settled = settled.transpose()?;
+        // If we die here: redb comes back at its last durable transaction, whose `applied` says where the log goes on.
+        write.commit()?;
+        match (settled, durable) {
+            (Some(settled), Some(limits)) => self.statements_settled(settled, limits),
+            _ => Ok(()),
         }
     }
 }
 
-fn write_state(write: &WriteTransaction, changes: &Changes) -> Result<(), IndexFault> {
+fn write_state(write: &WriteTransaction, blocks: &[Arc<PendingBlock>]) -> Result<(), IndexFault> {
     let mut table = write.open_table(STATE)?;
-    for (key, value) in changes {
+    for (key, value) in blocks.iter().flat_map(|block| block.state.iter()) {
         match value {
             Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
             None => drop(table.remove(key.as_slice())?),
@@ -69,25 +65,42 @@ fn write_state(write: &WriteTransaction, changes: &Changes) -> Result<(), IndexF
     Ok(())
 }
 
-fn write_block(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(), IndexFault> {
-    let row = change.row;
-    write.open_table(BLOCKS)?.insert(change.height, row.encode().as_slice())?;
-    write.open_table(OUTCOMES)?.insert(change.height, rows::encode_outcomes(change.outcomes).as_slice())?;
-    change.details.write(write, change.height)?;
-    if !row.entries.is_empty() {
-        write.open_table(ENTRIES)?.insert(row.first_entry, change.height)?;
-    }
-    let mut terms = write.open_table(TERMS)?;
-    for ((agreement, due), place) in change.terms.iter().zip(0u32..) {
-        terms.insert(term_key(agreement, *due).as_slice(), (change.height, place))?;
+fn write_rows(write: &WriteTransaction, blocks: &[Arc<PendingBlock>]) -> Result<(), IndexFault> {
+    let (mut rows, mut outcomes) = (write.open_table(BLOCKS)?, write.open_table(OUTCOMES)?);
+    let (mut entries, mut terms) = (write.open_table(ENTRIES)?, write.open_table(TERMS)?);
+    for block in blocks {
+        rows.insert(block.height, block.row.encode().as_slice())?;
+        outcomes.insert(block.height, rows::encode_outcomes(&block.outcomes).as_slice())?;
+        if !block.row.entries.is_empty() {
+            entries.insert(block.row.first_entry, block.height)?;
+        }
+        for ((agreement, due), place) in block.terms.iter().zip(0u32..) {
+            terms.insert(term_key(agreement, *due).as_slice(), (block.height, place))?;
+        }
     }
     Ok(())
 }
 
-fn write_tree(write: &WriteTransaction, change: &IndexChange<'_>) -> Result<(), IndexFault> {
+fn write_words(write: &WriteTransaction, blocks: &[Arc<PendingBlock>]) -> Result<(), IndexFault> {
+    let mut table = write.open_table(DETAILS)?;
+    for block in blocks {
+        for (place, text) in block.details.rows() {
+            table.insert((block.height, *place), text.as_str())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_tree(
+    write: &WriteTransaction,
+    blocks: &[Arc<PendingBlock>],
+    tree_durable: Option<u64>,
+) -> Result<(), IndexFault> {
     let mut table = write.open_table(TREE_CHANGES)?;
-    table.insert(change.height, rows::encode_changes(change.tree).as_slice())?;
-    if let Some(height) = change.tree_durable {
+    for block in blocks {
+        table.insert(block.height, rows::encode_changes(&block.tree).as_slice())?;
+    }
+    if let Some(height) = tree_durable {
         table.retain_in(..=height, |_, _| false)?;
     }
     Ok(())
