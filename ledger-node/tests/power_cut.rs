@@ -219,7 +219,7 @@ async fn live(machine: &mut Machine) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seeded_cuts_at_any_moment() {
     let (mut cuts, mut thrown_away, mut entries) = (0, 0, 0);
-    for (seed, aside) in seeds(RUNS).into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
+    for (seed, aside) in seeds(RUNS).flat_map(|seed| [(seed, false), (seed, true)]) {
         let _named = Named(seed);
         let mut machine = Machine { aside, ..Machine::new(seed, 14) };
         live(&mut machine).await;
