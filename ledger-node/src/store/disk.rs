@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tally_journal::files::sync_folder;
 
 /// Folder of the trees, beside the index.
@@ -90,7 +91,7 @@ impl IndexDisk {
             Self::File(index) | Self::Beside { index, .. } => open_file(beside(index), folder, &name).map(Bytes::File),
         };
         match bytes {
-            Ok(bytes) => Ok(TreeFile { name, bytes }),
+            Ok(bytes) => Ok(TreeFile::new(name, bytes)),
             Err(source) => Err(IndexFault::File { file: name, source }),
         }
     }
@@ -155,11 +156,13 @@ fn open_file(data: &Path, folder: &str, name: &str) -> io::Result<fs::File> {
     Ok(file)
 }
 
-/// An open file of the trees, or of statement ids.
+/// An open file of the trees, of statement ids, or the index, to sync what redb wrote to it.
 #[derive(Debug)]
 pub struct TreeFile {
     name: String,
     bytes: Bytes,
+    /// See [`TreeFile::unsynced`].
+    unsynced: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -169,6 +172,19 @@ enum Bytes {
 }
 
 impl TreeFile {
+    const fn new(name: String, bytes: Bytes) -> Self {
+        Self { name, bytes, unsynced: AtomicU64::new(0) }
+    }
+
+    /// The index at this path.
+    pub fn index(path: &Path) -> Result<Self, IndexFault> {
+        let name = INDEX_NAME.to_owned();
+        match fs::File::open(path) {
+            Ok(file) => Ok(Self::new(name, Bytes::File(file))),
+            Err(source) => Err(IndexFault::File { file: name, source }),
+        }
+    }
+
     pub fn len(&self) -> Result<u64, IndexFault> {
         self.named(match &self.bytes {
             Bytes::File(file) => file.metadata().map(|meta| meta.len()),
@@ -191,7 +207,7 @@ impl TreeFile {
     }
 
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), IndexFault> {
-        self.named(match &self.bytes {
+        let written = self.named(match &self.bytes {
             Bytes::File(file) => file.write_all_at(bytes, offset),
             Bytes::Backend(backend) => backend.len().and_then(|length| {
                 let end = offset.saturating_add(bytes.len() as u64);
@@ -200,18 +216,33 @@ impl TreeFile {
                 }
                 backend.write(offset, bytes)
             }),
-        })
+        });
+        self.changed(bytes.len());
+        written
     }
 
     pub fn set_len(&self, length: u64) -> Result<(), IndexFault> {
-        self.named(match &self.bytes {
+        let set = self.named(match &self.bytes {
             Bytes::File(file) => file.set_len(length),
             Bytes::Backend(backend) => backend.set_len(length),
-        })
+        });
+        self.changed(1);
+        set
+    }
+
+    /// To be called behind the change: a sync that goes on meanwhile may not have it.
+    fn changed(&self, bytes: usize) {
+        self.unsynced.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+
+    /// Bytes that were written here and not synced here; more than 0 also when the length was set.
+    pub fn unsynced(&self) -> u64 {
+        self.unsynced.load(Ordering::SeqCst)
     }
 
     /// Makes contents and length durable.
     pub fn sync(&self) -> Result<(), IndexFault> {
+        self.unsynced.store(0, Ordering::SeqCst);
         self.named(match &self.bytes {
             Bytes::File(file) => file.sync_data(),
             Bytes::Backend(backend) => backend.sync_data(),

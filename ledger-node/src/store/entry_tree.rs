@@ -16,7 +16,7 @@ use super::IndexFault;
 use super::disk::{IndexDisk, TreeFile};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tally_evidence::{EMPTY_ROOT, Frontier, Hash, consistency_ranges, inclusion_ranges, range_root, root_of};
 
@@ -37,7 +37,7 @@ const SPOILT: &str = "entries.damaged";
 /// The tree.
 #[derive(Debug)]
 pub struct EntryTree {
-    files: Vec<Level>,
+    files: Vec<TreeFile>,
     spoilt: TreeFile,
     /// Leaves that are in the files.
     size: AtomicU64,
@@ -66,28 +66,18 @@ impl Known {
     }
 }
 
-#[derive(Debug)]
-struct Level {
-    file: TreeFile,
-    /// Written since the last sync.
-    is_dirty: AtomicBool,
-}
-
 impl EntryTree {
     /// The tree as it is on the disk, cut to `size` leaves; empty when it has not that many, or was found damaged.
     ///
     /// # Errors
     /// [`IndexFault`] when the disk cannot be read.
     pub fn open(disk: &IndexDisk, size: u64) -> Result<Self, IndexFault> {
-        let open = |level: u32| {
-            let file = disk.tree_file(&format!("entries.{:02}", level * STEP))?;
-            Ok(Level { file, is_dirty: AtomicBool::new(false) })
-        };
+        let open = |level: u32| disk.tree_file(&format!("entries.{:02}", level * STEP));
         let files = (0..FILES).map(open).collect::<Result<Vec<_>, IndexFault>>()?;
         let tree = Self { files, spoilt: disk.tree_file(SPOILT)?, size: AtomicU64::new(0), known: Known::default() };
         let mut is_whole = tree.spoilt.len()? == 0;
         for (level, file) in (0..).zip(&tree.files) {
-            is_whole &= file.file.len()? >= (size >> (level * STEP)) * HASH_BYTES;
+            is_whole &= file.len()? >= (size >> (level * STEP)) * HASH_BYTES;
         }
         tree.size.store(if is_whole { size } else { 0 }, Ordering::SeqCst);
         Ok(tree)
@@ -100,10 +90,9 @@ impl EntryTree {
     pub fn clear(&self) -> Result<(), IndexFault> {
         self.size.store(0, Ordering::SeqCst);
         self.known.lock().clear();
-        for level in &self.files {
-            if level.file.len()? > 0 {
-                level.file.set_len(0)?;
-                level.is_dirty.store(true, Ordering::SeqCst);
+        for file in &self.files {
+            if file.len()? > 0 {
+                file.set_len(0)?;
             }
         }
         Ok(())
@@ -134,14 +123,12 @@ impl EntryTree {
         let old = self.size();
         let size = old + leaves.len() as u64;
         let mut new = leaves;
-        for (level, Level { file, is_dirty }) in (0..).zip(&self.files) {
+        for (level, file) in (0..).zip(&self.files) {
             let first = old >> (level * STEP);
             if new.is_empty() {
                 break;
             }
             file.write(first * HASH_BYTES, new.as_flattened())?;
-            // Behind the write: a sync that goes on meanwhile may not have it.
-            is_dirty.store(true, Ordering::SeqCst);
             // The subtrees that are complete now begin with hashes that are here already.
             let begun = first % WIDTH as u64;
             let mut hashes = read_hashes(file, first - begun, begun)?;
@@ -158,12 +145,7 @@ impl EntryTree {
     /// # Errors
     /// [`IndexFault`].
     pub fn sync(&self) -> Result<(), IndexFault> {
-        for Level { file, is_dirty } in &self.files {
-            if is_dirty.swap(false, Ordering::SeqCst) {
-                file.sync()?;
-            }
-        }
-        Ok(())
+        self.files.iter().filter(|file| file.unsynced() > 0).try_for_each(TreeFile::sync)
     }
 
     /// The right edge.
@@ -207,7 +189,7 @@ impl EntryTree {
     pub fn nodes(&self, level: u32, first: u64, count: u64) -> Result<Vec<u8>, IndexFault> {
         let kept = level / STEP;
         if level.is_multiple_of(STEP) && kept < FILES {
-            return Ok(read_hashes(&self.files[kept as usize].file, first, count)?.into_flattened());
+            return Ok(read_hashes(&self.files[kept as usize], first, count)?.into_flattened());
         }
         let mut nodes = Vec::new();
         for index in first..first.saturating_add(count) {
@@ -245,7 +227,7 @@ impl EntryTree {
     fn node(&self, level: u32, index: u64) -> Result<Hash, IndexFault> {
         let kept = (level / STEP).min(FILES - 1);
         let above = level - kept * STEP;
-        let hashes = read_hashes(&self.files[kept as usize].file, index << above, 1 << above)?;
+        let hashes = read_hashes(&self.files[kept as usize], index << above, 1 << above)?;
         Ok(root_of(&hashes))
     }
 }

@@ -30,6 +30,7 @@ mod retired;
 mod rows;
 mod state_sum;
 mod state_tree;
+mod trickle;
 mod usage;
 mod version;
 mod writer;
@@ -71,6 +72,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use tally_evidence::{Checkpoint, Frontier, Hash, StatementId};
 use tally_model::{AgreementId, Timestamp};
 use tokio::sync::watch;
+use trickle::Trickle;
 use writer::Writer;
 
 /// The store of an open ledger.

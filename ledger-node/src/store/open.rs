@@ -7,7 +7,8 @@ use super::index::Index;
 use super::log::Log;
 use super::state_tree::StateTree;
 use super::{
-    BlockRecord, FORMAT_GROUPED, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store, Writer, version,
+    BlockRecord, FORMAT_GROUPED, FlushLimits, Head, IndexDisk, IndexFault, LogDisk, ProvenState, Store, Trickle,
+    Writer, version,
 };
 use crate::retain::FileFault;
 use crate::retain::rebuild::{self, Whose};
@@ -180,9 +181,10 @@ impl Store {
         let head = loaded.head.map(Arc::new);
         let tail = head.as_ref().map_or(0, |head| head.checkpoint.height + 1);
         let (index, entries) = (Arc::new(index), Arc::new(loaded.entries));
+        let trickle = index.file()?.map(|file| Trickle::new(Arc::clone(loaded.state.pages()), file));
         let store = Self {
             log: log.log,
-            writer: Writer::start(Arc::clone(&index), Arc::clone(&entries), flush)?,
+            writer: Writer::start(Arc::clone(&index), Arc::clone(&entries), trickle, flush)?,
             index,
             entries,
             known_roots: Mutex::default(),

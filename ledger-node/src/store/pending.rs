@@ -51,6 +51,13 @@ impl PendingBlock {
     }
 }
 
+impl Batch {
+    /// Of all blocks.
+    pub fn outcomes(&self) -> u64 {
+        self.blocks.iter().map(|block| block.outcomes.len() as u64).sum()
+    }
+}
+
 /// The blocks that wait, oldest first.
 #[derive(Default)]
 pub struct Pending {

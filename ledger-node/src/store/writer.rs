@@ -15,6 +15,7 @@ use super::flush::{FlushLimits, FlushPolicy};
 use super::index::Index;
 use super::pending::{Batch, PendingBlock};
 use super::state_tree::Commit;
+use super::trickle::Trickle;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -45,12 +46,17 @@ impl Writer {
     ///
     /// # Errors
     /// No thread.
-    pub fn start(index: Arc<Index>, entries: Arc<EntryTree>, limits: FlushLimits) -> Result<Self, IndexFault> {
+    pub fn start(
+        index: Arc<Index>,
+        entries: Arc<EntryTree>,
+        trickle: Option<Trickle>,
+        limits: FlushLimits,
+    ) -> Result<Self, IndexFault> {
         let committing = Aside::new("tally-tree", "the state tree");
         let hand = Mutex::new(Hand { policy: FlushPolicy::default(), top: None, committing });
         let shared = Arc::new(Shared { index, entries, limits, hand });
         let run = Arc::clone(&shared);
-        let spawn = || std::thread::Builder::new().name("tally-index".to_owned()).spawn(move || run.run());
+        let spawn = || std::thread::Builder::new().name("tally-index".to_owned()).spawn(move || run.run(trickle));
         let fault = |source| IndexFault::File { file: "a thread for the index".to_owned(), source };
         let thread = limits.aside.then(spawn).transpose().map_err(fault)?;
         Ok(Self { shared, thread })
@@ -66,7 +72,8 @@ impl Writer {
         if self.thread.is_some() {
             return index.add(block, top);
         }
-        self.shared.write(Batch { blocks: vec![Arc::clone(&block)], top })?;
+        let written = self.shared.write(Batch { blocks: vec![Arc::clone(&block)], top });
+        written.inspect_err(|fault| index.pending.fail(fault.to_string()))?;
         index.remember_statements(&block.row);
         Ok(())
     }
@@ -98,32 +105,29 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    fn run(&self) {
+    fn run(&self, mut trickle: Option<Trickle>) {
         let _alarm = Alarm(&self.index);
         while let Some(batch) = self.index.pending.next() {
-            let count = batch.blocks.len();
-            if let Err(fault) = self.write(batch) {
+            let (count, entries) = (batch.blocks.len(), batch.outcomes());
+            let written = self.write(batch).and_then(|is_durable| {
+                self.index.pending.written(count);
+                trickle.as_mut().map_or(Ok(()), |trickle| trickle.written(entries, is_durable))
+            });
+            if let Err(fault) = written {
                 tracing::error!(%fault, "the index cannot be written");
+                self.index.pending.fail(fault.to_string());
                 return;
             }
-            self.index.pending.written(count);
         }
     }
 
-    /// Brings blocks into the index, as durably as is due.
-    fn write(&self, batch: Batch) -> Result<(), IndexFault> {
-        let written = self.try_write(batch);
-        if let Err(fault) = &written {
-            self.index.pending.fail(fault.to_string());
-        }
-        written
-    }
-
-    fn try_write(&self, Batch { blocks, top }: Batch) -> Result<(), IndexFault> {
+    /// Brings blocks into the index, as durably as is due; says whether they are durable.
+    fn write(&self, batch: Batch) -> Result<bool, IndexFault> {
         let mut hand = self.hand();
+        let outcomes = batch.outcomes();
+        let Batch { blocks, top } = batch;
         hand.top = top.or(hand.top.take());
         let tree_durable = hand.committing.look()?;
-        let outcomes = blocks.iter().map(|block| block.outcomes.len() as u64).sum();
         let is_due = hand.policy.is_due(blocks.len(), outcomes, self.limits) || hand.top.is_some();
         if is_due {
             // What a durable index has, the tree of entries has.
@@ -134,7 +138,7 @@ impl Shared {
             hand.committing.finish()?;
             hand.committing.begin(move || top.write())?;
         }
-        Ok(())
+        Ok(is_due)
     }
 
     fn hand(&self) -> MutexGuard<'_, Hand> {
@@ -172,7 +176,7 @@ mod tests {
         let disk = disk(data);
         let (index, entries) = (Index::open(&disk).unwrap(), EntryTree::open(&disk, 0).unwrap());
         let limits = FlushLimits { blocks: 1_000, entries: 1_000, runs: RunLimits::default(), aside: true };
-        Writer::start(Arc::new(index), Arc::new(entries), limits).unwrap()
+        Writer::start(Arc::new(index), Arc::new(entries), None, limits).unwrap()
     }
 
     fn block(height: u64) -> PendingBlock {

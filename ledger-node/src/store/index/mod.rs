@@ -20,7 +20,7 @@ mod write;
 pub use view::StateView;
 
 use super::details::DETAILS;
-use super::disk::IndexDisk;
+use super::disk::{IndexDisk, TreeFile};
 use super::ids::{Merging, RunLimits};
 use super::pending::Pending;
 use super::rows::BlockRow;
@@ -130,6 +130,11 @@ impl Index {
         let statements = RwLock::new(Statements::load(&db, disk, &next_run)?);
         let (merging, disk, pending, writing) = (Merging::default(), disk.clone(), Pending::default(), Mutex::new(()));
         Ok(Self { statements, merging, next_run, disk, pending, db, writing })
+    }
+
+    /// Its file, to sync it; `None` where its disk is none.
+    pub fn file(&self) -> Result<Option<TreeFile>, IndexFault> {
+        self.disk.index_path().map(TreeFile::index).transpose()
     }
 
     /// Up to which block its file is complete, with the digest of that block's checkpoint.

@@ -17,7 +17,7 @@ mod work;
 pub use commit::Commit;
 
 use super::IndexFault;
-use super::disk::IndexDisk;
+use super::disk::{IndexDisk, TreeFile};
 use commit::{Disk, Found};
 use pages::Pages;
 use std::collections::{HashMap, VecDeque};
@@ -175,6 +175,11 @@ impl StateTree {
             jobs.push(Job { page, changes, content, is_cached, leaves: 0 });
         }
         jobs
+    }
+
+    /// The file of its pages.
+    pub fn pages(&self) -> &Arc<TreeFile> {
+        self.disk.pages()
     }
 
     fn reader(&self) -> Reader<'_> {
