@@ -56,7 +56,7 @@ pub struct BatchFigures {
     pub share_prove: f64,
     /// Share in which the log was written and synced (keeping thread).
     pub share_log: f64,
-    /// Share in which state and indexes were written (keeping thread).
+    /// Share in which blocks were brought to where readers find them; the index is written behind that (keeping thread).
     pub share_index: f64,
     /// Baseline: triggers a second if the same blocks were appended and synced and nothing else was done.
     pub baseline_per_second: f64,

@@ -45,7 +45,7 @@ pub struct BenchReport {
     pub share_prove: f64,
     /// Share in which the log was written and synced (keeping thread).
     pub share_log: f64,
-    /// Share in which state and indexes were written (keeping thread).
+    /// Share in which blocks were brought to where readers find them; the index is written behind that (keeping thread).
     pub share_index: f64,
     /// Baseline: blocks of that size appended and synced a second, nothing else.
     pub baseline_syncs_per_second: f64,
@@ -80,7 +80,7 @@ impl fmt::Display for BenchReport {
         )?;
         writeln!(
             f,
-            "  order thread: execute {:.0} % of the time; keeping thread: prove {:.0} %, log and sync {:.0} %, index {:.0} %",
+            "  order thread: execute {:.0} % of the time; keeping thread: prove {:.0} %, log and sync {:.0} %, apply {:.0} %",
             self.share_execute * 100.0,
             self.share_prove * 100.0,
             self.share_log * 100.0,

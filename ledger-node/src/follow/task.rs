@@ -47,6 +47,10 @@ pub async fn run(engine: Engine, source: Source, stop: CancellationToken) {
     engine.note_following(|note| note.from = source.address());
     let mut nobody = |_, _| {};
     loop {
+        // Its thread may have failed behind the last block, and the next one may be far.
+        if let Err(fault) = engine.store().check() {
+            return engine.fail(&fault.to_string());
+        }
         let round = tokio::select! {
             () = stop.cancelled() => return,
             round = once(&engine, &source, WAIT_SECONDS, &mut nobody) => round,

@@ -40,8 +40,8 @@ fn figure(
         method: format!(
             "{} triggers by {} agents over {} devices, {size} under a seal, sealed beforehand; each batch is parsed, its seal verified, its \
              triggers hashed and read, ordered; each trigger is checked and executed ({what}) with an outcome of its own; \
-             its block ({:.0} triggers on average) is appended to the log and fdatasynced, indexed, then answered. Order thread: \
-             execute {:.0} %; keeping thread: prove {:.0} %, log {:.0} %, index {:.0} %; {:.1} µs of processor time and {:.0} log bytes a trigger",
+             its block ({:.0} triggers on average) is appended to the log and fdatasynced, can be found, then is answered. Order thread: \
+             execute {:.0} %; keeping thread: prove {:.0} %, log {:.0} %, apply {:.0} %; {:.1} µs of processor time and {:.0} log bytes a trigger",
             run.triggers,
             options.agents,
             options.devices,

@@ -97,8 +97,8 @@ fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), opt
     let looks = report.parts.iter().map(|part| {
         let phases = &part.phases;
         format!(
-            "\n    {:>10} entries: {:>7.0}/s, p50 {:.0} ms, p99 {:.0} ms; {:.1} µs of processor time each ({:.1} on the order thread, {:.1} on the keeping thread); \
-             on the clock {:.1} µs executing, {:.1} proving, {:.1} logging, {:.1} indexing; {:.1} KB written",
+            "\n    {:>10} entries: {:>7.0}/s, p50 {:.0} ms, p99 {:.0} ms; {:.1} µs of processor time each ({:.1} on the order thread, {:.1} on the keeping thread, {:.1} on the \
+             thread of the index); on the clock {:.1} µs executing, {:.1} proving, {:.1} logging, {:.1} applying; {:.1} KB written",
             part.entries,
             part.per_second,
             part.p50_ms,
@@ -106,6 +106,7 @@ fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), opt
             part.cpu_us_per_statement,
             part.order_us_per_statement,
             part.keep_us_per_statement,
+            part.index_us_per_statement,
             phases.execute,
             phases.prove,
             phases.log,
@@ -128,7 +129,7 @@ fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), opt
         method: format!(
             "statements by {} agents and a technician about {} devices, sealed in batches while the clock is stopped: {}; the block of each \
              is fdatasynced before it is answered; a look counts from the one before, those up to 110,000, 1 and 10 million over 100,000; \
-             executing is on one thread; proving, logging and indexing follow one another on another",
+             executing is on one thread, proving, logging and applying follow one another on another, a third one writes the index",
             options.agents,
             options.devices,
             lives(options.orders)
