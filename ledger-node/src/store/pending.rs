@@ -42,6 +42,21 @@ impl PendingBlock {
         self.terms.iter().zip((0..).map(|place| (self.height, place)))
     }
 
+    /// One that changes nothing.
+    #[cfg(test)]
+    pub fn empty(height: u64) -> Self {
+        let row = BlockRow {
+            first_entry: 0,
+            time: Timestamp::from_micros(0),
+            terms: 0,
+            checkpoint: Vec::new(),
+            entries: Vec::new(),
+            batches: Vec::new(),
+        };
+        let (outcomes, terms, state, tree) = (Vec::new(), Vec::new(), Arc::default(), Vec::new());
+        Self { height, row, outcomes, details: Details::default(), terms, state, tree, digest: [0; 32] }
+    }
+
     /// What it takes in memory, nearly.
     fn bytes(&self) -> usize {
         let state = self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + CHANGE_BYTES);
@@ -197,18 +212,8 @@ mod tests {
     use super::*;
 
     fn block(height: u64, value: Vec<u8>) -> Arc<PendingBlock> {
-        let row = BlockRow {
-            first_entry: 0,
-            time: Timestamp::from_micros(0),
-            terms: 0,
-            checkpoint: Vec::new(),
-            entries: Vec::new(),
-            batches: Vec::new(),
-        };
         let state = Arc::new([(vec![0], Some(value))].into());
-        let (outcomes, terms, tree) = (Vec::new(), Vec::new(), Vec::new());
-        let details = Details::default();
-        Arc::new(PendingBlock { height, row, outcomes, details, terms, state, tree, digest: [0; 32] })
+        Arc::new(PendingBlock { state, ..PendingBlock::empty(height) })
     }
 
     /// Fills it until one more has to wait; gives how many came in before.

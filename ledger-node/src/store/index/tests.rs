@@ -1,5 +1,6 @@
 //! What the index is asked, wherever it is. Its statement ids, whatever became of their files: each id is found at its entry, always.
 
+use super::super::Span;
 use super::super::details::Details;
 use super::super::disk::RUN_DIR;
 use super::super::pending::PendingBlock;
@@ -25,25 +26,15 @@ fn disk(data: &Path) -> IndexDisk {
 }
 
 fn block(height: u64) -> PendingBlock {
-    let first_entry = height * ENTRIES_EACH;
-    let row = BlockRow {
-        first_entry,
-        time: Timestamp::from_micros(0),
-        terms: 0,
-        checkpoint: Vec::new(),
-        entries: (first_entry..first_entry + ENTRIES_EACH).map(|entry| ((0, 0), id(entry))).collect(),
-        batches: Vec::new(),
-    };
-    PendingBlock {
-        height,
-        row,
-        outcomes: Vec::new(),
-        details: Details::default(),
-        terms: Vec::new(),
-        state: Arc::default(),
-        tree: Vec::new(),
-        digest: [0; 32],
-    }
+    let mut block = PendingBlock::empty(height);
+    block.row.first_entry = height * ENTRIES_EACH;
+    block.row.entries = entries(block.row.first_entry, ENTRIES_EACH);
+    block
+}
+
+/// So many entries of a block.
+fn entries(first: u64, count: u64) -> Vec<(Span, StatementId)> {
+    (first..first + count).map(|entry| ((0, 0), id(entry))).collect()
 }
 
 fn apply(index: &Index, height: u64, durable: Option<RunLimits>) {
@@ -324,9 +315,9 @@ fn block_of(height: u64, first_entry: u64, content: &Content) -> PendingBlock {
     for place in &content.refused {
         details.push(*place, &Refusal::UnknownDevice { device: format!("press-{height}") });
     }
-    let mut block = PendingBlock { details, digest: sha256(&height.to_le_bytes()), ..block(height) };
+    let mut block = PendingBlock { details, digest: sha256(&height.to_le_bytes()), ..PendingBlock::empty(height) };
     block.row.first_entry = first_entry;
-    block.row.entries = (first_entry..first_entry + content.entries).map(|entry| ((0, 0), id(entry))).collect();
+    block.row.entries = entries(first_entry, content.entries);
     block.outcomes = (0..4u8).map(|place| vec![place; usize::try_from(height).unwrap()]).collect();
     block.terms = (0..).zip(&content.terms).map(|(place, of)| (agreement(*of), due(height, place))).collect();
     block.state = Arc::new(content.changes.iter().map(|(key, value)| (vec![*key], value.map(|v| vec![v]))).collect());
