@@ -15,6 +15,8 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod view;
+#[cfg(test)]
+mod waiting_tests;
 mod write;
 
 pub use view::StateView;
