@@ -23,6 +23,7 @@ mod order;
 mod priority;
 mod private;
 mod projection;
+mod remembered;
 mod store;
 
 pub mod alarms;

@@ -3,7 +3,7 @@
 //! **Files.** One for every fourth level: `entries.00` holds the leaf hashes, `entries.04` the roots of complete subtrees of 16 leaves,
 //! `entries.08` those of 256, and so on; hash `i` of a level lies at byte 32 × `i`. Every second file is a level of C2SP tlog-tiles,
 //! tile after tile. What lies between two levels is hashed again when it is asked for: from 8 hashes at most. The paths of neighbours are the
-//! same from some level on, so what was hashed for one is remembered for the next ([`Known`]): a receipt of a large tree costs little more
+//! same from some level on, so what was hashed for one is remembered for the next: a receipt of a large tree costs little more
 //! than one of a small tree.
 //!
 //! **Who writes.** The keeping thread, behind the log and before the index; who makes the index durable syncs before. So what the
@@ -14,10 +14,9 @@
 
 use super::IndexFault;
 use super::disk::{IndexDisk, TreeFile};
-use std::collections::HashMap;
+use crate::remembered::Remembered;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tally_evidence::{EMPTY_ROOT, Frontier, Hash, consistency_ranges, inclusion_ranges, range_root, root_of};
 
 /// Levels from one file to the next.
@@ -41,29 +40,8 @@ pub struct EntryTree {
     spoilt: TreeFile,
     /// Leaves that are in the files.
     size: AtomicU64,
-    known: Known,
-}
-
-/// Roots of ranges of leaves, which never change: leaves are only added.
-#[derive(Debug, Default)]
-struct Known(Mutex<HashMap<Range<u64>, Hash>>);
-
-impl Known {
-    fn get(&self, range: &Range<u64>) -> Option<Hash> {
-        self.lock().get(range).copied()
-    }
-
-    fn put(&self, range: Range<u64>, root: Hash) {
-        let mut known = self.lock();
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(range, root);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Range<u64>, Hash>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// Roots of ranges of leaves, which never change: leaves are only added.
+    known: Remembered<Range<u64>, Hash>,
 }
 
 impl EntryTree {
@@ -74,7 +52,8 @@ impl EntryTree {
     pub fn open(disk: &IndexDisk, size: u64) -> Result<Self, IndexFault> {
         let open = |level: u32| disk.tree_file(&format!("entries.{:02}", level * STEP));
         let files = (0..FILES).map(open).collect::<Result<Vec<_>, IndexFault>>()?;
-        let tree = Self { files, spoilt: disk.tree_file(SPOILT)?, size: AtomicU64::new(0), known: Known::default() };
+        let tree =
+            Self { files, spoilt: disk.tree_file(SPOILT)?, size: AtomicU64::new(0), known: Remembered::new(KNOWN_MAX) };
         let mut is_whole = tree.spoilt.len()? == 0;
         for (level, file) in (0..).zip(&tree.files) {
             is_whole &= file.len()? >= (size >> (level * STEP)) * HASH_BYTES;
@@ -89,7 +68,7 @@ impl EntryTree {
     /// [`IndexFault`].
     pub fn clear(&self) -> Result<(), IndexFault> {
         self.size.store(0, Ordering::SeqCst);
-        self.known.lock().clear();
+        self.known.clear();
         for file in &self.files {
             if file.len()? > 0 {
                 file.set_len(0)?;
@@ -201,7 +180,7 @@ impl EntryTree {
     /// Something of it is not what was written: said, and remembered for the next opening.
     pub fn damaged(&self, what: &str) -> IndexFault {
         // It may be among what was remembered.
-        self.known.lock().clear();
+        self.known.clear();
         if let Err(fault) = self.spoilt.write(0, b"1").and_then(|()| self.spoilt.sync()) {
             tracing::error!(%fault, "a damaged tree of entries cannot be marked");
         }

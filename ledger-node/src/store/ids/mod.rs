@@ -39,7 +39,7 @@ pub struct RunLimits {
 }
 
 impl Default for RunLimits {
-    /// At most some 85,000 ids wait in memory, and those that come while the index is synced (6 MB), and ten million entries are in some
+    /// At most some 85,000 ids wait in memory, and those of blocks that wait to be written (6 MB), and ten million entries are in some
     /// ten runs, each written three times.
     fn default() -> Self {
         Self { ids: 32_768, merge: 8 }
