@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use tally_ledger_node::bench::{
-    BenchOptions, Orders, ScalePart, ScaleWatch, bench_registry, bench_scale, bench_triggers,
+    BenchOptions, Orders, ScalePart, ScaleWatch, Turn, bench_registry, bench_scale, bench_triggers,
 };
 
 /// As in `tally`.
@@ -18,6 +18,9 @@ impl ScaleWatch for Told {
     fn progress(&mut self, _: u64, _: f64) {}
     fn look(&mut self, part: &ScalePart) {
         eprintln!("{part}");
+    }
+    fn turn(&mut self, entries: u64, turn: &Turn) {
+        eprintln!("{entries:>10}: {turn}");
     }
 }
 

@@ -521,20 +521,23 @@ async fn bench_measures_nothing_in_a_debug_build() {
 async fn bench_scale_fills_a_ledger_and_tells_of_each_promise() {
     let dir = tempfile::tempdir().unwrap();
     let shown = dir.path().display().to_string();
-    let found = tally(&["bench", "scale", "--entries", "100", "--dir", &shown, "--json"]).await.is(0).json();
+    let little = ["bench", "scale", "--entries", "100", "--seconds", "1", "--turns", "2", "--dir", &shown, "--json"];
+    let found = tally(&little).await.is(0).json();
     assert!(found["machine"]["cores"].as_u64().unwrap() > 0, "{found}");
     let figures = found["figures"].as_array().unwrap();
     let text = |figure: usize, key: &str| figures[figure][key].as_str().unwrap().to_owned();
-    assert_eq!(figures.len(), 6, "{found}");
-    assert_eq!(text(0, "value").matches("entries:").count(), 10, "a look for each tenth: {found}");
-    assert!(text(0, "value").contains("logging"), "where the time goes: {found}");
-    assert!(text(1, "value").contains("p99") && text(1, "promise").contains("20 %"), "{found}");
-    assert!(text(2, "name").contains("steady paces") && text(2, "value").contains("p99"), "{found}");
-    assert!(text(3, "value").contains("RssAnon") && text(3, "promise").contains("150 MB"), "{found}");
+    assert_eq!(figures.len(), 7, "{found}");
+    assert!(text(0, "value").contains("p99") && text(0, "method").contains("the middle of 2 looks"), "{found}");
+    assert!(text(0, "promise").contains("20 %") && text(0, "baseline").contains("seals"), "{found}");
+    assert!(text(1, "name").contains("receipt each, in a ledger of 100 of them"), "{found}");
+    assert!(text(2, "name").contains("steady paces") && text(2, "value").matches("p99").count() == 3, "{found}");
+    assert_eq!(text(3, "value").matches("entries:").count(), 10, "a look for each tenth: {found}");
+    assert!(text(3, "value").contains("logging"), "where the time goes: {found}");
+    assert!(text(4, "value").contains("RssAnon") && text(4, "promise").contains("150 MB"), "{found}");
     for part in ["log:", "state.redb:", "tree/"] {
-        assert!(text(4, "value").contains(part), "{part}: {found}");
+        assert!(text(5, "value").contains(part), "{part}: {found}");
     }
-    assert!(text(5, "name").contains("101 entries") && text(5, "promise").contains("2 s"), "{found}");
+    assert!(text(6, "name").contains("101 entries") && text(6, "promise").contains("2 s"), "{found}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it takes its ledger away again");
 }
 

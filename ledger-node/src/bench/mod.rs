@@ -30,7 +30,7 @@ pub use paced::Paced;
 pub use projected::Projected;
 pub use registry::{RegistryReport, bench_registry};
 pub use report::BenchReport;
-pub use scale::{Memory, Opening, PhaseMicros, ScalePart, ScaleReport, ScaleWatch, bench_scale};
+pub use scale::{Memory, Opening, PhaseMicros, ScalePart, ScaleReport, ScaleWatch, Spread, Turn, Turns, bench_scale};
 
 use crate::engine::{Engine, EngineConfig};
 use crate::order::Phases;
@@ -170,7 +170,6 @@ fn block_sizes(engine: &Engine, from: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BlockLimits;
 
     #[test]
     fn a_small_run_opens_every_order() {
@@ -181,8 +180,7 @@ mod tests {
             devices: 8,
             paced_seconds: 1,
             contended: 30,
-            block: BlockLimits::default(),
-            orders: Orders::default(),
+            ..BenchOptions::default()
         };
         let report = bench_triggers(dir.path(), &options).unwrap();
         assert_eq!(report.triggers, 60);

@@ -28,6 +28,8 @@ pub struct BenchOptions {
     pub devices: usize,
     /// Seconds at the fastest pace; slower ones go on up to four times as long.
     pub paced_seconds: u32,
+    /// Looks at each size that ledgers of several are compared at.
+    pub turns: u32,
     /// Triggers of each kind when one account is compared with many; 0 leaves it out.
     pub contended: usize,
     /// How blocks are cut.
@@ -43,6 +45,7 @@ impl Default for BenchOptions {
             agents: 8,
             devices: 64,
             paced_seconds: 3,
+            turns: 5,
             contended: 40_000,
             block: BlockLimits::default(),
             orders: Orders::default(),

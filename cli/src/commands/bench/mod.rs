@@ -45,6 +45,9 @@ pub struct BenchArgs {
     /// accepted, done and confirmed, four entries each
     #[arg(long)]
     pub open_orders: bool,
+    /// How often `scale` looks at each size when it compares ledgers, of which the middle look counts; about three minutes each
+    #[arg(long, value_name = "TIMES", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub turns: u32,
     /// Devices that `registry` registers; 1000000 when not said. About 1 GB of disk a million
     #[arg(long, value_name = "DEVICES", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub devices: Option<u64>,
@@ -63,8 +66,8 @@ pub enum BenchWhat {
     Path,
     /// Resident memory of the agent at 1,000 points
     Memory,
-    /// A ledger filled with `--entries` entries of orders: throughput, latency and memory on the way, bytes on disk, opening it again. Minutes;
-    /// not part of `all`
+    /// A ledger filled with `--entries` entries of orders: memory on the way, bytes on disk, opening it again; then throughput and latency, in
+    /// turns with smaller ones. Up to half an hour; not part of `all`
     Scale,
     /// `--devices` registered in bulk, and one looked up among all of them. Not part of `all`
     Registry,
@@ -104,14 +107,16 @@ pub struct Sizes {
     pub entries: Option<u64>,
     /// What becomes of the orders in it.
     pub orders: Orders,
+    /// Looks at each size when ledgers of several are compared.
+    pub turns: u32,
     /// Devices that are registered; a million when nobody says otherwise.
     pub devices: Option<u64>,
 }
 
 pub fn run(args: &BenchArgs, json: bool) -> Result<Answer, Fault> {
-    let BenchArgs { seconds, points, entries, devices, .. } = *args;
+    let BenchArgs { seconds, points, entries, turns, devices, .. } = *args;
     let orders = if args.open_orders { Orders::Open } else { Orders::Ended };
-    let sizes = Sizes { seconds, points, entries, orders, devices };
+    let sizes = Sizes { seconds, points, entries, orders, turns, devices };
     // A rehearsal in little is what a test of the bench itself needs; whoever forgot `--release` did not ask for one.
     if cfg!(debug_assertions) && sizes.points.is_none() && sizes.entries.is_none() && sizes.devices.is_none() {
         return Err("this is a debug build, its figures would mean nothing: `cargo run --release -- bench`".into());

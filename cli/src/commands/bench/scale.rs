@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tally_ledger_node::bench::{BenchOptions, Opening, Orders, Paced, ScalePart, ScaleReport, ScaleWatch, bench_scale};
+use tally_ledger_node::bench::{
+    BenchOptions, Opening, Orders, Paced, ScalePart, ScaleReport, ScaleWatch, Spread, Turn, Turns, bench_scale,
+};
 
 /// Entries when nobody says otherwise.
 const ENTRIES: u64 = 1_000_000;
@@ -16,13 +18,14 @@ const PACED_SECONDS_MAX: u64 = 5;
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// Fills a ledger with so many entries of orders, looks at it on the way, at its marks for some seconds at each steady pace too, closes and
-/// opens it, and removes it; also when it was stopped by Ctrl-C, or failed.
+/// Fills a ledger with so many entries of orders, looks at it on the way, closes and opens it, compares it with smaller ones, and removes
+/// them; also when it was stopped by Ctrl-C, or failed.
 pub fn measure(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
     let entries = sizes.entries.unwrap_or(ENTRIES);
     let options = BenchOptions {
         paced_seconds: u32::try_from(sizes.seconds.min(PACED_SECONDS_MAX)).unwrap_or(1),
         orders: sizes.orders,
+        turns: sizes.turns,
         ..BenchOptions::default()
     };
     let folder = dir.join("scale");
@@ -43,11 +46,12 @@ pub fn measure(dir: &Path, sizes: &Sizes) -> Result<Vec<Figure>, Fault> {
     let report = bench_scale(&folder, entries, &options, &stop, &mut shown).context("filling the ledger");
     std::fs::remove_dir_all(&folder).context("removing the ledger that was filled")?;
     let report = report?;
-    let Some((first, last)) = ends(&report) else { return Ok(Vec::new()) };
+    let Some(last) = report.parts.last() else { return Ok(Vec::new()) };
     Ok(vec![
-        throughput(&report, (first, last), &options),
-        waiting(first, last),
-        paced(&report, &options),
+        throughput(&report.sizes, &options),
+        receipted(&report.sizes),
+        paced(&report.sizes, &options),
+        growing(&report, last),
         memory(&report, last),
         disk(&report, last),
         opening(&report, last),
@@ -75,12 +79,10 @@ impl ScaleWatch for Shown {
         }
         eprintln!("{part}");
     }
-}
 
-/// The first and the last look that are compared: the same number of entries at the smallest size and at the end.
-fn ends(report: &ScaleReport) -> Option<(&ScalePart, &ScalePart)> {
-    let mut compared = report.parts.iter().filter(|part| !part.paced.is_empty());
-    compared.next().zip(report.parts.last())
+    fn turn(&mut self, entries: u64, turn: &Turn) {
+        eprintln!("{entries:>10} entries in their turn: {turn}");
+    }
 }
 
 /// How much more or less than `before`, in per cent.
@@ -93,7 +95,97 @@ fn mb(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), options: &BenchOptions) -> Figure {
+/// What is promised of each size.
+const FLAT: &str = "flat within 20 % from 10,000 to 10 million entries";
+
+/// A figure at each size, and how much the last one differs from the first.
+fn compared(sizes: &[Turns], of: impl Fn(&Turns) -> Spread) -> String {
+    let spreads: Vec<_> = sizes.iter().map(|size| of(size).to_string()).collect();
+    let ends = sizes.first().zip(sizes.last()).filter(|_| sizes.len() > 1);
+    let differs = ends.map(|(first, last)| format!(": {:+.0} %", change(of(first).middle, of(last).middle)));
+    format!("{}{}", spreads.join("; "), differs.unwrap_or_default())
+}
+
+/// The sizes that are compared.
+fn named(sizes: &[Turns]) -> String {
+    sizes.iter().map(|size| size.entries.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn throughput(sizes: &[Turns], options: &BenchOptions) -> Figure {
+    let (p50, p99) = (
+        compared(sizes, |size| size.spread(|turn| turn.p50_ms)),
+        compared(sizes, |size| size.spread(|turn| turn.p99_ms)),
+    );
+    Figure {
+        name: format!("entries a second in a ledger of {} of them", named(sizes)),
+        value: format!(
+            "{} /s\n    answered within p50 {p50} ms\n                    p99 {p99} ms",
+            compared(sizes, |size| size.spread(|turn| turn.per_second))
+        ),
+        promise: Some(FLAT),
+        method: format!(
+            "the middle of {} looks at each size, all sizes in turn (least to most); 100,000 statements by {} agents and a technician about \
+             {} devices, sealed in batches while the clock is stopped: {}; as fast as the ledger takes them, the block of each fdatasynced before it \
+             is answered; executing is on one thread, proving, logging and applying follow one another on another, a third one writes the index",
+            options.turns,
+            options.agents,
+            options.devices,
+            lives(options.orders)
+        ),
+        baseline: Some(format!(
+            "P-256 seals verified by all cores, nothing else, behind each batch: {} /s; the ledger takes so many for 100 of them: {}",
+            compared(sizes, |size| size.spread(|turn| turn.baseline_verifications_per_second)),
+            compared(sizes, |size| size.spread(|turn| turn.ratio_to_baseline() * 100.0)),
+        )),
+    }
+}
+
+const fn lives(orders: Orders) -> &'static str {
+    match orders {
+        Orders::Ended => {
+            "orders are opened, accepted, done, and confirmed and paid, four entries each, some 15,000 of them under way"
+        }
+        Orders::Open => "each opens an order that stays open, the most that a ledger can grow by",
+    }
+}
+
+fn receipted(sizes: &[Turns]) -> Figure {
+    Figure {
+        name: format!("entries a second with a signed receipt each, in a ledger of {} of them", named(sizes)),
+        value: format!("{} /s", compared(sizes, |size| size.spread(|turn| turn.receipted_per_second))),
+        promise: Some(FLAT),
+        method: "the same looks; 50,000 statements, each with the receipt that whoever submits it gets".into(),
+        baseline: None,
+    }
+}
+
+fn paced(sizes: &[Turns], options: &BenchOptions) -> Figure {
+    let paces = sizes.iter().flat_map(|size| &size.turns).map(|turn| turn.paced.len()).max().unwrap_or(0);
+    let lines = (0..paces).flat_map(|pace| {
+        let line = |what: &str, of: fn(&Paced) -> f64| {
+            format!("\n    {what:>6} {}", compared(sizes, |size| size.paced(pace, of)))
+        };
+        [
+            line("at /s", |paced| paced.per_second),
+            line("p50 ms", |paced| paced.p50_ms),
+            line("p99 ms", |paced| paced.p99_ms),
+        ]
+    });
+    Figure {
+        name: format!("submit → final receipt at steady paces, in a ledger of {} entries", named(sizes)),
+        value: lines.collect(),
+        promise: Some(FLAT),
+        method: format!(
+            "the same looks; when the disk has what was filled in, at 10 %, 50 % and 90 % of the middle of what the ledger took with receipts so far, for \
+             {} s at the last and longer at the others; from when a statement was due to when its signed receipt was there, its block \
+             fdatasynced",
+            options.paced_seconds
+        ),
+        baseline: None,
+    }
+}
+
+fn growing(report: &ScaleReport, last: &ScalePart) -> Figure {
     let looks = report.parts.iter().map(|part| {
         let phases = &part.phases;
         format!(
@@ -115,91 +207,10 @@ fn throughput(report: &ScaleReport, (first, last): (&ScalePart, &ScalePart), opt
         )
     });
     Figure {
-        name: format!("entries a second while a ledger grows to {} of them", last.entries),
-        value: format!(
-            "{:.0}/s up to {} entries, {:.0}/s up to {} ({:+.0} %){}",
-            first.per_second,
-            first.entries,
-            last.per_second,
-            last.entries,
-            change(first.per_second, last.per_second),
-            looks.collect::<String>()
-        ),
-        promise: Some("flat within 20 % from 10,000 to 10 million entries"),
-        method: format!(
-            "statements by {} agents and a technician about {} devices, sealed in batches while the clock is stopped: {}; the block of each \
-             is fdatasynced before it is answered; a look counts from the one before, those up to 110,000, 1 and 10 million over 100,000; \
-             executing is on one thread, proving, logging and applying follow one another on another, a third one writes the index",
-            options.agents,
-            options.devices,
-            lives(options.orders)
-        ),
-        baseline: against_verifications(first, last),
-    }
-}
-
-const fn lives(orders: Orders) -> &'static str {
-    match orders {
-        Orders::Ended => {
-            "orders are opened, accepted, done, and confirmed and paid, four entries each, some 15,000 of them under way"
-        }
-        Orders::Open => "each opens an order that stays open, the most that a ledger can grow by",
-    }
-}
-
-/// What the machine did for others meanwhile is in both: the ratio tells a ledger that got slower from a machine that did.
-fn against_verifications(first: &ScalePart, last: &ScalePart) -> Option<String> {
-    let (before, after) = (first.ratio_to_baseline()?, last.ratio_to_baseline()?);
-    let verified = |part: &ScalePart| part.baseline_verifications_per_second.unwrap_or(0.0);
-    Some(format!(
-        "P-256 seals verified by all cores, nothing else, behind each batch of those looks: {:.0} and {:.0}/s; {before:.3} and {after:.3} of it ({:+.0} %)",
-        verified(first),
-        verified(last),
-        change(before, after)
-    ))
-}
-
-fn waiting(first: &ScalePart, last: &ScalePart) -> Figure {
-    Figure {
-        name: "submit → durable while it grows, at full load".into(),
-        value: format!(
-            "p50 {:.0} ms, p99 {:.0} ms up to {} entries; p50 {:.0} ms ({:+.0} %), p99 {:.0} ms ({:+.0} %) up to {}",
-            first.p50_ms,
-            first.p99_ms,
-            first.entries,
-            last.p50_ms,
-            change(first.p50_ms, last.p50_ms),
-            last.p99_ms,
-            change(first.p99_ms, last.p99_ms),
-            last.entries
-        ),
-        promise: Some("flat within 20 % from 10,000 to 10 million entries"),
-        method: "the same run; as fast as the ledger takes them".into(),
-        baseline: None,
-    }
-}
-
-fn paced(report: &ScaleReport, options: &BenchOptions) -> Figure {
-    let marks = report.parts.iter().filter(|part| !part.paced.is_empty());
-    let looks = marks.map(|part| {
-        let at = |paced: &Paced| {
-            let Paced { per_second, p50_ms, p99_ms, longest_ms, .. } = paced;
-            format!("at {per_second:.0}/s p50 {p50_ms:.1}, p99 {p99_ms:.1}, the longest {longest_ms:.0} ms")
-        };
-        let receipted = part.receipted_per_second.unwrap_or(0.0);
-        let paced: Vec<_> = part.paced.iter().map(at).collect();
-        format!("\n    {:>10} entries: {receipted:.0}/s with a receipt each; {}", part.entries, paced.join("; "))
-    });
-    Figure {
-        name: "submit → final receipt while it grows, at steady paces".into(),
+        name: format!("a ledger grows to {} entries", last.entries),
         value: looks.collect(),
-        promise: Some("flat within 20 % from 10,000 to 10 million entries"),
-        method: format!(
-            "the same run: behind these looks, and when the disk has what was filled in, at 10 %, 50 % and 90 % of what the ledger takes \
-             there with receipts, for {} s at the last and longer at the others; from when a statement was due to when its signed receipt \
-             was there, its block fdatasynced",
-            options.paced_seconds
-        ),
+        promise: None,
+        method: "as fast as it takes them; a look counts from the one before. How fast the machine was changes meanwhile: what is promised is compared in turns".into(),
         baseline: None,
     }
 }

@@ -1,6 +1,5 @@
 //! One look at a ledger that grows, and the counters it is made of.
 
-use super::super::Paced;
 use super::super::numbers::{cpu_seconds, percentile, thread_cpu_seconds, written_bytes};
 use crate::engine::Engine;
 use crate::order::Phases;
@@ -36,13 +35,6 @@ pub struct ScalePart {
     pub disk_bytes: u64,
     /// Memory of the process by now.
     pub memory: Memory,
-    /// Statements a second there, each with its receipt; where looks are compared.
-    pub receipted_per_second: Option<f64>,
-    /// How long clients wait there for their receipts at 10 %, 50 % and 90 % of that; where looks are compared.
-    pub paced: Vec<Paced>,
-    /// Seals verified a second on all cores, nothing else, behind each batch; where looks are compared. What else the machine has to do
-    /// shows in both.
-    pub baseline_verifications_per_second: Option<f64>,
     /// Closed and opened again there.
     pub opening: Option<Opening>,
 }
@@ -129,9 +121,34 @@ impl Counters {
     }
 }
 
+/// A piece of the filling.
+#[derive(Debug, Default)]
+pub struct Filled {
+    pub counters: Counters,
+    /// Milliseconds from submission to answer.
+    pub waits: Vec<f64>,
+}
+
+impl Filled {
+    /// Statements a second.
+    pub fn per_second(&self) -> f64 {
+        self.waits.len() as f64 / self.counters.seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// Milliseconds within which this share of them was answered.
+    pub fn percentile(&self, share: f64) -> f64 {
+        percentile(&self.waits, share)
+    }
+
+    /// Seals of the baseline a second.
+    pub fn baseline(&self) -> f64 {
+        self.counters.verified / self.counters.verifying.max(f64::MIN_POSITIVE)
+    }
+}
+
 impl ScalePart {
-    /// `waits`: milliseconds from submission to answer.
-    pub fn new(engine: &Engine, counters: &Counters, waits: &[f64]) -> Self {
+    pub(super) fn new(engine: &Engine, filled: &Filled) -> Self {
+        let Filled { counters, waits } = filled;
         let count = waits.len().max(1) as f64;
         let micros = |seconds: f64| seconds * 1e6 / count;
         let Phases { execute, prove, log, index } = counters.phases;
@@ -139,9 +156,9 @@ impl ScalePart {
         Self {
             entries: engine.store().head().map_or(0, |head| head.checkpoint.size),
             statements: waits.len() as u64,
-            per_second: waits.len() as f64 / counters.seconds.max(f64::MIN_POSITIVE),
-            p50_ms: percentile(waits, 0.50),
-            p99_ms: percentile(waits, 0.99),
+            per_second: filled.per_second(),
+            p50_ms: filled.percentile(0.50),
+            p99_ms: filled.percentile(0.99),
             cpu_us_per_statement: micros(counters.cpu),
             order_us_per_statement: micros(counters.order),
             keep_us_per_statement: micros(counters.keep),
@@ -155,18 +172,8 @@ impl ScalePart {
             written_per_statement: counters.written / count,
             disk_bytes: folder.and_then(|folder| crate::store::folder_disk_bytes(folder).ok()).unwrap_or(0),
             memory: Memory::now(),
-            receipted_per_second: None,
-            paced: Vec::new(),
-            baseline_verifications_per_second: (counters.verifying > 0.0)
-                .then(|| counters.verified / counters.verifying),
             opening: None,
         }
-    }
-
-    /// Statements to each seal that all cores verify meanwhile; where looks are compared.
-    #[must_use]
-    pub fn ratio_to_baseline(&self) -> Option<f64> {
-        self.baseline_verifications_per_second.map(|baseline| self.per_second / baseline)
     }
 }
 

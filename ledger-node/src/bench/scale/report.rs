@@ -1,6 +1,8 @@
 //! What came out, and as a table.
 
 use super::look::{Memory, Opening, ScalePart};
+use super::turns::{Spread, Turn, Turns};
+use crate::bench::Paced;
 use serde::Serialize;
 use std::fmt;
 
@@ -13,6 +15,8 @@ pub struct ScaleReport {
     pub folder: Vec<(String, String, u64)>,
     /// Memory of the process behind the last opening. What was freed when the engine before closed may still be in it.
     pub open_memory: Memory,
+    /// Ledgers of each size of which something is promised, and of the last one, in turns.
+    pub sizes: Vec<Turns>,
 }
 
 /// Bytes in millions.
@@ -39,20 +43,41 @@ impl fmt::Display for ScalePart {
         write!(f, "{:>7.1} {:>7.1} | {:>10.1} ", phases.log, phases.index, written_per_statement / 1e3)?;
         let Memory { resident, anonymous } = self.memory;
         write!(f, "{:>8.0} {:>8.1} {:>8.1}", mb(self.disk_bytes), mb(resident), mb(anonymous))?;
-        if let (Some(baseline), Some(ratio)) = (self.baseline_verifications_per_second, self.ratio_to_baseline()) {
-            write!(
-                f,
-                "\n             {ratio:.3} × the {baseline:.0} seals/s that all cores verify when they do nothing else, behind each batch"
-            )?;
-        }
-        if let Some(receipted) = self.receipted_per_second {
-            write!(f, "\n             {receipted:.0}/s with a receipt each")?;
-        }
-        for paced in &self.paced {
-            write!(f, "\n             {paced}")?;
-        }
         if let Some(Opening { close_seconds, open_seconds }) = self.opening {
             write!(f, "\n             closed in {close_seconds:.2} s, open again in {open_seconds:.2} s")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { per_second, p50_ms, p99_ms, receipted_per_second, .. } = self;
+        write!(f, "{per_second:.0}/s ({:.3} × the seals/s between them), ", self.ratio_to_baseline())?;
+        write!(f, "p50 {p50_ms:.0} ms, p99 {p99_ms:.0} ms; {receipted_per_second:.0}/s with a receipt each")?;
+        self.paced.iter().try_for_each(|paced| write!(f, "\n             {paced}"))
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { least, middle, most } = self;
+        let digits = if *middle < 100.0 { 1 } else { 0 };
+        write!(f, "{middle:.digits$} ({least:.digits$} to {most:.digits$})")
+    }
+}
+
+impl fmt::Display for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} entries, the middle of {} looks (least to most): ", self.entries, self.turns.len())?;
+        let per_second = self.spread(|turn| turn.per_second);
+        let receipted = self.spread(|turn| turn.receipted_per_second);
+        let (p50, p99) = (self.spread(|turn| turn.p50_ms), self.spread(|turn| turn.p99_ms));
+        write!(f, "{per_second}/s, p50 {p50} ms, p99 {p99} ms; {receipted}/s with a receipt each")?;
+        for pace in 0..self.turns.first().map_or(0, |turn| turn.paced.len()) {
+            let of = |what: fn(&Paced) -> f64| self.paced(pace, what);
+            let (p50, p99) = (of(|paced| paced.p50_ms), of(|paced| paced.p99_ms));
+            write!(f, "\n             at {}/s p50 {p50} ms, p99 {p99} ms", of(|paced| paced.per_second))?;
         }
         Ok(())
     }
@@ -70,6 +95,7 @@ impl fmt::Display for ScaleReport {
             writeln!(f, "{:>10.1} MB  {place}: {what}", mb(*bytes))?;
         }
         let sum: u64 = self.folder.iter().map(|part| part.2).sum();
-        write!(f, "{:>10.1} MB  together", mb(sum))
+        write!(f, "{:>10.1} MB  together", mb(sum))?;
+        self.sizes.iter().try_for_each(|size| write!(f, "\n{size}"))
     }
 }
