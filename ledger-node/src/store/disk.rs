@@ -2,8 +2,11 @@
 
 use super::IndexFault;
 use redb::StorageBackend;
+use rustix::fs::Advice;
+use rustix::io::ReadWriteFlags;
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -206,6 +209,25 @@ impl TreeFile {
         })
     }
 
+    /// [`read`](Self::read) where the system has it all in memory; where it has not, or cannot say, begins to bring it there, does not wait
+    /// for it and gives `false`.
+    pub fn read_at_hand(&self, offset: u64, into: &mut [u8]) -> Result<bool, IndexFault> {
+        let Bytes::File(file) = &self.bytes else { return self.read(offset, into).map(|()| true) };
+        let (length, mut bytes) = (into.len(), [io::IoSliceMut::new(into)]);
+        if rustix::io::preadv2(file, &mut bytes, offset, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == length) {
+            return Ok(true);
+        }
+        self.advise(offset, length as u64);
+        Ok(false)
+    }
+
+    /// Has the system begin to bring these bytes into memory, where it cares. What is wrong is found by whoever reads them.
+    pub fn advise(&self, offset: u64, length: u64) {
+        if let Bytes::File(file) = &self.bytes {
+            let _ = rustix::fs::fadvise(file, offset, NonZero::new(length), Advice::WillNeed);
+        }
+    }
+
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), IndexFault> {
         let written = self.named(match &self.bytes {
             Bytes::File(file) => file.write_all_at(bytes, offset),
@@ -256,5 +278,24 @@ impl TreeFile {
 
     fn named<T>(&self, done: io::Result<T>) -> Result<T, IndexFault> {
         done.map_err(|source| IndexFault::File { file: self.name.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the system has is the only thing that can be said for sure: the rest depends on it.
+    #[test]
+    fn what_is_at_hand_is_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = IndexDisk::File(folder.path().join("state.redb")).tree_file("state.pages").unwrap();
+        file.write(0, &[7; 10_000]).unwrap();
+        file.write(5_000, &[8; 10]).unwrap();
+        let mut read = [0; 20];
+        let is_at_hand = file.read_at_hand(4_995, &mut read).unwrap();
+        assert!(!is_at_hand || read == [[7; 5], [8; 5], [8; 5], [7; 5]].concat()[..]);
+        assert!(!file.read_at_hand(9_990, &mut read).unwrap(), "not all of it is there, nor ever will be");
+        file.read(9_990, &mut read).unwrap_err();
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! - *Pages of the state tree* are only added: synced whenever some megabytes are, nothing is written twice.
 //! - *The index* is written over and over: synced now and then, a page that changes all the time is written as often. So not more often than
-//!   twice a second, and not for a few entries.
+//!   ten times a second, and not for a few entries.
 
 use super::IndexFault;
 use super::disk::TreeFile;
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 /// Bytes of pages of the state tree that are worth a sync: some hundredths of a second of a slow disk.
 const PAGE_BYTES: u64 = 4 << 20;
 /// Entries that are worth a sync of the index.
-const ENTRIES: u64 = 500;
+const ENTRIES: u64 = 100;
 /// From one sync of the index to the next, at least.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The files, and what is not synced.
 pub struct Trickle {

@@ -12,6 +12,7 @@
 //! 3. top written and synced: it counts from here on. Half written: its checksum says so, and the other one counts
 //! 4. the index may forget what was changed up to here; the pieces of the other top are free
 
+use super::chunks::Chunks;
 use super::pages::Extent;
 use crate::store::IndexFault;
 use crate::store::disk::{IndexDisk, TreeFile};
@@ -23,6 +24,8 @@ const MAGIC: &[u8; 8] = b"TALLYTOP";
 const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 32;
 const PAGE_BYTES: usize = 40;
+/// Bytes of a top that are written at a time.
+const PIECE_BYTES: usize = 1 << 20;
 const TOPS: [&str; 2] = ["state.top.0", "state.top.1"];
 const PAGES: &str = "state.pages";
 
@@ -125,37 +128,21 @@ impl Found {
     }
 }
 
-/// The bytes of a top.
-fn encode(height: u64, leaves: u64, extents: &[Extent], roots: &[Hash]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + roots.len() * PAGE_BYTES + 4);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&u32::try_from(roots.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend_from_slice(&height.to_le_bytes());
-    bytes.extend_from_slice(&leaves.to_le_bytes());
-    for (extent, root) in extents.iter().zip(roots) {
-        bytes.extend_from_slice(&extent.at.to_le_bytes());
-        bytes.extend_from_slice(&extent.units.to_le_bytes());
-        bytes.extend_from_slice(root);
-    }
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes
-}
-
 /// A top on its way to the disk, with the pages it speaks of.
 #[derive(Debug)]
 pub struct Commit {
     disk: Arc<Disk>,
     number: u64,
     height: u64,
-    bytes: Vec<u8>,
+    leaves: u64,
+    extents: Chunks<Extent>,
+    roots: Chunks<Hash>,
 }
 
 impl Commit {
-    pub(super) fn new(disk: Arc<Disk>, height: u64, leaves: u64, extents: &[Extent], roots: &[Hash]) -> Self {
+    pub(super) fn new(disk: Arc<Disk>, height: u64, leaves: u64, extents: Chunks<Extent>, roots: Chunks<Hash>) -> Self {
         let number = disk.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        Self { disk, number, height, bytes: encode(height, leaves, extents, roots) }
+        Self { disk, number, height, leaves, extents, roots }
     }
 
     pub(super) const fn number(&self) -> u64 {
@@ -167,15 +154,44 @@ impl Commit {
     /// # Errors
     /// [`IndexFault`]; the top before still counts.
     pub fn write(self) -> Result<u64, IndexFault> {
-        let Self { disk, number, height, bytes } = self;
+        let disk = &self.disk;
         disk.pages.sync()?;
         let next = 1 - disk.counts.load(Ordering::SeqCst);
-        let file = &disk.tops[usize::from(next == 1)];
-        file.set_len(bytes.len() as u64)?;
-        file.write(0, &bytes)?;
-        file.sync()?;
+        self.write_to(&disk.tops[usize::from(next == 1)])?;
         disk.counts.store(next, Ordering::SeqCst);
-        disk.durable.store(number, Ordering::SeqCst);
-        Ok(height)
+        disk.durable.store(self.number, Ordering::SeqCst);
+        Ok(self.height)
+    }
+
+    /// Writes and syncs the top. A little at a time: the log's sync, for which answers wait, would wait behind all of it.
+    fn write_to(&self, file: &TreeFile) -> Result<(), IndexFault> {
+        file.set_len((HEAD_BYTES + self.roots.len() * PAGE_BYTES + 4) as u64)?;
+        let (mut bytes, mut crc, mut at) = (self.head(), 0, 0);
+        for (extent, root) in self.extents.iter().zip(self.roots.iter()) {
+            if bytes.len() >= PIECE_BYTES {
+                crc = crc32c::crc32c_append(crc, &bytes);
+                file.write(at, &bytes)?;
+                file.sync()?;
+                at += bytes.len() as u64;
+                bytes.clear();
+            }
+            bytes.extend_from_slice(&extent.at.to_le_bytes());
+            bytes.extend_from_slice(&extent.units.to_le_bytes());
+            bytes.extend_from_slice(root);
+        }
+        let crc = crc32c::crc32c_append(crc, &bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        file.write(at, &bytes)?;
+        file.sync()
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(PIECE_BYTES + PAGE_BYTES);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(self.roots.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(&self.height.to_le_bytes());
+        bytes.extend_from_slice(&self.leaves.to_le_bytes());
+        bytes
     }
 }

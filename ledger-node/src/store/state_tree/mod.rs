@@ -8,6 +8,7 @@
 //! **Who writes.** The keeping thread, before a block is logged: a page that leaves the cache goes behind the one before, in a free part of
 //! the file ([`pages`]). What the file says counts only together with a top ([`commit`]).
 
+mod chunks;
 mod commit;
 mod pages;
 mod segments;
@@ -19,7 +20,7 @@ pub use commit::Commit;
 use super::IndexFault;
 use super::disk::{IndexDisk, TreeFile};
 use commit::{Disk, Found};
-use pages::Pages;
+use pages::{Pages, Wait};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tally_evidence::{EMPTY_STATE, Hash, KeyScheme, StateChange, StatePage, StateProof, state_changes};
@@ -89,8 +90,8 @@ impl StateTree {
     pub fn open(disk: &IndexDisk, scheme: KeyScheme, height: u64) -> Result<Option<(Self, u64)>, IndexFault> {
         let disk = Arc::new(Disk::open(disk)?);
         let Some(Found { height, leaves, extents, roots }) = disk.newest(height)? else { return Ok(None) };
-        let Some(pages) = Pages::open(Arc::clone(disk.pages()), extents)? else { return Ok(None) };
-        let tree = Self { top: Top::new(scheme, roots), pages, ..Self::with(disk, scheme, leaves) };
+        let Some(pages) = Pages::open(Arc::clone(disk.pages()), &extents)? else { return Ok(None) };
+        let tree = Self { top: Top::new(scheme, &roots), pages, ..Self::with(disk, scheme, leaves) };
         Ok(Some((tree, height)))
     }
 
@@ -107,7 +108,7 @@ impl StateTree {
     fn with(disk: Arc<Disk>, scheme: KeyScheme, leaves: u64) -> Self {
         let mut pages = Pages::empty(Arc::clone(disk.pages()));
         pages.push();
-        let (top, cache) = (Top::new(scheme, vec![EMPTY_STATE]), Cache::default());
+        let (top, cache) = (Top::new(scheme, &[EMPTY_STATE]), Cache::default());
         Self { scheme, disk, top, pages, cache, memory: Memory::default(), leaves, changes: 0, leaving: None }
     }
 
@@ -197,7 +198,7 @@ impl StateTree {
             Some(content) => content.way(self.scheme, &key),
             None => {
                 let mut content = StatePage::default();
-                self.reader().read(way.page, &mut content, &mut Vec::new())?;
+                self.reader().read(way.page, &mut content, &mut Vec::new(), Wait::Disk)?;
                 content.way(self.scheme, &key)
             }
         };
@@ -222,9 +223,9 @@ impl StateTree {
             return Ok(content);
         }
         let (mut content, mut bytes) = (self.memory.page(), std::mem::take(&mut self.memory.bytes));
-        let read = self.reader().read(page, &mut content, &mut bytes);
+        let read = self.reader().read(page, &mut content, &mut bytes, Wait::Disk);
         self.memory.bytes = bytes;
-        read.map(|()| content)
+        read.map(|_| content)
     }
 
     fn put(&mut self, page: u32, content: StatePage) {
@@ -248,6 +249,7 @@ impl StateTree {
         while let Some((page, content, is_changed)) = self.cache.pop_above(bytes) {
             if is_changed {
                 self.pages.write(page, &content, &mut self.memory.bytes)?;
+                self.pages.tidy()?;
             }
             self.memory.give(content);
         }
@@ -279,7 +281,13 @@ impl StateTree {
         let (pages, bytes) = (&mut self.pages, &mut self.memory.bytes);
         self.cache.each_changed(|page, content| pages.write(page, content, bytes))?;
         let leaving = self.pages.seal()?;
-        let commit = Commit::new(Arc::clone(&self.disk), height, self.leaves, self.pages.extents(), self.top.pages());
+        let commit = Commit::new(
+            Arc::clone(&self.disk),
+            height,
+            self.leaves,
+            self.pages.extents().clone(),
+            self.top.pages().clone(),
+        );
         self.leaving = Some((commit.number(), leaving));
         self.changes = 0;
         Ok(commit)

@@ -8,7 +8,8 @@
 //!
 //! **Places.** A page that changes goes behind the one before into the open segment ([`segments`](super::segments)), which is in memory and
 //! is written at once when it is full, or when a top is made: the pages that change are anywhere, and written one by one each would
-//! cost the system a piece of two of its pages. What is left in segments of which much has changed is moved together.
+//! cost the system a piece of two of its pages. What is left in segments of which much has changed is moved together, a little with each page
+//! that is written: such a segment has mostly not been read for long, and the system has to read it from the disk.
 //!
 //! **Two streams.** Pages of even and of odd number fill segments of their own. The parity is the first bit of a page's keys, which in the
 //! grouped scheme tells keys of no group from those of groups. The former change at random for ever, the latter hardly once their agreements
@@ -16,9 +17,11 @@
 //!
 //! **Who writes.** The keeping thread. A segment is written again when no page is in it and no top that could be read after a crash knows it.
 
+use super::chunks::Chunks;
 use super::segments::{SEGMENT_UNITS, STREAMS, Segments};
 use crate::store::IndexFault;
 use crate::store::disk::TreeFile;
+use std::ops::Range;
 use std::sync::Arc;
 use tally_evidence::StatePage;
 
@@ -26,8 +29,14 @@ use tally_evidence::StatePage;
 pub const UNIT_BYTES: usize = 256;
 const HEAD_BYTES: usize = 12;
 const SEGMENT_BYTES: usize = SEGMENT_UNITS as usize * UNIT_BYTES;
-/// Segments emptied for one that was filled, at most: bounds how long a block waits.
-const EMPTIED_MAX: usize = 4;
+/// Pieces of sparse segments looked through for each that was written, at most: bounds how long a block waits.
+const EMPTIED_MAX: u32 = 4;
+/// Pieces looked through in a step: 64 KiB. In tests a page is a large part of a segment.
+const STEP_UNITS: u32 = if cfg!(test) { SEGMENT_UNITS / 4 } else { SEGMENT_UNITS / 16 };
+/// Steps for a page that was written, at most: some ten times as much as is due for one.
+const STEPS_MAX: u32 = if cfg!(test) { 8 } else { 2 };
+/// So far behind, a segment that has to be read from the disk is waited for.
+const BEHIND_MAX: u32 = 2 * SEGMENT_UNITS;
 
 /// Pieces of a page: the first one, and how many. None where a page has no leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,18 +45,38 @@ pub struct Extent {
     pub units: u32,
 }
 
+/// Whether a page is waited for that the system has to read from the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// It is.
+    Disk,
+    /// It is not: only begun to be read.
+    AtHand,
+}
+
 /// The file, and whose its pieces are.
 #[derive(Debug)]
 pub struct Pages {
     file: Arc<TreeFile>,
     /// Of each page.
-    extents: Vec<Extent>,
+    extents: Chunks<Extent>,
     segments: Segments,
     /// Of each stream.
     open: [Option<Open>; STREAMS],
-    /// Memory for the next open segment of each stream, and for one that is emptied.
+    /// Memory for the next open segment of each stream.
     spare: [Vec<u8>; STREAMS],
-    emptied: Vec<u8>,
+    emptying: Emptying,
+}
+
+/// A sparse segment whose pages are being moved, a little whenever a page is written.
+#[derive(Debug, Default)]
+struct Emptying {
+    /// The next piece to look at, and the one behind the segment's last.
+    pieces: Range<u32>,
+    /// Pieces that may be looked through by now.
+    due: u32,
+    /// Memory for a [step](STEP_UNITS).
+    bytes: Vec<u8>,
 }
 
 /// The segment that is being filled.
@@ -67,7 +96,7 @@ impl Open {
 
 impl Pages {
     /// The pages of a file as a top has them; `None` when it names pieces twice, or the file has not all of them.
-    pub fn open(file: Arc<TreeFile>, extents: Vec<Extent>) -> Result<Option<Self>, IndexFault> {
+    pub fn open(file: Arc<TreeFile>, extents: &[Extent]) -> Result<Option<Self>, IndexFault> {
         let mut taken: Vec<Extent> = extents.iter().filter(|extent| extent.units > 0).copied().collect();
         taken.sort_unstable_by_key(|extent| extent.at);
         let mut end = 0;
@@ -79,23 +108,23 @@ impl Pages {
         if file.len()? < offset(end) {
             return Ok(None);
         }
-        let segments = Segments::of(&extents);
-        Ok(Some(Self { extents, segments, ..Self::empty(file) }))
+        let segments = Segments::of(extents);
+        Ok(Some(Self { extents: extents.into(), segments, ..Self::empty(file) }))
     }
 
     /// No pages yet.
     pub fn empty(file: Arc<TreeFile>) -> Self {
         Self {
             file,
-            extents: Vec::new(),
+            extents: Chunks::from(&[][..]),
             segments: Segments::default(),
             open: Default::default(),
             spare: Default::default(),
-            emptied: Vec::new(),
+            emptying: Emptying::default(),
         }
     }
 
-    pub fn extents(&self) -> &[Extent] {
+    pub const fn extents(&self) -> &Chunks<Extent> {
         &self.extents
     }
 
@@ -114,19 +143,28 @@ impl Pages {
         self.extents.push(Extent::default());
     }
 
-    /// Reads a page into the memory of `content`, through that of `bytes`.
-    pub fn read(&self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
+    /// Reads a page into the memory of `content`, through that of `bytes`. Of what is not [`AtHand`](Wait::AtHand) it gives `false`.
+    pub fn read(
+        &self,
+        page: u32,
+        content: &mut StatePage,
+        bytes: &mut Vec<u8>,
+        wait: Wait,
+    ) -> Result<bool, IndexFault> {
         let extent = self.extents[page as usize];
         if extent.units == 0 {
             content.clear();
-            return Ok(());
+            return Ok(true);
         }
         if let Some(found) = self.open[stream(page)].as_ref().and_then(|open| open.get(extent)) {
-            return self.decode(page, content, found);
+            return self.decode(page, content, found).map(|()| true);
         }
         bytes.resize(extent.units as usize * UNIT_BYTES, 0);
-        self.file.read(offset(extent.at), bytes)?;
-        self.decode(page, content, bytes)
+        let is_read = self.read_at(extent.at, bytes, wait)?;
+        if is_read {
+            self.decode(page, content, bytes)?;
+        }
+        Ok(is_read)
     }
 
     fn decode(&self, page: u32, content: &mut StatePage, bytes: &[u8]) -> Result<(), IndexFault> {
@@ -137,7 +175,7 @@ impl Pages {
         if checksum(&head[..8], body) == crc && content.decode_from(body) { Ok(()) } else { Err(damaged()) }
     }
 
-    /// Writes a page through the memory of `bytes`.
+    /// Writes a page through the memory of `bytes`. What is left of segments by it is for [`tidy`](Self::tidy).
     pub fn write(&mut self, page: u32, content: &StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
         bytes.clear();
         bytes.resize(HEAD_BYTES, 0);
@@ -149,21 +187,15 @@ impl Pages {
         bytes[8..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
         let units = if length == 0 { 0 } else { bytes.len().div_ceil(UNIT_BYTES) };
         bytes.resize(units * UNIT_BYTES, 0);
-        if self.append(page, bytes)? {
-            for _ in 0..EMPTIED_MAX {
-                let Some(segment) = self.segments.sparse() else { break };
-                self.empty_segment(segment)?;
-            }
-        }
-        Ok(())
+        self.emptying.due = pieces(bytes).saturating_mul(EMPTIED_MAX).saturating_add(self.emptying.due).min(BEHIND_MAX);
+        self.append(page, bytes)
     }
 
-    /// Puts the pieces of a page behind the last one; whether a segment became full by it.
-    fn append(&mut self, page: u32, bytes: &[u8]) -> Result<bool, IndexFault> {
+    /// Puts the pieces of a page behind the last one.
+    fn append(&mut self, page: u32, bytes: &[u8]) -> Result<(), IndexFault> {
         let (units, stream) = (pieces(bytes), stream(page));
         let is_over = |open: &Open| open.bytes.len() + bytes.len() > SEGMENT_BYTES;
-        let is_full = self.open[stream].as_ref().is_some_and(is_over);
-        if is_full {
+        if self.open[stream].as_ref().is_some_and(is_over) {
             self.close(stream)?;
         }
         let extent = match units {
@@ -184,7 +216,7 @@ impl Pages {
         self.segments.enter(extent);
         let old = std::mem::replace(&mut self.extents[page as usize], extent);
         self.segments.leave(old);
-        Ok(is_full)
+        Ok(())
     }
 
     fn opened(&mut self, stream: usize) -> Result<&mut Open, IndexFault> {
@@ -210,32 +242,80 @@ impl Pages {
         Ok(())
     }
 
-    /// Moves the pages that begin in a segment behind the last one. They are not looked into: what is damaged stays so, and is found when
-    /// it is read.
-    fn empty_segment(&mut self, number: u32) -> Result<(), IndexFault> {
-        let from = offset(number * SEGMENT_UNITS);
-        let length = self.file.len()?.saturating_sub(from).min(SEGMENT_BYTES as u64);
-        let mut bytes = std::mem::take(&mut self.emptied);
+    /// Moves pages of sparse segments together, as far as that is due by what was written, but little at a time.
+    pub fn tidy(&mut self) -> Result<(), IndexFault> {
+        for _ in 0..STEPS_MAX {
+            if self.emptying.due < STEP_UNITS {
+                return Ok(());
+            }
+            if self.emptying.pieces.is_empty() && !self.begin_emptying() {
+                self.emptying.due = 0;
+                return Ok(());
+            }
+            let wait = if self.emptying.due < BEHIND_MAX { Wait::AtHand } else { Wait::Disk };
+            if !self.empty_step(wait)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The sparsest segment is next; the system begins to bring it into memory.
+    fn begin_emptying(&mut self) -> bool {
+        let Some(number) = self.segments.begin_emptying() else { return false };
+        let first = number * SEGMENT_UNITS;
+        self.emptying.pieces = first..first + SEGMENT_UNITS;
+        self.file.advise(offset(first), SEGMENT_BYTES as u64);
+        true
+    }
+
+    /// Moves the pages that begin in the next pieces of the segment behind the last one. They are not looked into: what is damaged stays
+    /// so, and is found when it is read. Of what is not [`AtHand`](Wait::AtHand) it gives `false`.
+    fn empty_step(&mut self, wait: Wait) -> Result<bool, IndexFault> {
+        let Range { start, end } = self.emptying.pieces;
+        let behind = end.min(start + STEP_UNITS);
+        let mut bytes = std::mem::take(&mut self.emptying.bytes);
+        // The file ends where its last page does.
+        let length = self.file.len()?.saturating_sub(offset(start)).min(offset(behind - start));
         bytes.resize(usize::try_from(length).unwrap_or(0), 0);
-        self.file.read(from, &mut bytes)?;
-        for (at, head) in (number * SEGMENT_UNITS..).zip(bytes.chunks_exact(UNIT_BYTES)) {
+        let is_read = self.read_at(start, &mut bytes, wait)?;
+        if is_read {
+            self.move_pages(start, &bytes)?;
+            self.emptying.pieces.start = behind;
+            self.emptying.due = self.emptying.due.saturating_sub(STEP_UNITS);
+            if behind == end {
+                self.segments.emptied();
+            }
+        }
+        self.emptying.bytes = bytes;
+        Ok(is_read)
+    }
+
+    /// Moves the pages that begin in these pieces.
+    fn move_pages(&mut self, first: u32, bytes: &[u8]) -> Result<(), IndexFault> {
+        for (at, head) in (first..).zip(bytes.chunks_exact(UNIT_BYTES)) {
             let page = head.first_chunk().map_or(u32::MAX, |page| u32::from_le_bytes(*page));
             let extent = self.extents.get(page as usize).filter(|extent| extent.at == at && extent.units > 0);
             let Some(extent) = extent.copied() else { continue };
-            let inside = (at % SEGMENT_UNITS) as usize * UNIT_BYTES;
+            let inside = (at - first) as usize * UNIT_BYTES;
             let length = extent.units as usize * UNIT_BYTES;
             if let Some(piece) = bytes.get(inside..inside + length) {
                 self.append(page, piece)?;
                 continue;
             }
-            // It goes on in the next segment.
+            // It goes on behind them.
             let mut piece = vec![0; length];
             self.file.read(offset(at), &mut piece)?;
             self.append(page, &piece)?;
         }
-        self.segments.emptied(number);
-        self.emptied = bytes;
         Ok(())
+    }
+
+    fn read_at(&self, piece: u32, into: &mut [u8], wait: Wait) -> Result<bool, IndexFault> {
+        match wait {
+            Wait::Disk => self.file.read(offset(piece), into).map(|()| true),
+            Wait::AtHand => self.file.read_at_hand(offset(piece), into),
+        }
     }
 
     /// A top is made of the pages as they are now; what was not written yet is. Gives what may be [`free`](Self::free)d when that top is

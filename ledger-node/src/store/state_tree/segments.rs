@@ -34,6 +34,8 @@ pub struct Segments {
     filled: u64,
     /// Being filled, one of each stream: they are neither freed nor emptied.
     open: [Option<u32>; STREAMS],
+    /// Being emptied: not freed before that is over, for its pieces are still looked through.
+    emptying: Option<u32>,
 }
 
 impl Segments {
@@ -133,8 +135,13 @@ impl Segments {
         }
     }
 
-    /// The segment whose pages should be moved together with others; `None` when too little would come of it.
-    pub fn sparse(&self) -> Option<u32> {
+    /// Gives the segment whose pages should be moved together with others; `None` when too little would come of it. One at a time.
+    pub fn begin_emptying(&mut self) -> Option<u32> {
+        self.emptying = self.sparse();
+        self.emptying
+    }
+
+    fn sparse(&self) -> Option<u32> {
         let wanted = self.live * 3 / 2 / u64::from(SEGMENT_UNITS) + SLACK;
         if self.filled <= wanted {
             return None;
@@ -148,10 +155,12 @@ impl Segments {
         filled.min_by_key(|(_, segment)| segment.live).map(|(number, _)| number)
     }
 
-    /// Everything that begins in it was moved.
-    pub fn emptied(&mut self, number: u32) {
+    /// Everything that begins in the one that is being emptied was moved.
+    pub fn emptied(&mut self) {
+        let Some(number) = self.emptying.take() else { return };
         let segment = &mut self.all[number as usize];
         segment.is_stuck = segment.live > 0;
+        self.free_if_empty(number);
     }
 
     fn cover(&mut self, number: u32) {
@@ -160,8 +169,9 @@ impl Segments {
     }
 
     fn free_if_empty(&mut self, number: u32) {
+        let is_in_use = self.emptying == Some(number) || self.open.contains(&Some(number));
         let segment = &mut self.all[number as usize];
-        if segment.live == 0 && !segment.is_known && !segment.is_free && !self.open.contains(&Some(number)) {
+        if segment.live == 0 && !segment.is_known && !segment.is_free && !is_in_use {
             *segment = Segment { is_free: true, ..Segment::default() };
             self.free.push(number);
         }
@@ -241,8 +251,23 @@ mod tests {
         for number in 0..35 {
             segments.leave(page(number * SEGMENT_UNITS, SEGMENT_UNITS - 1 - number / 8));
         }
-        assert_eq!(segments.sparse(), Some(0), "the emptiest");
-        segments.emptied(0);
-        assert_eq!(segments.sparse(), Some(1), "it cannot be emptied further");
+        assert_eq!(segments.begin_emptying(), Some(0), "the emptiest");
+        segments.emptied();
+        assert_eq!(segments.begin_emptying(), Some(1), "the first cannot be emptied further");
+    }
+
+    #[test]
+    fn a_segment_is_not_free_while_it_is_being_emptied() {
+        let full = |number: u32| page(number * SEGMENT_UNITS, SEGMENT_UNITS);
+        let mut segments = Segments::of(&(0..40).map(full).collect::<Vec<_>>());
+        for number in 0..35 {
+            segments.leave(page(number * SEGMENT_UNITS, SEGMENT_UNITS - 1));
+        }
+        assert_eq!(segments.begin_emptying(), Some(0));
+        segments.free(vec![0]);
+        segments.leave(page(SEGMENT_UNITS - 1, 1));
+        assert_eq!(segments.begin(0), Some(40), "who looks through the first would find what is written into it");
+        segments.emptied();
+        assert_eq!(segments.begin(1), Some(0));
     }
 }

@@ -5,6 +5,7 @@
 //! split by one bit more, their other halves are the pages from `2^d` on (linear hashing). So the tree grows by one page at a
 //! time, the next one always known, and no table says where a key is.
 
+use super::chunks::Chunks;
 use tally_evidence::{EMPTY_STATE, Hash, KeyScheme};
 
 /// The hashes of all pages and of the nodes above them.
@@ -12,7 +13,7 @@ use tally_evidence::{EMPTY_STATE, Hash, KeyScheme};
 pub struct Top {
     scheme: KeyScheme,
     /// Root of each page; [`EMPTY_STATE`] where it has no leaves.
-    pages: Vec<Hash>,
+    pages: Chunks<Hash>,
     /// `above[d][i]` is the node over all keys whose first `d` bits are the number `i`; the last one holds `2^depth`. Not backwards as the pages: so the
     /// two sides of a node are neighbours, and one access to memory brings both.
     above: Vec<Vec<Hash>>,
@@ -34,10 +35,10 @@ pub struct TopWay {
 
 impl Top {
     /// Of pages with these roots.
-    pub fn new(scheme: KeyScheme, pages: Vec<Hash>) -> Self {
+    pub fn new(scheme: KeyScheme, pages: &[Hash]) -> Self {
         let depth = pages.len().max(1).ilog2() as usize;
         let above = (0..=depth).map(|level| vec![EMPTY_STATE; 1 << level]).collect();
-        let mut top = Self { scheme, pages, above };
+        let mut top = Self { scheme, pages: pages.into(), above };
         // Each node once: opening waits for it.
         for level in (0..=top.depth()).rev() {
             for node in 0..1 << level {
@@ -56,7 +57,7 @@ impl Top {
         u32::try_from(self.pages.len()).unwrap_or(u32::MAX)
     }
 
-    pub fn pages(&self) -> &[Hash] {
+    pub const fn pages(&self) -> &Chunks<Hash> {
         &self.pages
     }
 

@@ -1,7 +1,7 @@
 //! Changing many pages: read, merged and hashed on two threads, for in a grown tree that is most of the keeping thread's time.
 
 use super::commit::Disk;
-use super::pages::Pages;
+use super::pages::{Pages, Wait};
 use super::top::Top;
 use crate::store::IndexFault;
 use std::slice::ChunksMut;
@@ -45,11 +45,11 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads a page and sees that it is the one the top knows.
-    pub fn read(self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>) -> Result<(), IndexFault> {
-        let read = self.pages.read(page, content, bytes).and_then(|()| {
-            if content.root(self.scheme).unwrap_or(EMPTY_STATE) == self.top.pages()[page as usize] {
-                return Ok(());
+    /// Reads a page and sees that it is the one the top knows; `false` where it is not and nobody [waits](Wait).
+    pub fn read(self, page: u32, content: &mut StatePage, bytes: &mut Vec<u8>, wait: Wait) -> Result<bool, IndexFault> {
+        let read = self.pages.read(page, content, bytes, wait).and_then(|is_read| {
+            if !is_read || content.root(self.scheme).unwrap_or(EMPTY_STATE) == self.top.pages()[page as usize] {
+                return Ok(is_read);
             }
             Err(self.pages.file().damaged(&format!("page {page} is another one than the tree says")))
         });
@@ -78,17 +78,28 @@ impl Reader<'_> {
         })
     }
 
+    /// Those that have to be read from the disk come last: it reads them all at a time, while the others are worked on.
     fn take_pieces(self, pieces: &Mutex<ChunksMut<'_, Job<'_>>>, desk: &mut Desk) -> Result<(), IndexFault> {
+        let mut late = Vec::new();
         loop {
             let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(piece) = piece else { return Ok(()) };
+            let Some(piece) = piece else { break };
             for job in piece {
-                if !job.is_cached {
-                    self.read(job.page, &mut job.content, &mut desk.bytes)?;
+                if !self.change(job, desk, Wait::AtHand)? {
+                    late.push(job);
                 }
-                job.leaves = job.content.len();
-                job.content.apply(self.scheme, job.changes, &mut desk.scratch);
             }
         }
+        late.into_iter().try_for_each(|job| self.change(job, desk, Wait::Disk).map(drop))
+    }
+
+    /// Makes the changes of a page; `false` where it is not there.
+    fn change(self, job: &mut Job<'_>, desk: &mut Desk, wait: Wait) -> Result<bool, IndexFault> {
+        if !job.is_cached && !self.read(job.page, &mut job.content, &mut desk.bytes, wait)? {
+            return Ok(false);
+        }
+        job.leaves = job.content.len();
+        job.content.apply(self.scheme, job.changes, &mut desk.scratch);
+        Ok(true)
     }
 }
