@@ -248,7 +248,7 @@ impl Pages {
             if self.emptying.due < STEP_UNITS {
                 return Ok(());
             }
-            if self.emptying.pieces.is_empty() && !self.begin_emptying() {
+            if self.emptying.pieces.is_empty() && !self.begin_emptying()? {
                 self.emptying.due = 0;
                 return Ok(());
             }
@@ -261,12 +261,14 @@ impl Pages {
     }
 
     /// The sparsest segment is next; the system begins to bring it into memory.
-    fn begin_emptying(&mut self) -> bool {
-        let Some(number) = self.segments.begin_emptying() else { return false };
+    fn begin_emptying(&mut self) -> Result<bool, IndexFault> {
+        let Some(number) = self.segments.begin_emptying() else { return Ok(false) };
         let first = number * SEGMENT_UNITS;
-        self.emptying.pieces = first..first + SEGMENT_UNITS;
+        // The file ends where its last page does.
+        let end = u32::try_from(self.file.len()? / UNIT_BYTES as u64).unwrap_or(u32::MAX);
+        self.emptying.pieces = first..end.clamp(first, first + SEGMENT_UNITS);
         self.file.advise(offset(first), SEGMENT_BYTES as u64);
-        true
+        Ok(true)
     }
 
     /// Moves the pages that begin in the next pieces of the segment behind the last one. They are not looked into: what is damaged stays
@@ -275,9 +277,7 @@ impl Pages {
         let Range { start, end } = self.emptying.pieces;
         let behind = end.min(start + STEP_UNITS);
         let mut bytes = std::mem::take(&mut self.emptying.bytes);
-        // The file ends where its last page does.
-        let length = self.file.len()?.saturating_sub(offset(start)).min(offset(behind - start));
-        bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+        bytes.resize((behind - start) as usize * UNIT_BYTES, 0);
         let is_read = self.read_at(start, &mut bytes, wait)?;
         if is_read {
             self.move_pages(start, &bytes)?;
