@@ -8,6 +8,7 @@ use super::rows::BlockRow;
 use super::state_tree::Commit;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tally_contracts::Changes;
 use tally_evidence::{Hash, StateChange};
 use tally_model::{AgreementId, Timestamp};
@@ -16,6 +17,13 @@ use tally_model::{AgreementId, Timestamp};
 const BYTES_MAX: usize = 16 << 20;
 /// Blocks that wait: the state is read through each of them.
 const BLOCKS_MAX: usize = 256;
+/// Blocks that are worth a transaction of the file. Each transaction has some work to do whatever is in it, many times what a block of ten entries
+/// has; each block that waits makes reading the state a little longer.
+const ENOUGH_BLOCKS: usize = 8;
+/// Bytes of blocks that are.
+const ENOUGH_BYTES: usize = 1 << 20;
+/// How long fewer wait for more.
+const GATHERING: Duration = Duration::from_millis(20);
 /// What a key, its value and their place in the map take besides their bytes.
 const CHANGE_BYTES: usize = 80;
 
@@ -77,6 +85,9 @@ impl Batch {
 #[derive(Default)]
 pub struct Pending {
     queue: Mutex<Queue>,
+    /// For who writes them: there is one, or [enough](Queue::is_enough).
+    arrived: Condvar,
+    /// For all others: some are written, or nothing is any more.
     changed: Condvar,
 }
 
@@ -87,6 +98,8 @@ struct Queue {
     bytes: usize,
     /// A top of the state tree that may be written once the index is durable up to the blocks here.
     top: Option<Commit>,
+    /// How many wait until all is written.
+    awaited: usize,
     is_closed: bool,
     /// Why nothing is written any more.
     fault: Option<String>,
@@ -112,16 +125,22 @@ impl Pending {
         queue.blocks.push_back((block, bytes));
         queue.bytes += bytes;
         queue.top = top.or(queue.top.take());
+        let is_news = queue.blocks.len() == 1 || queue.is_enough();
         drop(queue);
-        self.changed.notify_all();
+        if is_news {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 
-    /// All that waits; waits itself while that is nothing. `None` when it is [closed](Self::close), too.
+    /// All that waits, when it is [enough](Queue::is_enough) or has waited for a while; waits itself while that is nothing. `None` when it is
+    /// [closed](Self::close), too.
     pub fn next(&self) -> Option<Batch> {
-        let queue = self.lock();
         let is_empty = |queue: &mut Queue| queue.blocks.is_empty() && !queue.is_closed;
-        let mut queue = self.changed.wait_while(queue, is_empty).unwrap_or_else(PoisonError::into_inner);
+        let queue = self.arrived.wait_while(self.lock(), is_empty).unwrap_or_else(PoisonError::into_inner);
+        let is_little = |queue: &mut Queue| !queue.is_enough();
+        let gathered = self.arrived.wait_timeout_while(queue, GATHERING, is_little);
+        let mut queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
         let blocks: Vec<_> = queue.blocks.iter().map(|(block, _)| Arc::clone(block)).collect();
         (!blocks.is_empty()).then(|| Batch { blocks, top: queue.top.take() })
     }
@@ -141,9 +160,15 @@ impl Pending {
     /// # Errors
     /// [`IndexFault::Stopped`].
     pub fn wait(&self) -> Result<(), IndexFault> {
-        let Some(last) = self.lock().blocks.back().map(|(block, _)| block.height) else { return self.check() };
+        let mut queue = self.lock();
+        let Some(last) = queue.blocks.back().map(|(block, _)| block.height) else { return queue.check() };
+        queue.awaited += 1;
+        drop(queue);
+        self.arrived.notify_one();
         let is_here = |queue: &Queue| queue.blocks.front().is_some_and(|(block, _)| block.height <= last);
-        self.wait_while(is_here).map(drop)
+        let waited = self.wait_while(is_here).map(drop);
+        self.lock().awaited -= 1;
+        waited
     }
 
     /// Whether all is well with who writes them.
@@ -163,7 +188,7 @@ impl Pending {
     /// Nothing more comes.
     pub fn close(&self) {
         self.lock().is_closed = true;
-        self.changed.notify_all();
+        self.arrived.notify_one();
     }
 
     /// What `find` has of the newest block of which it has something.
@@ -202,6 +227,12 @@ impl Pending {
 }
 
 impl Queue {
+    /// Whether what is here is to be written now.
+    fn is_enough(&self) -> bool {
+        let is_much = self.blocks.len() >= ENOUGH_BLOCKS || self.bytes >= ENOUGH_BYTES;
+        is_much || self.top.is_some() || self.awaited > 0 || self.is_closed
+    }
+
     fn check(&self) -> Result<(), IndexFault> {
         self.fault.clone().map_or(Ok(()), |why| Err(IndexFault::Stopped(why)))
     }
@@ -210,6 +241,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     fn block(height: u64, value: Vec<u8>) -> Arc<PendingBlock> {
         let state = Arc::new([(vec![0], Some(value))].into());
@@ -263,6 +295,37 @@ mod tests {
                 assert_eq!(told.unwrap_err().to_string(), "the disk is full");
             }
         });
+    }
+
+    #[test]
+    fn few_are_gathered_and_enough_are_written() {
+        let pending = Pending::default();
+        pending.push(block(0, Vec::new()), None).unwrap();
+        let began = Instant::now();
+        assert_eq!(pending.next().unwrap().blocks.len(), 1);
+        assert!(began.elapsed() >= GATHERING);
+        assert!(!pending.lock().is_enough());
+        pending.lock().awaited += 1;
+        assert!(pending.lock().is_enough(), "somebody waits for it");
+        pending.lock().awaited -= 1;
+        (1..ENOUGH_BLOCKS as u64).for_each(|height| pending.push(block(height, Vec::new()), None).unwrap());
+        assert!(pending.lock().is_enough());
+        pending.written(ENOUGH_BLOCKS);
+        pending.push(block(9, vec![0; ENOUGH_BYTES]), None).unwrap();
+        assert!(pending.lock().is_enough());
+    }
+
+    #[test]
+    fn who_waits_for_few_is_told_when_they_are_written() {
+        let pending = Pending::default();
+        pending.push(block(0, Vec::new()), None).unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| pending.wait());
+            assert_eq!(pending.next().unwrap().blocks.len(), 1);
+            pending.written(1);
+            waits.join().unwrap().unwrap();
+        });
+        assert_eq!(pending.lock().awaited, 0);
     }
 
     #[test]

@@ -39,6 +39,8 @@ struct Hand {
     top: Option<Commit>,
     /// The state tree on its way to the disk.
     committing: Aside<u64>,
+    /// The block up to which it is there.
+    tree_durable: Option<u64>,
 }
 
 impl Writer {
@@ -53,7 +55,7 @@ impl Writer {
         limits: FlushLimits,
     ) -> Result<Self, IndexFault> {
         let committing = Aside::new("tally-tree", "the state tree");
-        let hand = Mutex::new(Hand { policy: FlushPolicy::default(), top: None, committing });
+        let hand = Mutex::new(Hand { policy: FlushPolicy::default(), top: None, committing, tree_durable: None });
         let shared = Arc::new(Shared { index, entries, limits, hand });
         let run = Arc::clone(&shared);
         let spawn = || std::thread::Builder::new().name("tally-index".to_owned()).spawn(move || run.run(trickle));
@@ -127,15 +129,15 @@ impl Shared {
         let outcomes = batch.outcomes();
         let Batch { blocks, top } = batch;
         hand.top = top.or(hand.top.take());
-        let tree_durable = hand.committing.look()?;
+        hand.tree_durable = hand.committing.look()?.or(hand.tree_durable);
         let is_due = hand.policy.is_due(blocks.len(), outcomes, self.limits) || hand.top.is_some();
         if is_due {
             // What a durable index has, the tree of entries has.
             self.entries.sync()?;
         }
-        self.index.write(&blocks, tree_durable, is_due.then_some(self.limits.runs))?;
+        self.index.write(&blocks, hand.tree_durable, is_due.then_some(self.limits.runs))?;
         if is_due && let Some(top) = hand.top.take() {
-            hand.committing.finish()?;
+            hand.tree_durable = hand.committing.finish()?.or(hand.tree_durable);
             hand.committing.begin(move || top.write())?;
         }
         Ok(is_due)

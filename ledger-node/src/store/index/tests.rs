@@ -268,3 +268,23 @@ fn an_index_of_another_version_is_damaged() {
     let fault = Index::open(&disk(folder.path())).map(|_| ()).unwrap_err();
     assert!(fault.to_string().contains("format is 3"), "{fault}");
 }
+
+/// Up to where the state tree is durable, and no further; never much at once.
+#[test]
+fn what_the_state_tree_may_lack_is_forgotten_little_by_little() {
+    let data = tempfile::tempdir().unwrap();
+    let index = Index::open(&disk(data.path())).unwrap();
+    let kept = || {
+        let changes = index.db.begin_read().unwrap().open_table(TREE_CHANGES).unwrap();
+        changes.range(0..).unwrap().map(|row| row.unwrap().0.value()).collect::<Vec<_>>()
+    };
+    fill(&index, 0..40);
+    assert_eq!(kept(), (0..40).collect::<Vec<_>>());
+    for height in 40..50 {
+        let before = kept();
+        index.write(&[Arc::new(block(height))], Some(30), None).unwrap();
+        let left = before.iter().filter(|height| kept().contains(height)).count();
+        assert!(before.len() - left <= 5, "{before:?}, {:?}", kept());
+    }
+    assert_eq!(kept(), (31..50).collect::<Vec<_>>());
+}

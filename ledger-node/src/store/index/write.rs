@@ -5,8 +5,12 @@ use super::super::pending::PendingBlock;
 use super::super::rows;
 use super::super::state_tree::Commit;
 use super::{BLOCKS, ENTRIES, Index, IndexFault, META, OUTCOMES, RunLimits, STATE, TERMS, TREE_CHANGES, term_key};
-use redb::{Durability, WriteTransaction};
+use redb::{Durability, ReadableTable, WriteTransaction};
 use std::sync::{Arc, PoisonError};
+
+/// Rows of the state tree's changes that are forgotten for each block that is written, at most: more than come in, and not all 100,000 entries' worth
+/// at once, which takes a core for a tenth of a second.
+const FORGOTTEN: u64 = 4;
 
 impl Index {
     /// One more block: readers find it from here on, and it waits to be [written](Self::write). With a top of the state tree that must not
@@ -22,7 +26,7 @@ impl Index {
     }
 
     /// Writes blocks, the next ones, in one transaction; durably with limits. `tree_durable`: the block up to which the state tree is
-    /// durable, when that is news.
+    /// durable; what it may have lacked is forgotten little by little.
     pub fn write(
         &self,
         blocks: &[Arc<PendingBlock>],
@@ -100,8 +104,10 @@ fn write_tree(
     for block in blocks {
         table.insert(block.height, rows::encode_changes(&block.tree).as_slice())?;
     }
-    if let Some(height) = tree_durable {
-        table.retain_in(..=height, |_, _| false)?;
+    let first = table.first()?.map(|(height, _)| height.value());
+    if let (Some(height), Some(first)) = (tree_durable, first) {
+        let end = first.saturating_add(FORGOTTEN * blocks.len() as u64).min(height);
+        table.retain_in(..=end, |_, _| false)?;
     }
     Ok(())
 }
