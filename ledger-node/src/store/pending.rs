@@ -321,6 +321,11 @@ mod tests {
         pending.push(block(0, Vec::new()), None).unwrap();
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| pending.wait());
+            let began = Instant::now();
+            while !pending.lock().is_enough() {
+                assert!(began.elapsed() < Duration::from_secs(10), "who waits does not say so");
+                std::thread::yield_now();
+            }
             assert_eq!(pending.next().unwrap().blocks.len(), 1);
             pending.written(1);
             waits.join().unwrap().unwrap();

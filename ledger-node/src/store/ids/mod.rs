@@ -4,7 +4,7 @@
 //! From [`RunLimits::merge`] neighbours of a size on, a thread of its own makes one of them ([`merge`]), so that there are few.
 //! Which runs count stands in the index, in the same transaction as everything else that is durable with them.
 //!
-//! **Who writes.** The keeping thread, in its durable transactions; a merge the one file it makes. **Who deletes.** The keeping
+//! **Who writes.** The thread of the index, in its durable transactions; a merge the one file it makes. **Who deletes.** That
 //! thread, behind the transaction in which a run no longer counts; opening, whatever does not count.
 //!
 //! **Never lost.** The rows of the blocks have every id, also of blocks that were pruned: what the runs do not cover, because a file is

@@ -106,8 +106,8 @@ fn write_tree(
     }
     let first = table.first()?.map(|(height, _)| height.value());
     if let (Some(height), Some(first)) = (tree_durable, first) {
-        let end = first.saturating_add(FORGOTTEN * blocks.len() as u64).min(height);
-        table.retain_in(..=end, |_, _| false)?;
+        let end = first.saturating_add(FORGOTTEN * blocks.len() as u64).min(height.saturating_add(1));
+        table.retain_in(..end, |_, _| false)?;
     }
     Ok(())
 }
